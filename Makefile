@@ -1,0 +1,59 @@
+# make demo   draw a grid of pictures with the embedded model      make test   run the tests
+# make lint   formatting and lint      make types   type check     make clean  remove what these made
+#
+# Everything is installed into .venv, once: again only when setup.py or constraints.txt change.
+# PYTHON=python3.12 make demo         another interpreter (3.10 or newer)
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo      the small CPU build of PyTorch on Linux
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= outputs/demo
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+
+.PHONY: demo test lint types format install dev clean help
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '1,6s/^# \{0,1\}//p' Makefile
+
+demo: install
+	$(BIN)/python scripts/sample.py --guidance cfg --scale 3 --num-samples 2 --grid --out $(OUT)
+
+test: dev
+	$(BIN)/python -m pytest
+
+lint: dev
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+types: dev
+	$(BIN)/python -m mypy
+
+format: dev
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+install: $(VENV)/.installed
+dev: $(VENV)/.installed-dev
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo 'error: Python 3.10 or newer is needed: PYTHON=python3.12 make ...' >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { echo 'error: $(PYTHON) -m venv failed (on Debian: apt install python3-venv)' >&2; rm -rf $(VENV); exit 2; }
+
+# the stamp is written last, so an interrupted installation is taken up again
+$(VENV)/.installed: setup.py pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'installing into $(VENV): the first time this takes some minutes'
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: setup.py constraints.txt | $(BIN)/python
+	@echo 'installing into $(VENV): the first time this takes some minutes'
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache $(OUT)
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,49 @@
+"""Write files whole or not at all: to a temporary name in the same folder, then renamed."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from glide.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it takes the name `path`, on any error it is removed.
+
+    The parent folder is made where it is missing. What stood at `path` before is untouched until the rename.
+    InputError in one sentence when the folder cannot be written or no space is left.
+    """
+    path = Path(path)
+    temporary = temporary_name(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        flush(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden name beside `path` that nobody else uses."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def flush(path: Path) -> None:
+    """Wait until the file's bytes are on the disk: a rename must not overtake them when the power goes."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def cannot_write(path: Path, error: Exception) -> InputError:
+    """The one sentence for an output that could not be written."""
+    reason = getattr(error, "strerror", None) or error
+    return InputError(f"cannot write {path} ({reason}): nothing was changed, choose another folder")

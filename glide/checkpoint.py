@@ -1,0 +1,103 @@
+"""Diffusion models by name: saved to folders; loaded from folders, the package's own ones, or the hub."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from glide.errors import InputError
+from glide.folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
+from glide.hub import HUB_ID, hub_folder
+from glide.model import Model, ModelConfig
+from glide.paths import is_remote
+
+__all__ = ["embedded_models", "load_model", "read_config", "resolve", "save_model"]
+
+KIND = "diffusion"
+EMBEDDED = Path(__file__).parent / "models"
+
+
+def save_model(
+    folder: str | Path,
+    model: Model,
+    training: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a model folder that `load_model` rebuilds; see `write_folder` for what holds when writing fails.
+
+    training: JSON-able record of how the model came about.
+    dtype: of the weights in the file, e.g. torch.float16 for half the size (None: as they are).
+    """
+    config, state = model.config.to_dict(), model.state_dict()
+    write_folder(folder, KIND, config, state, tokenizer=model.tokenizer, training=training, dtype=dtype)
+
+
+def load_model(
+    name: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    vocab: str | None = None,
+) -> Model:
+    """The diffusion model of that name, in eval mode; its files may hold another dtype.
+
+    name: as for `resolve`, or blobfile's path of a published OpenAI `.pt` file.
+    vocab: folder or hub id of GLIDE's vocabulary, for the captions of a `.pt` file, which has no tokenizer.
+    InputError if there is none of that name, or its files are damaged, foreign or do not fit each other.
+    """
+    if is_remote(name) or (path := resolve(name)).is_file():
+        from glide import openai
+
+        return openai.load(name, vocab=vocab).to(device, dtype).eval()
+    record = read_config(path, KIND)
+    tokenizer = read_tokenizer(path, record)
+    try:
+        config = ModelConfig.from_dict(record["model"])
+        with torch.device("meta"):  # nothing is drawn or allocated: the file has every weight
+            model = Model(config)
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+        raise InputError(f"{path / CONFIG} describes no model that can be built: {error}") from error
+    text = config.text
+    if tokenizer and text and (tokenizer.n_vocab > text.vocab or tokenizer.context != text.context):
+        raise InputError(
+            f"the tokenizer in {path} has {tokenizer.n_vocab} tokens and context {tokenizer.context}, "
+            f"the model {text.vocab} and {text.context}: give files of one model"
+        )
+    load_weights(model, path, device)
+    model.tokenizer = tokenizer
+    return model.to(dtype).eval()
+
+
+def embedded_models() -> list[str]:
+    """Names of the models that are part of the package."""
+    return sorted(folder.parent.name for folder in EMBEDDED.glob(f"*/{CONFIG}"))
+
+
+def resolve(name: str | Path) -> Path:
+    """Where a model's files are: a model folder, or one published OpenAI `.pt` file.
+
+    name: a folder, the name of an embedded model, a `.pt` file, or a hub id "org/name" (downloaded if needed);
+    tried in this order. InputError if it is none of them; the nearest embedded name is offered.
+    """
+    path, text = Path(name), str(name)
+    if path.is_dir() and ((path / CONFIG).exists() or text not in embedded_models()):
+        return path
+    if text in embedded_models():
+        return EMBEDDED / text
+    if path.suffix == ".pt" and path.is_file():
+        return path
+    if path.is_file():
+        raise InputError(f"{name} is a file: give the model's folder, or a published OpenAI .pt file")
+    if HUB_ID.fullmatch(text) and path.suffix != ".pt":
+        return hub_folder(text, ["*.json", "*.safetensors"])
+    near = difflib.get_close_matches(text, embedded_models(), n=1)
+    known = ", ".join(embedded_models()) or "none"
+    hint = (
+        f"did you mean {near[0]!r}?"
+        if near
+        else "give a folder, a .pt file, a hub id (org/name) or one of these"
+    )
+    raise InputError(f"there is no model {text!r}; embedded models: {known}: {hint}")

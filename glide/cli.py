@@ -1,0 +1,102 @@
+"""The frame around every script: flags, errors and warnings as one line each, and exit codes."""
+
+import io
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from typing import NoReturn, TextIO, TypeVar
+
+import tyro
+from tqdm import tqdm
+from tyro.conf import FlagCreatePairsOff
+
+from glide.errors import InputError
+
+INPUT_ERROR = 2  # the code of argument parsers, tyro's included, for "you asked for something that cannot be"
+INTERRUPTED = 128 + signal.SIGINT
+
+Args = TypeVar("Args")
+
+
+def parse(
+    args: type[Args], description: str | None, argv: Sequence[str] | None = None, default: Args | None = None
+) -> Args:
+    """The flags as an instance of a dataclass whose fields they are; a bool is a flag without a value.
+
+    description: stands above the flags in --help, usually the script's docstring. argv: None is the process's own.
+    default: holds what is not given. InputError, in one sentence, for flags that do not parse; --help exits with 0.
+    """
+    said = io.StringIO()
+    start = tyro.MISSING_NONPROP if default is None else default
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(
+                args, args=argv, description=description, default=start, config=(FlagCreatePairsOff,)
+            )
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        raise InputError(_first_sentence(said.getvalue())) from None
+
+
+def _first_sentence(box: str) -> str:
+    """What tyro says in its box, before the rule under which it repeats the help text."""
+    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    rule = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
+    return f"{' '.join(lines[:rule]).rstrip('.') or box} (see --help)"
+
+
+def run(main: Callable[[], object]) -> NoReturn:
+    """Call `main` and exit: 0 when it returns, 2 with one line on stderr when the input was wrong.
+
+    InputError and OSError (no space, no permission, ...) become `error: ...`; warnings become `warning: ...`; Ctrl-C
+    exits with 130. Anything else is a defect of the program and keeps its traceback. Always raises SystemExit.
+    """
+    shown = warnings.showwarning
+    warnings.showwarning = _show_warning
+    try:
+        main()
+    except BrokenPipeError:
+        # The reader has gone (`... | head`): nobody is left to tell, and the last flush must not complain either.
+        sys.stdout = None
+        sys.exit(0)
+    except InputError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(_sentence(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    finally:
+        warnings.showwarning = shown
+    sys.exit(0)
+
+
+def fail(message: str) -> NoReturn:
+    """`error: message`, on one line of stderr, and exit code 2."""
+    print(f"error: {_one_line(message)}", file=sys.stderr)
+    sys.exit(INPUT_ERROR)
+
+
+def _sentence(error: OSError) -> str:
+    """What the operating system said, and of which file."""
+    said = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {said}" if error.filename is not None else said
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    # through tqdm, so that a progress bar on the screen is not torn
+    tqdm.write(f"warning: {_one_line(str(message))}", file=file or sys.stderr)

@@ -1,0 +1,73 @@
+"""Cond: the three ways into a U-Net.
+
+Shape letters: N batch, E embedding width, L tokens, D token width, P planes, H W pixels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from glide.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Cond:
+    """What a network is told besides x_t and t. A part that is None is not there; Cond() is unconditional."""
+
+    vector: Tensor | None = None  # [N,E]     added to the time embedding (label, pooled text)
+    tokens: Tensor | None = None  # [N,L,D]   extra attention keys and values
+    planes: Tensor | None = None  # [N,P,H,W] concatenated to x_t (low-res image; masked image and mask)
+
+    def parts(self) -> dict[str, Tensor]:
+        """The parts that are there, by name."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: part for name, part in found.items() if part is not None}
+
+    @property
+    def rows(self) -> int | None:
+        """N, or None where there is no part to count."""
+        return next((len(part) for part in self.parts().values()), None)
+
+    def with_planes(self, *planes: Tensor) -> "Cond":
+        """The same with planes [N,p,H,W], in order, joined after those already there."""
+        had = [] if self.planes is None else [self.planes]
+        return replace(self, planes=torch.cat([*had, *planes], dim=1))  # [N,P,H,W]
+
+    @staticmethod
+    def cat(conds: Sequence["Cond"]) -> "Cond":
+        """All rows one below the other. Raises InputError unless every Cond has the same parts."""
+        names = [list(cond.parts()) for cond in conds]
+        if any(other != names[0] for other in names):
+            found = " against ".join("+".join(parts) or "none" for parts in names)
+            raise InputError(
+                f"got conditionings with different parts ({found}), expected the same parts in each: "
+                "build all of them with the same model, planes included"
+            )
+        return Cond(**{name: torch.cat([cond.parts()[name] for cond in conds]) for name in names[0]})
+
+    def __getitem__(self, rows: slice) -> "Cond":
+        return self._map(lambda part: part[rows])
+
+    def repeat(self, n: int) -> "Cond":
+        """All rows n times over: rows 0, 1, 0, 1, ... of a Cond with two."""
+        return self._map(lambda part: part.repeat(n, *[1] * (part.ndim - 1)))
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Cond":
+        """On another device, in another floating-point type; None leaves as is."""
+        return self._map(lambda part: part.to(device=device, dtype=dtype))
+
+    def same(self, other: "Cond") -> bool:
+        """Whether both say the same to a network, bit for bit."""
+        mine, theirs = self.parts(), other.parts()
+        return self is other or (
+            list(mine) == list(theirs)
+            and all(
+                part.device == theirs[name].device and torch.equal(part, theirs[name])
+                for name, part in mine.items()
+            )
+        )
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Cond":
+        return Cond(**{name: change(part) for name, part in self.parts().items()})

@@ -1,0 +1,209 @@
+"""Model folders: `config.json`, `model.safetensors` and, where a model reads text, `tokenizer.json`.
+
+Every kind of model lives in one: diffusion models (checkpoint.py), classifiers, CLIP. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from glide.atomic import cannot_write, flush
+from glide.errors import InputError
+from glide.tokenizer import Tokenizer
+from glide.version import __version__
+
+FORMAT = 1
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+
+
+def write_folder(
+    folder: str | Path,
+    kind: str,
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    *,
+    tokenizer: Tokenizer | None = None,
+    training: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a model folder, or exchange the one that is there; other files in it are left alone.
+
+    kind: what it holds ("diffusion", "classifier", ...). config, training: JSON-able.
+    dtype: of the weights in the file (None: as they are).
+    InputError when it cannot be written: what was there before is then still there.
+    """
+    folder = Path(folder)
+    write = uuid.uuid4().hex[
+        :8
+    ]  # names this write, in both files, so that files of two writes are never mixed
+    record = {
+        "format": FORMAT,
+        "kind": kind,
+        "version": __version__,
+        "write": write,
+        "tokenizer": tokenizer is not None,
+        "model": dict(config),
+        "training": dict(training) if training is not None else None,
+    }
+    tensors = {name: _to_file(name, tensor, dtype) for name, tensor in state.items()}
+    # A new folder appears at once, by one rename. An old one may hold a training run besides the model.
+    new = not folder.exists()
+    aside = folder.with_name(f".{folder.name}.{write}.tmp") if new else folder
+    begun = False
+    files = [(aside / name, aside / _temporary(name, write)) for name in (WEIGHTS, TOKENIZER, CONFIG)]
+    try:
+        aside.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, files[0][1], metadata={"format": "pt", "write": write})
+        if tokenizer is not None:
+            tokenizer.save(files[1][1])
+        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+        files[2][1].write_text(text, encoding="utf-8", errors="backslashreplace")
+        written = [(path, temporary) for path, temporary in files if temporary.exists()]
+        for _, temporary in written:
+            flush(temporary)
+        for path, temporary in written:
+            os.replace(temporary, path)
+            begun = True  # from here on, what is left of this write completes it (_finish_write)
+        if new:
+            os.replace(aside, folder)
+        elif tokenizer is None:
+            (folder / TOKENIZER).unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:
+        raise cannot_write(folder, error) from error
+    finally:
+        if new:
+            shutil.rmtree(aside, ignore_errors=True)
+        elif not begun:
+            for _, temporary in files:
+                with suppress(OSError):
+                    temporary.unlink()
+
+
+def read_config(folder: str | Path, kind: str | None = None) -> dict[str, Any]:
+    """The record in a folder's `config.json`: format, kind, version, model, training.
+
+    InputError if it is missing, damaged, foreign, of a newer toolkit, or of another kind than asked for.
+    """
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise InputError(
+            f"{folder} is no model folder: there is no {CONFIG} in it; give the folder of a model"
+        )
+    _finish_write(Path(folder))
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): restore it or save the model again") from error
+    if not isinstance(record, dict) or not {"format", "kind", "model"} <= set(record):
+        raise InputError(f"{path} is not this toolkit's: give a folder that it saved")
+    if not isinstance(record["format"], int) or record["format"] > FORMAT:
+        raise InputError(
+            f"{path} was written by a newer version, {record.get('version')} (format {record['format']}; "
+            f"this is {__version__}, format {FORMAT}): update the toolkit"
+        )
+    if kind is not None and record["kind"] != kind:
+        raise InputError(
+            f"{folder} holds a {record['kind']} model, expected a {kind} model: give another folder"
+        )
+    return record
+
+
+def read_tokenizer(folder: str | Path, record: Mapping[str, Any]) -> Tokenizer | None:
+    """The folder's tokenizer, or None if `record` (of `read_config`) says it has none."""
+    return Tokenizer.load(Path(folder) / TOKENIZER) if record.get("tokenizer") else None
+
+
+def load_weights(module: nn.Module, folder: str | Path, device: str | torch.device = "cpu") -> None:
+    """Fill a module, which may be on the meta device, with the folder's weights as float32 on `device`.
+
+    InputError if the file is missing, damaged, or does not fit the module; it names the first tensors that differ.
+    """
+    path = Path(folder) / WEIGHTS
+    wanted = module.state_dict()
+    if not path.is_file():
+        raise InputError(f"{path} is missing: the folder is incomplete, save or fetch the model again")
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            _check_fit(path, wanted, shapes)
+            # a copy, so that nothing stays mapped to a file that may be replaced
+            state = {
+                name: file.get_tensor(name).to(device, _memory_dtype(wanted[name]), copy=True)
+                for name in shapes
+            }
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{path} is damaged or cut short ({error}): save or fetch the model again"
+        ) from error
+    module.load_state_dict(state, assign=True)
+
+
+def _memory_dtype(like: Tensor) -> torch.dtype:
+    return torch.float32 if like.is_floating_point() else like.dtype
+
+
+def _check_fit(path: Path, wanted: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    missing = [name for name in wanted if name not in shapes]
+    unknown = sorted(set(shapes) - set(wanted))
+    other = [
+        f"{name} is {shapes[name]}, expected {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in shapes and shapes[name] != tuple(tensor.shape)
+    ]
+    faults = [
+        f"{len(names)} tensors {what}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+        for what, names in (("missing", missing), ("unknown", unknown), ("of another shape", other))
+        if names
+    ]
+    if faults:
+        raise InputError(f"{path} does not fit its {CONFIG} ({'; '.join(faults)}): give files of one model")
+
+
+def _to_file(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    tensor = tensor.detach()
+    if dtype is None or not tensor.is_floating_point():
+        return tensor.cpu().contiguous()  # channels_last weights are not contiguous
+    cast = tensor.to("cpu", dtype).contiguous()
+    if bool(torch.isinf(cast).any()) and not bool(torch.isinf(tensor).any()):
+        raise InputError(f"the weights {name} are too large for {dtype}: save them in float32 or bfloat16")
+    return cast
+
+
+def _temporary(name: str, write: str) -> str:
+    return f".{name}.{write}.tmp"
+
+
+def _finish_write(folder: Path) -> None:
+    """Complete a write that was killed between two of its renames: its other files still lie there.
+
+    The weights are renamed first, so they say which write is the newest.
+    """
+    write = _write_of_weights(folder / WEIGHTS)
+    if write is None:
+        return
+    left = [name for name in (TOKENIZER, CONFIG) if (folder / _temporary(name, write)).exists()]
+    try:
+        for name in left:
+            os.replace(folder / _temporary(name, write), folder / name)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def _write_of_weights(path: Path) -> str | None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("write")
+    except (OSError, SafetensorError):
+        return None  # load_weights says what is wrong with it

@@ -1,0 +1,70 @@
+"""Begin a model with the weights of another: a fine-tune, a larger picture, new input planes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from glide.errors import InputError
+from glide.model import Model
+
+
+@torch.no_grad()
+def init_from(model: Model, source: Model) -> list[str]:
+    """Copy every weight of `source` that `model` has; returns the names of those that begin anew.
+
+    Where the two differ only in their pixels, the first and last layers are carried over:
+
+    - a larger patch size sees each old pixel as the mean of a block of new ones, and draws it as such a block,
+      so that training at 32 goes on at 64 on the same inner grid;
+    - new input planes (inpainting, a low-resolution picture) begin at zero, so that the model begins as it was
+      (GLIDE, 2112.10741, section 2.4);
+    - learned variances added to an output begin at zero.
+
+    Raises InputError when a weight has another size for any other reason.
+    """
+    old, new = source.state_dict(), model.state_dict()
+    fresh = []
+    for name, to in new.items():
+        if name not in old:
+            fresh.append(name)
+            continue
+        value = old[name]
+        if value.shape != to.shape:
+            value = _resize(name, value, to, source, model)
+        to.copy_(value)
+    return fresh
+
+
+def _resize(name: str, value: Tensor, to: Tensor, source: Model, model: Model) -> Tensor:
+    ratio, rest = divmod(model.config.unet.patch_size, source.config.unet.patch_size)
+    if name == "unet.stem.weight" and not rest and to.shape[0] == value.shape[0]:
+        return _fit_channels(_grow_stem(value, source.config.unet.patch_size, ratio), to, dim=1)
+    if name in ("unet.head.weight", "unet.head.bias") and not rest:
+        return _fit_channels(_grow_head(value, source.config.unet.patch_size, ratio), to, dim=0)
+    raise InputError(
+        f"--init: {name} is {list(value.shape)} there and {list(to.shape)} here; the two models must agree in their "
+        "widths, levels, text encoder and tokenizer."
+    )
+
+
+def _grow_stem(weight: Tensor, patch: int, ratio: int) -> Tensor:
+    """[O, C*p*p, k, k] -> [O, C*(rp)*(rp), k, k]: the mean over r x r blocks, then the old weights."""
+    blocks = weight.unflatten(1, (-1, patch, patch))  # [O,C,p,p,k,k]
+    blocks = blocks.repeat_interleave(ratio, 2).repeat_interleave(ratio, 3) / ratio**2
+    return blocks.flatten(1, 3)
+
+
+def _grow_head(weight: Tensor, patch: int, ratio: int) -> Tensor:
+    """[C*p*p, ...] -> [C*(rp)*(rp), ...]: each old pixel drawn as an r x r block."""
+    blocks = weight.unflatten(0, (-1, patch, patch))  # [C,p,p,...]
+    return blocks.repeat_interleave(ratio, 1).repeat_interleave(ratio, 2).flatten(0, 2)
+
+
+def _fit_channels(value: Tensor, to: Tensor, dim: int) -> Tensor:
+    missing = to.shape[dim] - value.shape[dim]
+    if missing < 0:
+        raise InputError(f"--init: that model has {-missing} input or output channels more than this one.")
+    pad = [0, 0] * (value.ndim - 1 - dim) + [0, missing]
+    return F.pad(value, pad)

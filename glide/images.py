@@ -1,0 +1,152 @@
+"""Pictures: tensors to pixels and back, PNG files that carry their recipe, grids, GIFs.
+
+N pictures, H W pixels. Pixels are uint8 RGB with the colours last; tensors are float in [-1, 1] with the
+colours first.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, PngImagePlugin
+from torch import Tensor
+
+from glide.atomic import atomic_path
+from glide.errors import InputError
+from glide.paths import read_bytes
+
+Pixels = Tensor | NDArray[np.uint8]
+RECIPE = "glide"  # the keyword of the PNG's text chunk
+
+
+class BrokenImageError(InputError):
+    """A file that was read but is no picture, or a damaged one."""
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """[N, 3, H, W] in [-1, 1] -> uint8 [N, H, W, 3] on the CPU; values outside the range are clamped.
+
+    (x + 1) * 127.5, rounded as in GLIDE's release, not cut off as in ADM's: so a known pixel that went
+    through `from_uint8` comes back as it was, where cutting off would darken one in four by 1.
+    """
+    pixels = ((x.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).contiguous().cpu()
+
+
+def from_uint8(pixels: Pixels) -> Tensor:
+    """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] in [-1, 1], the exact inverse of `to_uint8`."""
+    x = torch.as_tensor(pixels).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    return x / 127.5 - 1
+
+
+def save_png(path: str | Path, image: Pixels, recipe: dict[str, Any] | None = None) -> None:
+    """Write uint8 [H, W, 3], whole or not at all; `recipe`, JSON-able, travels in the file's metadata."""
+    info = PngImagePlugin.PngInfo()
+    if recipe is not None:
+        text = json.dumps(recipe, ensure_ascii=False)
+        # half a surrogate pair (an argument that was no UTF-8) is written as JSON's \udcxx
+        info.add_itxt(RECIPE, text.encode("utf-8", "backslashreplace").decode())
+    with atomic_path(path) as temporary:
+        Image.fromarray(_array(image)).save(temporary, format="PNG", pnginfo=info)
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """The recipe that `save_png` wrote. InputError if the file is missing, no PNG, or carries none."""
+    data = read_bytes(path)
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            text = image.info.get(RECIPE)
+    except Exception as error:
+        raise BrokenImageError(f"{path} is not a PNG picture: give one that this toolkit drew") from error
+    try:
+        recipe = json.loads(text or "null")
+    except json.JSONDecodeError:
+        recipe = None
+    if not isinstance(recipe, dict):
+        raise InputError(
+            f"{path} carries no recipe: give a PNG of this toolkit that no other program saved again"
+        )
+    return recipe
+
+
+def grid(images: Pixels, columns: int | None = None, pad: int = 2) -> Tensor:
+    """uint8 [N, H, W, 3] -> one uint8 [H', W', 3] row by row, `pad` white pixels between and around pictures.
+
+    columns: by default as many as make the grid about square.
+    """
+    pixels = torch.as_tensor(images)
+    count, height, width, colours = pixels.shape
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    rows = math.ceil(count / columns)
+    down, across = height + pad, width + pad
+    sheet = torch.full((rows * down + pad, columns * across + pad, colours), 255, dtype=torch.uint8)
+    for i, picture in enumerate(pixels):
+        y, x = pad + i // columns * down, pad + i % columns * across
+        sheet[y : y + height, x : x + width] = picture
+    return sheet
+
+
+def save_gif(path: str | Path, frames: Sequence[Pixels] | Pixels, ms: int | Sequence[int] = 50) -> None:
+    """Write frames, uint8 [H, W, 3] each, as an endless animation, whole or not at all.
+
+    ms: how long every frame, or each of them, is shown. GIF counts in steps of 10 ms, and below 20 many
+    viewers slow down.
+    """
+    first, *others = [Image.fromarray(_array(frame)) for frame in frames]
+    duration = ms if isinstance(ms, int) else list(ms)
+    with atomic_path(path) as temporary:
+        first.save(temporary, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)
+
+
+def load_image(path: str | Path) -> Tensor:
+    """uint8 [H, W, 3] of a picture file, local or remote, as a viewer shows it.
+
+    It is turned as its EXIF data says; transparency is laid on white; 16-bit grey is scaled down; of an
+    animation it is the first frame. Colour profiles are not applied. InputError if the file cannot be read,
+    BrokenImageError if it is no picture, damaged, or larger than Pillow's limit against decompression bombs.
+    """
+    return decode_image(read_bytes(path), path)
+
+
+def decode_image(data: bytes, name: str | Path) -> Tensor:
+    """The picture in a file's bytes, as `load_image`; `name` is for the message."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            most = Image.MAX_IMAGE_PIXELS
+            # Pillow itself warns only, up to twice the limit
+            if most and image.width * image.height > most:
+                raise Image.DecompressionBombError(
+                    f"{image.width}x{image.height} pixels, at most {most} are read"
+                )
+            return torch.from_numpy(np.array(_rgb(ImageOps.exif_transpose(image))))
+    except Exception as error:  # decoders of damaged files raise almost anything
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise BrokenImageError(f"{name} is not a readable picture ({reason}): repair or remove it") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers")
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it at 255
+        grey = np.clip(np.asarray(image, dtype=np.float64) / 257, 0, 255).round().astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if image.has_transparency_data:
+        colours = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours).convert("RGB")
+    return image.convert("RGB")
+
+
+def _array(image: Pixels) -> NDArray[np.uint8]:
+    array = np.ascontiguousarray(image)
+    assert array.dtype == np.uint8 and array.ndim == 3, (
+        f"expected uint8 [H, W, 3], got {array.dtype} {array.shape}"
+    )
+    return array

@@ -1,0 +1,220 @@
+"""Model = text and label encoders + U-Net; its configuration, and the table of known configurations.
+
+Shape letters: N batch, C channels, H W pixels, L tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glide.conditioning import Cond
+from glide.errors import InputError
+from glide.process import Process, make_process
+from glide.text import TextEncoder
+from glide.unet import UNet, UNetConfig
+
+if TYPE_CHECKING:
+    from glide.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Sizes of the text transformer."""
+
+    vocab: int = 50257
+    context: int = 128
+    width: int = 512
+    layers: int = 16
+    heads: int = 8
+    padding: bool = True
+    """Padded positions have embeddings of their own."""
+    final_norm: bool = True
+
+
+@dataclass(frozen=True)
+class ProcessConfig:
+    """The noise schedule a model was trained with, and what its output means."""
+
+    schedule: Literal["linear", "squaredcos_cap_v2", "cosine", "quadratic", "sigmoid"] = "squaredcos_cap_v2"
+    steps: int = 1000
+    shift: float = 1.0
+    """Divides the signal-to-noise ratio by shift**2: more noise at every step."""
+    zero_terminal_snr: bool = False
+    prediction: Literal["eps", "x0", "v"] = "eps"
+    variance: Literal["learned", "fixed_small", "fixed_large"] = "learned"
+    """The ancestral sampler's; "learned" needs a U-Net with twice the image's channels."""
+
+    def build(self) -> Process:
+        return make_process(self.schedule, self.steps, self.shift, self.zero_terminal_snr)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything needed to rebuild a model."""
+
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    text: TextConfig | None = None
+    num_classes: int = 0
+    null_class: bool = False
+    """One more class, numbered `num_classes`, that stands for "no class": the null of classifier-free guidance."""
+    class_names: tuple[str, ...] = ()
+    low_res: bool = False
+    """Conditioned on a low-resolution picture, enlarged to three input planes."""
+    inpaint: bool = False
+    """Conditioned on a masked picture and its mask: four input planes."""
+    process: ProcessConfig = field(default_factory=ProcessConfig)
+
+    @property
+    def planes(self) -> int:
+        return 4 * self.inpaint + 3 * self.low_res
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """The inverse of `to_dict`, also after a trip through JSON. Raises InputError on unknown fields."""
+        return _from_dict(cls, values, "model")
+
+
+def _from_dict(cls: type, values: Any, where: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where}: got {values!r}, expected a table of settings; the config is damaged.")
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise InputError(f"{where}: unknown setting {unknown[0]!r}; known are {', '.join(hints)}.")
+    fields = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if isinstance(hint, types.UnionType) and value is not None:
+            (hint,) = [a for a in typing.get_args(hint) if a is not type(None)]
+        if dataclasses.is_dataclass(hint) and value is not None:
+            value = _from_dict(typing.cast(type, hint), value, f"{where}.{name}")
+        elif isinstance(value, list):
+            value = tuple(value)
+        fields[name] = value
+    return cls(**fields)
+
+
+class Model(nn.Module):
+    """A diffusion model: `condition` once a picture, then the U-Net once a step."""
+
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        emb_width = 4 * config.unet.channels
+        self.text: TextEncoder | None = None
+        if config.text is not None:
+            c = config.text
+            self.text = TextEncoder(c.vocab, c.context, c.width, c.layers, c.heads, c.padding, c.final_norm)
+            self.text_vector = nn.Linear(c.width, emb_width)
+        if config.num_classes:
+            self.label = nn.Embedding(config.num_classes + config.null_class, emb_width)
+        self.unet = UNet(config.unet, config.planes, config.text.width if config.text else 0)
+
+    @cached_property
+    def process(self) -> Process:
+        return self.config.process.build()
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.head.weight.device
+
+    def condition(self, batch: Mapping[str, Tensor], size: tuple[int, int] | None = None) -> Cond:
+        """Encode what the network is told besides x_t and t, a picture of `size` (the model's own by default).
+
+        batch: the keys that this model takes: tokens [N,L] int64 with mask [N,L] bool; y [N] int64;
+        low_res [N,3,h,w]; inpaint_image [N,3,H,W] with inpaint_mask [N,1,H,W], 1 where a pixel is known.
+        """
+        vector = tokens = None
+        if self.text is not None:
+            tokens = self.text(batch["tokens"], batch.get("mask"))
+            vector = self.text_vector(tokens[:, -1])
+        if self.config.num_classes:
+            label = self.label(batch["y"])
+            vector = label if vector is None else vector + label
+        return Cond(vector=vector, tokens=tokens, planes=self.input_planes(batch, size))
+
+    def input_planes(self, batch: Mapping[str, Tensor], size: tuple[int, int] | None = None) -> Tensor | None:
+        """The planes concatenated to x_t: masked picture, mask, enlarged low-resolution picture, as trained."""
+        planes = []
+        if self.config.inpaint:
+            mask = batch["inpaint_mask"]
+            planes += [batch["inpaint_image"] * mask, mask]
+        if self.config.low_res:
+            size = size or (self.config.unet.image_size,) * 2
+            planes.append(F.interpolate(batch["low_res"], size, mode="bilinear", align_corners=False))
+        return torch.cat(planes, dim=1) if planes else None
+
+    def forward(self, x: Tensor, t: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """x [N,C,H,W] at training timesteps t [N] -> [N,out_channels,H,W]."""
+        return self.unet(x, t, self.condition(batch, (x.shape[-2], x.shape[-1])))
+
+    def caption_batch(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        """Captions -> tokens and mask on the model's device; "" is the null caption."""
+        if self.tokenizer is None:
+            raise InputError("this model has no tokenizer, so it takes no captions; give a class, or a text model.")
+        tokens, mask = self.tokenizer.encode(list(captions))
+        return {"tokens": tokens.to(self.device), "mask": mask.to(self.device)}
+
+    def label_batch(self, labels: Sequence[int]) -> dict[str, Tensor]:
+        """Class numbers -> y on the model's device; `num_classes` is the null class where the model has one."""
+        return {"y": torch.tensor(list(labels), dtype=torch.int64, device=self.device)}
+
+
+def _adm(size: int, channels: int, mult: tuple[float, ...], blocks: int, **kwargs: Any) -> UNetConfig:
+    attention = tuple(size // r for r in (32, 16, 8))
+    return UNetConfig(size, 3, 6, channels, mult, blocks, attention, **kwargs)
+
+
+_small_text = TextConfig(vocab=512, context=24, width=128, layers=3, heads=4)
+_small_process = ProcessConfig(shift=2.0, prediction="x0", variance="fixed_small")
+_small_unet = UNetConfig(
+    image_size=32,
+    out_channels=3,
+    channels=64,
+    channel_mult=(1, 2, 2),
+    num_res_blocks=1,
+    attention=(2, 4),
+    head_channels=32,
+    resblock_updown=False,
+    patch_size=2,
+)
+
+PRESETS: dict[str, ModelConfig] = {
+    # small models for the built-in scenes: minutes to hours on a laptop
+    "shapes-32": ModelConfig(_small_unet, _small_text, process=_small_process),
+    "shapes-64": ModelConfig(
+        dataclasses.replace(_small_unet, image_size=64, patch_size=4),
+        _small_text,
+        process=dataclasses.replace(_small_process, shift=4.0),
+    ),
+    # the published configurations
+    "glide-base": ModelConfig(_adm(64, 192, (1, 2, 3, 4), 3, dropout=0.1), TextConfig()),
+    "adm-64": ModelConfig(_adm(64, 192, (1, 2, 3, 4), 3, dropout=0.1), num_classes=1000),
+    "adm-128": ModelConfig(
+        _adm(128, 256, (1, 1, 2, 3, 4), 2, num_heads=4, head_channels=0),
+        num_classes=1000,
+        process=ProcessConfig("linear"),
+    ),
+    "adm-256": ModelConfig(
+        _adm(256, 256, (1, 1, 2, 2, 4, 4), 2), num_classes=1000, process=ProcessConfig("linear")
+    ),
+    "adm-256-uncond": ModelConfig(_adm(256, 256, (1, 1, 2, 2, 4, 4), 2), process=ProcessConfig("linear")),
+    "adm-512": ModelConfig(
+        _adm(512, 256, (0.5, 1, 1, 2, 2, 4, 4), 2), num_classes=1000, process=ProcessConfig("linear")
+    ),
+}
+"""Known configurations by name. The vocabulary of the small text models is set when their tokenizer is trained."""

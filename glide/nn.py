@@ -1,0 +1,164 @@
+"""The small parts every network here is made of.
+
+Shape letters: N batch, C channels, H W pixels, L tokens, D token width, E embedding width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def timestep_embedding(t: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
+    """Sinusoidal features of the timestep, cosines first (Ho et al. 2006.11239; the order is ADM's).
+
+    t: [N] timesteps, need not be whole. Returns [N, dim] float32.
+    """
+    half = dim // 2
+    freqs = torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
+    args = t[:, None].float() * freqs[None]
+    return F.pad(torch.cat([args.cos(), args.sin()], dim=-1), (0, dim % 2))
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group norm with ADM's 32 groups, or the largest number that divides narrow layers."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(math.gcd(32, channels), channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last):
+            # PyTorch's channels_last kernel is slow on the CPU where groups are narrow: two copies to the plain
+            # layout and back, and the norm there, take an eighth of its time, forward and backward.
+            return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
+        return super().forward(x)
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def zero_init(module: M) -> M:
+    """Zero the parameters, so that a residual branch begins as the identity."""
+    for p in module.parameters():
+        nn.init.zeros_(p)
+    return module
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """[N,L,heads*d] -> [N,heads,L,d], a view."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v for q [N,heads,L,d] and k, v [N,heads,M,d] -> [N,heads,L,d]."""
+    if q.device.type == "cpu" and torch.is_grad_enabled():
+        # The fused kernel's backward is several times slower on the CPU than the three plain operations.
+        return torch.softmax((q * q.shape[-1] ** -0.5) @ k.mT, dim=-1) @ v
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+class Downsample(nn.Module):
+    """Strided 3x3 convolution: [N,C,H,W] -> [N,C,H/2,W/2]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour doubling and a 3x3 convolution: [N,C,H,W] -> [N,C,2H,2W]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(upsample_nearest(x))
+
+
+def upsample_nearest(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def downsample_mean(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 2)
+
+
+class ResBlock(nn.Module):
+    """ADM's residual block (2105.05233, appendix A), conditioned on an embedding.
+
+    With `scale_shift` the embedding scales and shifts the second norm (adaptive group norm, section 3.1),
+    otherwise it is added before it. `resample` "down" or "up" changes the resolution inside the block.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        emb_width: int,
+        dropout: float = 0.0,
+        scale_shift: bool = True,
+        resample: str = "",
+    ) -> None:
+        super().__init__()
+        self.scale_shift = scale_shift
+        self.resample = {"": None, "down": downsample_mean, "up": upsample_nearest}[resample]
+        self.norm_in = GroupNorm(channels)
+        self.conv_in = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.emb = nn.Linear(emb_width, 2 * out_channels if scale_shift else out_channels)
+        self.norm_out = GroupNorm(out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv_out = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """x [N,C,H,W], emb [N,E] (already through its SiLU) -> [N,out_channels,H',W']."""
+        h = F.silu(self.norm_in(x))
+        if self.resample is not None:
+            h, x = self.resample(h), self.resample(x)
+        h = self.conv_in(h)
+        e = self.emb(emb)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = e.chunk(2, dim=1)
+            h = torch.addcmul(shift, self.norm_out(h), 1 + scale)
+        else:
+            h = self.norm_out(h + e)
+        h = self.conv_out(self.dropout(F.silu(h)))
+        return self.skip(x) + h
+
+
+class Attention(nn.Module):
+    """Self-attention over the pixels; text tokens, where given, join the keys and values (GLIDE, 2112.10741).
+
+    Projections hold q, k, v one after the other, each with its heads side by side; the layouts of published
+    checkpoints are permuted into this one when they are read (`glide.openai`).
+    """
+
+    def __init__(self, channels: int, heads: int, token_width: int = 0) -> None:
+        super().__init__()
+        assert channels % heads == 0
+        self.heads = heads
+        self.norm = GroupNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.token_kv = nn.Linear(token_width, 2 * channels) if token_width else None
+        self.proj = zero_init(nn.Linear(channels, channels))
+
+    def forward(self, x: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """x [N,C,H,W], tokens [N,L,D] -> [N,C,H,W]."""
+        n, c, h, w = x.shape
+        y = self.norm(x).permute(0, 2, 3, 1).reshape(n, h * w, c)  # free when x is channels_last
+        q, k, v = self.qkv(y).chunk(3, dim=-1)  # [N,HW,C] each
+        if self.token_kv is not None:
+            assert tokens is not None
+            token_k, token_v = self.token_kv(tokens).chunk(2, dim=-1)  # [N,L,C] each
+            k, v = torch.cat([token_k, k], dim=1), torch.cat([token_v, v], dim=1)  # [N,L+HW,C]
+        y = attend(*(split_heads(z, self.heads) for z in (q, k, v)))
+        y = self.proj(y.transpose(1, 2).reshape(n, h * w, c))
+        return x + y.reshape(n, h, w, c).permute(0, 3, 1, 2)

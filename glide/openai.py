@@ -1,0 +1,272 @@
+"""The published OpenAI checkpoints (ADM 2105.05233, GLIDE 2112.10741), converted at the border.
+
+Their files use three attention layouts, 1x1 convolutions for linear layers, and half precision. All that ends
+here: names are mapped once, rows of q, k and v are brought into our order, and what comes out is a `Model`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glide.errors import InputError
+from glide.model import Model
+from glide.nn import Attention, Downsample, ResBlock, Upsample
+from glide.openai_options import Options, complete, model_config
+from glide.openai_published import options_for
+from glide.paths import is_remote, read_bytes
+from glide.text import TextBlock
+from glide.tokenizer import Tokenizer
+from glide.unet import Block, Encoder, UNet
+
+INSIDE: dict[type[nn.Module], dict[str, str]] = {
+    ResBlock: {
+        "norm_in": "in_layers.0",
+        "conv_in": "in_layers.2",
+        "emb": "emb_layers.1",
+        "norm_out": "out_layers.0",
+        "conv_out": "out_layers.3",
+        "skip": "skip_connection",
+    },
+    Attention: {"norm": "norm", "qkv": "qkv", "token_kv": "encoder_kv", "proj": "proj_out"},
+    Downsample: {"conv": "op"},
+    Upsample: {"conv": "conv"},
+    TextBlock: {
+        "norm_attn": "ln_1",
+        "qkv": "attn.c_qkv",
+        "proj": "attn.c_proj",
+        "norm_mlp": "ln_2",
+        "mlp_in": "mlp.c_fc",
+        "mlp_out": "mlp.c_proj",
+    },
+}
+"""For each part of our networks that has parts of its own: our name of each, and the originals'."""
+
+BARE = {"text.positions": "positional_embedding", "text.padding": "padding_embedding"}
+"""Parameters that stand in no layer of their own."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The published tensor that fills one of our parameters."""
+
+    name: str
+    shape: tuple[int, ...]
+    """In the published file: a linear layer may be a 1x1 convolution there, with a trailing 1."""
+    heads: int = 0
+    """Above 0: rows are ordered (head, q|k|v, d) there, as this many heads, and (q|k|v, head, d) here."""
+    parts: int = 3
+    """3 for q, k, v; 2 for k, v."""
+
+    def convert(self, tensor: Tensor, shape: torch.Size) -> Tensor:
+        """A tensor of the published file -> float32 of our parameter's shape, sharing no memory with it."""
+        tensor = tensor.detach().to(torch.float32, copy=True)
+        if self.heads:
+            tensor = tensor.unflatten(0, (self.heads, self.parts, -1)).transpose(0, 1)
+        return tensor.reshape(shape).contiguous()
+
+
+def mapping(options: Options) -> dict[str, Source]:
+    """Where each parameter of the model with these options comes from; no memory is taken for weights.
+
+    options: see `glide.openai_options`, which also raises the InputError for those that make no model.
+    """
+    return _sources(_blank_model(options), options)
+
+
+def from_state_dict(state: Mapping[str, Tensor], options: Options) -> Model:
+    """A published state dict -> our model, float32, in eval mode, sharing no memory with `state`.
+
+    state: tensors by the original's names, in any floating-point type.
+    options: in the original's names, in either form (`glide.openai_options`).
+    Raises InputError, naming the first differences, if the state is not that of the options' model.
+    """
+    model = _blank_model(options)
+    sources = _sources(model, options)
+    _check_fit(state, sources)
+    ours = dict(model.named_parameters())
+    converted = {
+        name: source.convert(state[source.name], ours[name].shape) for name, source in sources.items()
+    }
+    model.load_state_dict(converted, strict=True, assign=True)
+    return model.eval()
+
+
+def load(path: str | os.PathLike[str], options: Options | None = None, vocab: str | None = None) -> Model:
+    """A published checkpoint file -> our model, as `from_state_dict`.
+
+    path: local, or one that blobfile reads (gs://, az://, https:// of Azure).
+    options: those of the published file of this name, if not given.
+    vocab: folder or hub id of GLIDE's vocabulary, for captions; without it `model.tokenizer` is None.
+    Raises InputError if the name tells no options, the file is damaged, holds code (which is never executed)
+    or other things than tensors, or does not fit the options.
+    """
+    path = os.fspath(path)
+    options = options_for(path) if options is None else options
+    config = model_config(options)  # a mistake in the options is told before a long download
+    tokenizer = None
+    if vocab is not None:
+        if config.text is None:
+            raise InputError(f"a vocabulary was given ({vocab}), but {path} takes no captions; leave it out.")
+        tokenizer = Tokenizer.glide(vocab, config.text.context)
+        if tokenizer.n_vocab > config.text.vocab:
+            raise InputError(
+                f"the vocabulary in {vocab} has {tokenizer.n_vocab} tokens, the model {config.text.vocab}; "
+                "give the vocabulary the model was trained with."
+            )
+    state = read_state_dict(path)
+    try:
+        model = from_state_dict(state, options)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    model.tokenizer = tokenizer
+    return model
+
+
+def read_state_dict(path: str) -> Mapping[str, Any]:
+    """What a PyTorch file, local or remote, maps names to; errors as `load`. No code in it is ever executed."""
+    remote = io.BytesIO(read_bytes(path)) if is_remote(path) else None
+    file = remote or path
+    try:
+        archive = zipfile.is_zipfile(file)
+        if archive:
+            with zipfile.ZipFile(file) as members:  # PyTorch itself does not look at the checksums
+                if damaged := members.testzip():
+                    raise zipfile.BadZipFile(f"checksum of {damaged}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about files of other kinds, which are refused below
+            if remote:
+                remote.seek(0)
+            state = torch.load(file, "cpu", weights_only=True, mmap=archive and remote is None)
+    except MemoryError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror or error}): check the path.") from None
+    except Exception as error:  # the unpickler, the archive reader: whatever a broken file breaks
+        raise InputError(f"{path} {_why_unreadable(error)}") from None
+    if not isinstance(state, Mapping):
+        raise InputError(f"{path} holds a {type(state).__name__}: a state dict of tensors is expected.")
+    return state
+
+
+def _why_unreadable(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, pickle.UnpicklingError) and "global" in text.lower():
+        return "holds Python objects, which can run code, so it was not loaded: give a plain state dict."
+    if "TorchScript" in text:
+        return "is a TorchScript program: give a plain state dict."
+    return "is damaged, or no PyTorch file of tensors (nothing in it was run): fetch it again, or check the path."
+
+
+def _blank_model(options: Options) -> Model:
+    config = model_config(options)
+    with torch.device("meta"):
+        return Model(config)
+
+
+def _sources(model: Model, options: Options) -> dict[str, Source]:
+    legacy = not complete(options).get("use_new_attention_order", False)
+    names = dict(_layer_names(model))
+    sources = {}
+    for name, parameter in model.named_parameters():
+        layer, _, kind = name.rpartition(".")  # unet.up.0.attn.qkv, weight
+        theirs = BARE[name] if name in BARE else f"{names[layer]}.{kind}"
+        shape = tuple(parameter.shape)
+        owner, _, part = layer.rpartition(".")
+        parent = model.get_submodule(owner)
+        heads, parts = 0, {"qkv": 3, "token_kv": 2}.get(part, 0)
+        if isinstance(parent, TextBlock) and parts:
+            heads = parent.heads
+        if isinstance(parent, Attention) and part != "norm":
+            heads = parent.heads if parts and legacy else 0
+            shape = (*shape, 1) if kind == "weight" else shape
+        sources[name] = Source(theirs, shape, heads, parts)
+    return sources
+
+
+def _layer_names(model: Model) -> Iterator[tuple[str, str]]:
+    """Each layer's path in our model, and in the originals."""
+    pairs = list(encoder_layers("unet", model.unet)) + list(_decoder_layers(model.unet))
+    if model.text is not None:
+        pairs += [
+            ("text.tokens", "token_embedding"),
+            ("text.norm", "final_ln"),
+            ("text_vector", "transformer_proj"),
+        ]
+        pairs += [(f"text.blocks.{i}", f"transformer.resblocks.{i}") for i in range(len(model.text.blocks))]
+    if model.config.num_classes:
+        pairs.append(("label", "label_emb"))
+    for ours, theirs in pairs:
+        inside = INSIDE.get(type(model.get_submodule(ours)))
+        if inside is None:
+            yield ours, theirs
+        else:
+            yield from ((f"{ours}.{a}", f"{theirs}.{b}") for a, b in inside.items())
+
+
+def encoder_layers(prefix: str, encoder: Encoder) -> Iterator[tuple[str, str]]:
+    """Our and the original's path of each block of the way down, which the noisy classifiers share."""
+    yield f"{prefix}.time_in", "time_embed.0"
+    yield f"{prefix}.time_out", "time_embed.2"
+    yield f"{prefix}.stem", "input_blocks.0.0"
+    for i, block in enumerate(encoder.down):
+        yield from _block_layers(f"{prefix}.down.{i}", block, f"input_blocks.{i + 1}")
+    yield f"{prefix}.middle_in.res", "middle_block.0"
+    yield f"{prefix}.middle_in.attn", "middle_block.1"
+    yield f"{prefix}.middle_out.res", "middle_block.2"
+
+
+def _decoder_layers(unet: UNet) -> Iterator[tuple[str, str]]:
+    for i, block in enumerate(unet.up):
+        yield from _block_layers(f"unet.up.{i}", block, f"output_blocks.{i}")
+    yield "unet.norm", "out.0"
+    yield "unet.head", "out.2"
+
+
+def _block_layers(ours: str, block: nn.Module, theirs: str) -> Iterator[tuple[str, str]]:
+    """A block's parts are numbered in the originals, counting those that are there."""
+    assert isinstance(block, Block)
+    there = [part for part in ("res", "attn", "up") if getattr(block, part) is not None]
+    yield from ((f"{ours}.{part}", f"{theirs}.{i}") for i, part in enumerate(there))
+
+
+def _check_fit(state: Mapping[str, Any], sources: Mapping[str, Source]) -> None:
+    """InputError that names the first tensors that are missing, unexpected, no tensors or misshapen."""
+    expected = {source.name: source.shape for source in sources.values()}
+    assert len(expected) == len(sources)
+    other = [name for name in expected if name in state and not _is_float_tensor(state[name])]
+    wrong = [
+        f"{name} ({'x'.join(map(str, state[name].shape))} instead of {'x'.join(map(str, shape))})"
+        for name, shape in expected.items()
+        if name in state and name not in other and tuple(state[name].shape) != shape
+    ]
+    differences = {
+        "missing": [name for name in expected if name not in state],
+        "unexpected": [str(name) for name in state if name not in expected],
+        "not a tensor of real numbers": other,
+        "wrong shape": wrong,
+    }
+    found = [f"{what}: {_first(names)}" for what, names in differences.items() if names]
+    if found:
+        raise InputError(
+            f"the state dict is not that of the model its options describe ({'; '.join(found)}): "
+            "give the options it was trained with, or the right file."
+        )
+
+
+def _is_float_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _first(names: list[str], count: int = 3) -> str:
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more

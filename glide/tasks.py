@@ -1,0 +1,52 @@
+"""Tasks for `glide.train.fit`: what a model is trained to do with a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glide.errors import InputError
+from glide.losses import LossConfig, loss_terms
+from glide.model import Model
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """Predict the clean picture (or noise, or velocity) from a noised one and its caption or class.
+
+    `null_captions` of the examples lose their caption or class, so that one network learns both terms of
+    classifier-free guidance (2207.12598; 20% in GLIDE's fine-tune, 2112.10741 section 2.3).
+    """
+
+    loss: LossConfig = field(default_factory=LossConfig)
+    null_captions: float = 0.2
+
+    def __call__(
+        self, model: Model, batch: dict[str, Any], t: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses."""
+        x0 = batch["image"]
+        noise = torch.randn(x0.shape, generator=generator).to(x0)
+        dropped = torch.rand(len(x0), generator=generator) < self.null_captions
+        inputs: dict[str, Tensor] = {}
+        if model.text is not None:
+            pairs = zip(batch["caption"], dropped.tolist(), strict=True)
+            inputs |= model.caption_batch(["" if drop else caption for caption, drop in pairs])
+        if model.config.num_classes:
+            y = batch["y"]
+            inputs["y"] = torch.where(dropped.to(y.device), model.config.num_classes, y) if self.null_captions else y
+        x_t = model.process.q_sample(x0, t, noise)
+        output = model(x_t, t, inputs).float()
+        return loss_terms(model.process, self.loss, output, x0, x_t, t, noise)
+
+    def check(self, model: Model) -> None:
+        """InputError where the model cannot learn what is asked."""
+        config = model.config
+        if self.null_captions and config.num_classes and not config.null_class:
+            raise InputError(
+                f"null captions are asked for ({self.null_captions}), but this class-conditional model has no null "
+                "class; use --null-captions 0, or a model with null_class."
+            )

@@ -1,0 +1,95 @@
+"""Which timesteps to train on: uniformly, or where the loss is large."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from glide.errors import InputError
+
+
+class TimestepSampler(Protocol):
+    """A source of training timesteps whose state can be saved with a run."""
+
+    steps: int  # T
+
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Timesteps, LongTensor [n] in 0 .. T-1, and weights [n] that keep the mean loss unbiased.
+
+        Both on the CPU, whatever the model runs on: the same draws everywhere.
+        """
+        ...
+
+    def update(self, t: Tensor, loss: Tensor) -> None:
+        """Learn from losses [n] at timesteps [n], before weighting."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+
+
+class UniformTimesteps:
+    """Every timestep alike, weight 1."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return torch.randint(0, self.steps, (n,), generator=generator), torch.ones(n)
+
+    def update(self, t: Tensor, loss: Tensor) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        assert not state
+
+
+class LossSecondMoment:
+    """Timesteps in proportion to the root mean square of their recent losses (2102.09672, eq. 18).
+
+    Uniform until every timestep has seen `history` losses; a share `uniform_prob` stays uniform, so that none
+    is ever forgotten. With several processes, update() must be given the losses of all of them.
+    """
+
+    def __init__(self, steps: int, history: int = 10, uniform_prob: float = 0.001) -> None:
+        if history < 1 or not 0.0 <= uniform_prob <= 1.0:
+            raise InputError(
+                f"got history {history} and uniform_prob {uniform_prob}, expected at least 1, and 0 to 1: "
+                "try 10 and 0.001"
+            )
+        self.steps, self.uniform_prob = steps, uniform_prob
+        self.losses = torch.zeros(
+            steps, history, dtype=torch.float64
+        )  # [T,history], a ring for each timestep
+        self.counts = torch.zeros(steps, dtype=torch.int64)  # [T] losses ever seen
+
+    def probabilities(self) -> Tensor:
+        """The present distribution over timesteps, float64 [T]."""
+        uniform = torch.full((self.steps,), 1.0 / self.steps, dtype=torch.float64)
+        if self.counts.min() < self.losses.shape[1]:
+            return uniform
+        moment = self.losses.square().mean(dim=1).sqrt()
+        if moment.sum() == 0.0:
+            return uniform
+        return (1.0 - self.uniform_prob) * moment / moment.sum() + self.uniform_prob * uniform
+
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        p = self.probabilities()
+        t = torch.multinomial(p, n, replacement=True, generator=generator)
+        return t, (1.0 / (self.steps * p[t])).float()
+
+    def update(self, t: Tensor, loss: Tensor) -> None:
+        for step, value in zip(t.tolist(), loss.detach().double().tolist(), strict=True):
+            self.losses[step, int(self.counts[step]) % self.losses.shape[1]] = value
+            self.counts[step] += 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"losses": self.losses.clone(), "counts": self.counts.clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        assert state["losses"].shape == self.losses.shape and state["counts"].shape == self.counts.shape
+        self.losses, self.counts = state["losses"].clone(), state["counts"].clone()

@@ -1,0 +1,167 @@
+"""The training of a base model, from its settings to its folder: what `scripts/train_base.py` calls."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from glide.checkpoint import load_model, read_config, resolve, save_model
+from glide.data import Dataset, open_data, prefetch
+from glide.errors import InputError
+from glide.grow import init_from
+from glide.losses import LossConfig, LossSecondMoment, TimestepSampler, UniformTimesteps
+from glide.model import PRESETS, Model, ModelConfig
+from glide.tasks import Diffusion
+from glide.tokenizer import Tokenizer
+from glide.train import TrainConfig, fit
+
+
+@dataclass(frozen=True)
+class TrainBase:
+    """Settings of a base model's training."""
+
+    out: Path
+    """Folder of the run: log.jsonl, checkpoints/, samples/, and the model itself, which sample.py takes as --model."""
+    data: str = "shapes"
+    """shapes (shapes:one, shapes:one=1,count=2,pair=3), a folder of captioned pictures, or one of class folders."""
+    preset: str | None = None
+    """Sizes of the model by name; by default those of --init, else shapes-64."""
+    init: str | None = None
+    """Model whose weights to begin with: a folder, an embedded name, a published .pt, a hub id."""
+    resume: bool = False
+    """Go on exactly where the last checkpoint in --out was."""
+    null_captions: float = 0.2
+    """Share of examples that lose their caption or class, for classifier-free guidance."""
+    held_out: float = 0.0
+    """Share of a folder's pictures that are left out of training."""
+    crop: Literal["center", "random"] = "center"
+    flip: bool = False
+    """Mirror pictures at random; captions that say "left" are then wrong."""
+    max_broken: float = 0.01
+    """Share of damaged pictures that are skipped and counted."""
+    vocab_size: int = 512
+    """Of the tokenizer that is trained on the captions."""
+    dropout: float | None = None
+    """In the U-Net; the preset's by default."""
+    timesteps: Literal["uniform", "loss_second_moment"] = "uniform"
+    save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Of the weights in the model folder; checkpoints are float32 always."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, ...; a GPU where there is one."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """`prediction` here is ignored: it is the model's."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def train_base(args: TrainBase, sample: Callable[[Model, Path], None] | None = None) -> Model:
+    """Build data, model and task, and `fit`; returns the trained model.
+
+    sample(model, path): draws a grid of the model in training. Raises InputError for settings that do not fit.
+    """
+    if not 0 <= args.null_captions < 1:
+        raise InputError(f"--null-captions {args.null_captions}: expected a share from 0 to below 1.")
+    if not args.resume and (args.out / "checkpoints").exists():
+        raise InputError(f"{args.out} already holds a run; give --resume to go on with it, or another --out.")
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    torch.manual_seed(args.train.seed)
+
+    source = load_model(args.init) if args.init else None
+    config = _base_config(args, source)
+    data = open_data(
+        args.data,
+        config.unet.image_size,
+        seed=args.train.seed,
+        crop=args.crop,
+        flip=args.flip,
+        max_broken=args.max_broken,
+        held_out=args.held_out,
+    )
+    data.check_batch(args.train.batch_size)
+    if args.resume:
+        folder = resolve(args.out)
+        model = load_model(folder)  # weights come from the checkpoint; sizes and tokenizer from here
+    else:
+        model = _build(config, data, args, source)
+    model.to(device)
+
+    task = Diffusion(dataclasses.replace(args.loss, prediction=config.process.prediction), args.null_captions)
+    task.check(model)
+    steps = len(model.process)
+    timesteps: TimestepSampler = (
+        UniformTimesteps(steps) if args.timesteps == "uniform" else LossSecondMoment(steps)
+    )
+    record = {"command": shlex.join(["python", *sys.argv]), **_jsonable(dataclasses.asdict(args))}
+    if args.init:
+        record["init_training"] = _training_of(args.init)
+
+    def save(model: Model, out: Path, step: int) -> None:
+        last = _last_line(out / "log.jsonl")
+        save_model(out, model, {**record, "step": step, "log": last}, getattr(torch, args.save_dtype))
+
+    def batches(start: int) -> Any:
+        return prefetch(data, start, args.train.batch_size)
+
+    if not args.resume:
+        save(model, args.out, 0)
+    return fit(model, task, batches, timesteps, args.train, args.out, resume=args.resume, save=save, sample=sample)
+
+
+def _base_config(args: TrainBase, source: Model | None) -> ModelConfig:
+    if args.preset is not None and args.preset not in PRESETS:
+        raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(PRESETS)}.")
+    config = PRESETS[args.preset] if args.preset or source is None else source.config
+    if args.preset is None and source is None:
+        config = PRESETS["shapes-64"]
+    if args.dropout is not None:
+        config = dataclasses.replace(config, unet=dataclasses.replace(config.unet, dropout=args.dropout))
+    return config
+
+
+def _build(config: ModelConfig, data: Dataset, args: TrainBase, source: Model | None) -> Model:
+    """The model for this data, begun with the weights of `source`."""
+    tokenizer: Tokenizer | None = None
+    if data.class_names:
+        null = args.null_captions > 0
+        if source is not None and source.config.num_classes:
+            null = source.config.null_class
+        names = tuple(data.class_names)
+        config = dataclasses.replace(
+            config, text=None, num_classes=len(names), null_class=null, class_names=names
+        )
+    elif config.text is not None:
+        if source is not None:
+            tokenizer = source.tokenizer
+        if tokenizer is None:
+            tokenizer = Tokenizer.train(data.captions_for_tokenizer(), args.vocab_size, config.text.context)
+        text = dataclasses.replace(config.text, vocab=tokenizer.n_vocab, context=tokenizer.context)
+        config = dataclasses.replace(config, text=text, num_classes=0, class_names=())
+    else:
+        config = dataclasses.replace(config, num_classes=0, class_names=())  # captions are not looked at
+    model = Model(config, tokenizer)
+    if source is not None:
+        fresh = init_from(model, source)
+        if fresh:
+            print(f"--init: {len(fresh)} tensors begin anew: {', '.join(fresh[:4])}{' ...' if len(fresh) > 4 else ''}")
+    return model
+
+
+def _training_of(name: str) -> Any:
+    path = resolve(name)
+    return read_config(path).get("training") if path.is_dir() else str(name)
+
+
+def _last_line(path: Path) -> Any:
+    lines = path.read_text().splitlines() if path.exists() else []
+    return json.loads(lines[-1]) if lines else None
+
+
+def _jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(values, default=str))

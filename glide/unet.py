@@ -1,0 +1,154 @@
+"""One U-Net for every model here: ADM's (2105.05233), with GLIDE's text tokens (2112.10741) in its attention.
+
+Shape letters: N batch, C channels, H W pixels, P planes, L tokens, D token width, E embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from glide.conditioning import Cond
+from glide.nn import Attention, Downsample, GroupNorm, ResBlock, Upsample, timestep_embedding, zero_init
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Sizes of a U-Net. The fields are ADM's; published configurations are in `glide.model.PRESETS`."""
+
+    image_size: int = 64
+    in_channels: int = 3
+    out_channels: int = 6
+    """3: the prediction alone. 6: also the interpolation of the learned variance (2102.09672)."""
+    channels: int = 192
+    channel_mult: tuple[float, ...] = (1, 2, 3, 4)
+    num_res_blocks: int = 3
+    attention: tuple[int, ...] = (2, 4, 8)
+    """Downsampling factors, counted from the stem's resolution, at which there is attention."""
+    num_heads: int = 1
+    head_channels: int = 64
+    """Width of an attention head; 0 to give the number of heads by `num_heads` instead."""
+    scale_shift: bool = True
+    """Adaptive group norm; False adds the embedding."""
+    resblock_updown: bool = True
+    """Residual blocks change the resolution; False: strided and nearest-neighbour convolutions."""
+    dropout: float = 0.0
+    patch_size: int = 1
+    """1, 2 or 4: pixels are unshuffled into channels by this factor before the stem."""
+
+    def heads(self, channels: int) -> int:
+        return channels // self.head_channels if self.head_channels else self.num_heads
+
+
+class Block(nn.Module):
+    """A residual block (or strided convolution), then attention, then an up-sampling, each where there is one."""
+
+    def __init__(self, res: nn.Module, attn: Attention | None = None, up: nn.Module | None = None) -> None:
+        super().__init__()
+        self.res, self.attn, self.up = res, attn, up
+
+    def forward(self, x: Tensor, emb: Tensor, tokens: Tensor | None) -> Tensor:
+        x = self.res(x, emb) if isinstance(self.res, ResBlock) else self.res(x)
+        if self.attn is not None:
+            x = self.attn(x, tokens)
+        if self.up is not None:
+            x = self.up(x, emb) if isinstance(self.up, ResBlock) else self.up(x)
+        return x
+
+
+class Encoder(nn.Module):
+    """The time embedding, the way down and the middle; alone it is the trunk of a noisy classifier."""
+
+    def __init__(self, config: UNetConfig, planes: int = 0, token_width: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        emb_width = 4 * config.channels
+        self.time_in = nn.Linear(config.channels, emb_width)
+        self.time_out = nn.Linear(emb_width, emb_width)
+
+        width = int(config.channel_mult[0] * config.channels)
+        self.stem = nn.Conv2d((config.in_channels + planes) * config.patch_size**2, width, 3, padding=1)
+        self.down = nn.ModuleList()
+        self.skip_widths = [width]
+        factor = 1
+        for level, mult in enumerate(config.channel_mult):
+            for _ in range(config.num_res_blocks):
+                out = int(mult * config.channels)
+                self.down.append(Block(self._res(width, out), self._attn(out, token_width, factor)))
+                width = out
+                self.skip_widths.append(width)
+            if level + 1 < len(config.channel_mult):
+                self.down.append(Block(self._res(width, width, "down") if config.resblock_updown else Downsample(width)))
+                self.skip_widths.append(width)
+                factor *= 2
+        self.factor, self.width = factor, width
+        self.middle_in = Block(self._res(width, width), self._attn(width, token_width))
+        self.middle_out = Block(self._res(width, width))
+
+    def _res(self, width: int, out: int, resample: str = "") -> ResBlock:
+        c = self.config
+        return ResBlock(width, out, 4 * c.channels, c.dropout, c.scale_shift, resample)
+
+    def _attn(self, width: int, token_width: int, factor: int | None = None) -> Attention | None:
+        if factor is not None and factor not in self.config.attention:
+            return None
+        return Attention(width, self.config.heads(width), token_width)
+
+    def embed(self, t: Tensor, cond: Cond) -> Tensor:
+        """t [N], cond.vector [N,E] -> [N,E], through the SiLU that all residual blocks share."""
+        emb = self.time_out(F.silu(self.time_in(timestep_embedding(t, self.config.channels))))
+        return F.silu(emb if cond.vector is None else emb + cond.vector)
+
+    def run(self, block: nn.Module, x: Tensor, emb: Tensor, tokens: Tensor | None) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, x, emb, tokens, use_reentrant=False)
+        return block(x, emb, tokens)
+
+    def encode(self, x: Tensor, emb: Tensor, cond: Cond) -> Iterator[Tensor]:
+        """Yields the activation after the stem and after every block, the middle last."""
+        if cond.planes is not None:
+            x = torch.cat([x, cond.planes], dim=1)
+        h = self.stem(F.pixel_unshuffle(x, self.config.patch_size))
+        yield h
+        for block in self.down:
+            h = self.run(block, h, emb, cond.tokens)
+            yield h
+        for block in (self.middle_in, self.middle_out):
+            h = self.run(block, h, emb, cond.tokens)
+        yield h
+
+
+class UNet(Encoder):
+    """The encoder and the way back up, which sees the skips."""
+
+    def __init__(self, config: UNetConfig, planes: int = 0, token_width: int = 0) -> None:
+        super().__init__(config, planes, token_width)
+        self.up = nn.ModuleList()
+        skips = list(self.skip_widths)
+        width, factor = self.width, self.factor
+        for level, mult in reversed(list(enumerate(config.channel_mult))):
+            for i in range(config.num_res_blocks + 1):
+                out = int(mult * config.channels)
+                res = self._res(width + skips.pop(), out)
+                up: nn.Module | None = None
+                if level and i == config.num_res_blocks:
+                    up = self._res(out, out, "up") if config.resblock_updown else Upsample(out)
+                self.up.append(Block(res, self._attn(out, token_width, factor), up))
+                width = out
+            factor //= 2
+        self.norm = GroupNorm(width)
+        self.head = zero_init(nn.Conv2d(width, config.out_channels * config.patch_size**2, 3, padding=1))
+
+    def forward(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        """x [N,C,H,W], t [N] training timesteps, cond -> [N,out_channels,H,W]."""
+        emb = self.embed(t, cond)
+        *skips, h = self.encode(x, emb, cond)
+        for block in self.up:
+            h = self.run(block, torch.cat([h, skips.pop()], dim=1), emb, cond.tokens)
+        return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.config.patch_size)

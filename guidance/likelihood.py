@@ -1,0 +1,55 @@
+"""Guidance by the gradient of a likelihood: a noise-aware classifier, CLIP, or any function of x_t."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from glide.errors import InputError
+from guidance.compose import EVERYWHERE, Guidance
+
+
+@dataclass(frozen=True, eq=False)
+class LogLikelihood(Guidance):
+    """Towards larger log p(y | x_t): the score of p(x_t) p(y | x_t)^scale (ADM, 2105.05233, section 4).
+
+    log_prob: (x_t [N,C,H,W], training timestep) -> [N], differentiable in x_t, each entry of its own sample
+    only.
+    """
+
+    log_prob: Callable[[Tensor, int], Tensor]
+    scale: float
+    interval: tuple[int, int] = EVERYWHERE
+
+    @property
+    def name(self) -> str:
+        return f"{type(self).__name__}({getattr(self.log_prob, '__name__', type(self.log_prob).__name__)})"
+
+    def active(self, t: int) -> bool:
+        return self.scale != 0.0 and super().active(t)
+
+    def gradient(self, x: Tensor, t: int) -> Tensor:
+        """scale * d sum(log_prob) / d x_t [N,C,H,W], in the type of x.
+
+        Raises InputError where log_prob has no gradient in x, or one that is not finite.
+        """
+        # A sampler may run without gradients, or in inference mode, whose tensors can never have one.
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = x.detach().clone().requires_grad_()
+            total = self.log_prob(leaf, t).sum()
+            # A network whose weights want gradients gives a total that has one even where it ignores x_t.
+            known = total.requires_grad
+            gradient = torch.autograd.grad(total, leaf, allow_unused=True)[0] if known else None
+        if gradient is None:
+            raise InputError(
+                f"got a log probability without a gradient from {self.name} at timestep {t}, expected one "
+                "that depends on x_t: compute it with torch, without no_grad or detach"
+            )
+        gradient = self.scale * gradient
+        if not torch.isfinite(gradient).all():
+            raise InputError(
+                f"got a gradient that is not finite from {self.name} at timestep {t}, expected finite "
+                "numbers: check the function, lower the scale, or run it in float32"
+            )
+        return gradient

@@ -1,0 +1,174 @@
+"""What scripts/sample.py does: draw pictures, with a progress bar, and write them with their recipes.
+
+Shape letters: N pictures of the run, H W pixels.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from glide.classes import class_number
+from glide.errors import InputError
+from glide.images import grid, save_gif, save_png, to_uint8
+from glide.recipe import return_to
+from guidance.conditions import Picture
+from guidance.pipeline import Pipeline, Step
+from guidance.sample_args import CAPTIONS, Sample
+
+FRAMES = 60  # of an animation, at most
+LABELS = 8  # classes drawn where none is asked for
+NUMBERED = re.compile(r"(?:grid-)?(\d{5,})\.(?:png|gif)")
+
+
+def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
+    """Draw what is asked for; returns the paths of the N pictures. recipe: of the picture that --like repeats.
+
+    Prints where the pictures are. InputError for what cannot be drawn or written.
+    """
+    settings = args.settings(has_null=True)  # numbers out of range, before a model is loaded
+    pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.call_size)
+    place = _return_to(recipe, args, pipe) if recipe is not None else 0
+    settings = args.settings(pipe.conditions.has_null)
+    subjects = _subjects(args, pipe)
+    pictures = [
+        Picture(args.seed + i, *subjects[i // args.num_samples])
+        for i in range(len(subjects) * args.num_samples)
+    ]
+    out = _folder(args.out)
+    first = next_number(out)
+
+    frames: list[list[Tensor]] = []  # of each batch, [frames] of uint8 [n,H,W,3]
+    pixels: list[Tensor] = []
+    recipes = [pipe.recipe(picture, settings, place + i) for i, picture in enumerate(pictures)]
+    plan = list(batches(pictures, args.batch_size, pipe.call_size, place))
+    runs = ((start, pipe.draw(batch, settings, place=place + start)) for start, batch in plan)
+    head = next(runs)  # what is wrong with the first batch is said before there is a bar
+    total = len(plan) * pipe.steps(settings)
+    with tqdm(total=total, desc=f"drawing {_count(pictures)}", unit="step") as bar:
+        for start, steps in chain([head], runs):
+            seen = []
+            for step in steps:
+                if args.gif and _is_frame(step, pipe.steps(settings)):
+                    seen.append(to_uint8(step.x if args.gif_frames == "xt" else step.x0))
+                bar.update()
+            frames.append(seen)
+            pixels.append(to_uint8(step.x))
+            for i, image in enumerate(pixels[-1], start):
+                save_png(out / f"{first + i:05d}.png", image, recipes[i])
+    paths = [out / f"{first + i:05d}.png" for i in range(len(pictures))]
+    print(f"{_count(paths)} in {out.resolve()}: {_span(paths)}")
+    _together(args, out / f"grid-{first:05d}", torch.cat(pixels), frames, recipes)
+    return paths
+
+
+def next_number(out: Path) -> int:
+    """One more than the highest number of a picture in the folder, 0 in an empty one."""
+    numbers = [int(match[1]) for path in out.iterdir() if (match := NUMBERED.fullmatch(path.name))]
+    return max(numbers, default=-1) + 1
+
+
+def batches(
+    pictures: Sequence[Picture], size: int, call_size: int, place: int
+) -> Iterator[tuple[int, Sequence[Picture]]]:
+    """The run cut into batches of whole network calls, each with the index of its first picture."""
+    size = -(-size // call_size) * call_size
+    start, stop = 0, size - place % call_size
+    while start < len(pictures):
+        yield start, pictures[start:stop]
+        start, stop = stop, stop + size
+
+
+def _is_frame(step: Step, steps: int) -> bool:
+    """Whether the animation shows this step: evenly, the last one always."""
+    every = -(-steps // FRAMES)
+    return (steps - 1 - step.index) % every == 0
+
+
+def _together(
+    args: Sample,
+    stem: Path,
+    pixels: Tensor,
+    frames: Sequence[list[Tensor]],
+    recipes: Sequence[dict[str, Any]],
+) -> None:
+    """The grid and the animation of all pictures: a row for each caption where there are several of each."""
+    columns = args.num_samples if 1 < args.num_samples < len(pixels) else None
+    if args.grid:
+        path = stem.with_suffix(".png")
+        save_png(path, grid(pixels, columns), _recipe_of_all(recipes, args.num_samples))
+        print(f"grid: {path.resolve()}")
+    if args.gif:
+        path = stem.with_suffix(".gif")
+        sheets = [grid(torch.cat(parts), columns) for parts in zip(*frames, strict=True)]
+        save_gif(path, sheets, [60] * (len(sheets) - 1) + [2000])
+        print(f"animation: {path.resolve()}")
+
+
+def _recipe_of_all(recipes: Sequence[dict[str, Any]], num_samples: int) -> dict[str, Any]:
+    """One recipe for all pictures of a run, with which --like draws them all again."""
+    found = dict(recipes[0])
+    for name in ("prompt", "label", "class"):
+        if name in found:
+            del found[name]
+            found[name + ("es" if name == "class" else "s")] = [r.get(name) for r in recipes[::num_samples]]
+    return found | {"num_samples": num_samples, "num_pictures": len(recipes)}
+
+
+def _subjects(args: Sample, pipe: Pipeline) -> list[tuple[str, int | None]]:
+    """A caption and a class number, where the model takes them, for each `num_samples` pictures."""
+    config = pipe.model.config
+    captions = [caption.strip() for caption in args.captions()]
+    labels: list[int | None] = [class_number(config, label) for label in args.label]
+    if captions and config.text is None:
+        raise InputError(
+            f"got a caption for {args.model}, a model without text, expected none: leave --prompt out"
+        )
+    if config.text is not None and not captions:
+        captions = list(CAPTIONS[: len(labels) or None])
+    if config.num_classes and not labels:
+        labels = [None] * len(captions) if captions else list(range(min(LABELS, config.num_classes)))
+    if captions and labels and len(captions) != len(labels):
+        raise InputError(f"got {len(captions)} captions and {len(labels)} classes, expected as many of each")
+    count = max(len(captions), len(labels), 1)
+    return list(zip(captions or [""] * count, labels or [None] * count, strict=True))
+
+
+def _return_to(recipe: Mapping[str, Any], args: Sample, pipe: Pipeline) -> int:
+    """Make this process what drew the recipe's picture; returns the picture's place in its network call."""
+    if args.model == recipe["model"] and pipe.fingerprint != recipe.get("weights"):
+        raise InputError(
+            f"the model {args.model} has other weights ({pipe.fingerprint}) than the one that drew {args.like} "
+            f"({recipe.get('weights')}): give that one by --model"
+        )
+    return_to(recipe, pipe.device)
+    place = recipe.get("place", 0)
+    return place if isinstance(place, int) and place >= 0 else 0
+
+
+def _folder(out: str) -> Path:
+    """The output folder, made and seen to be writable before the work begins."""
+    path = Path(out)
+    probe = path / ".writable.tmp"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {out} ({error.strerror or error}): choose another folder by --out"
+        ) from error
+    return path
+
+
+def _count(things: Sequence[object]) -> str:
+    return f"{len(things)} picture{'s' if len(things) != 1 else ''}"
+
+
+def _span(paths: Sequence[Path]) -> str:
+    return paths[0].name if len(paths) == 1 else f"{paths[0].name} to {paths[-1].name}"

@@ -1,0 +1,162 @@
+"""The command line of scripts/sample.py: its flags, what a recipe changes in them, and what they ask for.
+
+Imports nothing heavy, so that `--help` answers at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import UseAppendAction, arg
+
+from glide import cli
+from glide.errors import InputError
+from guidance.settings import Settings, spec_of_steps
+
+CAPTIONS = (
+    "a large red circle to the left of a small blue square",
+    "a yellow star in the top right corner on a dark blue background",
+    "three green triangles",
+    "a small pink heart inside a large white square on a gray background",
+)
+"""Drawn where no caption is asked for."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The flags."""
+
+    prompt: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="TEXT")] = ()
+    """What to draw; repeat the flag for several captions. Without it: a few built-in captions. An empty caption is
+    only allowed with --guidance none: the model then draws whatever it likes."""
+    prompts_file: Annotated[str | None, arg(metavar="FILE")] = None
+    """Captions from a text file, one a line; empty lines are left out."""
+    label: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="CLASS")] = ()
+    """For class-conditional models: the class, by name or number; repeat the flag for several."""
+    model: Annotated[str, arg(metavar="NAME")] = "shapes"
+    """A model folder, an embedded model, a published OpenAI .pt file, or a hub id (org/name)."""
+    guidance: Annotated[str | None, arg(metavar="{cfg,none}")] = None
+    """How the picture is led to its caption: classifier-free guidance, or not at all. By default cfg, where the model
+    was trained for it."""
+    scale: float = 3.0
+    """Strength of the guidance, from 0; of cfg, 1 is none."""
+    num_samples: int = 1
+    """Pictures of each caption or class."""
+    batch_size: int = 16
+    """Pictures in one sampling loop (rounded up to whole network calls). It changes no picture."""
+    call_size: int | None = None
+    """Pictures in one network call, which does change their last bits. By default 8 or fewer on a CPU, 32 or fewer on
+    a GPU: less needs less memory, more can be faster."""
+    steps: Annotated[int | None, arg(metavar="INT")] = None
+    """Sampling steps, spread evenly. By default 50."""
+    respacing: Annotated[str | None, arg(metavar="SPEC")] = None
+    """Instead of --steps: "100", "fast27", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
+    sampler: Annotated[str, arg(metavar="{ddim,ddpm}")] = "ddim"
+    """DDIM, or DDPM's ancestral sampler."""
+    eta: float = 0.0
+    """Noise that DDIM adds on the way, 0 to 1."""
+    seed: int = 0
+    """Picture i of the run, counted from 0, has the seed SEED + i."""
+    out: Annotated[str, arg(metavar="FOLDER")] = "outputs"
+    """Where the pictures go, as 00000.png, 00001.png, ...: the next free numbers, never over what is there."""
+    grid: bool = False
+    """Also one picture of all (grid-00000.png)."""
+    gif: bool = False
+    """Also an animation of all pictures emerging from noise (grid-00000.gif)."""
+    gif_frames: Annotated[str, arg(metavar="{xt,x0}")] = "xt"
+    """What the animation shows: the noisy picture, or what the model takes it to be."""
+    like: Annotated[str | None, arg(metavar="FILE.png")] = None
+    """Draw a picture (or a grid) of an earlier run again, bit for bit on the same machine; other flags change it."""
+    device: str = "auto"
+    """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
+    dtype: Annotated[str, arg(metavar="{float32,bfloat16,float16}")] = "float32"
+    """What the network computes in; bfloat16 is faster where the processor has it."""
+
+    def check(self) -> None:
+        """InputError for flags out of their range, or that exclude each other."""
+        for name, least in (("num_samples", 1), ("batch_size", 1), ("call_size", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                flag = "--" + name.replace("_", "-")
+                raise InputError(f"got {flag} {value}, expected at least {least}: give a larger number")
+        if self.steps is not None and self.respacing is not None:
+            raise InputError("got --steps and --respacing, expected one of them: leave one out")
+        if self.prompt and self.prompts_file is not None:
+            raise InputError("got --prompt and --prompts-file, expected one of them: leave one out")
+        if self.gif_frames not in ("xt", "x0"):
+            raise InputError(f"got --gif-frames {self.gif_frames!r}, expected xt or x0: choose one of these")
+
+    def settings(self, has_null: bool) -> Settings:
+        """How to draw; has_null: whether the model knows classifier-free guidance. InputError out of range."""
+        spec = self.respacing or spec_of_steps(50 if self.steps is None else self.steps)
+        guidance = self.guidance or ("cfg" if has_null else "none")
+        return Settings(self.sampler, spec, self.eta, guidance, self.scale)
+
+    def captions(self) -> tuple[str, ...]:
+        """The captions asked for, none if none were. InputError for a file that cannot be used."""
+        return read_captions(self.prompts_file) if self.prompts_file is not None else self.prompt
+
+
+def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Sample, Mapping[str, Any] | None]:
+    """The flags, with those of --like's picture in place of the defaults, and its recipe.
+
+    argv: None is the process's own. InputError where they do not parse or do not fit.
+    """
+    given = cli.parse(Sample, description, argv)
+    given.check()
+    if given.like is None:
+        return given, None
+    from glide.images import read_recipe
+
+    recipe = read_recipe(given.like)
+    args = cli.parse(Sample, description, argv, _as_drawn(given, recipe))
+    args.check()
+    return args, recipe
+
+
+def _as_drawn(given: Sample, recipe: Mapping[str, Any]) -> Sample:
+    """The flags with which the picture was drawn; a flag given now takes the place of those that it excludes."""
+    try:
+        default = Sample(
+            model=str(recipe["model"]),
+            guidance=str(recipe["guidance"]),
+            scale=float(recipe["scale"]),
+            num_samples=int(recipe.get("num_samples", 1)),
+            call_size=int(recipe["call_size"]),
+            sampler=str(recipe["sampler"]),
+            eta=float(recipe["eta"]),
+            seed=int(recipe["seed"]),
+            grid=bool(recipe.get("num_pictures")),
+            device=str(recipe["device"]),
+            dtype=str(recipe["dtype"]),
+        )
+        prompts, labels = _several(recipe, "prompt"), _several(recipe, "label")
+        respacing = str(recipe["respacing"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the recipe in {given.like} is incomplete ({error!r}): give another PNG") from error
+    if given.steps is None and given.respacing is None:
+        default = replace(default, respacing=respacing)
+    if not (given.prompt or given.prompts_file or given.label):
+        default = replace(default, prompt=prompts, label=labels)
+    return default
+
+
+def _several(recipe: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """recipe["prompts"] of a grid or recipe["prompt"] of a picture, the null class left out."""
+    values = recipe.get(name + "s", [recipe.get(name)])
+    return tuple(str(value) for value in values if value is not None)
+
+
+def read_captions(path: str) -> tuple[str, ...]:
+    """The lines of a text file that are not empty. InputError if it cannot be read, is no text, or has none."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror or error}): check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a text file in UTF-8 ({error.reason}): save it as UTF-8") from error
+    captions = tuple(line.strip() for line in lines if line.strip())
+    if not captions:
+        raise InputError(f"{path} holds no captions, expected one a line: write some")
+    return captions

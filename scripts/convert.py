@@ -1,0 +1,54 @@
+"""Turn a published OpenAI checkpoint (ADM or GLIDE, a .pt file) into a model folder.
+
+The options it was built with are known by its file's name:
+
+    python scripts/convert.py 64x64_diffusion.pt --out models/adm-64
+
+GLIDE's models read captions with GLIDE's vocabulary, a folder with vocab.json and merges.txt (or a hub id):
+
+    python scripts/convert.py base.pt --vocab vocab/glide --out models/glide-base
+
+A file of another name needs options, in the original scripts' names, or the published file whose options it shares:
+
+    python scripts/convert.py ema_0.9999.pt --options image_size=64,num_channels=128,learn_sigma=True --out models/mine
+    python scripts/convert.py finetuned.pt --options base_inpaint.pt --vocab vocab/glide --out models/inpaint
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import _path  # noqa: F401
+import tyro
+
+from glide.checkpoint import save_model
+from glide.cli import run
+from glide.openai import load
+from glide.openai_options import parse_options
+
+
+@dataclass(frozen=True)
+class Convert:
+    path: Annotated[str, tyro.conf.Positional]
+    """The checkpoint: a local path, or one that blobfile reads (gs://, az://, https:// of Azure)."""
+    out: str
+    """Folder to write: config.json, model.safetensors and, with --vocab, tokenizer.json."""
+    options: str | None = None
+    """key=value,key=value (commas in values are fine), JSON, or the name of a published file."""
+    vocab: str | None = None
+    """Folder or hub id of GLIDE's vocabulary; without it the model takes no captions."""
+
+
+def main() -> None:
+    args = tyro.cli(Convert, description=__doc__)
+    model = load(args.path, parse_options(args.options) if args.options else None, args.vocab)
+    save_model(args.out, model, training={"converted": asdict(args)})
+    size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    print(f"{args.out}: {model.config.unet.image_size} pixels, {size:.1f} million parameters")
+    if model.text is not None and model.tokenizer is None:
+        print("without --vocab it takes no captions: convert it again with GLIDE's vocabulary")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,24 @@
+"""Draw pictures with a text- or class-conditional model.
+
+examples:
+    python scripts/sample.py --guidance cfg --scale 3
+    python scripts/sample.py --prompt "a large red circle to the left of a small blue square" --num-samples 4 --grid
+    python scripts/sample.py --prompt "three green stars" --sampler ddpm --respacing 100 --seed 7 --gif
+    python scripts/sample.py --like outputs/00000.png --scale 5
+"""
+
+import _path  # noqa: F401
+
+from glide.cli import run
+from guidance.sample_args import parse
+
+
+def main() -> None:
+    args, recipe = parse(None, __doc__)
+    from guidance.sample import sample  # torch, only once the flags are right
+
+    sample(args, recipe)
+
+
+if __name__ == "__main__":
+    run(main)

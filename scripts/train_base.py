@@ -1,0 +1,25 @@
+"""Train a text- or class-conditional diffusion model.
+
+examples:
+    python scripts/train_base.py --data shapes:one --preset shapes-32 --steps 3000 --out runs/one
+    python scripts/train_base.py --data photos/ --preset shapes-64 --out runs/photos
+    python scripts/train_base.py --data photos/ --preset shapes-64 --out runs/photos --resume
+    python scripts/train_base.py --data photos/ --init runs/photos --null-captions 0.2 --out runs/photos-cfg
+
+photos/ holds x.png with x.txt beside it, or a captions.csv or metadata.jsonl naming them, or a folder per class.
+"""
+
+import _path  # noqa: F401
+
+from glide.cli import parse, run
+
+
+def main() -> None:
+    from glide.train_base import TrainBase, train_base
+    from guidance.watch import sample_grid
+
+    train_base(parse(TrainBase, __doc__), sample_grid)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,60 @@
+"""Installation: `pip install .`, or `pip install -e .[dev]` to work on the code."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).resolve().parent
+
+
+def version() -> str:
+    """The version from glide/version.py, read as text: importing the package would need it to be installed."""
+    match = re.search(
+        r'^__version__ = "([^"]+)"', (HERE / "glide/version.py").read_text("utf-8"), re.MULTILINE
+    )
+    assert match is not None, "glide/version.py holds no __version__"
+    return match.group(1)
+
+
+EXTRAS = {
+    # ruff's formatting changes between minor versions
+    "dev": ["pytest>=8", "ruff>=0.17,<0.18", "mypy>=1.19"],
+    "hub": ["huggingface_hub>=0.30"],
+    "plot": ["matplotlib>=3.8"],
+    "clip": ["huggingface_hub>=0.30"],  # fetches the CLIP that guides; its code comes with transformers
+}
+
+setup(
+    name="glide-toolkit",
+    version=version(),
+    description="Guided diffusion in PyTorch: text- and class-conditional models, their training and their guidance",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    author="The Glide Toolkit authors",
+    license="MIT",
+    license_files=["LICENSE"],
+    # by name, so that tests and scripts are not installed
+    packages=["glide", "guidance", "upsampler"],
+    package_data={"glide": ["models/*/*", "py.typed"], "guidance": ["py.typed"], "upsampler": ["py.typed"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "torch>=2.4",
+        "transformers>=4.45",
+        "tokenizers>=0.20",
+        "safetensors>=0.4",
+        "numpy>=1.26",
+        "Pillow>=10",
+        "tqdm>=4.66",
+        "blobfile>=3.0",
+        "tyro>=0.9",
+        "accelerate>=1.0",
+    ],
+    extras_require={**EXTRAS, "all": sorted({name for names in EXTRAS.values() for name in names})},
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,76 @@
+"""What several tests need: one thread, and tiny models with random weights, in memory and as folders."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from glide.checkpoint import save_model
+from glide.model import Model, ModelConfig, ProcessConfig, TextConfig
+from glide.tokenizer import Tokenizer
+from glide.unet import UNetConfig
+
+torch.set_num_threads(1)  # tiny tensors: threads only wait for each other, and for whoever else runs here
+
+CAPTIONS = ["a red circle", "a blue square above a green ring", "three yellow stars on a black background"]
+CLASSES = ("apple", "banana", "golden retriever", "gold fish", "tench")
+
+
+def tiny_unet(out_channels: int) -> UNetConfig:
+    """A U-Net with every kind of layer, small enough for a step to take about a millisecond."""
+    return UNetConfig(
+        image_size=8,
+        out_channels=out_channels,
+        channels=32,
+        channel_mult=(1, 2),
+        num_res_blocks=1,
+        attention=(2,),
+        head_channels=32,
+    )
+
+
+def randomised(model: Model, seed: int) -> Model:
+    """Random weights, those that start at zero too: else every picture would be the same."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.copy_(torch.randn(weight.shape, generator=generator) * weight[0].numel() ** -0.5)
+            else:
+                weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.1)
+        for module in model.modules():
+            if isinstance(module, nn.Embedding):  # conditions that are seen in the picture
+                module.weight.copy_(torch.randn(module.weight.shape, generator=generator))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def text_model() -> Model:
+    """Draws captions: 8x8, predicts eps with a learned variance."""
+    tokenizer = Tokenizer.train(CAPTIONS, vocab_size=300, context=12)
+    text = TextConfig(vocab=tokenizer.n_vocab, context=12, width=32, layers=1, heads=2)
+    config = ModelConfig(tiny_unet(6), text, process=ProcessConfig(steps=100))
+    return randomised(Model(config, tokenizer), seed=1)
+
+
+@pytest.fixture(scope="session")
+def class_model() -> Model:
+    """Draws classes, a null class too: 8x8, predicts x0."""
+    process = ProcessConfig(steps=100, prediction="x0", variance="fixed_small")
+    config = ModelConfig(tiny_unet(3), None, len(CLASSES), True, CLASSES, process=process)
+    return randomised(Model(config), seed=2)
+
+
+@pytest.fixture(scope="session")
+def text_folder(text_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "text"
+    save_model(folder, text_model)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def class_folder(class_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "classes"
+    save_model(folder, class_model)
+    return folder

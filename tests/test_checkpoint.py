@@ -1,0 +1,322 @@
+"""Model folders: written whole, read back exactly, and refused with one clear sentence when something is wrong."""
+
+import json
+import os
+import resource
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from glide import checkpoint, openai
+from glide.checkpoint import load_model, read_config, resolve, save_model
+from glide.errors import InputError
+from glide.folder import load_weights, write_folder
+from glide.model import Model, ModelConfig, ProcessConfig, TextConfig
+from glide.tokenizer import Tokenizer
+from glide.unet import UNetConfig
+from glide.version import __version__
+
+UNET = UNetConfig(
+    image_size=8,
+    out_channels=3,
+    channels=32,
+    channel_mult=(1, 2),
+    num_res_blocks=1,
+    attention=(2,),
+    head_channels=16,
+)
+TEXT = TextConfig(vocab=300, context=8, width=32, layers=1, heads=2)
+CAPTIONS = ["a red ring", "a green star", "a red star", "a green ring"]
+
+
+def small_model(seed: int = 0, text: bool = True) -> Model:
+    """A text model, or one of three classes, with weights drawn by `seed`."""
+    process = ProcessConfig(schedule="linear", variance="fixed_small")
+    if text:
+        config = ModelConfig(UNET, TEXT, process=process)
+    else:
+        config = ModelConfig(
+            UNET, num_classes=3, null_class=True, class_names=("cat", "dog", "猫"), process=process
+        )
+    generator = torch.Generator().manual_seed(seed)
+    model = Model(config, Tokenizer.train(CAPTIONS, 300, 8) if text else None)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return model.eval()
+
+
+def output(model: Model) -> torch.Tensor:
+    """What the model makes of fixed inputs."""
+    x = torch.linspace(-1, 1, 2 * 3 * 8 * 8).view(2, 3, 8, 8)
+    inputs = model.caption_batch(["a red star", ""]) if model.text is not None else model.label_batch([0, 3])
+    with torch.no_grad():
+        return model(x, torch.tensor([3, 700]), inputs)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "small"
+    save_model(folder, small_model(), {"steps": 7, "data": "shapes"})
+    return folder
+
+
+@pytest.fixture
+def broken(saved, tmp_path):
+    """A copy of a good folder, to be damaged."""
+    return Path(shutil.copytree(saved, tmp_path / "broken"))
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_a_model_comes_back_exactly(tmp_path, text):
+    model = small_model(text=text).to(memory_format=torch.channels_last)
+    save_model(tmp_path / "deep" / "m", model)
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    loaded = load_model(tmp_path / "deep" / "m")
+    assert torch.equal(torch.random.get_rng_state(), before)  # loading draws nothing
+    assert loaded.config == model.config and not loaded.training
+    assert torch.equal(output(loaded), output(model.to(memory_format=torch.contiguous_format)))
+    assert all(p.requires_grad and p.dtype == torch.float32 for p in loaded.parameters())
+    names = ["config.json", "model.safetensors"] + ["tokenizer.json"] * text
+    assert sorted(p.name for p in (tmp_path / "deep" / "m").iterdir()) == names
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["m"]
+
+
+def test_the_config_says_what_the_folder_holds(saved):
+    record = read_config(saved, "diffusion")
+    assert (record["format"], record["kind"], record["version"]) == (1, "diffusion", __version__)
+    assert record["training"] == {"steps": 7, "data": "shapes"}
+    assert record["model"]["process"]["schedule"] == "linear"
+    assert ModelConfig.from_dict(record["model"]) == small_model().config
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_files_load_as_float32(tmp_path, dtype):
+    model = small_model()
+    save_model(tmp_path / "half", model, dtype=dtype)
+    assert {t.dtype for t in load_file(tmp_path / "half" / "model.safetensors").values()} == {dtype}
+    loaded = load_model(tmp_path / "half")
+    for mine, its in zip(model.parameters(), loaded.parameters(), strict=True):
+        assert torch.equal(mine.to(dtype).float(), its)
+    assert {p.dtype for p in load_model(tmp_path / "half", dtype=dtype).parameters()} == {dtype}
+
+
+def test_weights_too_large_for_half_precision_are_refused(tmp_path):
+    model = small_model(text=False)
+    with torch.no_grad():
+        model.label.weight[0, 0] = 1e5
+    with pytest.raises(InputError, match=r"label\.weight are too large for torch\.float16"):
+        save_model(tmp_path / "m", model, dtype=torch.float16)
+    assert not (tmp_path / "m").exists()
+
+
+def test_an_older_model_is_exchanged_and_other_files_stay(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "log.jsonl").write_text("log")
+    save_model(run, small_model(0))
+    save_model(run, small_model(1))
+    assert torch.equal(output(load_model(run)), output(small_model(1)))
+    save_model(run, small_model(2, text=False))  # one without a tokenizer
+    assert torch.equal(output(load_model(run)), output(small_model(2, text=False)))
+    assert sorted(p.name for p in run.iterdir()) == ["config.json", "log.jsonl", "model.safetensors"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_failed_write_changes_nothing(saved, tmp_path, exists):
+    folder = tmp_path / "m"
+    if exists:
+        shutil.copytree(saved, folder)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))  # as when the disk is full
+    try:
+        with pytest.raises(InputError, match="cannot write .*nothing was changed"):
+            save_model(folder, small_model(1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [p.name for p in tmp_path.iterdir()] == ["m"] * exists
+    if exists:
+        assert len(list(folder.iterdir())) == 3
+        assert torch.equal(output(load_model(folder)), output(small_model(0)))
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path / "file", tmp_path / "file" / "m"):
+        with pytest.raises(InputError, match="cannot write"):
+            save_model(folder, small_model())
+    assert (tmp_path / "file").read_text() == "x"
+
+
+class KilledError(BaseException):
+    """Stands for kill -9."""
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_write_killed_between_its_renames_never_leaves_a_mix(saved, tmp_path, monkeypatch, renames):
+    folder = Path(shutil.copytree(saved, tmp_path / "m"))
+    newer = small_model(1)
+    newer.tokenizer = Tokenizer.train(["a red star red star"], 300, 8)
+    assert not torch.equal(output(newer), output(small_model(1)))
+    done = []
+
+    def replace(source: Path, target: Path) -> None:
+        if not target.name.endswith(".tmp"):
+            if len(done) == renames:
+                raise KilledError
+            done.append(target)
+        os.rename(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(os, "replace", replace)
+        patch.setattr(Path, "unlink", lambda path, missing_ok=False: None)  # the dead tidy nothing up
+        save_model(folder, newer)
+    expected = small_model(0) if renames == 0 else newer
+    assert torch.equal(output(load_model(folder)), output(expected))
+    assert load_model(folder).tokenizer.n_vocab == expected.tokenizer.n_vocab
+
+
+def test_names_are_looked_up_in_order(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "EMBEDDED", tmp_path / "embedded")
+    shutil.copytree(saved, tmp_path / "embedded" / "shapes")
+    shutil.copytree(saved, tmp_path / "embedded" / "emoji")
+    monkeypatch.chdir(tmp_path)
+    assert resolve("shapes") == tmp_path / "embedded" / "shapes"
+    (tmp_path / "shapes").mkdir()  # say, a data folder: no model
+    assert resolve("shapes") == tmp_path / "embedded" / "shapes"
+    save_model("shapes", small_model(1))
+    assert resolve("shapes") == Path("shapes")
+    with pytest.raises(
+        InputError, match="no model 'shape'; embedded models: emoji, shapes: did you mean 'shapes'"
+    ):
+        resolve("shape")
+    with pytest.raises(InputError, match=r"no model '/no/such/place'.*give a folder"):
+        resolve("/no/such/place")
+    with pytest.raises(InputError, match=r"no model 'missing/base\.pt'"):
+        resolve("missing/base.pt")
+    with pytest.raises(InputError, match=r"model\.safetensors is a file: give the model's folder"):
+        resolve(saved / "model.safetensors")
+
+
+def test_a_published_file_is_read_by_openai(tmp_path, monkeypatch):
+    (tmp_path / "base.pt").write_bytes(b"")
+    calls = []
+
+    def load(path, options=None, vocab=None):
+        calls.append((str(path), vocab))
+        return small_model().train()
+
+    monkeypatch.setattr(openai, "load", load)
+    assert not load_model(tmp_path / "base.pt", vocab="folder").training
+    load_model("https://account.blob.core.windows.net/models/base.pt")
+    assert calls == [
+        (str(tmp_path / "base.pt"), "folder"),
+        ("https://account.blob.core.windows.net/models/base.pt", None),
+    ]
+
+
+def test_a_hub_id_is_fetched_without_pickles(saved, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    def download(hub_id, allow_patterns):
+        asked.append((hub_id, allow_patterns))
+        return str(saved)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert torch.equal(output(load_model("someone/shapes")), output(small_model()))
+    assert asked == [("someone/shapes", ["*.json", "*.safetensors"])]
+
+    def offline(hub_id, allow_patterns):
+        raise OSError("offline")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(InputError, match=r"hub did not give it \(offline\): check the name"):
+        load_model("someone/shapes")
+
+
+def damage(folder: Path, **changes) -> None:
+    """Change entries of a folder's config.json; None removes one."""
+    record = json.loads((folder / "config.json").read_text())
+    record |= changes
+    record = {key: value for key, value in record.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(record))
+
+
+def change_weights(folder: Path, change) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+BAD_FOLDERS = {
+    "no config": (lambda f: (f / "config.json").unlink(), "is no model folder: there is no config.json"),
+    "config cut short": (lambda f: os.truncate(f / "config.json", 50), "config.json cannot be read"),
+    "config not text": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe"), "config.json cannot be read"),
+    "config a list": (lambda f: (f / "config.json").write_text("[]"), "config.json is not this toolkit's"),
+    "foreign config": (
+        lambda f: (f / "config.json").write_text('{"model_type": "gpt2"}'),
+        "config.json is not this toolkit's",
+    ),
+    "newer format": (lambda f: damage(f, format=2, version="9.9"), r"newer version, 9\.9 .*: update"),
+    "another kind": (
+        lambda f: damage(f, kind="classifier"),
+        "holds a classifier model, expected a diffusion",
+    ),
+    "unknown setting": (
+        lambda f: damage(f, model=small_model().config.to_dict() | {"colour": 1}),
+        "describes no model that can be built: .*colour",
+    ),
+    "impossible setting": (
+        lambda f: damage(f, model={"unet": {"channels": "many"}}),
+        "describes no model that can be built",
+    ),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+    "empty weights": (lambda f: os.truncate(f / "model.safetensors", 0), "is damaged or cut short"),
+    "weights cut short": (lambda f: os.truncate(f / "model.safetensors", 60_000), "is damaged or cut short"),
+    "a pickle": (lambda f: torch.save({}, f / "model.safetensors"), "is damaged or cut short"),
+    "missing tensor": (
+        lambda f: change_weights(f, lambda t: t.pop("text_vector.bias")),
+        r"1 tensors missing: text_vector\.bias\)",
+    ),
+    "unknown tensors": (
+        lambda f: change_weights(f, lambda t: t.update({f"z{i}": torch.zeros(1) for i in range(4)})),
+        r"4 tensors unknown: z0, z1, z2, \.\.\.",
+    ),
+    "another shape": (
+        lambda f: change_weights(f, lambda t: t.update({"text_vector.bias": torch.zeros(3)})),
+        r"1 tensors of another shape: text_vector\.bias is \(3,\), expected \(128,\)",
+    ),
+    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "cannot read .*tokenizer.json"),
+    "another tokenizer": (
+        lambda f: Tokenizer.train(CAPTIONS, 300, 9).save(f / "tokenizer.json"),
+        "context 9, the model 300 and 8",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FOLDERS)
+def test_a_bad_folder_is_one_clear_sentence(broken, name):
+    spoil, message = BAD_FOLDERS[name]
+    spoil(broken)
+    with pytest.raises(InputError, match=message) as caught:
+        load_model(broken)
+    assert "\n" not in str(caught.value) and "broken" in str(caught.value)
+
+
+def test_other_modules_live_in_folders_too(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    write_folder(tmp_path / "c", "classifier", {"width": 3}, module.state_dict())
+    assert read_config(tmp_path / "c", "classifier")["model"] == {"width": 3}
+    with torch.device("meta"):
+        other = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    load_weights(other, tmp_path / "c")
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in module.state_dict().items())
+    assert other[1].num_batches_tracked.dtype == torch.int64
+    with pytest.raises(InputError, match="holds a classifier model, expected a diffusion model"):
+        load_model(tmp_path / "c")

@@ -1,0 +1,294 @@
+"""Samplers against the exact answers for Gaussian data, whose ideal denoiser is known in closed form."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from glide.conditioning import Cond
+from glide.denoise import Prediction, predictor
+from glide.errors import InputError
+from glide.process import Process, make_process, respacing
+from glide.samplers import SeededNoise, ancestral, ddim
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Data N(mean, std^2) in every pixel, and all that follows from it at a training timestep."""
+
+    process: Process  # the training process
+    mean: float
+    std: float
+
+    def marginal(self, t: int) -> tuple[float, float]:
+        """Mean and variance of x_t."""
+        alpha_bar = float(self.process.alpha_bar[t])
+        return math.sqrt(alpha_bar) * self.mean, alpha_bar * self.std**2 + 1 - alpha_bar
+
+    def uncertainty(self, t: int) -> float:
+        """Variance of x_0 given x_t."""
+        return self.std**2 * (1 - float(self.process.alpha_bar[t])) / self.marginal(t)[1]
+
+    def denoise(self, x: torch.Tensor, t: int) -> Prediction:
+        """E[x_0 | x_t]."""
+        mean, variance = self.marginal(t)
+        gain = math.sqrt(self.process.alpha_bar[t]) * self.std**2 / variance
+        return Prediction(self.mean + gain * (x - mean))
+
+    def denoise_with_variance(self, respaced: Process):
+        """The same with the v that makes every reverse step of `respaced` exact."""
+
+        def denoise(x: torch.Tensor, t: int) -> Prediction:
+            i = respaced.timesteps.tolist().index(t)
+            exact = (
+                respaced.posterior_mean_coef_x0[i] ** 2 * self.uncertainty(t) + respaced.posterior_variance[i]
+            )
+            small, large = respaced.posterior_log_variance[i], np.log(respaced.betas[i])
+            v = 2 * (np.log(exact) - small) / (large - small) - 1
+            return Prediction(self.denoise(x, t).x0, torch.full_like(x, float(v)))
+
+        return denoise
+
+
+def start(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def last(steps):
+    return list(steps)[-1]
+
+
+def no_noise(like):
+    return torch.zeros_like(like)
+
+
+# --- ddim ---------------------------------------------------------------------------------
+
+
+def test_ddim_converges_to_the_probability_flow():
+    """The flow maps quantiles: x_0 = mean + std * (x_T - E x_T) / sqrt(Var x_T). Euler's error is of first order."""
+    data = Gaussian(make_process("linear", 4000), mean=0.3, std=0.5)
+    x = start(1, 1, 8, 8)
+    mean, variance = data.marginal(3999)
+    exact = data.mean + data.std * (x - mean) / math.sqrt(variance)
+    errors = []
+    for keep in ("250", "1000", "4000"):
+        process = data.process.respaced(respacing(keep, 4000))
+        errors.append((last(ddim(process, data.denoise, x)) - exact).abs().max().item())
+    assert errors[0] < 0.04 and errors[2] < 0.0025
+    assert errors[1] < errors[0] / 3 and errors[2] < errors[1] / 3
+
+
+def test_ddim_from_zero_terminal_snr():
+    """There x_T is pure noise, and only a v or x0 prediction says where to go."""
+    process = make_process("linear", 2000, zero_terminal_snr=True)
+    data = Gaussian(process, mean=0.3, std=0.5)
+
+    def net(x, t, cond):
+        alpha_bar = process.alpha_bar[int(t[0])]
+        x0 = data.denoise(x, int(t[0])).x0
+        eps = (x - math.sqrt(alpha_bar) * x0) / math.sqrt(1 - alpha_bar)
+        return math.sqrt(alpha_bar) * eps - math.sqrt(1 - alpha_bar) * x0
+
+    predict = predictor(net, process, "v")
+    x = start(1, 1, 8, 8)
+    result = last(ddim(process, lambda x, t: predict(x, t, [Cond()])[0], x))
+    torch.testing.assert_close(result, data.mean + data.std * x, rtol=0, atol=0.005)
+
+
+def test_ddim_with_eta_one_is_ancestral_with_the_posterior_variance():
+    data = Gaussian(make_process("cosine"), mean=-0.2, std=0.4)
+    process = data.process.respaced(respacing("20", 1000))
+    x = start(2, 3, 4, 4)
+    one = ddim(process, data.denoise, x, SeededNoise([1, 2]), eta=1.0)
+    other = ancestral(process, data.denoise, x, SeededNoise([1, 2]), "fixed_small")
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_ddim_with_noise_keeps_the_marginals(eta):
+    """Eq. 12 keeps q(x_t) for any eta where E[x_0 | x_t] = x_0: data without spread."""
+    data = Gaussian(make_process("cosine"), mean=0.7, std=0.0)
+    process = data.process.respaced(respacing("10", 1000))
+    steps = ddim(process, data.denoise, start(4, 1, 200, 200), SeededNoise(range(4)), eta=eta)
+    for x, t in zip(steps, reversed([-1, *process.timesteps.tolist()[:-1]]), strict=True):
+        mean, variance = (0.7, 0.0) if t < 0 else data.marginal(t)
+        assert x.mean().item() == pytest.approx(mean, abs=0.01)
+        assert x.var().item() == pytest.approx(variance, rel=0.02, abs=1e-12)
+
+
+# --- ancestral ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", ["3", "10", "40"])
+def test_ancestral_with_the_right_variance_is_exact_at_any_number_of_steps(spec):
+    data = Gaussian(make_process("cosine"), mean=0.3, std=0.5)
+    process = data.process.respaced(respacing(spec, 1000))
+    x = start(4, 1, 200, 200)
+    result = last(ancestral(process, data.denoise_with_variance(process), x, SeededNoise(range(4))))
+    # The last step returns E[x_0 | x_1], without the spread that is left around it.
+    variance = data.std**2 - data.uncertainty(0)
+    assert result.mean().item() == pytest.approx(data.mean, abs=0.006)
+    assert result.var().item() == pytest.approx(variance, rel=0.015)
+
+
+@pytest.mark.parametrize(("variance", "std"), [("fixed_large", 1.0), ("fixed_small", 0.0)])
+def test_the_fixed_variances_are_exact_where_ddpm_says_so(variance, std):
+    """beta for unit Gaussian data, the posterior's for a single point (DDPM, section 3.2)."""
+    data = Gaussian(make_process("linear"), mean=0.0, std=std)
+    process = data.process.respaced(respacing("50", 1000))
+    steps = list(ancestral(process, data.denoise, start(4, 1, 200, 200), SeededNoise(range(4)), variance))
+    for x, t in zip(steps[:-1], reversed(process.timesteps.tolist()[:-1]), strict=True):
+        assert x.var().item() == pytest.approx(data.marginal(t)[1], rel=0.02)
+    assert steps[-1].var().item() == pytest.approx(std**2, rel=0.02, abs=1e-12)
+
+
+def test_ancestral_draws_no_noise_at_the_last_step():
+    data = Gaussian(make_process("cosine"), mean=0.3, std=0.5)
+    process = data.process.respaced(respacing("5", 1000))
+    draws = []
+
+    def noise(like):
+        draws.append(like.shape)
+        return torch.zeros_like(like)
+
+    xs = list(ancestral(process, data.denoise, start(2, 1, 4, 4), noise, "fixed_small"))
+    assert len(xs) == 5 and len(draws) == 4
+    torch.testing.assert_close(xs[-1], data.denoise(xs[-2], 0).x0)
+
+
+# --- the gradient -------------------------------------------------------------------------
+
+
+def observed(data: Gaussian, value: float, noise: float):
+    """The denoiser of `data` with the gradient of log p(y | x_t), y = x_0 + noise * N(0, 1) observed as `value`;
+    and the Gaussian that Bayes' rule makes of both."""
+
+    def denoise(x, t):
+        x0 = data.denoise(x, t).x0
+        gain = (data.denoise(x + 1, t).x0 - x0).mean().item()  # d E[x_0 | x_t] / d x_t
+        return Prediction(x0, None, gain * (value - x0) / (data.uncertainty(t) + noise**2))
+
+    variance = 1 / (1 / data.std**2 + 1 / noise**2)
+    mean = variance * (data.mean / data.std**2 + value / noise**2)
+    return denoise, Gaussian(data.process, mean, math.sqrt(variance))
+
+
+def test_ddim_spends_the_gradient_exactly():
+    """Bayes' rule holds for the scores at every t, so the guided trajectory is that of the posterior."""
+    guided, posterior = observed(Gaussian(make_process("cosine"), mean=0.3, std=0.5), value=-0.4, noise=0.3)
+    process = posterior.process.respaced(respacing("10", 1000))
+    x = start(1, 1, 4, 4)
+    pairs = zip(ddim(process, guided, x), ddim(process, posterior.denoise, x), strict=True)
+    for ours, exact in pairs:
+        torch.testing.assert_close(ours, exact, rtol=1e-6, atol=1e-6)
+
+
+def test_ancestral_with_a_gradient_samples_the_posterior():
+    guided, posterior = observed(Gaussian(make_process("cosine"), mean=0.3, std=0.5), value=-0.4, noise=0.3)
+    result = last(
+        ancestral(posterior.process, guided, start(2, 1, 64, 64), SeededNoise([0, 1]), "fixed_small")
+    )
+    assert result.mean().item() == pytest.approx(posterior.mean, abs=0.02)
+    assert result.std().item() == pytest.approx(posterior.std, rel=0.03)
+
+
+def test_a_gradient_moves_the_mean_by_the_variance():
+    process = make_process("cosine").respaced([400, 800])
+    x, grad = start(1, 1, 4, 4), start(1, 1, 4, 4, seed=1)
+    plain = next(ancestral(process, lambda x, t: Prediction(x), x, no_noise, "fixed_small"))
+    moved = next(ancestral(process, lambda x, t: Prediction(x, None, grad), x, no_noise, "fixed_small"))
+    torch.testing.assert_close(moved - plain, process.posterior_variance[1] * grad)
+
+
+def test_without_signal_ddim_leaves_x0_alone():
+    process = make_process("cosine", zero_terminal_snr=True).respaced([500, 999])
+    x, grad = start(1, 1, 4, 4), start(1, 1, 4, 4, seed=1)
+    guided = next(ddim(process, lambda x, t: Prediction(x, None, grad), x))
+    assert torch.equal(guided, next(ddim(process, lambda x, t: Prediction(x), x)))
+
+
+# --- both ---------------------------------------------------------------------------------
+
+BOTH = [
+    pytest.param(
+        lambda process, denoise, x: ancestral(process, denoise, x, no_noise, "fixed_small"), id="ancestral"
+    ),
+    pytest.param(lambda process, denoise, x: ddim(process, denoise, x), id="ddim"),
+]
+
+
+@pytest.mark.parametrize("sampler", BOTH)
+def test_one_step_returns_the_prediction(sampler):
+    process = make_process("cosine").respaced(respacing("1", 1000))
+    (x,) = sampler(process, lambda x, t: Prediction(torch.full_like(x, t / 1000)), start(2, 1, 4, 4))
+    torch.testing.assert_close(x, torch.full_like(x, 0.999))
+
+
+@pytest.mark.parametrize("sampler", BOTH)
+def test_the_network_is_told_training_timesteps_and_runs_without_gradients(sampler):
+    told, weight = [], nn.Parameter(torch.ones(()))
+
+    def denoise(x, t):
+        told.append(t)
+        return Prediction(x * weight)
+
+    process = make_process("cosine").respaced(respacing("fast27", 1000))
+    steps = sampler(process, denoise, start(1, 1, 2, 2))
+    for x in steps:
+        assert not x.requires_grad
+        assert torch.is_grad_enabled()  # the caller's own setting, between the steps
+    assert told == respacing("fast27", 1000)[::-1]
+
+
+@pytest.mark.parametrize("sampler", BOTH)
+def test_arithmetic_is_float32_whatever_the_start(sampler):
+    process = make_process("cosine").respaced([0, 999])
+    for x in sampler(process, lambda x, t: Prediction(x), start(1, 1, 4, 4).bfloat16()):
+        assert x.dtype == torch.float32
+
+
+def test_sampler_mistakes_are_explained():
+    process, x = make_process("cosine").respaced([0, 999]), start(2, 1, 4, 4)
+    denoise = lambda x, t: Prediction(x)
+    with pytest.raises(InputError, match="fixed_small or fixed_large"):
+        next(ancestral(process, denoise, x, no_noise))
+    with pytest.raises(InputError, match="one of learned"):
+        next(ancestral(process, denoise, x, no_noise, "huge"))
+    with pytest.raises(InputError, match=r"eta 0\.5 without"):
+        next(ddim(process, denoise, x, eta=0.5))
+    for eta in (-0.1, 1.5, math.nan):
+        with pytest.raises(InputError, match="eta"):
+            next(ddim(process, denoise, x, no_noise, eta=eta))
+    with pytest.raises(InputError, match="2 samples and 3 seeds"):
+        next(ancestral(process, denoise, x, SeededNoise([0, 1, 2]), "fixed_small"))
+
+
+# --- seeds --------------------------------------------------------------------------------
+
+
+def test_a_sample_is_the_same_whatever_its_batch():
+    data = Gaussian(make_process("cosine"), mean=0.3, std=0.5)
+    process = data.process.respaced(respacing("5", 1000))
+
+    def sample(seeds):
+        noise = SeededNoise(seeds)
+        return last(ancestral(process, data.denoise, noise.randn((3, 8, 8)), noise, "fixed_large"))
+
+    together = sample([5, 6, 7, 8])
+    assert torch.equal(together, torch.cat([sample([5]), sample([6, 7]), sample([8])]))
+    assert len({row.sum().item() for row in together}) == 4
+
+
+def test_seeded_noise_is_gaussian_and_goes_on():
+    noise = SeededNoise([0, 1])
+    first, second = noise.randn((3, 100, 100)), noise(torch.zeros(2, 3, 100, 100, dtype=torch.float64))
+    assert first.shape == second.shape == (2, 3, 100, 100) and second.dtype == torch.float64
+    assert not torch.equal(first, second.float())
+    assert first.mean().item() == pytest.approx(0, abs=0.02) and first.std().item() == pytest.approx(
+        1, abs=0.02
+    )
