@@ -37,7 +37,7 @@ def _unknown(config: ModelConfig, text: str) -> str:
     known = {name.lower(): name for name in config.class_names}
     near = difflib.get_close_matches(text.lower(), known, n=3, cutoff=0.5)
     # a word of a longer name ("retriever") is near too, though far in letters
-    near += [name for name in known if text.lower() in name and name not in near][: 3 - len(near)]
+    near += [name for name in known if text and text.lower() in name and name not in near][: 3 - len(near)]
     if near:
         offered = _either([known[name] for name in near])
         return f"got the class {text!r}, which this model does not have: did you mean {offered}?"

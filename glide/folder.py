@@ -45,9 +45,8 @@ def write_folder(
     InputError when it cannot be written: what was there before is then still there.
     """
     folder = Path(folder)
-    write = uuid.uuid4().hex[
-        :8
-    ]  # names this write, in both files, so that files of two writes are never mixed
+    # The name of this write stands in both files, so that files of two writes are never mixed.
+    write = uuid.uuid4().hex[:8]
     record = {
         "format": FORMAT,
         "kind": kind,
@@ -80,6 +79,9 @@ def write_folder(
             os.replace(aside, folder)
         elif tokenizer is None:
             (folder / TOKENIZER).unlink(missing_ok=True)
+        for name in (WEIGHTS, TOKENIZER, CONFIG):  # of writes that were killed before this one
+            for stale in folder.glob(_temporary(name, "*")):
+                stale.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         raise cannot_write(folder, error) from error
     finally:

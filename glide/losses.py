@@ -6,10 +6,11 @@ Shape letters: N batch, C channels, H W pixels, T training timesteps. Losses are
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+import tyro
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -48,8 +49,8 @@ class LossConfig:
     out of range.
     """
 
-    kind: Kind = "l2"
-    prediction: Space = "eps"
+    kind: Annotated[Kind, tyro.conf.arg(name="loss")] = "l2"
+    prediction: Annotated[Space, tyro.conf.Suppress] = "eps"
     weighting: Weighting = "none"
     gamma: float = 5.0  # min_snr: the SNR at which the weight is cut
     p2_gamma: float = 1.0  # p2: 0 is no weighting

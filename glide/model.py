@@ -194,6 +194,12 @@ _small_unet = UNetConfig(
 )
 
 PRESETS: dict[str, ModelConfig] = {
+    # for a look at the training loop, in seconds; it learns little
+    "tiny": ModelConfig(
+        UNetConfig(16, 3, 3, 32, (1, 2), 1, (2,), head_channels=32, resblock_updown=False, patch_size=2),
+        TextConfig(vocab=512, context=24, width=32, layers=1, heads=2),
+        process=_small_process,
+    ),
     # small models for the built-in scenes: minutes to hours on a laptop
     "shapes-32": ModelConfig(_small_unet, _small_text, process=_small_process),
     "shapes-64": ModelConfig(

@@ -89,7 +89,8 @@ class Oracle:
 def judge_reading(reading: Reading, caption: str | Sequence[Fact]) -> Judgement:
     """Which facts of a caption hold for these things.
 
-    The noun phrases of a caption are matched with the things found so that as many facts hold as can.
+    The noun phrases of a caption are matched with the things found so that as many facts hold as can;
+    of equal matches the one counts whose earlier facts hold.
     """
     facts = tuple(parse_caption(caption) if isinstance(caption, str) else caption)
     if any(fact.kind == "count" and fact.value in COUNTS.values() for fact in facts) and not any(
@@ -100,7 +101,7 @@ def judge_reading(reading: Reading, caption: str | Sequence[Fact]) -> Judgement:
         nouns = 1 + max(fact.thing for fact in facts)
         spare: list[Found | None] = [None] * nouns  # a noun phrase may have nothing to match
         matches = permutations([*reading.things, *spare], nouns)
-        right = max((tuple(_holds(f, reading, m) for f in facts) for m in matches), key=sum)
+        right = max((tuple(_holds(f, reading, m) for f in facts) for m in matches), key=lambda r: (sum(r), r))
     return Judgement(tuple(zip(facts, right, strict=True)), reading)
 
 

@@ -30,7 +30,8 @@ def fit_shape(cover: Array, weight: Array, mask: Array) -> Fit:
     rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     window = np.s_[max(top - 3, 0) : bottom + 3, max(left - 3, 0) : right + 3]
-    y, x = (axis[window].astype(np.float32) + 0.5 for axis in np.indices(mask.shape))
+    grid: Array = np.indices(mask.shape, np.float32) + np.float32(0.5)
+    y, x = (axis[window] for axis in grid)
     box = ((left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2)
     fits = [_fit(shape, cover[window], weight[window], x, y, box) for shape in SHAPES]
     return max(fits, key=lambda fit: fit.overlap)
@@ -65,7 +66,7 @@ def _fit(
 def _box(shape: str) -> tuple[float, float, float, float]:
     """Centre x, y and half width, height of the ink of a shape of radius 1."""
     axis = (np.arange(400, dtype=np.float32) - 199.5) / 160
-    ink = coverage(shape, axis[None] * 160, axis[:, None] * 160, np.float32(160)) >= 0.5
+    ink = coverage(shape, axis[None] * 160, axis[:, None] * 160, np.full((1, 1), 160, np.float32)) >= 0.5
     columns, rows = axis[ink.any(0)], axis[ink.any(1)]
     x, y = (columns[0] + columns[-1]) / 2, (rows[0] + rows[-1]) / 2
     return float(x), float(y), float(columns[-1] - x), float(rows[-1] - y)

@@ -23,7 +23,7 @@ SIDE = 64  # every picture is read at this resolution
 FLAT = 24.0  # levels by which the pixels of a flat 2 x 2 block may differ from their mean
 BETWEEN = 60.0  # a colour this close to a mixture of two others may be their seam
 NEAR_GROUND = 60.0  # colours this close to the background are not looked for
-REACH = 4  # pixels from a flat region to the seams and corners that may belong to it
+REACH = 3  # pixels from a flat region to the seams and corners that may belong to it
 SPECK = 16  # pixels; smaller regions are dirt
 
 

@@ -34,7 +34,8 @@ def read_bytes(path: str | Path) -> bytes:
 def list_files(folder: str | Path) -> list[str]:
     """The names of all files below `folder`, sorted, relative to it, with forward slashes; no hidden ones.
 
-    An empty folder is listed too, with a slash at its end (object stores have none). One pass over the folder. InputError if it does not exist or cannot be read.
+    An empty folder is listed too, with a slash at its end (object stores have none). One pass
+    over the folder. InputError if it does not exist or cannot be read.
     """
     folder = str(folder)
     try:

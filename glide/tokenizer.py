@@ -67,7 +67,9 @@ class Tokenizer:
         A caption longer than the context is cut, and with `warn` a UserWarning names what was lost.
         """
         if isinstance(texts, str):
-            raise InputError(f"got one caption, {_shorten(texts)!r}, expected a list of them: put it in brackets")
+            raise InputError(
+                f"got one caption, {_shorten(texts)!r}, expected a list of them: put it in brackets"
+            )
         cleaned = [self._clean(text) for text in texts]
         rows = [self._bpe.encode(text) for text in cleaned]
         for text, row in zip(cleaned, rows, strict=True):

@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
+import tyro
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -47,7 +48,7 @@ class TrainConfig:
     batch_size: int = 64
     accumulate: int = 1
     """Parts a batch is cut into, one after the other, to save memory."""
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    optim: Annotated[OptimConfig, tyro.conf.arg(name="")] = field(default_factory=OptimConfig)
     ema: tuple[float, ...] = (0.999,)
     """Decays of the weight averages; the first is the model that is saved."""
     dtype: str = "bfloat16"

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+import tyro
 
 from glide.checkpoint import load_model, read_config, resolve, save_model
 from glide.data import Dataset, open_data, prefetch
@@ -56,9 +57,9 @@ class TrainBase:
     """Of the weights in the model folder; checkpoints are float32 always."""
     device: str | None = None
     """cpu, cuda, cuda:1, ...; a GPU where there is one."""
-    loss: LossConfig = field(default_factory=LossConfig)
-    """`prediction` here is ignored: it is the model's."""
-    train: TrainConfig = field(default_factory=TrainConfig)
+    loss: Annotated[LossConfig, tyro.conf.arg(name="")] = field(default_factory=LossConfig)
+    """Its `prediction` is the model's."""
+    train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
 def train_base(args: TrainBase, sample: Callable[[Model, Path], None] | None = None) -> Model:

@@ -7,14 +7,16 @@ examples:
     python scripts/sample.py --like outputs/00000.png --scale 5
 """
 
+from collections.abc import Sequence
+
 import _path  # noqa: F401
 
 from glide.cli import run
 from guidance.sample_args import parse
 
 
-def main() -> None:
-    args, recipe = parse(None, __doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    args, recipe = parse(argv, __doc__)
     from guidance.sample import sample  # torch, only once the flags are right
 
     sample(args, recipe)

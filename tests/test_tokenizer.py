@@ -145,7 +145,7 @@ def test_training_is_the_same_in_every_process(tmp_path):
         "from glide.tokenizer import Tokenizer\n"
         f"Tokenizer.train({CAPTIONS}, 300, 16).save({str(tmp_path / 'other.json')!r})"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1], timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1], timeout=300)
     Tokenizer.train(CAPTIONS, 300, 16).save(tmp_path / "here.json")
     assert (tmp_path / "other.json").read_bytes() == (tmp_path / "here.json").read_bytes()
 
@@ -194,11 +194,11 @@ def test_bad_input_is_one_clear_error(tmp_path, clip_folder, monkeypatch):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="cannot read"):
         Tokenizer.load(tmp_path / "binary")
-    with pytest.raises(InputError, match="256 is too small.*257"):
+    with pytest.raises(InputError, match=r"256 is too small.*257"):
         Tokenizer.train(CAPTIONS, 256, 16)
     with pytest.raises(InputError, match="context of 0"):
         Tokenizer.train(CAPTIONS, 300, 0)
-    with pytest.raises(InputError, match="context of 2.*at least 3"):
+    with pytest.raises(InputError, match=r"context of 2.*at least 3"):
         Tokenizer.clip(clip_folder, context=2)
     with pytest.raises(InputError, match="must be text, got int"):
         Tokenizer.train(CAPTIONS, 300, 16).encode(["a", 3])

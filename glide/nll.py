@@ -1,0 +1,107 @@
+"""Bits per dimension of a data set under a model: what scripts/nll.py calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from glide.atomic import atomic_path
+from glide.checkpoint import load_model
+from glide.data import open_data
+from glide.denoise import Prediction, clamp, predictor, project
+from glide.errors import InputError
+from glide.losses import Bits, bits_per_dimension
+from glide.process import respacing
+from glide.samplers import SeededNoise
+
+
+@dataclass(frozen=True)
+class Nll:
+    """Settings of a likelihood evaluation."""
+
+    model: str = "shapes"
+    """A folder, an embedded name, a published OpenAI .pt, or a hub id."""
+    data: str = "shapes"
+    """As for training: shapes, a folder of captioned pictures, or a folder of class folders."""
+    images: int = 64
+    batch_size: int = 16
+    respacing: str | None = None
+    """Evaluate the shorter chain ("100", "fast27", ...); by default every training timestep."""
+    variance: Literal["model", "learned", "fixed_small", "fixed_large"] = "model"
+    held_out: float = 0.0
+    """Evaluate on this share of a folder's pictures, the one that training with the same --held-out left out."""
+    seed: int = 0
+    device: str = "cpu"
+    out: Path | None = None
+    """Write the figures, per image and per timestep, as JSON."""
+
+
+def nll(args: Nll) -> float:
+    """The mean bound on the negative log-likelihood, bits per dimension (2006.11239, eq. 5); prints its parts."""
+    if args.images < 1 or args.batch_size < 1:
+        raise InputError(f"--images {args.images} --batch-size {args.batch_size}: expected at least 1 of each.")
+    model = load_model(args.model, args.device)
+    config = model.config
+    split: Literal["train", "held_out"] = "held_out" if args.held_out or args.data.startswith("shapes") else "train"
+    data = open_data(args.data, config.unet.image_size, seed=args.seed, held_out=args.held_out, split=split)
+    process = model.process
+    if args.respacing is not None:
+        process = process.respaced(respacing(args.respacing, len(process)))
+    variance = config.process.variance if args.variance == "model" else args.variance
+    predict = predictor(model.unet, model.process, config.process.prediction)
+
+    totals, priors, terms, mses = [], [], [], []
+    sizes = [args.batch_size] * (args.images // args.batch_size)
+    sizes += [args.images % args.batch_size] if args.images % args.batch_size else []
+    bar = tqdm(total=len(sizes) * len(process), unit="step", desc="bits per dimension")
+    for index, size in enumerate(sizes):
+        batch = data.batch(index, args.batch_size)
+        x0 = batch["image"][:size].to(model.device)
+        inputs: dict[str, Tensor] = {}
+        if model.text is not None:
+            if "caption" not in batch:
+                raise InputError(f"{args.data} has no captions, which {args.model} needs; give captioned pictures.")
+            inputs |= model.caption_batch(batch["caption"][:size])
+        if config.num_classes:
+            if "y" not in batch:
+                raise InputError(f"{args.data} has no classes, which {args.model} needs; give a folder of class folders.")
+            inputs["y"] = batch["y"][:size].to(model.device)
+        with torch.no_grad():
+            cond = model.condition(inputs)
+
+        def denoise(x: Tensor, t: int) -> Prediction:
+            return predict(x, t, [cond])[0]  # noqa: B023  (used up before the next round)
+
+        first = args.seed + index * args.batch_size
+        noise = SeededNoise(range(first, first + size))
+        chain = list(_each(bits_per_dimension(project(denoise, clamp), process, x0, noise, variance), bar))
+        totals.append(chain[-1].total)
+        priors.append(chain[-1].prior)
+        terms.append(torch.stack([step.vb for step in chain]))
+        mses.append(torch.stack([step.mse for step in chain]))
+    bar.close()
+    total, prior = torch.cat(totals), torch.cat(priors)
+    mean = total.mean().item()
+    spread = total.std().item() / len(total) ** 0.5 if len(total) > 1 else float("nan")
+    print(f"bits per dimension: {mean:.4f} (standard error {spread:.4f}, {len(total)} images, {len(process)} steps)")
+    print(f"  of which the prior: {prior.mean().item():.2e}; eps mse over the chain: {torch.cat(mses, 1).mean().item():.4f}")
+    if args.out is not None:
+        per_step = torch.cat(terms, 1).mean(1).tolist()
+        steps = {int(t): value for t, value in zip(reversed(process.timesteps.tolist()), per_step, strict=True)}
+        record = {"model": args.model, "data": args.data, "bits_per_dimension": mean, "images": total.tolist()}
+        with atomic_path(args.out) as temporary:
+            temporary.write_text(json.dumps({**record, "prior": prior.mean().item(), "terms": steps}, indent=1))
+    return mean
+
+
+def _each(steps: Iterator[Bits], bar: Any) -> Iterator[Bits]:
+    for step in steps:
+        bar.update()
+        yield step

@@ -1,0 +1,20 @@
+"""Measure how much of its captions a model draws: held-out captions of the built-in scenes, judged by the oracle.
+
+examples:
+    python scripts/evaluate.py --model shapes
+    python scripts/evaluate.py --model runs/shapes --captions 200 --kinds one --scales 3 --steps 25
+"""
+
+import _path  # noqa: F401
+
+from glide.cli import parse, run
+
+
+def main() -> None:
+    from guidance.evaluate_run import Evaluate, evaluate
+
+    evaluate(parse(Evaluate, __doc__))
+
+
+if __name__ == "__main__":
+    run(main)

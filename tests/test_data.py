@@ -1,0 +1,412 @@
+"""Folders become batches that depend on nothing but (seed, step, size), and faulty folders are named errors."""
+
+import itertools
+import json
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glide import paths
+from glide.data import is_held_out, open_data, prefetch
+from glide.errors import InputError
+from glide.images import to_uint8
+from glide.listing import list_folder
+from glide.resize import square
+
+
+def picture(path, value: int = 0, size: tuple[int, int] = (4, 4)) -> None:
+    """A PNG of one grey value; makes the folder too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, value, value)).save(path)
+
+
+def captioned(folder, count: int):
+    """`count` grey pictures: number i has the value i and the caption "grey i"."""
+    for i in range(count):
+        picture(folder / f"{i:03}.png", i)
+        (folder / f"{i:03}.txt").write_text(f" grey\n{i} \n")
+    return folder
+
+
+def values(batch) -> list[int]:
+    """The grey value of each picture."""
+    assert bool(
+        (to_uint8(batch["image"]).flatten(1).amin(1) == to_uint8(batch["image"]).flatten(1).amax(1)).all()
+    )
+    return to_uint8(batch["image"])[:, 0, 0, 0].tolist()
+
+
+def same(a, b) -> bool:
+    """Whether two batches are equal."""
+    return a.keys() == b.keys() and all(
+        torch.equal(a[k], b[k]) if isinstance(a[k], torch.Tensor) else a[k] == b[k] for k in a
+    )
+
+
+def test_an_epoch_has_every_picture_once_in_an_order_of_its_own(tmp_path):
+    data = open_data(str(captioned(tmp_path, 10)), 4, seed=3)
+    batches = [data.batch(step, 4) for step in range(10)]
+    assert batches[0]["image"].shape == (4, 3, 4, 4) and batches[0]["image"].dtype == torch.float32
+    seen = [value for batch in batches for value in values(batch)]
+    epochs = [seen[i : i + 10] for i in range(0, 40, 10)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len(set(map(tuple, epochs))) == 4
+    for batch in batches:
+        assert batch["caption"] == [f"grey {value}" for value in values(batch)]
+
+
+def test_a_batch_is_a_function_of_seed_step_and_size(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(9):
+        pixels = rng.integers(0, 256, (rng.integers(9, 40), rng.integers(9, 40), 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        (tmp_path / f"{i}.txt").write_text(f"noise {i}")
+    options = {"crop": "random", "flip": True}
+    data = open_data(str(tmp_path), 8, seed=1, **options)
+    forward = [data.batch(step, 4) for step in range(8)]
+    fresh = open_data(str(tmp_path), 8, seed=1, **options)
+    assert all(same(fresh.batch(step, 4), forward[step]) for step in reversed(range(8)))
+    assert not same(open_data(str(tmp_path), 8, seed=2, **options).batch(0, 4), forward[0])
+    # two epochs cut a picture in different ways
+    cuts = [open_data(str(tmp_path), 8, seed=1, **options).batch(epoch, 9) for epoch in (0, 1)]
+    of_first = [batch["image"][batch["caption"].index("noise 0")] for batch in cuts]
+    assert not torch.equal(*of_first)
+
+
+def test_flip_mirrors_only_when_asked(tmp_path):
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    pixels[:, 0] = 255
+    for i in range(20):
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        (tmp_path / f"{i}.txt").write_text("left")
+    plain = open_data(str(tmp_path), 4).batch(0, 20)["image"][:, 0, 0, 0]
+    assert bool((plain == 1).all())
+    flipped = open_data(str(tmp_path), 4, flip=True).batch(0, 20)["image"][:, 0, 0, 0]
+    assert 4 < int((flipped == -1).sum()) < 16
+
+
+def test_captions_come_from_files_csv_or_jsonl(tmp_path):
+    picture(tmp_path / "csv" / "a.png", 1)
+    picture(tmp_path / "csv" / "sub" / "b.PNG", 2)
+    picture(tmp_path / "csv" / "not named.png", 3)
+    text = '\ufefffile,caption,more\na.png,"one, ""two""\nthree",x\n./sub/b.PNG,コーギー,\n'
+    (tmp_path / "csv" / "captions.csv").write_text(text, encoding="utf-8")
+    picture(tmp_path / "jsonl" / "a.png", 1)
+    picture(tmp_path / "jsonl" / "sub" / "b.PNG", 2)
+    rows = [
+        {"file_name": "a.png", "text": 'one, "two" three'},
+        {"file_name": "sub/b.PNG", "text": "コーギー"},
+    ]
+    lines = "\n".join(map(json.dumps, rows)) + "\n\n"
+    (tmp_path / "jsonl" / "metadata.jsonl").write_text(lines)
+    picture(tmp_path / "files" / "a.png", 1)
+    picture(tmp_path / "files" / "sub" / "b.PNG", 2)
+    (tmp_path / "files" / "a.txt").write_text('one, "two"\nthree')
+    (tmp_path / "files" / "sub" / "b.txt").write_text("コーギー", encoding="utf-8")
+    (tmp_path / "files" / "readme.md").write_text("other files do not matter")
+    (tmp_path / "files" / ".hidden.png").write_text("")
+    for layout in ("csv", "jsonl", "files"):
+        data = open_data(str(tmp_path / layout), 4)
+        batch = data.batch(0, 2)
+        assert dict(zip(values(batch), batch["caption"], strict=True)) == {
+            1: 'one, "two" three',
+            2: "コーギー",
+        }
+        assert sorted(data.captions_for_tokenizer()) == ['one, "two" three', "コーギー"]
+        assert data.class_names == ()
+
+
+def test_class_folders_are_labels_in_the_order_of_their_names(tmp_path):
+    for label, name in enumerate(["Zebra", "ant", "bee", "猫"]):
+        for i in range(3):
+            picture(tmp_path / name / f"{i}.png", 10 * label + i)
+    data = open_data(str(tmp_path), 4)
+    assert data.class_names == ("Zebra", "ant", "bee", "猫")
+    batch = data.batch(0, 12)
+    assert batch["y"].dtype == torch.int64 and "caption" not in batch
+    assert batch["y"].tolist() == [value // 10 for value in values(batch)]
+    assert data.captions_for_tokenizer() == []
+
+
+def test_held_out_files_are_a_share_that_training_never_sees(tmp_path):
+    captioned(tmp_path, 40)
+    train = open_data(str(tmp_path), 4, held_out=0.25)
+    held_out = open_data(str(tmp_path), 4, held_out=0.25, split="held_out")
+    assert len(train) + len(held_out) == 40 and 4 < len(held_out) < 16
+    seen = values(train.batch(0, len(train))), values(held_out.batch(0, len(held_out)))
+    assert sorted(seen[0] + seen[1]) == list(range(40))
+    picture(tmp_path / "new.png", 99)  # more files change nothing for those there
+    (tmp_path / "new.txt").write_text("new")
+    later = open_data(str(tmp_path), 4, held_out=0.25, split="held_out")
+    assert set(held_out.listing.images) <= set(later.listing.images)
+    assert 1800 < sum(is_held_out(f"{i}.png", 0.2) for i in range(10_000)) < 2200
+    with pytest.raises(InputError, match="none is held_out"):
+        open_data(str(tmp_path), 4, split="held_out")
+
+
+def test_broken_pictures_are_replaced_and_counted_up_to_the_share(tmp_path):
+    captioned(tmp_path, 20)
+    (tmp_path / "003.png").write_bytes((tmp_path / "003.png").read_bytes()[:40])
+    (tmp_path / "007.png").write_text("no picture")
+    data = open_data(str(tmp_path), 4, max_broken=0.1)
+    epoch = [data.batch(step, 5) for step in range(4)]
+    assert data.broken == ["003.png", "007.png"]
+    seen = [value for batch in epoch for value in values(batch)]
+    assert set(seen) == set(range(20)) - {3, 7} and len(seen) == 20
+    assert [c for batch in epoch for c in batch["caption"]] == [f"grey {value}" for value in seen]
+    again = open_data(str(tmp_path), 4, max_broken=0.1)
+    assert all(same(again.batch(step, 5), epoch[step]) for step in (3, 1, 0, 2))
+
+    strict = open_data(str(tmp_path), 4, max_broken=0.05)
+    message = r"2 of 20 pictures .* broken, more than the 5\.00% .*: 003\.png, 007\.png .*raise --max-broken"
+    with pytest.raises(InputError, match=message):
+        strict.batch(0, 20)
+    with pytest.raises(InputError, match=r"1 of 20 pictures .* more than the 0\.00%"):
+        open_data(str(tmp_path), 4, max_broken=0).batch(0, 20)
+
+
+def test_a_folder_of_nothing_but_broken_pictures_ends(tmp_path):
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_text("x")
+        (tmp_path / f"{i}.txt").write_text("x")
+    with pytest.raises(InputError, match=r"every picture in .* is broken"):
+        open_data(str(tmp_path), 4, max_broken=1).batch(0, 1)
+
+
+def test_a_set_smaller_than_the_batch_is_an_error(tmp_path):
+    data = open_data(str(captioned(tmp_path, 3)), 4)
+    data.check_batch(3)
+    for ask in (data.check_batch, lambda size: data.batch(0, size)):
+        with pytest.raises(InputError, match=r"has 3 pictures, fewer than a batch of 4"):
+            ask(4)
+
+
+def write(path, content: str | bytes = "") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def table(name: str, content: str | bytes):
+    """A spoiler that writes a table beside a.png, which loses its text file."""
+
+    def spoil(folder) -> None:
+        (folder / "000.txt").unlink()
+        write(folder / name, content)
+
+    return spoil
+
+
+def only_classes(*spoilers):
+    """A spoiler that empties the folder and then applies others."""
+
+    def spoil(folder) -> None:
+        (folder / "000.png").unlink()
+        (folder / "000.txt").unlink()
+        for other in spoilers:
+            other(folder)
+
+    return spoil
+
+
+BAD_FOLDERS = {
+    "no caption": (
+        lambda f: picture(f / "x.png"),
+        r"1 of 2 pictures .* no caption, first x\.png: write x\.txt",
+    ),
+    "empty caption": (lambda f: write(f / "000.txt", " \n"), r"caption in .*000\.txt is empty"),
+    "caption not UTF-8": (lambda f: write(f / "000.txt", b"\xe9t\xe9"), r"000\.txt is not UTF-8"),
+    "no caption at all": (
+        lambda f: (f / "000.txt").unlink(),
+        r"000\.png in .* has no caption: give pictures with",
+    ),
+    "captions and classes": (lambda f: picture(f / "dog" / "x.png"), r"first dog/x\.png: write dog/x\.txt"),
+    "pictures beside class folders": (
+        lambda f: [(f / "000.txt").unlink(), picture(f / "dog" / "x.png")],
+        r"000\.png in .* has no caption while dog/x\.png lies in a class folder",
+    ),
+    "class folders too deep": (
+        only_classes(lambda f: picture(f / "train" / "dog" / "x.png")),
+        r"train/dog/x\.png .* two folders deep",
+    ),
+    "empty class folder": (
+        only_classes(lambda f: picture(f / "dog" / "x.png"), lambda f: (f / "cat").mkdir()),
+        "class folder cat .* holds no pictures",
+    ),
+    "class folder without pictures": (
+        only_classes(lambda f: picture(f / "dog" / "x.png"), lambda f: write(f / "cat" / "notes.doc")),
+        "class folder cat .* holds no pictures",
+    ),
+    "a caption for two": (lambda f: picture(f / "000.bmp"), r"000\.bmp and 000\.png share one caption"),
+    "captions twice": (
+        lambda f: write(f / "captions.csv", "file,caption\n"),
+        r"twice, by captions\.csv and 000\.txt",
+    ),
+    "two tables": (
+        lambda f: [table("captions.csv", "file,caption\n")(f), write(f / "metadata.jsonl")],
+        r"twice, by captions\.csv and metadata\.jsonl",
+    ),
+    "csv without a header": (
+        table("captions.csv", "000.png,grey\n"),
+        r"expected file,caption: add that first line",
+    ),
+    "csv empty": (table("captions.csv", ""), "expected file,caption"),
+    "csv without rows": (table("captions.csv", "file,caption\n"), r"captions\.csv has no rows"),
+    "csv short row": (
+        table("captions.csv", "file,caption\n000.png\n"),
+        r"captions\.csv line 2 lacks file or caption",
+    ),
+    "csv empty caption": (
+        table("captions.csv", "file,caption\n000.png,\n"),
+        r"captions\.csv line 2 is empty",
+    ),
+    "csv of a missing file": (
+        table("captions.csv", "file,caption\n../up.png,grey\n000.png,grey\n"),
+        r"names 1 files that are not there, first \.\./up\.png",
+    ),
+    "csv not text": (table("captions.csv", b"file,caption\n\xff,x\n"), r"captions\.csv is not UTF-8"),
+    "jsonl broken": (
+        table("metadata.jsonl", '{"file_name": "000.png"'),
+        r"metadata\.jsonl line 1 is not JSON",
+    ),
+    "jsonl incomplete": (
+        table("metadata.jsonl", '\n{"file_name": "000.png", "text": 3}'),
+        r"metadata\.jsonl line 2 lacks file_name or text",
+    ),
+    "jsonl of a list": (table("metadata.jsonl", "[1]"), r"metadata\.jsonl line 1 lacks file_name or text"),
+    "no pictures": (lambda f: (f / "000.png").unlink(), "holds no pictures"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FOLDERS)
+def test_a_faulty_folder_is_one_sentence_with_the_file(tmp_path, name):
+    spoil, message = BAD_FOLDERS[name]
+    spoil(captioned(tmp_path, 1))
+    with pytest.raises(InputError, match=message) as caught:
+        open_data(str(tmp_path), 4).batch(0, 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_unusable_arguments_are_refused(tmp_path):
+    captioned(tmp_path, 2)
+    with pytest.raises(InputError, match="missing is no folder"):
+        open_data(str(tmp_path / "missing"), 4)
+    with pytest.raises(InputError, match=r"000\.png is no folder"):
+        open_data(str(tmp_path / "000.png"), 4)
+    wrong = {"image_size": 0, "crop": "left", "split": "test", "max_broken": 1.1, "held_out": 1.0, "seed": -1}
+    for key, value in wrong.items():
+        with pytest.raises(InputError, match=f"{key} .*{value}"):
+            open_data(str(tmp_path), **({"image_size": 4} | {key: value}))
+    with pytest.raises(InputError, match="expected 'shapes'"):
+        open_data("shapes:", 32)
+
+
+def test_shapes_are_a_data_set_too():
+    data = open_data("shapes:one", 16, seed=5)
+    data.check_batch(10**9)
+    batch = data.batch(2, 3)
+    assert batch["image"].shape == (3, 3, 16, 16) and len(batch["caption"]) == 3
+    assert same(batch, open_data("shapes:one", 16, seed=5).batch(2, 3))
+    assert not same(batch, open_data("shapes:one", 16, seed=5, split="held_out").batch(2, 3))
+    assert data.class_names == () and data.broken == () and len(data.captions_for_tokenizer()) > 100
+
+
+class FakeBlobs:
+    """blobfile for a bucket that is a local folder."""
+
+    def __init__(self, root) -> None:
+        self.root = root
+
+    def walk(self, top):
+        start = top.replace("gs://bucket", str(self.root)).rstrip("/")
+        for folder, folders, files in os.walk(start):
+            yield folder.replace(str(self.root), "gs://bucket"), folders, files
+
+    def BlobFile(self, path, mode):
+        return open(path.replace("gs://bucket", str(self.root)), mode)
+
+
+def test_remote_folders_are_read_through_blobfile(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "_remote", lambda: FakeBlobs(tmp_path))
+    captioned(tmp_path / "set", 3)
+    picture(tmp_path / "set" / "deep" / "x.png", 9)
+    write(tmp_path / "set" / "deep" / "x.txt", "grey 9")
+    picture(tmp_path / "set" / ".hidden" / "x.png")
+    local, remote = open_data(str(tmp_path / "set"), 4), open_data("gs://bucket/set/", 4)
+    assert remote.listing.images == local.listing.images == ["000.png", "001.png", "002.png", "deep/x.png"]
+    assert same(remote.batch(0, 4), local.batch(0, 4))
+    (
+        tmp_path / "set" / "000.png"
+    ).unlink()  # a file that cannot be read is not a broken one: it is not skipped
+    with pytest.raises(InputError, match=r"cannot read gs://bucket/set/000\.png"):
+        remote.batch(1, 4)
+    with pytest.raises(InputError, match="gs://bucket/none is no folder"):
+        open_data("gs://bucket/none", 4)
+
+
+def test_blobfile_itself_is_asked_and_gives_up(monkeypatch):
+    blobfile = pytest.importorskip("blobfile")
+    with pytest.raises(InputError, match=r"cannot read https://example\.com/a\.png \(Unrecognized path"):
+        paths.read_bytes("https://example.com/a.png")
+    assert isinstance(blobfile.Error("x"), Exception)
+
+
+def test_many_files_are_listed_once_and_quickly(tmp_path):
+    for folder in range(4):
+        (tmp_path / f"{folder}").mkdir()
+        for i in range(1000):
+            (tmp_path / f"{folder}" / f"{i}.png").touch()
+            (tmp_path / f"{folder}" / f"{i}.txt").touch()
+    start = time.perf_counter()
+    listing = list_folder(str(tmp_path))
+    assert len(listing.images) == 4000 and listing.caption_files[0] == "0/0.txt"
+    assert time.perf_counter() - start < 5  # 30 ms on an idle machine
+
+
+def test_prefetch_keeps_the_order_and_ends_its_thread(tmp_path):
+    data = open_data(str(captioned(tmp_path, 7)), 4)
+    threads = threading.active_count()
+    batches = prefetch(data, 5, 3)
+    for step, batch in enumerate(itertools.islice(batches, 6), 5):
+        assert same(batch, data.batch(step, 3))
+    assert threading.active_count() == threads + 1
+    batches.close()
+    assert threading.active_count() == threads
+
+
+def test_prefetch_raises_an_error_where_the_batch_would_have_come():
+    class Failing:
+        def batch(self, step: int, size: int) -> dict:
+            if step == 2:
+                raise InputError("the third is missing")
+            return {"step": step}
+
+    batches = prefetch(Failing(), 0, 1)
+    assert [next(batches)["step"], next(batches)["step"]] == [0, 1]
+    with pytest.raises(InputError, match="the third"):
+        next(batches)
+
+
+def test_a_square_is_cut_where_it_is_asked():
+    image = torch.arange(6, dtype=torch.uint8).view(1, 6, 1).expand(3, 6, 3).contiguous()
+    for x, columns in ((0.0, [0, 1, 2]), (0.5, [2, 3, 4]), (1.0, [3, 4, 5])):
+        assert square(image, 3, x)[0, :, 0].tolist() == columns
+    assert square(image, 1, 1.0, 0.0, share=1 / 3).tolist() == [[[5, 5, 5]]]
+    assert square(image, 7).shape == (7, 7, 3)
+    strip = torch.zeros(2, 100_000, 3, dtype=torch.uint8)
+    assert square(strip, 64).shape == (64, 64, 3)
+
+
+def test_large_pictures_shrink_by_averages_without_aliasing():
+    rng = np.random.default_rng(0)
+    pixels = torch.from_numpy(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    blocks = pixels.float().view(16, 4, 16, 4, 3).mean((1, 3))
+    assert (square(pixels, 16).float() - blocks).abs().max() < 1  # rounded once in each direction
+    stripes = torch.zeros(90, 90, 3, dtype=torch.uint8)
+    stripes[:, ::2] = 255
+    shrunk = square(stripes, 20)[:, 2:-2]
+    assert int(shrunk.min()) > 90 and int(shrunk.max()) < 165

@@ -1,0 +1,62 @@
+"""A model begun with another's weights draws what the other did, where that can be exact."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import randomised
+from torch import Tensor
+
+from glide.errors import InputError
+from glide.grow import init_from
+from glide.model import PRESETS, Model, ModelConfig
+
+TINY = dataclasses.replace(PRESETS["tiny"], text=None)
+
+
+def changed(**unet: object) -> ModelConfig:
+    return dataclasses.replace(TINY, unet=dataclasses.replace(TINY.unet, **unet))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def source() -> Model:
+    return randomised(Model(TINY), seed=0)
+
+
+@pytest.fixture(scope="module")
+def x() -> Tensor:
+    return torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def test_a_larger_patch_sees_and_draws_the_old_pixels_enlarged(source: Model, x: Tensor) -> None:
+    grown = Model(changed(image_size=32, patch_size=4)).eval()
+    assert init_from(grown, source) == []
+    t = torch.tensor([10, 800])
+    enlarged = F.interpolate(x, scale_factor=2, mode="nearest")
+    expected = F.interpolate(source(x, t, {}), scale_factor=2, mode="nearest")
+    torch.testing.assert_close(grown(enlarged, t, {}), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_new_planes_and_a_learned_variance_begin_without_effect(source: Model, x: Tensor) -> None:
+    grown = Model(dataclasses.replace(changed(out_channels=6), inpaint=True)).eval()
+    assert init_from(grown, source) == []
+    t = torch.tensor([10, 800])
+    batch = {"inpaint_image": torch.randn(2, 3, 16, 16), "inpaint_mask": torch.ones(2, 1, 16, 16)}
+    output = grown(x, t, batch)
+    torch.testing.assert_close(output[:, :3], source(x, t, {}), rtol=1e-5, atol=1e-5)
+    assert output[:, 3:].abs().max() == 0
+
+
+def test_other_differences_are_refused_by_name(source: Model) -> None:
+    with pytest.raises(InputError, match=r"--init: unet\.\S+ is \[.*\] there and \[.*\] here"):
+        init_from(Model(changed(channels=64)), source)
+    with pytest.raises(InputError, match="channels more"):
+        init_from(source, Model(dataclasses.replace(TINY, inpaint=True)))
+
+
+def test_what_the_source_lacks_is_named(source: Model) -> None:
+    fresh = init_from(Model(dataclasses.replace(TINY, num_classes=3)), source)
+    assert fresh == ["label.weight"]

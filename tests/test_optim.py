@@ -1,0 +1,64 @@
+"""Muon, the rate's schedule and the weight averages against what they are defined to be."""
+
+import pytest
+import torch
+from torch import nn
+
+from glide.model import PRESETS, Model
+from glide.optim import Averages, Muon, OptimConfig, orthogonalize, split_parameters
+
+
+def test_orthogonalize_keeps_the_singular_vectors_and_levels_the_values() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((3, 16, 40), (2, 40, 16)):
+        g = torch.randn(shape, generator=generator)
+        o = orthogonalize(g)
+        assert (torch.linalg.svdvals(o) - 0.95).abs().max() < 0.35
+        u, _, vh = torch.linalg.svd(g, full_matrices=False)
+        inner = u.mT @ o @ vh.mT  # diagonal where the vectors are the same
+        off = inner - torch.diag_embed(torch.diagonal(inner, dim1=-2, dim2=-1))
+        assert off.abs().max() < 0.1
+
+
+def test_muon_steps_by_its_rate_whatever_the_gradients_scale() -> None:
+    for scale in (1e-6, 1.0, 1e6):
+        torch.manual_seed(0)
+        conv = nn.Conv2d(8, 16, 3)
+        before = conv.weight.detach().clone()
+        conv.weight.grad = scale * torch.randn_like(conv.weight)
+        Muon([conv.weight], lr=0.1).step()
+        moved = torch.linalg.svdvals((conv.weight.detach() - before).reshape(16, -1)) / 0.1
+        assert 0.6 < moved.min() and moved.max() < 1.3
+
+
+def test_rate_rises_stays_and_falls() -> None:
+    config = OptimConfig(warmup=10, cooldown=0.5)
+    rates = [config.rate(step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[9:51] == [1.0] * 42
+    assert rates[75] == pytest.approx(0.5) and rates[99] == pytest.approx(0.02)
+    assert [OptimConfig(warmup=0).rate(step, 10) for step in (0, 9)] == [1.0, 1.0]
+
+
+def test_averages_are_the_recursion_they_claim() -> None:
+    model = nn.Linear(3, 2)
+    averages = Averages(model, (0.5, 0.999))
+    expected = {d: model.weight.detach().clone() for d in (0.5, 0.999)}
+    for step in range(20):
+        with torch.no_grad():
+            model.weight.normal_()
+        averages.update(step)
+        for decay, value in expected.items():
+            d = min(decay, (1 + step) / (10 + step))
+            expected[decay] = d * value + (1 - d) * model.weight.detach()
+    for decay, value in expected.items():
+        torch.testing.assert_close(averages.weights[decay]["weight"], value)
+
+
+def test_muon_gets_the_inner_matrices_only() -> None:
+    model = Model(PRESETS["tiny"])
+    matrices, rest = split_parameters(model)
+    names = {id(p): name for name, p in model.named_parameters()}
+    inner = {names[id(p)] for p in matrices}
+    assert len(matrices) + len(rest) == len(names)
+    assert "unet.down.0.res.conv_in.weight" in inner and "text.blocks.0.qkv.weight" in inner
+    assert not inner & {"unet.stem.weight", "unet.head.weight", "text.tokens.weight", "text.positions"}

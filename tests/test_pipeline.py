@@ -1,0 +1,399 @@
+"""The pipeline: against a loop written out, and what it promises about batches, seeds and conditions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import CAPTIONS, CLASSES, randomised, tiny_unet
+from PIL import Image
+from torch import Tensor
+
+from glide.classes import class_number
+from glide.conditioning import Cond
+from glide.denoise import Prediction, predictor
+from glide.errors import InputError
+from glide.images import to_uint8
+from glide.model import Model, ModelConfig, ProcessConfig
+from glide.recipe import fingerprint
+from guidance import ClassifierFree, LogLikelihood, Pipeline
+from guidance.calls import Places, default_call_size, in_calls
+from guidance.compose import Guidance
+from guidance.conditions import Conditions, Picture
+from guidance.sample import batches
+from guidance.settings import Settings
+
+RED, SQUARE = CAPTIONS[:2]
+
+
+@pytest.fixture(scope="module")
+def pipe(text_model: Model) -> Pipeline:
+    return Pipeline(text_model, "tiny", call_size=2)
+
+
+@pytest.fixture(scope="module")
+def class_pipe(class_model: Model) -> Pipeline:
+    return Pipeline(class_model, "classes", call_size=2)
+
+
+def untrained(**changes: Any) -> Model:
+    """A model with no condition but those asked for."""
+    config = replace(
+        ModelConfig(tiny_unet(3), process=ProcessConfig(steps=100, variance="fixed_small")), **changes
+    )
+    return randomised(Model(config), seed=3)
+
+
+# --- one picture ----------------------------------------------------------------------------------------------------
+
+
+def test_like_the_loop_written_out(pipe: Pipeline, text_model: Model) -> None:
+    """DDIM (2010.02502, eq. 12) with guidance in epsilon (2207.12598, eq. 6) and x0 clipped, by hand."""
+    scale, keep = 3.0, [0, 33, 66, 99]
+    cond = text_model.condition(text_model.caption_batch([RED]))
+    null = text_model.condition(text_model.caption_batch([""]))
+    alpha_bar = [1.0, *text_model.process.alpha_bar[keep].tolist()]
+    x = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(7))[None]
+    with torch.no_grad():
+        for i in reversed(range(len(keep))):
+            t = torch.tensor([keep[i]])
+            eps, eps_null = (text_model.unet(x, t, c)[:, :3] for c in (cond, null))
+            eps = eps_null + scale * (eps - eps_null)
+            now, after = alpha_bar[i + 1], alpha_bar[i]
+            x0 = ((x - (1 - now) ** 0.5 * eps) / now**0.5).clamp(-1, 1)
+            eps = (x - now**0.5 * x0) / (1 - now) ** 0.5
+            x = after**0.5 * x0 + (1 - after) ** 0.5 * eps
+    drawn = pipe(RED, guidance_scale=scale, num_inference_steps=4, seed=7).tensors
+    torch.testing.assert_close(drawn, x, rtol=0, atol=2e-5)
+
+
+def test_the_face(pipe: Pipeline) -> None:
+    seen: list[tuple[int, int, Tensor]] = []
+    result = pipe(
+        [RED, SQUARE],
+        num_inference_steps=5,
+        num_images_per_prompt=2,
+        seed=3,
+        callback_on_step_end=lambda index, t, x: seen.append((index, t, x.clone())),
+    )
+    assert [(index, t) for index, t, _ in seen] == [(0, 99), (1, 74), (2, 50), (3, 25), (4, 0)]
+    assert torch.equal(seen[-1][2], result.tensors) and result.tensors.shape == (4, 3, 8, 8)
+    assert result.tensors.dtype == torch.float32 and result.tensors.abs().max() <= 1
+    assert all(isinstance(image, Image.Image) and image.size == (8, 8) for image in result.images)
+    assert list(result.images[1].tobytes()) == to_uint8(result.tensors)[1].flatten().tolist()
+    assert [(r["prompt"], r["seed"]) for r in result.recipes] == [
+        (RED, 3),
+        (RED, 4),
+        (SQUARE, 5),
+        (SQUARE, 6),
+    ]
+
+
+@pytest.mark.parametrize(("spec", "steps"), [(7, 7), ("ddim50", 50), ("fast27", 27), ("3,2,1", 6)])
+def test_steps(pipe: Pipeline, spec: int | str, steps: int) -> None:
+    seen: list[int] = []
+    pipe(RED, num_inference_steps=spec, seed=0, callback_on_step_end=lambda index, t, x: seen.append(t))
+    assert len(seen) == steps == pipe.steps(Settings(respacing=str(spec))) and seen == sorted(
+        seen, reverse=True
+    )
+
+
+def test_conditions_and_guidance_are_seen(pipe: Pipeline) -> None:
+    def draw(caption: str, scale: float) -> Tensor:
+        return pipe(caption, guidance_scale=scale, num_inference_steps=3, seed=0).tensors
+
+    assert not torch.allclose(draw(RED, 1.0), draw(SQUARE, 1.0), atol=1e-3)
+    assert not torch.allclose(draw(RED, 1.0), draw(RED, 3.0), atol=1e-3)
+    # scale 0 is the unconditional model, whatever the caption
+    torch.testing.assert_close(draw(RED, 0.0), draw("", 1.0), rtol=0, atol=1e-4)
+
+
+def test_ddpm_uses_the_models_variance(pipe: Pipeline) -> None:
+    drawn = pipe(RED, num_inference_steps=4, sampler="ddpm", seed=0).tensors
+    assert torch.isfinite(drawn).all()
+    assert not torch.equal(drawn, pipe(RED, num_inference_steps=4, sampler="ddim", seed=0).tensors)
+    assert torch.equal(drawn, pipe(RED, num_inference_steps=4, sampler="ddpm", seed=0).tensors)
+
+
+# --- seeds ----------------------------------------------------------------------------------------------------------
+
+
+def test_generators(pipe: Pipeline) -> None:
+    def seeds(generator: torch.Generator | list[torch.Generator] | None) -> list[int]:
+        result = pipe([RED, SQUARE], num_inference_steps=1, generator=generator)
+        return [recipe["seed"] for recipe in result.recipes]
+
+    one = seeds(torch.Generator().manual_seed(1))
+    assert one == seeds(torch.Generator().manual_seed(1)) and one[0] != one[1]
+    assert one[:1] * 2 == seeds([torch.Generator().manual_seed(1) for _ in range(2)])
+    torch.manual_seed(1)  # without a generator, torch's own
+    assert seeds(None) == one != seeds(None)
+    with pytest.raises(InputError, match="1 generators for 2 pictures"):
+        seeds([torch.Generator()])
+    with pytest.raises(InputError, match="a seed and a generator"):
+        pipe(RED, seed=1, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_the_same_picture_whatever_the_batch(text_model: Model, dtype: str, sampler: str) -> None:
+    pipe = Pipeline(text_model, dtype=dtype, call_size=3)
+    settings = Settings(sampler, "4", eta=0.5 if sampler == "ddim" else 0.0)
+    pictures = [Picture(i, CAPTIONS[i % 3]) for i in range(7)]
+
+    def run(size: int, some: list[Picture] = pictures, place: int = 0) -> Tensor:
+        parts = []
+        for start, batch in batches(some, size, pipe.call_size, place):
+            *_, last = pipe.draw(batch, settings, place=place + start)
+            parts.append(last.x)
+        return torch.cat(parts)
+
+    whole = run(100)
+    assert torch.equal(whole, run(1)) and torch.equal(whole, run(4))
+    assert torch.equal(whole[4:5], run(1, pictures[4:5], place=4))  # alone, as --like draws it
+    assert torch.equal(whole[2:6], run(2, pictures[2:6], place=2))
+
+
+def test_network_calls_have_one_shape(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: set[int] = set()
+    forward = pipe.model.unet.forward
+
+    def watched(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        rows.add(len(x))
+        assert len(t) == cond.rows == len(x) and x.dtype == torch.float32
+        assert x.is_contiguous(memory_format=torch.channels_last)
+        return forward(x, t, cond)
+
+    monkeypatch.setattr(pipe.model.unet, "forward", watched)
+    for count in (1, 2, 5):
+        pipe([RED] * count, num_inference_steps=2, seed=0)
+    assert rows == {2 * pipe.call_size}
+
+
+def test_places() -> None:
+    places = Places.of(pictures=4, first=2, size=3)
+    assert (places.front, places.back, places.real) == (2, 0, slice(2, 6))
+    assert places.fill(torch.arange(4)).tolist() == [0, 0, 0, 1, 2, 3]
+    assert Places.of(4, 0, 3).fill(torch.arange(4)).tolist() == [0, 1, 2, 3, 3, 3]
+
+
+def test_calls_change_nothing_else(text_model: Model) -> None:
+    predict = predictor(text_model.unet, text_model.process)
+    cond = text_model.condition(text_model.caption_batch([RED, SQUARE] * 2))
+    null = text_model.condition(text_model.caption_batch([""]))
+    x = torch.randn(4, 3, 8, 8)
+    with torch.no_grad():
+        pairs = zip(predict(x, 50, [cond, null]), in_calls(predict, 2)(x, 50, [cond, null]), strict=True)
+    for whole, parts in pairs:
+        torch.testing.assert_close(parts.x0, whole.x0, rtol=0, atol=1e-4)
+        torch.testing.assert_close(parts.v, whole.v, rtol=0, atol=1e-4)
+
+
+def test_call_size_follows_model_and_machine() -> None:
+    small = Model(ModelConfig(tiny_unet(3)))
+    assert default_call_size(small, torch.device("cpu")) == 8
+    assert default_call_size(small, torch.device("cuda")) == 32
+    with torch.device("meta"):
+        large = Model(ModelConfig())  # ADM at 64x64, 296 M parameters
+    assert default_call_size(large, torch.device("cpu")) == 1
+    with pytest.raises(InputError, match="call size 0"):
+        Pipeline(small, call_size=0)
+
+
+# --- conditions -----------------------------------------------------------------------------------------------------
+
+
+def test_each_caption_is_encoded_once(text_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = Pipeline(text_model)
+    captions: list[str] = []
+    caption_batch = text_model.caption_batch
+
+    def watched(texts: list[str]) -> dict[str, Tensor]:
+        captions.extend(texts)
+        return caption_batch(texts)
+
+    monkeypatch.setattr(text_model, "caption_batch", watched)
+    pipe([RED, SQUARE], num_images_per_prompt=2, num_inference_steps=3, seed=0)
+    assert sorted(captions) == sorted(["", RED, SQUARE])
+    captions.clear()
+    pipe(RED, num_inference_steps=1, seed=0)
+    assert captions == [RED]  # null is known by now
+
+
+def test_classes_by_name_and_number(class_pipe: Pipeline) -> None:
+    result = class_pipe(label=["Banana", 1, "golden retriever"], num_inference_steps=2, seed=0)
+    assert [recipe["class"] for recipe in result.recipes] == ["banana", "banana", "golden retriever"]
+    assert not torch.allclose(result.tensors[1], result.tensors[2], atol=1e-3)
+    assert len(class_pipe(num_inference_steps=1).images) == 1  # no label: the null class
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("aple", "did you mean 'apple'"),
+        ("retriever", "'golden retriever'"),
+        ("goldfish", "'gold fish'"),
+        ("zzz", "expected one of apple, banana"),
+        (5, "expected 0 to 4"),
+        ("-1", "expected 0 to 4"),
+    ],
+)
+def test_unknown_classes(class_model: Model, label: str | int, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        class_number(class_model.config, label)
+
+
+def test_class_numbers(class_model: Model) -> None:
+    assert [class_number(class_model.config, name) for name in CLASSES] == list(range(5))
+    assert class_number(class_model.config, "3") == 3
+    nameless = replace(class_model.config, class_names=())
+    with pytest.raises(InputError, match="have no names: give a number, 0 to 4"):
+        class_number(nameless, "apple")
+
+
+def test_models_without_a_null() -> None:
+    plain = Pipeline(untrained())
+    assert len(plain(num_inference_steps=2).images) == 1  # no guidance, without asking
+    with pytest.raises(InputError, match="no condition at all"):
+        plain(guidance_scale=3.0)
+    labelled = Pipeline(untrained(num_classes=3))
+    with pytest.raises(InputError, match="no null class"):
+        labelled(label=1, guidance_scale=3.0)
+    with pytest.raises(InputError, match="no class for a model that needs one, expected 0 to 2"):
+        labelled()
+
+
+def test_models_with_planes() -> None:
+    inpaint = Pipeline(untrained(inpaint=True))  # without a picture to keep, it draws everything
+    assert inpaint(num_inference_steps=2).tensors.shape == (1, 3, 8, 8)
+    with pytest.raises(InputError, match="upsampler"):
+        Conditions(untrained(low_res=True))
+
+
+# --- further guidances ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Watched(Guidance):
+    """Sees what it is called with, and moves every picture by an amount of its own."""
+
+    amounts: Tensor  # [N]
+    null: Cond  # [N,...]
+    scale: float = 1.0
+    interval: tuple[int, int] = (50, 100)
+
+    @property
+    def references(self) -> tuple[Cond, ...]:
+        return (self.null,)
+
+    def shift(self, main: Prediction, references: Sequence[Prediction]) -> Tensor:
+        (reference,) = references
+        assert len(main.x0) == len(reference.x0) == len(self.amounts)
+        return self.amounts[:, None, None, None].expand(-1, 3, 8, 8)
+
+    def gradient(self, x: Tensor, t: int) -> Tensor:
+        assert len(x) == len(self.amounts) and t >= 50
+        return torch.zeros_like(x)
+
+
+def test_a_guidance_made_for_the_pictures_alone(pipe: Pipeline) -> None:
+    """Three pictures fill two calls of two; a guidance for three rows sees three."""
+    captions = [RED, SQUARE, RED]
+    null = pipe.conditions.null().repeat(3)
+    amounts = torch.tensor([0.0, 0.5, 0.0])
+    plain = pipe(captions, num_inference_steps=4, seed=0).tensors
+    moved = pipe(captions, num_inference_steps=4, seed=0, guidances=[Watched(amounts, null)]).tensors
+    # not bit for bit: a further reference makes the network call larger
+    torch.testing.assert_close(moved[::2], plain[::2], rtol=0, atol=1e-4)
+    assert not torch.allclose(moved[1], plain[1], atol=1e-3)
+    again = pipe(
+        captions, guidance_scale=1.0, num_inference_steps=4, seed=0, guidances=[ClassifierFree(3.0, null)]
+    )
+    torch.testing.assert_close(again.tensors, plain, rtol=0, atol=1e-5)
+
+
+def test_a_likelihood_pulls(pipe: Pipeline) -> None:
+    def brightness(x: Tensor, t: int) -> Tensor:
+        return x.mean(dim=(1, 2, 3))
+
+    plain = pipe(RED, num_inference_steps=10, seed=0).tensors.mean()
+    bright = pipe(
+        RED, num_inference_steps=10, seed=0, guidances=[LogLikelihood(brightness, 200.0)]
+    ).tensors.mean()
+    assert bright > plain + 0.1
+
+
+# --- the rest -------------------------------------------------------------------------------------------------------
+
+
+def test_autocast_is_around_the_network_only(text_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[tuple[str, torch.dtype]] = set()
+    conv, text = text_model.unet.head, text_model.text_vector
+    hooks = [
+        module.register_forward_hook(lambda module, inputs, output, name=name: seen.add((name, output.dtype)))
+        for name, module in (("unet", conv), ("text", text))
+    ]
+    drawn = Pipeline(text_model, dtype=torch.bfloat16)(RED, num_inference_steps=3, seed=0).tensors
+    for hook in hooks:
+        hook.remove()
+    assert seen == {("unet", torch.bfloat16), ("text", torch.float32)} and drawn.dtype == torch.float32
+    exact = Pipeline(text_model)(RED, num_inference_steps=3, seed=0).tensors
+    assert not torch.equal(drawn, exact)
+    assert (drawn - exact).abs().mean() < 0.1
+
+
+def test_from_a_folder(text_folder: Path, pipe: Pipeline) -> None:
+    loaded = Pipeline.from_pretrained(str(text_folder), device="cpu", call_size=2)
+    assert loaded.fingerprint == pipe.fingerprint
+    assert torch.equal(
+        loaded(RED, num_inference_steps=2, seed=0).tensors, pipe(RED, num_inference_steps=2, seed=0).tensors
+    )
+
+
+def test_the_fingerprint_is_of_the_weights(class_model: Model) -> None:
+    before = fingerprint(class_model)
+    assert fingerprint(class_model.to(memory_format=torch.channels_last)) == before and len(before) == 16
+    weight = class_model.label.weight
+    with torch.no_grad():
+        kept = weight[0, 0].clone()
+        weight[0, 0] += 1
+        assert fingerprint(class_model) != before
+        weight[0, 0] = kept
+    assert fingerprint(class_model) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sampler": "euler"}, "'euler', expected ddim or ddpm"),
+        ({"num_inference_steps": 0}, "0 steps"),
+        ({"num_inference_steps": 101}, "at most 100 steps"),
+        ({"num_inference_steps": "ddim60"}, "whole stride"),
+        ({"guidance_scale": -1.0}, "scale -1"),
+        ({"eta": 1.5}, "eta 1.5"),
+        ({"eta": 0.5, "sampler": "ddpm"}, "eta 0.5 for the sampler ddpm"),
+        ({"prompt": ""}, "empty caption"),
+        ({"prompt": []}, "no prompt"),
+        ({"label": 1}, "without classes"),
+        ({"num_images_per_prompt": 0}, "0 images"),
+        ({"seed": -1}, "seed -1"),
+    ],
+)
+def test_refused(pipe: Pipeline, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        pipe(**{"prompt": RED, "num_inference_steps": 2, **changes})
+
+
+def test_a_caption_for_a_model_without_text(class_pipe: Pipeline) -> None:
+    with pytest.raises(InputError, match="without text"):
+        class_pipe("a red circle")
+
+
+@pytest.mark.parametrize(
+    ("what", "said"), [({"device": "nowhere"}, "'nowhere'"), ({"dtype": "int8"}, "'int8'")]
+)
+def test_no_such_place_or_type(text_folder: Path, what: dict[str, str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Pipeline.from_pretrained(str(text_folder), **what)

@@ -1,0 +1,180 @@
+"""The training loop: exact resume (also after kill -9), what it writes, what it refuses."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from glide.checkpoint import load_model, read_config
+from glide.errors import InputError
+from glide.losses import LossConfig
+from glide.model import Model
+from glide.optim import OptimConfig
+from glide.train import TrainConfig
+from glide.train_base import TrainBase, train_base
+from guidance.pipeline import Pipeline
+
+ROOT = Path(__file__).parents[1]
+OPTIM = OptimConfig(lr=1e-3, muon_lr=0.02, warmup=2, cooldown=0.5)
+CONFIG = TrainConfig(
+    steps=6, batch_size=4, optim=OPTIM, ema=(0.9, 0.99), dtype="float32", log_every=2, save_every=2, sample_every=100
+)
+
+
+def settings(out: Path, **changes: Any) -> TrainBase:
+    train = dataclasses.replace(CONFIG, **changes.pop("train", {}))
+    loss = LossConfig(weighting="v", max_weight=5.0)
+    return TrainBase(out=out, preset="tiny", dropout=0.1, loss=loss, train=train, **changes)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    train_base(settings(out))
+    return out
+
+
+def losses(out: Path) -> list[tuple[int, float, list[float | None]]]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"], line["loss_quarters"]) for line in lines]
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Weights, averages, log and samples agree bit for bit."""
+    last = sorted((a / "checkpoints").iterdir())[-1].name
+    for name in ("model", "ema-0.9", "ema-0.99"):
+        one, two = (load_file(run / "checkpoints" / last / f"{name}.safetensors") for run in (a, b))
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[k], two[k]) for k in one), name
+    assert losses(a) == losses(b)
+    pictures = [Pipeline(load_model(run))("a red circle", num_inference_steps=3, seed=5).tensors for run in (a, b)]
+    assert torch.equal(*pictures)
+
+
+def test_a_run_writes_a_model_a_log_and_two_checkpoints(whole: Path) -> None:
+    assert [step for step, _, _ in losses(whole)] == [2, 4, 6]
+    line = json.loads((whole / "log.jsonl").read_text().splitlines()[-1])
+    assert line["gradient_norm"] > 0 and line["images_per_second"] > 0 and len(line["loss_quarters"]) == 4
+    assert sorted(p.name for p in (whole / "checkpoints").iterdir()) == ["step-0000004", "step-0000006"]
+    training = read_config(whole)["training"]
+    assert training["step"] == 6 and training["data"] == "shapes" and training["log"]["step"] == 6
+    ema = load_file(whole / "checkpoints" / "step-0000006" / "ema-0.9.safetensors")
+    model = load_model(whole)
+    assert all(torch.equal(p, ema[k]) for k, p in model.named_parameters())
+
+
+@pytest.mark.parametrize("timesteps", ["uniform", "loss_second_moment"])
+def test_resume_is_exact(tmp_path: Path, timesteps: str) -> None:
+    train_base(settings(tmp_path / "whole", timesteps=timesteps))
+    # the same run, stopped after its checkpoint of step 4 (the rate's schedule is that of the whole run)
+    out = tmp_path / "parts"
+
+    class Stop(Exception):
+        pass
+
+    def stop(model: Model, path: Path) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        train_base(settings(out, timesteps=timesteps, train={"sample_every": 5}), stop)
+    assert losses(out)[-1][0] == 4
+    train_base(settings(out, timesteps=timesteps, resume=True))
+    assert_same_run(tmp_path / "whole", out)
+
+
+def test_resume_after_kill_is_exact(tmp_path: Path) -> None:
+    def command(name: str) -> list[str]:
+        flags = "--preset tiny --steps 40 --batch-size 2 --dtype float32 --ema 0.9 0.99"
+        flags += " --save-every 10 --log-every 10 --sample-every 1000"
+        return [sys.executable, str(ROOT / "scripts/train_base.py"), "--out", str(tmp_path / name), *flags.split()]
+
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command("whole"), check=True, env=env, capture_output=True)
+    process = subprocess.Popen(command("killed"), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed/checkpoints/step-0000010").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed/checkpoints/step-0000040").exists(), "it was too quick to be killed"
+    subprocess.run([*command("killed"), "--resume"], check=True, env=env, capture_output=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_accumulation_changes_nothing_but_memory(whole: Path, tmp_path: Path) -> None:
+    """Gradients of a batch cut in two add up to the whole batch's; noise is drawn in another order, so no dropout
+    and one step only are compared through the loss's scale."""
+    out = tmp_path / "run"
+    train_base(settings(out, train={"accumulate": 2}))
+    a, b = losses(whole)[0][1], losses(out)[0][1]
+    assert a == pytest.approx(b, rel=0.5) and a != b
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    """Sixty steps on one-object scenes halve the loss of an untrained network."""
+    train = {"steps": 60, "batch_size": 16, "log_every": 10, "save_every": 60, "dtype": "bfloat16"}
+    train_base(settings(tmp_path / "run", data="shapes:one", train=train))
+    curve = [loss for _, loss, _ in losses(tmp_path / "run")]
+    assert curve[-1] < 0.6 * curve[0]
+
+
+def test_null_captions_reach_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    encode = Model.caption_batch
+
+    def spy(self: Model, captions: list[str]) -> dict[str, torch.Tensor]:
+        seen.extend(captions)
+        return encode(self, captions)
+
+    monkeypatch.setattr(Model, "caption_batch", spy)
+    train = {"steps": 50, "batch_size": 8, "save_every": 50, "log_every": 50}
+    train_base(settings(tmp_path / "run", null_captions=0.2, train=train))
+    assert len(seen) == 400 and 0.14 < seen.count("") / 400 < 0.26
+
+
+def test_class_folders_train_a_class_model_with_a_null_class(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for i, name in enumerate(("apple", "pear")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for j in range(3):
+            Image.new("RGB", (20, 24), (90 * i, 40 * j, 10)).save(tmp_path / "data" / name / f"{j}.png")
+    train = {"steps": 2, "save_every": 2}
+    train_base(settings(tmp_path / "run", data=str(tmp_path / "data"), train=train))
+    model = load_model(tmp_path / "run")
+    assert model.config.class_names == ("apple", "pear") and model.config.null_class and model.text is None
+    fine = settings(tmp_path / "fine", data=str(tmp_path / "data"), init=str(tmp_path / "run"), train=train)
+    train_base(dataclasses.replace(fine, preset=None))
+    assert load_model(tmp_path / "fine").config.null_class
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    broken = OptimConfig(lr=1e30, warmup=1, clip=0)
+    with pytest.raises(InputError, match=r"the loss is .* at step \d.*step-000000\d"):
+        train_base(settings(out, train={"optim": broken, "save_every": 1, "keep": 100, "steps": 3, "log_every": 1}))
+
+
+def test_refusals(tmp_path: Path, whole: Path) -> None:
+    with pytest.raises(InputError, match="no checkpoint in"):
+        train_base(settings(tmp_path / "new", resume=True))
+    with pytest.raises(InputError, match="already holds a run"):
+        train_base(settings(whole))
+    with pytest.raises(InputError, match="null-captions 1.5"):
+        train_base(settings(tmp_path / "x", null_captions=1.5))
+    with pytest.raises(InputError, match="--preset 'nope'"):
+        train_base(dataclasses.replace(settings(tmp_path / "x"), preset="nope"))
+    with pytest.raises(InputError, match="no model"):
+        train_base(settings(tmp_path / "x", init="nowhere"))
+    assert not (tmp_path / "x").exists()
