@@ -225,6 +225,8 @@ def prefetch(dataset: Dataset, start_step: int, size: int, ahead: int = 2) -> It
                 return
 
     def work() -> None:
+        # for this thread only; a second team of threads would fight with the network's for the same cores
+        torch.set_num_threads(1)
         step = start_step
         try:
             while not closed.is_set():

@@ -165,7 +165,9 @@ class Model(nn.Module):
     def caption_batch(self, captions: Sequence[str]) -> dict[str, Tensor]:
         """Captions -> tokens and mask on the model's device; "" is the null caption."""
         if self.tokenizer is None:
-            raise InputError("this model has no tokenizer, so it takes no captions; give a class, or a text model.")
+            raise InputError(
+                "this model has no tokenizer, so it takes no captions; give a class, or a text model."
+            )
         tokens, mask = self.tokenizer.encode(list(captions))
         return {"tokens": tokens.to(self.device), "mask": mask.to(self.device)}
 

@@ -46,10 +46,14 @@ class Nll:
 def nll(args: Nll) -> float:
     """The mean bound on the negative log-likelihood, bits per dimension (2006.11239, eq. 5); prints its parts."""
     if args.images < 1 or args.batch_size < 1:
-        raise InputError(f"--images {args.images} --batch-size {args.batch_size}: expected at least 1 of each.")
+        raise InputError(
+            f"--images {args.images} --batch-size {args.batch_size}: expected at least 1 of each."
+        )
     model = load_model(args.model, args.device)
     config = model.config
-    split: Literal["train", "held_out"] = "held_out" if args.held_out or args.data.startswith("shapes") else "train"
+    split: Literal["train", "held_out"] = (
+        "held_out" if args.held_out or args.data.startswith("shapes") else "train"
+    )
     data = open_data(args.data, config.unet.image_size, seed=args.seed, held_out=args.held_out, split=split)
     process = model.process
     if args.respacing is not None:
@@ -67,17 +71,21 @@ def nll(args: Nll) -> float:
         inputs: dict[str, Tensor] = {}
         if model.text is not None:
             if "caption" not in batch:
-                raise InputError(f"{args.data} has no captions, which {args.model} needs; give captioned pictures.")
+                raise InputError(
+                    f"{args.data} has no captions, which {args.model} needs; give captioned pictures."
+                )
             inputs |= model.caption_batch(batch["caption"][:size])
         if config.num_classes:
             if "y" not in batch:
-                raise InputError(f"{args.data} has no classes, which {args.model} needs; give a folder of class folders.")
+                raise InputError(
+                    f"{args.data} has no classes, which {args.model} needs; give a folder of class folders."
+                )
             inputs["y"] = batch["y"][:size].to(model.device)
         with torch.no_grad():
             cond = model.condition(inputs)
 
         def denoise(x: Tensor, t: int) -> Prediction:
-            return predict(x, t, [cond])[0]  # noqa: B023  (used up before the next round)
+            return predict(x, t, [cond])[0]
 
         first = args.seed + index * args.batch_size
         noise = SeededNoise(range(first, first + size))
@@ -90,14 +98,26 @@ def nll(args: Nll) -> float:
     total, prior = torch.cat(totals), torch.cat(priors)
     mean = total.mean().item()
     spread = total.std().item() / len(total) ** 0.5 if len(total) > 1 else float("nan")
-    print(f"bits per dimension: {mean:.4f} (standard error {spread:.4f}, {len(total)} images, {len(process)} steps)")
-    print(f"  of which the prior: {prior.mean().item():.2e}; eps mse over the chain: {torch.cat(mses, 1).mean().item():.4f}")
+    print(
+        f"bits per dimension: {mean:.4f} (standard error {spread:.4f}, {len(total)} images, {len(process)} steps)"
+    )
+    mse = torch.cat(mses, 1).mean().item()
+    print(f"  of which the prior: {prior.mean().item():.2e}; eps mse over the chain: {mse:.4f}")
     if args.out is not None:
         per_step = torch.cat(terms, 1).mean(1).tolist()
-        steps = {int(t): value for t, value in zip(reversed(process.timesteps.tolist()), per_step, strict=True)}
-        record = {"model": args.model, "data": args.data, "bits_per_dimension": mean, "images": total.tolist()}
+        steps = {
+            int(t): value for t, value in zip(reversed(process.timesteps.tolist()), per_step, strict=True)
+        }
+        record = {
+            "model": args.model,
+            "data": args.data,
+            "bits_per_dimension": mean,
+            "images": total.tolist(),
+        }
         with atomic_path(args.out) as temporary:
-            temporary.write_text(json.dumps({**record, "prior": prior.mean().item(), "terms": steps}, indent=1))
+            temporary.write_text(
+                json.dumps({**record, "prior": prior.mean().item(), "terms": steps}, indent=1)
+            )
     return mean
 
 

@@ -58,7 +58,9 @@ class Muon(torch.optim.Optimizer):
     matrices only, so a convolution's weights could not be given to it.)
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -72,7 +74,8 @@ class Muon(torch.optim.Optimizer):
             for stack in stacks.values():
                 self._update(stack, group)
 
-    def _update(self, stack: list[nn.Parameter], group: dict[str, Any]) -> None:
+    def _update(self, params: list[nn.Parameter], group: dict[str, Any]) -> None:
+        stack: list[Tensor] = list(params)
         grads = [p.grad for p in stack if p.grad is not None]
         buffers = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in stack]
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
@@ -81,7 +84,9 @@ class Muon(torch.optim.Optimizer):
         update = orthogonalize(flat) * max(1.0, flat.shape[-2] / flat.shape[-1]) ** 0.5
         if group["weight_decay"]:
             torch._foreach_mul_(stack, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(stack, [u.reshape(p.shape) for u, p in zip(update, stack, strict=True)], alpha=-group["lr"])
+        torch._foreach_add_(
+            stack, [u.reshape(p.shape) for u, p in zip(update, stack, strict=True)], alpha=-group["lr"]
+        )
 
 
 class Optimizer:
@@ -117,7 +122,8 @@ class Optimizer:
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """(inner matrices and convolutions, everything else): embeddings, first and last layers stay with AdamW."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     outer = ("unet.stem.", "unet.head.", "unet.time_in.", "label.")
     for name, p in model.named_parameters():
         embedding = name.startswith("text.") and not name.startswith("text.blocks.")
@@ -138,7 +144,7 @@ class Averages:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights as they are after step `step` (from 0)."""
-        new = list(self.source.values())
+        new: list[Tensor] = list(self.source.values())
         for decay, weights in self.weights.items():
             d = min(decay, (1 + step) / (10 + step))
             torch._foreach_lerp_(list(weights.values()), new, 1 - d)

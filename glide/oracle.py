@@ -18,8 +18,9 @@ from glide.oracle_fit import fit_shape
 from glide.oracle_regions import SIDE, SPECK, Array, Picture, Regions, filled, find_regions, grown, shrunk
 from glide.shapes_scene import COLORS, COUNTS, POSITIONS, SIZES, Fact, Scene, parse_caption
 
-LEAST_OVERLAP = 0.60  # a region that resembles no shape better than this has no shape
+LEAST_OVERLAP = 0.70  # a region that resembles no shape better than this has no shape
 COLOR_REACH = 75.0  # levels of RGB distance at which a colour has lost its name
+MOST_THINGS = 16  # the largest ones; no caption says more than four, and more would only take time
 CELL_EDGES = (0.36, 0.64)  # between the columns, and the rows, of the nine positions
 
 
@@ -162,7 +163,9 @@ def _things(regions: Regions) -> list[Array]:
     colour: then it belongs to that thing.
     """
     labels, ids = regions.labels, regions.ids
-    masks = [ids == number for number in np.unique(ids[labels != 0])]
+    numbers, areas = np.unique(ids[labels != 0], return_counts=True)
+    largest = np.sort(areas.argsort()[::-1][:MOST_THINGS])
+    masks = [ids == number for number in numbers[largest]]
     fills = [filled(mask) for mask in masks]
     owner = list(range(len(masks)))
     for inner, mask in enumerate(masks):

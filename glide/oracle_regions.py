@@ -126,18 +126,22 @@ def _grow(labels: Array, distance: Array) -> Array:
 def _drop(labels: Array, distance: Array, palette: Array, seams: bool) -> Array:
     """Gives seams, or else specks, to their neighbours."""
     ids = connected(labels)
-    drop = np.zeros(labels.shape, bool)
-    for number, area in zip(*np.unique(ids, return_counts=True), strict=True):
-        region = ids == number
-        if _is_seam(region, labels, palette) if seams else area < SPECK:
-            drop |= region
-    return _grow(np.where(drop, -1, labels), distance) if drop.any() else labels
+    area = np.bincount(ids.ravel())
+    if seams:
+        wide = np.pad(ids, 1, mode="edge")
+        around = np.lib.stride_tricks.sliding_window_view(wide, (3, 3))  # [H, W, 3, 3]
+        inner = np.bincount(ids[(around == ids[..., None, None]).all((2, 3))], minlength=len(area))
+        thin = np.nonzero((area > 0) & (inner <= 0.1 * area))[0]
+        numbers = [number for number in thin if _is_seam(ids == number, labels, palette)]
+    else:
+        numbers = list(np.nonzero((area > 0) & (area < SPECK))[0])
+    drop = np.isin(ids, numbers)
+    distance = np.where(drop & (labels == np.arange(len(palette))[:, None, None]), np.inf, distance)
+    return _grow(np.where(drop, -1, labels), distance)
 
 
 def _is_seam(region: Array, labels: Array, palette: Array) -> bool:
-    """Whether a region is thin, lies between two others all along, and has a mixture of their colours."""
-    if shrunk(region).sum() > 0.1 * region.sum():
-        return False
+    """Whether a thin region lies between two others all along, and has a mixture of their colours."""
     beside = labels[grown(region) & ~region]
     counts = np.bincount(beside, minlength=len(palette)) / max(len(beside), 1)
     second, first = counts.argsort()[-2:]

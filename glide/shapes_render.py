@@ -45,7 +45,7 @@ def _triangle(x: Array, y: Array) -> Array:
 
 def _star(x: Array, y: Array) -> Array:
     tip, angle = 1 / math.sin(0.4 * math.pi), math.pi / 5  # widest points at x = +-1
-    y = y + tip * (1 - math.cos(angle)) / 2  # the box's centre to the star's centre
+    y = y - tip * (1 - math.cos(angle)) / 2  # the box's centre to the star's centre
     # Fold the plane by the star's mirrors into the wedge to the right of the upward tip.
     x = np.abs(x)
     for a in (2 * angle, angle):  # mirrors through the centre, `a` away from straight up

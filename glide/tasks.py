@@ -37,7 +37,9 @@ class Diffusion:
             inputs |= model.caption_batch(["" if drop else caption for caption, drop in pairs])
         if model.config.num_classes:
             y = batch["y"]
-            inputs["y"] = torch.where(dropped.to(y.device), model.config.num_classes, y) if self.null_captions else y
+            inputs["y"] = (
+                torch.where(dropped.to(y.device), model.config.num_classes, y) if self.null_captions else y
+            )
         x_t = model.process.q_sample(x0, t, noise)
         output = model(x_t, t, inputs).float()
         return loss_terms(model.process, self.loss, output, x0, x_t, t, noise)

@@ -39,7 +39,9 @@ class TextEncoder(nn.Module):
     (GLIDE's `xf_padding`). So the null caption, all padding, is simply one more input.
     """
 
-    def __init__(self, vocab: int, context: int, width: int, layers: int, heads: int, padding: bool, final_norm: bool) -> None:
+    def __init__(
+        self, vocab: int, context: int, width: int, layers: int, heads: int, padding: bool, final_norm: bool
+    ) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocab, width)
         self.positions = nn.Parameter(0.01 * torch.randn(context, width))

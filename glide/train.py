@@ -37,7 +37,9 @@ class Task(Protocol):
     Called with (model, batch, t [N], generator); returns a dict of [N] tensors of which "loss" is minimised.
     """
 
-    def __call__(self, model: Model, batch: Batch, t: Tensor, generator: torch.Generator) -> dict[str, Tensor]: ...
+    def __call__(
+        self, model: Model, batch: Batch, t: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,9 @@ def fit(
     log = _Log(out / "log.jsonl", start)
     generator = torch.Generator(device="cpu")
 
-    bar = tqdm(batches(start), total=config.steps, initial=start, desc=out.name, unit="step", dynamic_ncols=True)
+    bar = tqdm(
+        batches(start), total=config.steps, initial=start, desc=out.name, unit="step", dynamic_ncols=True
+    )
     step = start
     for step, batch in enumerate(bar, start):
         if step >= config.steps:
@@ -213,11 +217,17 @@ class _Run:
         path, aside = self._path(step), self.folder / f"writing-{step}.tmp"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        save_file({k: p.detach().contiguous() for k, p in self.averages.source.items()}, aside / "model.safetensors")
+        save_file(
+            {k: p.detach().contiguous() for k, p in self.averages.source.items()}, aside / "model.safetensors"
+        )
         for decay, weights in self.averages.weights.items():
             tensors = {k: p.contiguous() for k, p in weights.items()}
             save_file(tensors, aside / f"ema-{decay}.safetensors")
-        state = {"step": step, "optimizer": self.optimizer.state_dict(), "timesteps": self.timesteps.state_dict()}
+        state = {
+            "step": step,
+            "optimizer": self.optimizer.state_dict(),
+            "timesteps": self.timesteps.state_dict(),
+        }
         torch.save(state, aside / "state.pt")
         shutil.rmtree(path, ignore_errors=True)
         os.replace(aside, path)

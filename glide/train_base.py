@@ -52,6 +52,8 @@ class TrainBase:
     """Of the tokenizer that is trained on the captions."""
     dropout: float | None = None
     """In the U-Net; the preset's by default."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, a third more time."""
     timesteps: Literal["uniform", "loss_second_moment"] = "uniform"
     save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the weights in the model folder; checkpoints are float32 always."""
@@ -92,6 +94,7 @@ def train_base(args: TrainBase, sample: Callable[[Model, Path], None] | None = N
     else:
         model = _build(config, data, args, source)
     model.to(device)
+    model.unet.gradient_checkpointing = args.gradient_checkpointing
 
     task = Diffusion(dataclasses.replace(args.loss, prediction=config.process.prediction), args.null_captions)
     task.check(model)
@@ -112,15 +115,16 @@ def train_base(args: TrainBase, sample: Callable[[Model, Path], None] | None = N
 
     if not args.resume:
         save(model, args.out, 0)
-    return fit(model, task, batches, timesteps, args.train, args.out, resume=args.resume, save=save, sample=sample)
+    return fit(
+        model, task, batches, timesteps, args.train, args.out, resume=args.resume, save=save, sample=sample
+    )
 
 
 def _base_config(args: TrainBase, source: Model | None) -> ModelConfig:
-    if args.preset is not None and args.preset not in PRESETS:
-        raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(PRESETS)}.")
-    config = PRESETS[args.preset] if args.preset or source is None else source.config
-    if args.preset is None and source is None:
-        config = PRESETS["shapes-64"]
+    name = args.preset or ("shapes-64" if source is None else None)
+    if name is not None and name not in PRESETS:
+        raise InputError(f"--preset {name!r}: expected one of {', '.join(PRESETS)}.")
+    config = PRESETS[name] if name is not None else source.config  # type: ignore[union-attr]
     if args.dropout is not None:
         config = dataclasses.replace(config, unet=dataclasses.replace(config.unet, dropout=args.dropout))
     return config
@@ -150,7 +154,9 @@ def _build(config: ModelConfig, data: Dataset, args: TrainBase, source: Model | 
     if source is not None:
         fresh = init_from(model, source)
         if fresh:
-            print(f"--init: {len(fresh)} tensors begin anew: {', '.join(fresh[:4])}{' ...' if len(fresh) > 4 else ''}")
+            print(
+                f"--init: {len(fresh)} tensors begin anew: {', '.join(fresh[:4])}{' ...' if len(fresh) > 4 else ''}"
+            )
     return model
 
 

@@ -84,7 +84,9 @@ class Encoder(nn.Module):
                 width = out
                 self.skip_widths.append(width)
             if level + 1 < len(config.channel_mult):
-                self.down.append(Block(self._res(width, width, "down") if config.resblock_updown else Downsample(width)))
+                self.down.append(
+                    Block(self._res(width, width, "down") if config.resblock_updown else Downsample(width))
+                )
                 self.skip_widths.append(width)
                 factor *= 2
         self.factor, self.width = factor, width

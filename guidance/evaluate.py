@@ -51,7 +51,12 @@ class Judged:
 
 
 def judge_model(
-    pipe: Pipeline, scenes: Sequence[Scene], settings: Settings, tally: Tally, batch_size: int = 32, seed: int = 0
+    pipe: Pipeline,
+    scenes: Sequence[Scene],
+    settings: Settings,
+    tally: Tally,
+    batch_size: int = 32,
+    seed: int = 0,
 ) -> Iterator[Judged]:
     """Draw each scene's caption (picture i with seed `seed + i`), judge it and add it to `tally`; yields each."""
     oracle = Oracle()

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from glide.errors import InputError
 from glide.images import grid, save_png
 from glide.shapes import held_out_scenes
-from glide.shapes_scene import KINDS
 from guidance.evaluate import Tally, judge_model, table, write_csv
 from guidance.pipeline import Pipeline
 from guidance.settings import Settings, spec_of_steps
@@ -27,7 +26,7 @@ class Evaluate:
     """A folder, an embedded name or a hub id."""
     captions: int = 500
     """How many held-out captions of the grammar."""
-    kinds: tuple[Literal["one", "count", "pair"], ...] = KINDS
+    kinds: tuple[Literal["one", "count", "pair"], ...] = ("one", "count", "pair")
     scales: tuple[float, ...] = (1.0, 2.0, 3.0, 5.0)
     """Classifier-free guidance scales; 1 is none."""
     steps: int = 50
@@ -45,7 +44,9 @@ class Evaluate:
 def evaluate(args: Evaluate) -> dict[str, Tally]:
     """Draw, judge, write the table and pictures, print the table. InputError for settings that do not fit."""
     if args.captions < 1 or args.batch_size < 1:
-        raise InputError(f"--captions {args.captions} --batch-size {args.batch_size}: expected at least 1 of each.")
+        raise InputError(
+            f"--captions {args.captions} --batch-size {args.batch_size}: expected at least 1 of each."
+        )
     pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, call_size=args.batch_size)
     if pipe.model.text is None:
         raise InputError(f"{args.model} draws no captions; give a text model trained on the built-in scenes.")
@@ -66,7 +67,9 @@ def evaluate(args: Evaluate) -> dict[str, Tally]:
             if not picture.right:
                 wrong.append(picture.scene.caption)
         seconds = (time.perf_counter() - start) / len(scenes)
-        tqdm.write(f"{name}: {100 * tally.share('any'):.1f}% of captions drawn right, {seconds:.2f} s a picture")
+        tqdm.write(
+            f"{name}: {100 * tally.share('any'):.1f}% of captions drawn right, {seconds:.2f} s a picture"
+        )
         for right, pictures in shown.items():
             if pictures:
                 word = "right" if right else "wrong"

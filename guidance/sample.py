@@ -3,6 +3,7 @@
 Shape letters: N pictures of the run, H W pixels.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -40,15 +41,14 @@ def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
         Picture(args.seed + i, *subjects[i // args.num_samples])
         for i in range(len(subjects) * args.num_samples)
     ]
-    out = _folder(args.out)
-    first = next_number(out)
-
+    paths: list[Path] = []
     frames: list[list[Tensor]] = []  # of each batch, [frames] of uint8 [n,H,W,3]
     pixels: list[Tensor] = []
     recipes = [pipe.recipe(picture, settings, place + i) for i, picture in enumerate(pictures)]
     plan = list(batches(pictures, args.batch_size, pipe.call_size, place))
     runs = ((start, pipe.draw(batch, settings, place=place + start)) for start, batch in plan)
-    head = next(runs)  # what is wrong with the first batch is said before there is a bar
+    head = next(runs)  # what is wrong with the first batch is said before there is a folder or a bar
+    out = _folder(args.out)
     total = len(plan) * pipe.steps(settings)
     with tqdm(total=total, desc=f"drawing {_count(pictures)}", unit="step") as bar:
         for start, steps in chain([head], runs):
@@ -59,11 +59,12 @@ def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
                 bar.update()
             frames.append(seen)
             pixels.append(to_uint8(step.x))
-            for i, image in enumerate(pixels[-1], start):
-                save_png(out / f"{first + i:05d}.png", image, recipes[i])
-    paths = [out / f"{first + i:05d}.png" for i in range(len(pictures))]
+            number = next_number(out)  # asked for late: another run may write here too
+            for i, image in enumerate(pixels[-1]):
+                paths.append(out / f"{number + i:05d}.png")
+                save_png(paths[-1], image, recipes[start + i])
     print(f"{_count(paths)} in {out.resolve()}: {_span(paths)}")
-    _together(args, out / f"grid-{first:05d}", torch.cat(pixels), frames, recipes)
+    _together(args, out / f"grid-{paths[0].stem}", torch.cat(pixels), frames, recipes)
     return paths
 
 
@@ -154,7 +155,7 @@ def _return_to(recipe: Mapping[str, Any], args: Sample, pipe: Pipeline) -> int:
 def _folder(out: str) -> Path:
     """The output folder, made and seen to be writable before the work begins."""
     path = Path(out)
-    probe = path / ".writable.tmp"
+    probe = path / f".writable-{os.getpid()}.tmp"
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe.touch()

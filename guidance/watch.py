@@ -26,16 +26,17 @@ CAPTIONS = (
 
 def sample_grid(model: Model, path: Path, captions: tuple[str, ...] = CAPTIONS, scale: float = 3.0) -> None:
     """Draw two pictures of each caption (or of the first classes) in 25 steps and write them as one PNG."""
-    pipe = Pipeline(copy.deepcopy(model), dtype=torch.bfloat16)
+    pipe = Pipeline(copy.deepcopy(model), dtype=torch.bfloat16)  # a copy: drawing freezes its weights
     config = model.config
-    kwargs = {"num_inference_steps": 25, "num_images_per_prompt": 2, "seed": 0}
-    if pipe.conditions.has_null:
-        kwargs["guidance_scale"] = scale
-    if config.num_classes:
-        result = pipe(label=list(range(min(8, config.num_classes))), **kwargs)
-    elif config.text is not None:
-        result = pipe(list(captions), **kwargs)
-    else:
-        result = pipe(**{**kwargs, "num_images_per_prompt": 16})
+    prompts = list(captions) if config.text is not None else None
+    labels = list(range(min(8, config.num_classes))) if config.num_classes else None
+    result = pipe(
+        prompts,
+        label=labels,
+        guidance_scale=scale if pipe.conditions.has_null else 1.0,
+        num_inference_steps=25,
+        num_images_per_prompt=2 if prompts or labels else 16,
+        seed=0,
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     save_png(path, grid(to_uint8(result.tensors), columns=8))

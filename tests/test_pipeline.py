@@ -354,7 +354,8 @@ def test_from_a_folder(text_folder: Path, pipe: Pipeline) -> None:
 
 def test_the_fingerprint_is_of_the_weights(class_model: Model) -> None:
     before = fingerprint(class_model)
-    assert fingerprint(class_model.to(memory_format=torch.channels_last)) == before and len(before) == 16
+    class_model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert fingerprint(class_model) == before and len(before) == 16
     weight = class_model.label.weight
     with torch.no_grad():
         kept = weight[0, 0].clone()
@@ -394,6 +395,6 @@ def test_a_caption_for_a_model_without_text(class_pipe: Pipeline) -> None:
 @pytest.mark.parametrize(
     ("what", "said"), [({"device": "nowhere"}, "'nowhere'"), ({"dtype": "int8"}, "'int8'")]
 )
-def test_no_such_place_or_type(text_folder: Path, what: dict[str, str], said: str) -> None:
+def test_no_such_place_or_type(text_folder: Path, what: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         Pipeline.from_pretrained(str(text_folder), **what)

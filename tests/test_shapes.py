@@ -38,7 +38,7 @@ def test_batch_is_a_function_of_its_arguments() -> None:
     a, b = first.batch(step=5, size=8), again.batch(step=5, size=8)
     assert torch.equal(a["image"], b["image"]) and a["caption"] == b["caption"]
     assert a["image"].shape == (8, 3, 32, 32) and a["image"].dtype == torch.float32
-    assert -1 <= a["image"].min() and a["image"].max() <= 1
+    assert a["image"].min() >= -1 and a["image"].max() <= 1
     assert a["caption"] == first.batch(step=5, size=12)["caption"][:8]
     assert not torch.equal(a["image"], first.batch(step=6, size=8)["image"])
     assert a["caption"] != Shapes(seed=8).batch(step=5, size=8)["caption"]
@@ -117,7 +117,9 @@ def test_the_picture_at_64_is_the_one_at_256() -> None:
     scenes = held_out_scenes(64, seed=1)
     small = render(scenes, 64).astype(np.float64)
     large = render(scenes, 256).astype(np.float64).reshape(64, 64, 4, 64, 4, 3).mean((2, 4))
-    assert np.abs(small - large).mean() < 0.5 and np.abs(small - large).max() < 64  # of 255 levels
+    levels = np.abs(small - large)  # of 255
+    assert levels.mean() < 0.2
+    assert levels.max() < 110 and (levels > 32).mean() < 1e-3  # sharp tips differ in single pixels
 
 
 def test_render_matches_a_picture_of_its_own() -> None:
@@ -131,7 +133,7 @@ def test_render_matches_a_picture_of_its_own() -> None:
         picture[DISTANCES[thing.shape](x, y) < 0] = COLORS[thing.color]
     expected = picture.reshape(64, 8, 64, 8, 3).mean((1, 3))
     difference = np.abs(render([scene], 64)[0] - expected)
-    assert difference.mean() < 1 and difference.max() < 64
+    assert difference.mean() < 0.5 and difference.max() < 110
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -222,14 +224,14 @@ def test_a_scene_takes_few_random_numbers() -> None:
 
 @pytest.mark.parametrize("size", [64, 256])
 def test_oracle_on_true_renderings(size: int) -> None:
-    rates = error_rates(held_out_scenes(100, seed=11), size)
+    rates = error_rates(held_out_scenes(80, seed=11), size)
     assert rates.pop("true captions") <= 0.01
     assert set(rates) == {"count", "size", "color", "shape", "position", "relation", "background"}
     assert max(rates.values()) <= 0.01
 
 
 def test_oracle_bears_noise_and_soft_edges() -> None:
-    assert error_rates(held_out_scenes(60, seed=12), 64, "noise and soft edges")["true captions"] <= 0.03
+    assert error_rates(held_out_scenes(40, seed=12), 64, "noise and soft edges")["true captions"] <= 0.03
 
 
 def test_oracle_sees_a_ring_through_a_ring() -> None:
