@@ -36,7 +36,11 @@ setup(
     license_files=["LICENSE"],
     # by name, so that tests and scripts are not installed
     packages=["glide", "guidance", "upsampler"],
-    package_data={"glide": ["models/*/*", "py.typed"], "guidance": ["py.typed"], "upsampler": ["py.typed"]},
+    package_data={
+        "glide": ["models/*/*", "py.typed"],
+        "guidance": ["models/*/*", "py.typed"],
+        "upsampler": ["py.typed"],
+    },
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.4",
@@ -52,7 +56,6 @@ setup(
     ],
     extras_require={**EXTRAS, "all": sorted({name for names in EXTRAS.values() for name in names})},
     classifiers=[
-        "License :: OSI Approved :: MIT License",
         "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.10",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",

@@ -71,30 +71,32 @@ def load_model(
     return model.to(dtype).eval()
 
 
-def embedded_models() -> list[str]:
-    """Names of the models that are part of the package."""
-    return sorted(folder.parent.name for folder in EMBEDDED.glob(f"*/{CONFIG}"))
+def embedded_models(*places: Path) -> list[str]:
+    """Names of the models that are part of the package, and of those in `places`."""
+    return sorted({file.parent.name for place in (*places, EMBEDDED) for file in place.glob(f"*/{CONFIG}")})
 
 
-def resolve(name: str | Path) -> Path:
+def resolve(name: str | Path, *places: Path) -> Path:
     """Where a model's files are: a model folder, or one published OpenAI `.pt` file.
 
     name: a folder, the name of an embedded model, a `.pt` file, or a hub id "org/name" (downloaded if needed);
-    tried in this order. InputError if it is none of them; the nearest embedded name is offered.
+    tried in this order. places: folders with further embedded models, which are looked through first.
+    InputError if it is none of them; the nearest embedded name is offered.
     """
     path, text = Path(name), str(name)
-    if path.is_dir() and ((path / CONFIG).exists() or text not in embedded_models()):
+    embedded = embedded_models(*places)
+    if path.is_dir() and ((path / CONFIG).exists() or text not in embedded):
         return path
-    if text in embedded_models():
-        return EMBEDDED / text
+    if text in embedded:
+        return next(place / text for place in (*places, EMBEDDED) if (place / text / CONFIG).exists())
     if path.suffix == ".pt" and path.is_file():
         return path
     if path.is_file():
         raise InputError(f"{name} is a file: give the model's folder, or a published OpenAI .pt file")
     if HUB_ID.fullmatch(text) and path.suffix != ".pt":
         return hub_folder(text, ["*.json", "*.safetensors"])
-    near = difflib.get_close_matches(text, embedded_models(), n=1)
-    known = ", ".join(embedded_models()) or "none"
+    near = difflib.get_close_matches(text, embedded, n=1)
+    known = ", ".join(embedded) or "none"
     hint = (
         f"did you mean {near[0]!r}?"
         if near

@@ -1,12 +1,23 @@
 """Class names: from what a user types to the number that a network is told."""
 
 import difflib
+from typing import Protocol
 
 from glide.errors import InputError
-from glide.model import ModelConfig
 
 
-def class_number(config: ModelConfig, label: str | int) -> int:
+class HasClasses(Protocol):
+    """What a configuration says of classes: a diffusion model's, a classifier's."""
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One for each class, or none at all."""
+
+
+def class_number(config: HasClasses, label: str | int) -> int:
     """The number, 0 to num_classes - 1, of a class given by number or by name (in any case).
 
     InputError where the model has no classes, no such number, or no such name; then the nearest names are offered.
@@ -28,7 +39,7 @@ def class_number(config: ModelConfig, label: str | int) -> int:
     return number
 
 
-def _unknown(config: ModelConfig, text: str) -> str:
+def _unknown(config: HasClasses, text: str) -> str:
     if not config.class_names:
         return (
             f"got the class {text!r}, but this model's classes have no names: give a number, "

@@ -84,10 +84,14 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
         """The inverse of `to_dict`, also after a trip through JSON. Raises InputError on unknown fields."""
-        return _from_dict(cls, values, "model")
+        return config_from_dict(cls, values, "model")
 
 
-def _from_dict(cls: type, values: Any, where: str) -> Any:
+def config_from_dict(cls: type, values: Any, where: str) -> Any:
+    """The inverse of `dataclasses.asdict` for configurations, nested ones too, also after a trip through JSON.
+
+    where: what messages call it. InputError on unknown fields and on what is no table.
+    """
     if not isinstance(values, Mapping):
         raise InputError(f"{where}: got {values!r}, expected a table of settings; the config is damaged.")
     hints = typing.get_type_hints(cls)
@@ -100,7 +104,7 @@ def _from_dict(cls: type, values: Any, where: str) -> Any:
         if isinstance(hint, types.UnionType) and value is not None:
             (hint,) = [a for a in typing.get_args(hint) if a is not type(None)]
         if dataclasses.is_dataclass(hint) and value is not None:
-            value = _from_dict(typing.cast(type, hint), value, f"{where}.{name}")
+            value = config_from_dict(typing.cast(type, hint), value, f"{where}.{name}")
         elif isinstance(value, list):
             value = tuple(value)
         fields[name] = value

@@ -53,12 +53,43 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v for q [N,heads,L,d] and k, v [N,heads,M,d] -> [N,heads,L,d]."""
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v for q [N,heads,L,d] and k, v [N,heads,M,d] -> [N,heads,L,d].
+
+    causal: token i sees tokens 0 to i only (L = M).
+    """
     if q.device.type == "cpu" and torch.is_grad_enabled():
         # The fused kernel's backward is several times slower on the CPU than the three plain operations.
-        return torch.softmax((q * q.shape[-1] ** -0.5) @ k.mT, dim=-1) @ v
-    return F.scaled_dot_product_attention(q, k, v)
+        scores = (q * q.shape[-1] ** -0.5) @ k.mT
+        if causal:
+            later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+            scores = scores.masked_fill(later, float("-inf"))
+        return torch.softmax(scores, dim=-1) @ v
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm attention and MLP over tokens (GPT-2's block): of captions, and of a picture's patches.
+
+    causal: token i sees tokens 0 to i only.
+    """
+
+    def __init__(self, width: int, heads: int, causal: bool = False) -> None:
+        super().__init__()
+        self.heads, self.causal = heads, causal
+        self.norm_attn = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp_in = nn.Linear(width, 4 * width)
+        self.mlp_out = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N,L,D] -> [N,L,D]."""
+        q, k, v = self.qkv(self.norm_attn(x)).chunk(3, dim=-1)  # [N,L,D] each
+        y = attend(*(split_heads(z, self.heads) for z in (q, k, v)), causal=self.causal)
+        x = x + self.proj(y.transpose(1, 2).flatten(2))  # [N,heads,L,d] -> [N,L,D]
+        return x + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x))))
 
 
 class Downsample(nn.Module):

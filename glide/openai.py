@@ -11,7 +11,7 @@ import os
 import pickle
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,10 @@ from torch import Tensor, nn
 
 from glide.errors import InputError
 from glide.model import Model
-from glide.nn import Attention, Downsample, ResBlock, Upsample
+from glide.nn import Attention, Downsample, ResBlock, TransformerBlock, Upsample
 from glide.openai_options import Options, complete, model_config
 from glide.openai_published import options_for
 from glide.paths import is_remote, read_bytes
-from glide.text import TextBlock
 from glide.tokenizer import Tokenizer
 from glide.unet import Block, Encoder, UNet
 
@@ -40,7 +39,7 @@ INSIDE: dict[type[nn.Module], dict[str, str]] = {
     Attention: {"norm": "norm", "qkv": "qkv", "token_kv": "encoder_kv", "proj": "proj_out"},
     Downsample: {"conv": "op"},
     Upsample: {"conv": "conv"},
-    TextBlock: {
+    TransformerBlock: {
         "norm_attn": "ln_1",
         "qkv": "attn.c_qkv",
         "proj": "attn.c_proj",
@@ -91,14 +90,22 @@ def from_state_dict(state: Mapping[str, Tensor], options: Options) -> Model:
     Raises InputError, naming the first differences, if the state is not that of the options' model.
     """
     model = _blank_model(options)
-    sources = _sources(model, options)
+    fill(model, state, _sources(model, options))
+    return model.eval()
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], sources: Mapping[str, Source]) -> None:
+    """Give a module, which may be on the meta device, the weights of a published state dict, as float32.
+
+    sources: where each of its parameters comes from. InputError, naming the first differences, if `state` holds
+    others, or of other shapes.
+    """
     _check_fit(state, sources)
-    ours = dict(model.named_parameters())
+    ours = dict(module.named_parameters())
     converted = {
         name: source.convert(state[source.name], ours[name].shape) for name, source in sources.items()
     }
-    model.load_state_dict(converted, strict=True, assign=True)
-    return model.eval()
+    module.load_state_dict(converted, strict=True, assign=True)
 
 
 def load(path: str | os.PathLike[str], options: Options | None = None, vocab: str | None = None) -> Model:
@@ -174,17 +181,27 @@ def _blank_model(options: Options) -> Model:
 
 
 def _sources(model: Model, options: Options) -> dict[str, Source]:
-    legacy = not complete(options).get("use_new_attention_order", False)
-    names = dict(_layer_names(model))
+    return sources_of(model, _layer_names(model), not complete(options).get("use_new_attention_order", False))
+
+
+def sources_of(module: nn.Module, layers: Iterable[tuple[str, str]], legacy: bool) -> dict[str, Source]:
+    """Where each parameter of these layers comes from.
+
+    layers: our path of a layer, or of a block in INSIDE, and the original's. legacy: the U-Net's attention has the
+    older of the original's two layouts.
+    """
+    names = dict(_inside(module, layers))
     sources = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in module.named_parameters():
         layer, _, kind = name.rpartition(".")  # unet.up.0.attn.qkv, weight
+        if name not in BARE and layer not in names:
+            continue
         theirs = BARE[name] if name in BARE else f"{names[layer]}.{kind}"
         shape = tuple(parameter.shape)
         owner, _, part = layer.rpartition(".")
-        parent = model.get_submodule(owner)
+        parent = module.get_submodule(owner)
         heads, parts = 0, {"qkv": 3, "token_kv": 2}.get(part, 0)
-        if isinstance(parent, TextBlock) and parts:
+        if isinstance(parent, TransformerBlock) and parts:
             heads = parent.heads
         if isinstance(parent, Attention) and part != "norm":
             heads = parent.heads if parts and legacy else 0
@@ -194,7 +211,7 @@ def _sources(model: Model, options: Options) -> dict[str, Source]:
 
 
 def _layer_names(model: Model) -> Iterator[tuple[str, str]]:
-    """Each layer's path in our model, and in the originals."""
+    """Each layer's or block's path in our model, and in the originals."""
     pairs = list(encoder_layers("unet", model.unet)) + list(_decoder_layers(model.unet))
     if model.text is not None:
         pairs += [
@@ -205,8 +222,13 @@ def _layer_names(model: Model) -> Iterator[tuple[str, str]]:
         pairs += [(f"text.blocks.{i}", f"transformer.resblocks.{i}") for i in range(len(model.text.blocks))]
     if model.config.num_classes:
         pairs.append(("label", "label_emb"))
-    for ours, theirs in pairs:
-        inside = INSIDE.get(type(model.get_submodule(ours)))
+    yield from pairs
+
+
+def _inside(module: nn.Module, layers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """The layers, with each block replaced by those in it."""
+    for ours, theirs in layers:
+        inside = INSIDE.get(type(module.get_submodule(ours)))
         if inside is None:
             yield ours, theirs
         else:

@@ -120,14 +120,17 @@ class Optimizer:
             part.load_state_dict(state)
 
 
+OUTER = {"stem", "head", "time_in", "label", "positions"}
+"""Layers, by name, that a network begins or ends with, and tables of embeddings."""
+
+
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """(inner matrices and convolutions, everything else): embeddings, first and last layers stay with AdamW."""
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
-    outer = ("unet.stem.", "unet.head.", "unet.time_in.", "label.")
     for name, p in model.named_parameters():
         embedding = name.startswith("text.") and not name.startswith("text.blocks.")
-        (rest if p.ndim < 2 or embedding or name.startswith(outer) else matrices).append(p)
+        (rest if p.ndim < 2 or embedding or OUTER & set(name.split(".")) else matrices).append(p)
     return matrices, rest
 
 

@@ -2,8 +2,18 @@
 
     python -m glide.oracle_check --scenes 1000
 
-Four questions: how often is a true caption judged wrong; how often is a caption with one fact changed not
-caught; the same with colours off, with noise, and with noise and soft edges.
+How often is a true caption judged wrong, and how often is a fact that was changed in the caption not found
+wrong: on pictures as rendered, and with noise, soft edges or a tint. Measured on 1000 held-out scenes of all
+kinds (seed 0), in % of the captions:
+
+    true captions judged wrong            64 x 64    256 x 256
+    as rendered                              0.0           0.0
+    noise, 8 levels                          0.0           0.0
+    soft edges                               0.0           0.0
+    noise and soft edges                     0.3           0.0
+    tint of up to 20 levels                  0.0           0.0
+
+No changed fact of any kind was missed in any of these rows.
 """
 
 import argparse

@@ -15,30 +15,31 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
 import torch
 import tyro
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from glide.errors import InputError
 from glide.losses import TimestepSampler
-from glide.model import Model
 from glide.optim import Averages, OptimConfig, Optimizer
 
 Batch = dict[str, Any]
+M = TypeVar("M", bound=nn.Module)
+M_contra = TypeVar("M_contra", bound=nn.Module, contravariant=True)
 
 
-class Task(Protocol):
+class Task(Protocol[M_contra]):
     """What is trained: a batch in, per-example losses out.
 
     Called with (model, batch, t [N], generator); returns a dict of [N] tensors of which "loss" is minimised.
     """
 
     def __call__(
-        self, model: Model, batch: Batch, t: Tensor, generator: torch.Generator
+        self, model: M_contra, batch: Batch, t: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]: ...
 
 
@@ -64,8 +65,8 @@ class TrainConfig:
 
 
 def fit(
-    model: Model,
-    task: Task,
+    model: M,
+    task: Task[M],
     batches: Callable[[int], Iterator[Batch]],
     timesteps: TimestepSampler,
     config: TrainConfig,
@@ -73,16 +74,16 @@ def fit(
     *,
     resume: bool = False,
     record: Mapping[str, Any] | None = None,
-    save: Callable[[Model, Path, int], None],
-    sample: Callable[[Model, Path], None] | None = None,
-) -> Model:
+    save: Callable[[M, Path, int], None],
+    sample: Callable[[M, Path], None] | None = None,
+) -> M:
     """Train `model` in place for `config.steps` steps; returns it with the first average's weights.
 
     batches(step) iterates over the batches from that step on. `out` receives `log.jsonl`, `checkpoints/`,
     `samples/` and, by `save(model, out, step)` with the averaged weights, the model folder itself.
     Raises InputError when the loss is no longer finite (the last checkpoint is kept and named).
     """
-    device = model.device
+    device = next(model.parameters()).device
     model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = Optimizer(model, config.optim, config.steps)
     averages = Averages(model, config.ema)
@@ -198,7 +199,12 @@ class _Run:
     """The state of a run on disk: checkpoints written aside and renamed, the newest readable one is taken."""
 
     def __init__(
-        self, out: Path, model: Model, optimizer: Optimizer, averages: Averages, timesteps: TimestepSampler
+        self,
+        out: Path,
+        model: nn.Module,
+        optimizer: Optimizer,
+        averages: Averages,
+        timesteps: TimestepSampler,
     ) -> None:
         self.folder = out / "checkpoints"
         self.model, self.optimizer, self.averages, self.timesteps = model, optimizer, averages, timesteps

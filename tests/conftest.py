@@ -31,17 +31,16 @@ def tiny_unet(out_channels: int) -> UNetConfig:
 
 
 def randomised(model: Model, seed: int) -> Model:
-    """Random weights, those that start at zero too: else every picture would be the same."""
+    """Weights that depend on the seed alone, and none is zero: else every picture would be the same."""
     generator = torch.Generator().manual_seed(seed)
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight.copy_(torch.randn(weight.shape, generator=generator) * weight[0].numel() ** -0.5)
-            else:
-                weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.1)
-        for module in model.modules():
-            if isinstance(module, nn.Embedding):  # conditions that are seen in the picture
-                module.weight.copy_(torch.randn(module.weight.shape, generator=generator))
+        for name, weight in model.named_parameters():
+            draw = torch.randn(weight.shape, generator=generator)
+            if weight.ndim == 1:  # biases, and the norms' weights
+                weight.copy_(0.1 * draw + float(name.endswith("weight")))
+            else:  # embeddings are large, so that conditions are seen in the picture
+                weight.copy_(draw if id(weight) in embeddings else draw * weight[0].numel() ** -0.5)
     return model.eval()
 
 

@@ -72,7 +72,7 @@ def test_bad_spec(spec: str) -> None:
 def test_bad_arguments() -> None:
     for wrong in ({"split": "test"}, {"seed": -1}, {"kinds": ()}, {"kinds": ("one",), "weights": (1.0, 2.0)}):
         with pytest.raises(InputError):
-            Shapes(**wrong)  # type: ignore[arg-type]
+            Shapes(**wrong)
     with pytest.raises(InputError):
         render(held_out_scenes(1), 4)
 

@@ -1,0 +1,61 @@
+"""Pictures with a class: folders of class folders, or built-in scenes whose shape or colour is the class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+
+from glide.data import Batch, Dataset, GeneratedData, open_data
+from glide.errors import InputError
+from glide.shapes import Shapes
+from glide.shapes_scene import COLORS, SHAPES
+
+Target = Literal["shape", "color"]
+TARGETS: dict[str, tuple[str, ...]] = {"shape": SHAPES, "color": tuple(COLORS)}
+
+
+class LabelledShapes(GeneratedData):
+    """Scenes whose things are all alike, labelled by what `target` says of them. InputError for other scenes."""
+
+    def __init__(self, shapes: Shapes, target: Target) -> None:
+        super().__init__(shapes)
+        if target not in TARGETS:
+            raise InputError(
+                f"got the target {target!r}, expected {' or '.join(TARGETS)}: choose one of these"
+            )
+        if "pair" in shapes.kinds:
+            raise InputError(
+                f"got scenes of kind 'pair', whose two things differ, expected scenes of one {target}: give "
+                "--data shapes:one, or shapes:one=3,count=1"
+            )
+        self.target = target
+        self.class_names: Sequence[str] = TARGETS[target]
+
+    def batch(self, step: int, size: int) -> Batch:
+        """{"image": float32 [size, 3, H, W] in [-1, 1], "y": int64 [size]}."""
+        seen = [getattr(scene.things[0], self.target) for scene in self.shapes.scenes(step, size)]
+        y = torch.tensor([self.class_names.index(name) for name in seen])
+        return {"image": self.shapes.batch(step, size)["image"], "y": y}
+
+    def captions_for_tokenizer(self) -> list[str]:
+        return []
+
+
+def open_labelled(spec: str, image_size: int, target: Target = "shape", **options: Any) -> Dataset:
+    """The data set of a `--data` argument, with at least two classes and a "y" in every batch.
+
+    spec, image_size, options: as for `glide.data.open_data`. target: what the class of a built-in scene is.
+    InputError as `open_data`, and for data without classes or with one only.
+    """
+    data = open_data(spec, image_size, **options)
+    if isinstance(data, GeneratedData):
+        return LabelledShapes(data.shapes, target)
+    if len(data.class_names) < 2:
+        found = "only one class" if data.class_names else "captions"
+        raise InputError(
+            f"{spec} has {found}, expected pictures of at least two classes: give a folder with a folder for each "
+            "class, or shapes:one"
+        )
+    return data

@@ -1,0 +1,125 @@
+"""Guidance by a noisy classifier: towards pictures that it takes for a class.
+
+Shape letters: N pictures, C channels, H W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from glide.classes import class_number
+from glide.errors import InputError
+from glide.model import ModelConfig, ProcessConfig
+from guidance.classifier import ClassifierConfig, NoisyClassifier
+from guidance.compose import EVERYWHERE
+from guidance.likelihood import LogLikelihood
+
+
+def classifier_guidance(
+    classifier: NoisyClassifier,
+    labels: str | int | Sequence[str | int],
+    scale: float,
+    interval: tuple[int, int] = EVERYWHERE,
+    *,
+    model: ModelConfig | None = None,
+    dtype: torch.dtype = torch.float32,
+    call_size: int | None = None,
+) -> LogLikelihood:
+    """Adds scale * d log p(y | x_t) / d x_t, p the classifier's (ADM, 2105.05233, algorithms 1 and 2).
+
+    classifier: on the pictures' device; it is put in eval mode, its weights are frozen. labels: the class wanted, by
+    name or number, of all pictures, or one for each of N. interval: training timesteps, both ends included.
+    model: of the diffusion model to steer, with which `check_classifier` compares the classifier. dtype: what the
+    classifier runs in (autocast); log p is float32. call_size: pictures in one call of the classifier, all by
+    default; a fixed number makes a gradient independent of how many pictures there are, to the last bit.
+    InputError for a label that the classifier does not know, or a classifier that does not fit the model.
+    """
+    config = classifier.config
+    if model is not None:
+        check_classifier(config, model)
+    names = [labels] if isinstance(labels, str | int) else list(labels)
+    if not names:
+        raise InputError("got no label for the classifier, expected the class to draw: give one")
+    wanted = torch.tensor([class_number(config, name) for name in names], device=classifier.device)
+    classifier.eval().requires_grad_(False)
+    classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def log_prob(x: Tensor, t: int, y: Tensor) -> Tensor:
+        half = dtype != torch.float32
+        with torch.autocast(x.device.type, dtype) if half else nullcontext():
+            logits = classifier(
+                x.contiguous(memory_format=torch.channels_last), torch.full_like(y, t)
+            )  # [N,K]
+        return F.log_softmax(logits.float(), dim=-1).gather(1, y[:, None])[:, 0]
+
+    def classifier_log_prob(x: Tensor, t: int) -> Tensor:
+        if len(wanted) not in (1, len(x)):
+            raise InputError(f"got {len(wanted)} labels for {len(x)} pictures, expected one, or one for each")
+        y = wanted.expand(len(x)) if len(wanted) == 1 else wanted
+        size = call_size or len(x)
+        return torch.cat([log_prob(x_, t, y_) for x_, y_ in zip(x.split(size), y.split(size), strict=True)])
+
+    return LogLikelihood(classifier_log_prob, scale, interval)
+
+
+def check_classifier(classifier: ClassifierConfig, model: ModelConfig) -> None:
+    """InputError unless the classifier takes the model's pictures, at its noise, and knows the same classes.
+
+    A model without classes may be steered to any classifier's.
+    """
+    ours, theirs = classifier.encoder, model.unet
+    if ours.image_size != theirs.image_size:
+        raise InputError(
+            f"got a classifier of {ours.image_size}x{ours.image_size} pixels for a model of "
+            f"{theirs.image_size}x{theirs.image_size}, expected the same: give the classifier of that size"
+        )
+    if ours.in_channels != theirs.in_channels:
+        raise InputError(
+            f"got a classifier of {ours.in_channels} channels for a model of {theirs.in_channels}, expected the "
+            "same: give another classifier"
+        )
+    if not classifier.noised:
+        raise InputError(
+            "got a classifier that was trained on clean pictures, expected a noisy one: train it without --no-noised"
+        )
+    if not _same_noise(classifier.process, model.process):
+        raise InputError(
+            f"got a classifier trained at the noise of {_words(classifier.process)}, expected the model's, "
+            f"{_words(model.process)}: train one with --like and the model"
+        )
+    _check_classes(classifier, model)
+
+
+def _check_classes(classifier: ClassifierConfig, model: ModelConfig) -> None:
+    if not model.num_classes:
+        return
+    if classifier.num_classes != model.num_classes:
+        raise InputError(
+            f"got a classifier of {classifier.num_classes} classes for a model of {model.num_classes}, expected the "
+            "same classes: train one on the model's data"
+        )
+    if not (classifier.class_names and model.class_names):
+        return
+    for i, (ours, theirs) in enumerate(zip(classifier.class_names, model.class_names, strict=True)):
+        if ours != theirs:
+            raise InputError(
+                f"got a classifier whose class {i} is {ours!r} for a model whose class {i} is {theirs!r}, expected "
+                "the same classes: train one on the model's data"
+            )
+
+
+def _same_noise(ours: ProcessConfig, theirs: ProcessConfig) -> bool:
+    """Two settings can mean one process; what a network was told and shown is alpha_bar at each timestep."""
+    a, b = ours.build().alpha_bar, theirs.build().alpha_bar
+    return a.shape == b.shape and np.allclose(a, b, rtol=1e-6, atol=1e-9)
+
+
+def _words(process: ProcessConfig) -> str:
+    zero = ", zero terminal SNR" if process.zero_terminal_snr else ""
+    return f"{process.schedule}, {process.steps} steps, shift {process.shift:g}{zero}"

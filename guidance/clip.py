@@ -1,0 +1,216 @@
+"""The noisy CLIP: how well a picture at any noise level fits a caption (GLIDE, 2112.10741, section 2.4).
+
+Shape letters: N batch, C channels, H W pixels, L tokens, E embedding width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glide.checkpoint import resolve
+from glide.errors import InputError
+from glide.folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
+from glide.model import PRESETS, ProcessConfig, TextConfig, config_from_dict
+from glide.paths import is_remote
+from glide.process import Process
+from glide.text import TextEncoder
+from guidance.vit import ImageConfig, ImageEncoder
+
+if TYPE_CHECKING:
+    from glide.tokenizer import Tokenizer
+
+KIND = "clip"
+EMBEDDED = Path(__file__).parent / "models"
+MAX_SCALE = 100.0  # CLIP (2103.00020), section 2.5: above it training becomes unstable
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Everything needed to rebuild a noisy CLIP."""
+
+    image: ImageConfig = field(default_factory=ImageConfig)
+    text: TextConfig = field(default_factory=lambda: TextConfig(65536, 77, 512, 12, 8, padding=False))
+    embedding: int = 512
+    """Width of the space in which pictures and captions meet."""
+    process: ProcessConfig = field(default_factory=ProcessConfig)
+    """The noise it knows; `prediction` and `variance` have no meaning here."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ClipConfig:
+        """The inverse of `to_dict`, also after a trip through JSON. InputError on what it does not know."""
+        config: ClipConfig = config_from_dict(cls, values, "clip")
+        return config
+
+
+class NoisyClip(nn.Module):
+    """Two transformers, one for pictures at a timestep and one for captions, whose unit vectors are compared.
+
+    After training, exp(scale * f(x_t, t) . g(c)) is p(c | x_t) / p(c) up to a factor, so its logarithm guides.
+    """
+
+    def __init__(self, config: ClipConfig, tokenizer: Tokenizer | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        c = config.text
+        self.text = TextEncoder(
+            c.vocab, c.context, c.width, c.layers, c.heads, c.padding, c.final_norm, causal=True
+        )
+        self.text_head = nn.Linear(c.width, config.embedding, bias=False)
+        self.image = ImageEncoder(config.image, config.process.steps, config.embedding)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # CLIP, section 2.5
+
+    @cached_property
+    def process(self) -> Process:
+        return self.config.process.build()
+
+    @property
+    def device(self) -> torch.device:
+        return self.logit_scale.device
+
+    @property
+    def scale(self) -> Tensor:
+        """The factor on f . g, a scalar from 0 to 100: the inverse temperature."""
+        return self.logit_scale.clamp(max=math.log(MAX_SCALE)).exp()
+
+    def encode_image(self, x: Tensor, t: Tensor) -> Tensor:
+        """f(x_t, t): x_t [N,3,H,W], of pictures in [-1, 1], at training timesteps t [N] int64 -> [N,E], unit norm."""
+        return unit(self.image(x, t))
+
+    def encode_text(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """g(c): tokens [N,L] int64, mask [N,L] bool (True = a real token) -> [N,E], unit norm.
+
+        Read out at the last real token, the only one that has seen all others.
+        """
+        last = (mask.sum(dim=1) - 1).clamp(min=0)
+        h = self.text(tokens, mask)[torch.arange(len(tokens), device=tokens.device), last]  # [N,L,D] -> [N,D]
+        return unit(self.text_head(h))
+
+    def caption_batch(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Captions -> tokens and mask on the CLIP's device; one that is too long is cut, with a warning."""
+        if self.tokenizer is None:
+            raise InputError(
+                "this CLIP has no tokenizer, so it reads no captions: load it with CLIP's vocabulary, a folder with "
+                "vocab.json and merges.txt"
+            )
+        tokens, mask = self.tokenizer.encode(list(captions))
+        return tokens.to(self.device), mask.to(self.device)
+
+    @torch.no_grad()
+    def embed_captions(self, captions: Sequence[str]) -> Tensor:
+        """Captions -> [N,E], unit norm; each is encoded once and alone, so that others do not change its last bits.
+
+        InputError for one that is longer than the context.
+        """
+        found: dict[str, Tensor] = {}
+        for caption in captions:
+            if caption not in found:
+                found[caption] = self.encode_text(*self._whole(caption))
+        return torch.cat([found[caption] for caption in captions])
+
+    @torch.no_grad()
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Clean pictures [N,3,H,W] in [-1, 1], of any size -> [N,E], unit norm."""
+        size = self.config.image.size
+        if images.shape[-2:] != (size, size):
+            images = F.interpolate(images, (size, size), mode="bicubic", antialias=True)
+        t = torch.zeros(len(images), dtype=torch.int64, device=self.device)
+        return self.encode_image(images.to(self.device), t)
+
+    def _whole(self, caption: str) -> tuple[Tensor, Tensor]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            try:
+                return self.caption_batch([caption])
+            except UserWarning as warning:  # a picture would be guided by half of what was asked for
+                raise InputError(f"for the CLIP that guides, {warning}: shorten the caption") from None
+
+
+def unit(x: Tensor) -> Tensor:
+    """[...,E] scaled to norm 1, in float32 at least."""
+    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+
+
+def save_clip(
+    folder: str | Path,
+    clip: NoisyClip,
+    training: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a model folder that `load_clip` rebuilds; arguments and errors as `glide.checkpoint.save_model`."""
+    config, state = clip.config.to_dict(), clip.state_dict()
+    write_folder(folder, KIND, config, state, tokenizer=clip.tokenizer, training=training, dtype=dtype)
+
+
+def load_clip(name: str | Path, device: str | torch.device = "cpu", vocab: str | None = None) -> NoisyClip:
+    """The noisy CLIP of that name, float32, in eval mode.
+
+    name: a folder, an embedded CLIP, one of GLIDE's published pair clip_image_enc.pt and clip_text_enc.pt or the
+    folder they are in (local or blobfile's path), or a hub id.
+    vocab: folder or hub id of CLIP's vocabulary, for the captions of the published pair, which has no tokenizer.
+    InputError if there is none of that name, it is another kind of model, or its files are damaged.
+    """
+    from guidance import clip_openai
+
+    if clip_openai.is_pair(name):
+        return clip_openai.load(name, vocab).to(device)
+    if is_remote(name) or (path := resolve(name, EMBEDDED)).is_file():
+        raise InputError(f"{name} is no CLIP: give a folder, or one of {' and '.join(clip_openai.PAIR)}")
+    record = read_config(path, KIND)
+    tokenizer = read_tokenizer(path, record)
+    try:
+        config = ClipConfig.from_dict(record["model"])
+        with torch.device("meta"):  # nothing is drawn or allocated: the file has every weight
+            clip = NoisyClip(config, tokenizer)
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RuntimeError) as error:
+        raise InputError(f"{path / CONFIG} describes no CLIP that can be built: {error}") from error
+    check_tokenizer(clip, str(path))
+    load_weights(clip, path, device)
+    return clip.eval()
+
+
+def check_tokenizer(clip: NoisyClip, where: str) -> None:
+    """InputError where a CLIP's tokenizer does not fit its text transformer."""
+    tokenizer, text = clip.tokenizer, clip.config.text
+    if tokenizer and (tokenizer.n_vocab > text.vocab or tokenizer.context != text.context):
+        raise InputError(
+            f"the tokenizer of {where} has {tokenizer.n_vocab} tokens and context {tokenizer.context}, the CLIP "
+            f"{text.vocab} and {text.context}: give files of one model"
+        )
+
+
+_small_text = TextConfig(vocab=512, context=24, width=128, layers=3, heads=4, padding=False)
+
+CLIPS: dict[str, ClipConfig] = {
+    # for a look at the training loop, in seconds
+    "tiny": ClipConfig(
+        ImageConfig(16, 4, 32, 1, 2, stem=(16,)),
+        TextConfig(512, 24, 32, 1, 2, padding=False),
+        embedding=32,
+        process=PRESETS["tiny"].process,
+    ),
+    # for the small models of the built-in scenes; both see the same grid of 8x8 tokens
+    "shapes-32": ClipConfig(
+        ImageConfig(32, 4, 192, 6, 6, stem=(32,)), _small_text, 128, PRESETS["shapes-32"].process
+    ),
+    "shapes-64": ClipConfig(
+        ImageConfig(64, 8, 192, 6, 6, stem=(32, 64)), _small_text, 128, PRESETS["shapes-64"].process
+    ),
+    # the published sizes
+    "glide": ClipConfig(),
+}
+"""Known configurations by name. The vocabulary is set when the tokenizer is trained or given."""

@@ -1,0 +1,24 @@
+"""Train a noisy classifier, whose gradient steers a diffusion model to a class (classifier guidance, 2105.05233).
+
+examples:
+    python scripts/train_classifier.py --data shapes:one --target shape --steps 4000 --out runs/shape-classifier
+    python scripts/train_classifier.py --data shapes:one --target color --like shapes --out runs/color-classifier
+    python scripts/train_classifier.py --data photos/ --preset shapes-64 --held-out 0.1 --plot --out runs/photos
+    python scripts/train_classifier.py --data photos/ --preset shapes-64 --held-out 0.1 --plot --out runs/photos --resume
+
+photos/ holds a folder of pictures for each class.
+"""
+
+import _path  # noqa: F401
+
+from glide.cli import parse, run
+
+
+def main() -> None:
+    from guidance.train_classifier import TrainClassifier, train_classifier
+
+    train_classifier(parse(TrainClassifier, __doc__))
+
+
+if __name__ == "__main__":
+    run(main)
