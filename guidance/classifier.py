@@ -183,8 +183,15 @@ def load_classifier(name: str | Path, device: str | torch.device = "cpu") -> Noi
 def _adm(base: str, depth: int) -> ClassifierConfig:
     """ADM's classifier for the published model of that preset: narrower, `depth` blocks a level."""
     model = PRESETS[base]
-    sizes = {"channels": 128, "num_res_blocks": depth, "num_heads": 1, "head_channels": 64, "dropout": 0.0}
-    encoder = dataclasses.replace(model.unet, out_channels=3, **sizes)
+    encoder = dataclasses.replace(
+        model.unet,
+        out_channels=3,
+        channels=128,
+        num_res_blocks=depth,
+        num_heads=1,
+        head_channels=64,
+        dropout=0.0,
+    )
     process = ProcessConfig(model.process.schedule, model.process.steps)
     return ClassifierConfig(encoder, model.num_classes, process=process)
 

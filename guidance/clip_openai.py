@@ -35,7 +35,9 @@ HEAD_CHANNELS = 64
 def is_pair(name: str | os.PathLike[str]) -> bool:
     """Whether a name is that of one of the two published files, or of a folder that holds both."""
     text = os.fspath(name)
-    return text.replace("\\", "/").split("/")[-1] in PAIR or all((Path(text) / file).is_file() for file in PAIR)
+    return text.replace("\\", "/").split("/")[-1] in PAIR or all(
+        (Path(text) / file).is_file() for file in PAIR
+    )
 
 
 def load(name: str | os.PathLike[str], vocab: str | None = None) -> NoisyClip:
@@ -110,7 +112,9 @@ class _Tensors:
     def check_all_taken(self) -> None:
         if self.left:
             names = ", ".join(map(str, list(self.left)[:3]))
-            raise InputError(f"{self.name} holds {len(self.left)} unexpected tensors ({names}): give GLIDE's CLIP.")
+            raise InputError(
+                f"{self.name} holds {len(self.left)} unexpected tensors ({names}): give GLIDE's CLIP."
+            )
 
 
 def _config(image: _Tensors, text: _Tensors, head_channels: int) -> ClipConfig:
@@ -122,9 +126,7 @@ def _config(image: _Tensors, text: _Tensors, head_channels: int) -> ClipConfig:
             f"widths {width} and {text_width} are not whole heads of {head_channels}: give head_channels."
         )
     return ClipConfig(
-        ImageConfig(
-            math.isqrt(tokens - 1) * patch, patch, width, _layers(image), width // head_channels
-        ),
+        ImageConfig(math.isqrt(tokens - 1) * patch, patch, width, _layers(image), width // head_channels),
         TextConfig(
             vocab,
             text.shape("blocks.input.w_pos", 2)[0],
@@ -174,7 +176,10 @@ def _blocks(source: _Tensors, part: str, layers: int, width: int) -> Iterator[tu
         yield from _norm(source, f"{ours}.norm_attn", f"{attn}.ln", width)
         yield f"{ours}.qkv.weight", torch.cat([source.take(f"{attn}.f_{x}.w", width, width) for x in "qkv"])
         q, v = (source.take(f"{attn}.f_{x}.b", width) for x in "qv")
-        yield f"{ours}.qkv.bias", torch.cat([q, torch.zeros_like(v), v])  # a bias of keys would change nothing
+        yield (
+            f"{ours}.qkv.bias",
+            torch.cat([q, torch.zeros_like(v), v]),
+        )  # a bias of keys would change nothing
         yield from _linear(source, f"{ours}.proj", f"{attn}.f_c", width, width)
         yield from _norm(source, f"{ours}.norm_mlp", f"{mlp}.ln", width)
         yield from _linear(source, f"{ours}.mlp_in", f"{mlp}.f_1", 4 * width, width)

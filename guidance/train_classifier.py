@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from glide.checkpoint import read_config, resolve
-from glide.data import Batch, Dataset, prefetch
+from glide.data import Batch, Dataset, FolderData, prefetch
 from glide.errors import InputError
 from glide.labelled import Target, open_labelled
 from glide.model import ModelConfig
@@ -151,6 +151,7 @@ def train_classifier(args: TrainClassifier) -> NoisyClassifier:
 
     task, timesteps = Classification(config.noised), UniformTimesteps(len(model.process))
     if not args.resume:
+        (args.out / LEVELS).unlink(missing_ok=True)
         save(model, args.out, 0)
     fit(model, task, batches, timesteps, args.train, args.out, resume=args.resume, save=save, sample=watch)
     save(model, args.out, args.train.steps)  # once more, now that the last measurement is there
@@ -168,7 +169,9 @@ def _held_out(args: TrainClassifier, size: int) -> tuple[Tensor, Tensor] | None:
     if not (args.held_out or generated):
         return None
     data = _open(args, size, split="held_out")
-    count = args.held_out_images if generated else min(args.held_out_images, len(data))  # type: ignore[arg-type]
+    count = args.held_out_images
+    if isinstance(data, FolderData):
+        count = min(count, len(data))
     batch = data.batch(0, count)
     return batch["image"], batch["y"]
 

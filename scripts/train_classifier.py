@@ -4,7 +4,7 @@ examples:
     python scripts/train_classifier.py --data shapes:one --target shape --steps 4000 --out runs/shape-classifier
     python scripts/train_classifier.py --data shapes:one --target color --like shapes --out runs/color-classifier
     python scripts/train_classifier.py --data photos/ --preset shapes-64 --held-out 0.1 --plot --out runs/photos
-    python scripts/train_classifier.py --data photos/ --preset shapes-64 --held-out 0.1 --plot --out runs/photos --resume
+    python scripts/train_classifier.py --data photos/ --preset shapes-64 --held-out 0.1 --out runs/photos --resume
 
 photos/ holds a folder of pictures for each class.
 """

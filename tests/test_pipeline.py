@@ -1,28 +1,22 @@
 """The pipeline: against a loop written out, and what it promises about batches, seeds and conditions."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import CAPTIONS, CLASSES, randomised, tiny_unet
+from conftest import CAPTIONS, CLASSES, close, randomised, tiny_unet
 from PIL import Image
 from torch import Tensor
 
 from glide.classes import class_number
-from glide.conditioning import Cond
-from glide.denoise import Prediction, predictor
 from glide.errors import InputError
 from glide.images import to_uint8
 from glide.model import Model, ModelConfig, ProcessConfig
 from glide.recipe import fingerprint
-from guidance import ClassifierFree, LogLikelihood, Pipeline
-from guidance.calls import Places, default_call_size, in_calls
-from guidance.compose import Guidance
-from guidance.conditions import Conditions, Picture
-from guidance.sample import batches
+from guidance import Pipeline
+from guidance.conditions import Conditions
 from guidance.settings import Settings
 
 RED, SQUARE = CAPTIONS[:2]
@@ -44,11 +38,6 @@ def untrained(**changes: Any) -> Model:
         ModelConfig(tiny_unet(3), process=ProcessConfig(steps=100, variance="fixed_small")), **changes
     )
     return randomised(Model(config), seed=3)
-
-
-def close(a: Tensor, b: Tensor) -> None:
-    """Pictures by other network calls: the noisiest step magnifies the last bits of epsilon."""
-    torch.testing.assert_close(a, b, rtol=0, atol=1e-3)
 
 
 # --- one picture ----------------------------------------------------------------------------------------------------
@@ -141,72 +130,6 @@ def test_generators(pipe: Pipeline) -> None:
         pipe(RED, seed=1, generator=torch.Generator())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
-def test_the_same_picture_whatever_the_batch(text_model: Model, dtype: str, sampler: str) -> None:
-    pipe = Pipeline(text_model, dtype=dtype, call_size=3)
-    settings = Settings(sampler, "4", eta=0.5 if sampler == "ddim" else 0.0)
-    pictures = [Picture(i, CAPTIONS[i % 3]) for i in range(7)]
-
-    def run(size: int, some: list[Picture] = pictures, place: int = 0) -> Tensor:
-        parts = []
-        for start, batch in batches(some, size, pipe.call_size, place):
-            *_, last = pipe.draw(batch, settings, place=place + start)
-            parts.append(last.x)
-        return torch.cat(parts)
-
-    whole = run(100)
-    assert torch.equal(whole, run(1)) and torch.equal(whole, run(4))
-    assert torch.equal(whole[4:5], run(1, pictures[4:5], place=4))  # alone, as --like draws it
-    assert torch.equal(whole[2:6], run(2, pictures[2:6], place=2))
-
-
-def test_network_calls_have_one_shape(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows: set[int] = set()
-    forward = pipe.model.unet.forward
-
-    def watched(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        rows.add(len(x))
-        assert len(t) == cond.rows == len(x) and x.dtype == torch.float32
-        assert x.is_contiguous(memory_format=torch.channels_last)
-        return forward(x, t, cond)
-
-    monkeypatch.setattr(pipe.model.unet, "forward", watched)
-    for count in (1, 2, 5):
-        pipe([RED] * count, num_inference_steps=2, seed=0)
-    assert rows == {2 * pipe.call_size}
-
-
-def test_places() -> None:
-    places = Places.of(pictures=4, first=2, size=3)
-    assert (places.front, places.back, places.real) == (2, 0, slice(2, 6))
-    assert places.fill(torch.arange(4)).tolist() == [0, 0, 0, 1, 2, 3]
-    assert Places.of(4, 0, 3).fill(torch.arange(4)).tolist() == [0, 1, 2, 3, 3, 3]
-
-
-def test_calls_change_nothing_else(text_model: Model) -> None:
-    predict = predictor(text_model.unet, text_model.process)
-    cond = text_model.condition(text_model.caption_batch([RED, SQUARE] * 2))
-    null = text_model.condition(text_model.caption_batch([""]))
-    x = torch.randn(4, 3, 8, 8)
-    with torch.no_grad():
-        pairs = zip(predict(x, 50, [cond, null]), in_calls(predict, 2)(x, 50, [cond, null]), strict=True)
-    for whole, parts in pairs:
-        torch.testing.assert_close(parts.x0, whole.x0, rtol=0, atol=1e-4)
-        torch.testing.assert_close(parts.v, whole.v, rtol=0, atol=1e-4)
-
-
-def test_call_size_follows_model_and_machine() -> None:
-    small = Model(ModelConfig(tiny_unet(3)))
-    assert default_call_size(small, torch.device("cpu")) == 8
-    assert default_call_size(small, torch.device("cuda")) == 32
-    with torch.device("meta"):
-        large = Model(ModelConfig())  # ADM at 64x64, 296 M parameters
-    assert default_call_size(large, torch.device("cpu")) == 1
-    with pytest.raises(InputError, match="call size 0"):
-        Pipeline(small, call_size=0)
-
-
 # --- conditions -----------------------------------------------------------------------------------------------------
 
 
@@ -275,59 +198,6 @@ def test_models_with_planes() -> None:
     assert inpaint(num_inference_steps=2).tensors.shape == (1, 3, 8, 8)
     with pytest.raises(InputError, match="upsampler"):
         Conditions(untrained(low_res=True))
-
-
-# --- further guidances ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Watched(Guidance):
-    """Sees what it is called with, and moves every picture by an amount of its own."""
-
-    amounts: Tensor  # [N]
-    null: Cond  # [N,...]
-    scale: float = 1.0
-    interval: tuple[int, int] = (50, 100)
-
-    @property
-    def references(self) -> tuple[Cond, ...]:
-        return (self.null,)
-
-    def shift(self, main: Prediction, references: Sequence[Prediction]) -> Tensor:
-        (reference,) = references
-        assert len(main.x0) == len(reference.x0) == len(self.amounts)
-        return self.amounts[:, None, None, None].expand(-1, 3, 8, 8)
-
-    def gradient(self, x: Tensor, t: int) -> Tensor:
-        assert len(x) == len(self.amounts) and t >= 50
-        return torch.zeros_like(x)
-
-
-def test_a_guidance_made_for_the_pictures_alone(pipe: Pipeline) -> None:
-    """Three pictures fill two calls of two; a guidance for three rows sees three."""
-    captions = [RED, SQUARE, RED]
-    null = pipe.conditions.null().repeat(3)
-    amounts = torch.tensor([0.0, 0.5, 0.0])
-    plain = pipe(captions, num_inference_steps=4, seed=0).tensors
-    moved = pipe(captions, num_inference_steps=4, seed=0, guidances=[Watched(amounts, null)]).tensors
-    # not bit for bit: a further reference makes the network call larger
-    close(moved[::2], plain[::2])
-    assert not torch.allclose(moved[1], plain[1], atol=1e-1)
-    again = pipe(
-        captions, guidance_scale=1.0, num_inference_steps=4, seed=0, guidances=[ClassifierFree(3.0, null)]
-    )
-    close(again.tensors, plain)
-
-
-def test_a_likelihood_pulls(pipe: Pipeline) -> None:
-    def brightness(x: Tensor, t: int) -> Tensor:
-        return x.mean(dim=(1, 2, 3))
-
-    plain = pipe(RED, num_inference_steps=10, seed=0).tensors.mean()
-    bright = pipe(
-        RED, num_inference_steps=10, seed=0, guidances=[LogLikelihood(brightness, 200.0)]
-    ).tensors.mean()
-    assert bright > plain + 0.1
 
 
 # --- the rest -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,78 @@
+"""Guidance by a noisy CLIP: towards pictures that fit a caption.
+
+Shape letters: N pictures, C channels, H W pixels, E embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from glide.errors import InputError
+from glide.model import ModelConfig
+from guidance.clip import NoisyClip
+from guidance.compose import EVERYWHERE
+from guidance.fits import check_fits
+from guidance.likelihood import LogLikelihood
+
+
+def clip_guidance(
+    clip: NoisyClip,
+    captions: str | Sequence[str],
+    scale: float,
+    interval: tuple[int, int] = EVERYWHERE,
+    *,
+    model: ModelConfig | None = None,
+    dtype: torch.dtype = torch.float32,
+    call_size: int | None = None,
+) -> LogLikelihood:
+    """Adds scale * d (tau f(x_t, t) . g(c)) / d x_t (GLIDE, 2112.10741, section 2.4), tau = clip.scale.
+
+    tau f . g is log p(c | x_t), up to what does not depend on x_t, so scale 1 is Bayes' rule. The captions are encoded
+    once, here.
+    clip: on the pictures' device; it is put in eval mode, its weights are frozen. captions: one for all pictures, or
+    one for each of N. interval: training timesteps, both ends included. model: of the diffusion model to steer, whose
+    resolution, channels and noise must be the CLIP's. dtype: what the CLIP runs in (autocast). call_size: pictures in
+    one call of the CLIP, all by default; a fixed number makes a gradient independent of how many pictures there are,
+    to the last bit.
+    InputError for an empty caption, one longer than the CLIP's context, or a CLIP that does not fit the model.
+    """
+    if model is not None:
+        check_fits("CLIP", clip.config.image.size, 3, clip.config.process, model)
+    clip.eval().requires_grad_(False)
+    text = embed(clip, captions)  # [N,E] or [1,E]
+
+    def log_prob(x: Tensor, t: int, g: Tensor) -> Tensor:
+        steps = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
+        half = dtype != torch.float32
+        with torch.autocast(x.device.type, dtype) if half else nullcontext():
+            f = clip.encode_image(x, steps)  # [N,E]
+        return clip.scale * (f * g).sum(dim=1)
+
+    def clip_log_prob(x: Tensor, t: int) -> Tensor:
+        g = rows(text, len(x))
+        size = call_size or len(x)
+        return torch.cat([log_prob(x_, t, g_) for x_, g_ in zip(x.split(size), g.split(size), strict=True)])
+
+    return LogLikelihood(clip_log_prob, scale, interval)
+
+
+def embed(clip: NoisyClip, captions: str | Sequence[str]) -> Tensor:
+    """Captions -> [N,E], fit to take part in a gradient. InputError for none, an empty or a too long one."""
+    wanted = [captions] if isinstance(captions, str) else list(captions)
+    if not wanted or not all(caption.strip() for caption in wanted):
+        raise InputError(
+            "got an empty caption for CLIP guidance, expected words to guide towards: describe the picture"
+        )
+    with torch.inference_mode(False):  # its tensors could take no part in any gradient
+        return clip.embed_captions(wanted)
+
+
+def rows(text: Tensor, pictures: int) -> Tensor:
+    """Embeddings [N,E] or [1,E] as one for each picture. InputError for another number."""
+    if len(text) not in (1, pictures):
+        raise InputError(f"got {len(text)} captions for {pictures} pictures, expected one, or one for each")
+    return text.expand(pictures, -1)
