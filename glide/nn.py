@@ -87,7 +87,9 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [N,L,D] -> [N,L,D]."""
         q, k, v = self.qkv(self.norm_attn(x)).chunk(3, dim=-1)  # [N,L,D] each
-        y = attend(*(split_heads(z, self.heads) for z in (q, k, v)), causal=self.causal)
+        y = attend(
+            split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads), self.causal
+        )
         x = x + self.proj(y.transpose(1, 2).flatten(2))  # [N,heads,L,d] -> [N,L,D]
         return x + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x))))
 
@@ -190,6 +192,6 @@ class Attention(nn.Module):
             assert tokens is not None
             token_k, token_v = self.token_kv(tokens).chunk(2, dim=-1)  # [N,L,C] each
             k, v = torch.cat([token_k, k], dim=1), torch.cat([token_v, v], dim=1)  # [N,L+HW,C]
-        y = attend(*(split_heads(z, self.heads) for z in (q, k, v)))
+        y = attend(split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads))
         y = self.proj(y.transpose(1, 2).reshape(n, h * w, c))
         return x + y.reshape(n, h, w, c).permute(0, 3, 1, 2)

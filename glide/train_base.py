@@ -71,13 +71,17 @@ def train_base(args: TrainBase, sample: Callable[[Model, Path], None] | None = N
     """
     if not 0 <= args.null_captions < 1:
         raise InputError(f"--null-captions {args.null_captions}: expected a share from 0 to below 1.")
+    if args.resume and not any(args.out.glob("checkpoints/step-*")):
+        raise InputError(f"--resume: no checkpoint in {args.out}; start the run without --resume.")
     if not args.resume and (args.out / "checkpoints").exists():
         raise InputError(f"{args.out} already holds a run; give --resume to go on with it, or another --out.")
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(args.train.seed)
 
     source = load_model(args.init) if args.init else None
-    config = _base_config(args, source)
+    # a run that goes on has its sizes and tokenizer in its folder; its weights come from the checkpoint
+    model = load_model(args.out) if args.resume else None
+    config = model.config if model is not None else _base_config(args, source)
     data = open_data(
         args.data,
         config.unet.image_size,
@@ -88,10 +92,7 @@ def train_base(args: TrainBase, sample: Callable[[Model, Path], None] | None = N
         held_out=args.held_out,
     )
     data.check_batch(args.train.batch_size)
-    if args.resume:
-        folder = resolve(args.out)
-        model = load_model(folder)  # weights come from the checkpoint; sizes and tokenizer from here
-    else:
+    if model is None:
         model = _build(config, data, args, source)
     model.to(device)
     model.unet.gradient_checkpointing = args.gradient_checkpointing

@@ -1,83 +1,69 @@
-"""Clean CLIPs: any object with encode_image and encode_text, made to guide by the predicted picture, and to judge.
+"""Clean CLIPs, of other libraries: OpenAI's `clip`, `open_clip`, `transformers`, behind the face of `ImageText`.
 
-Shape letters: N pictures, C channels, H W pixels, E embedding width.
+Shape letters: N pictures, H W pixels, L tokens, E embedding width.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glide.conditioning import Cond
-from glide.denoise import Predict
+from glide.checkpoint import resolve
 from glide.errors import InputError
-from guidance.clip import unit
-from guidance.clip_guidance import embed, rows
-from guidance.clip_openai import MEAN, STD
-from guidance.compose import EVERYWHERE
-from guidance.likelihood import LogLikelihood
+from glide.folder import CONFIG
+from glide.paths import is_remote
+from guidance.clip import EMBEDDED, NoisyClip, load_clip, unit
+from guidance.clip_openai import MEAN, STD, is_pair
 
-X0Of = Callable[[Tensor, int], Tensor]
-"""From x_t [N,C,H,W] and its training timestep to the predicted x0 [N,C,H,W], differentiable in x_t."""
-
-
-class ImageText(Protocol):
-    """What guides and judges: embeddings of unit norm. A `NoisyClip` is one, a `CleanClip` another."""
-
-    def embed_captions(self, captions: Sequence[str]) -> Tensor:
-        """[N,E], without a gradient; InputError for a caption longer than the context."""
-
-    def embed_images(self, images: Tensor) -> Tensor:
-        """Clean pictures [N,3,H,W] in [-1, 1], of any size -> [N,E]."""
+END = 49407  # the last token of a caption, in the vocabulary that CLIPs share
 
 
 @dataclass(frozen=True, eq=False)
 class CleanClip:
-    """A CLIP that was trained on clean pictures, behind one face.
+    """A CLIP that was trained on clean pictures.
 
-    image: pictures [N,3,size,size], of mean 0 and deviation 1 -> [N,E]. text: captions -> [N,E]. scale: the factor on
-    the product of the unit vectors. mean, std: of its pictures, from 0 to 1.
+    image: pictures [N,3,size,size], brought to CLIP's mean and deviation -> [N,E]. text: captions -> [N,E].
+    mean, std: of its pictures, from 0 to 1. scale: the factor on the product of unit vectors.
     """
 
     image: Callable[[Tensor], Tensor]
-    text: Callable[[Sequence[str]], Tensor]
+    text: Callable[[list[str]], Tensor]
     size: int
     scale: float = 100.0
-    mean: tuple[float, float, float] = MEAN
-    std: tuple[float, float, float] = STD
+    mean: Sequence[float] = MEAN
+    std: Sequence[float] = STD
 
     def embed_images(self, images: Tensor) -> Tensor:
-        """As `ImageText`; differentiable."""
+        """Pictures [N,3,H,W] in [-1, 1], of any size -> [N,E], unit norm; differentiable."""
         if images.shape[-2:] != (self.size, self.size):
-            shrink = self.size < min(images.shape[-2:])
-            images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=shrink)
-        mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (self.mean, self.std))
+            images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
+        mean, std = (torch.tensor(list(v)).to(images)[:, None, None] for v in (self.mean, self.std))
         return unit(self.image(((images + 1) / 2 - mean) / std))
 
     @torch.no_grad()
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
+        """Captions -> [N,E], unit norm. InputError for one that does not fit the context."""
         return unit(self.text(list(captions)))
 
 
-def adapt(model: Any, tokenize: Callable[[list[str]], Any] | None = None, size: int | None = None) -> CleanClip:
+def adapt(model: Any, tokenize: Callable[..., Any], size: int | None = None) -> CleanClip:
     """A CLIP of another library behind our face; its weights are frozen.
 
-    model: transformers' CLIPModel, or any object with encode_image and encode_text: OpenAI's `clip`, `open_clip`.
-    tokenize: transformers' tokenizer, `clip.tokenize`, or `open_clip.get_tokenizer(name)`.
-    size: of its pictures, where the model does not say.
-    InputError for another object, or without a tokenizer or size; a caption longer than the context is one later.
+    model: transformers' CLIPModel, or any object with encode_image and encode_text: of OpenAI's `clip`, of `open_clip`.
+    tokenize: transformers' tokenizer, `clip.tokenize`, or what `open_clip.get_tokenizer` gives.
+    size: of its pictures in pixels, where the model does not say. InputError for another object, or without a size.
     """
     if isinstance(model, nn.Module):
         model.eval().requires_grad_(False)
-    if tokenize is None:
-        raise InputError("got a CLIP without a tokenizer, expected one: give the one that belongs to it")
-    if hasattr(model, "get_image_features"):
-        return _of_transformers(model, cast(Callable[..., Any], tokenize))
+    if hasattr(model, "get_image_features") and hasattr(model, "get_text_features"):
+        return _of_transformers(model, tokenize)
     if not (hasattr(model, "encode_image") and hasattr(model, "encode_text")):
         raise InputError(
             f"got a {type(model).__name__} as a CLIP, expected an object with encode_image and encode_text: give "
@@ -88,22 +74,90 @@ def adapt(model: Any, tokenize: Callable[[list[str]], Any] | None = None, size: 
     side = found[0] if isinstance(found, tuple) else found
     if not isinstance(side, int):
         raise InputError("got a CLIP that does not say how large its pictures are: give their size in pixels")
-    context = getattr(model, "context_length", None)
 
-    def text(captions: Sequence[str]) -> Tensor:
+    def text(captions: list[str]) -> Tensor:
         try:
-            tokens = tokenize(list(captions))
-        except RuntimeError as error:  # clip's, for a caption that is too long
-            raise InputError(f"the caption does not fit the CLIP that guides ({error}): shorten it") from None
-        if context is not None:
-            _check_room(tokens, context)
-        return model.encode_text(tokens.to(_device(model)))
+            tokens: Tensor = tokenize(captions)  # [N,L]
+        except RuntimeError as error:  # clip's, of a caption that is too long
+            raise InputError(f"the CLIP that guides cannot read the caption ({error}): shorten it") from None
+        if (tokens[:, -1] == END).any():  # open_clip cuts without a word, and puts the end last
+            raise InputError(
+                f"for the CLIP that guides, a caption is longer than {tokens.shape[1]} tokens: shorten the caption"
+            )
+        return model.encode_text(tokens.to(_like(model).device))
 
     return CleanClip(
-        lambda x: model.encode_image(x.to(_dtype(model))),
+        lambda x: model.encode_image(x.to(_like(model).dtype)),
         text,
         side,
         _scale(model),
         getattr(visual, "image_mean", None) or MEAN,
         getattr(visual, "image_std", None) or STD,
     )
+
+
+def _of_transformers(model: Any, tokenizer: Callable[..., Any]) -> CleanClip:
+    context = model.config.text_config.max_position_embeddings
+
+    def text(captions: list[str]) -> Tensor:
+        tokens = tokenizer(captions, padding=True, return_tensors="pt")
+        length = tokens["input_ids"].shape[1]
+        if length > context:
+            raise InputError(
+                f"for the CLIP that guides, a caption is longer than {context} tokens ({length}): shorten the caption"
+            )
+        inputs = {name: tokens[name].to(model.device) for name in ("input_ids", "attention_mask")}
+        return _features(model.get_text_features(**inputs))
+
+    return CleanClip(
+        lambda x: _features(model.get_image_features(pixel_values=x.to(model.dtype))),
+        text,
+        model.config.vision_config.image_size,
+        _scale(model),
+    )
+
+
+def _features(output: Any) -> Tensor:
+    """transformers returned the embeddings themselves up to version 4, later an object that holds them."""
+    return output if isinstance(output, Tensor) else output.pooler_output
+
+
+def _scale(model: Any) -> float:
+    log_scale = getattr(model, "logit_scale", None)
+    return 100.0 if log_scale is None else float(torch.as_tensor(log_scale).detach().float().exp())
+
+
+def _like(model: Any) -> Tensor:
+    """A tensor of the model's type and device."""
+    weights = model.parameters() if isinstance(model, nn.Module) else iter(())
+    return next(weights, torch.empty(0))
+
+
+def load_any_clip(
+    name: str | Path, device: str | torch.device = "cpu", vocab: str | None = None
+) -> NoisyClip | CleanClip:
+    """The CLIP of that name: a noisy one, as `load_clip`, or a clean one in transformers' format.
+
+    name: as for `load_clip`, or the folder or hub id of a clean one ("openai/clip-vit-base-patch32").
+    InputError if there is none of that name, or its files are damaged.
+    """
+    if is_pair(name) or is_remote(name):
+        return load_clip(name, device, vocab)
+    folder = resolve(name, EMBEDDED)
+    if not _is_transformers(folder):
+        return load_clip(folder, device, vocab)
+    from transformers import AutoTokenizer, CLIPModel
+
+    try:
+        model = CLIPModel.from_pretrained(folder, use_safetensors=True).float().to(device)
+        return adapt(model, AutoTokenizer.from_pretrained(folder))
+    except Exception as error:  # whatever broken or missing files break
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"the CLIP in {folder} cannot be loaded ({reason}): fetch it again") from error
+
+
+def _is_transformers(folder: Path) -> bool:
+    try:
+        return json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("model_type") == "clip"
+    except (OSError, ValueError, AttributeError):
+        return False  # load_clip says what is wrong with it

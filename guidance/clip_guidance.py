@@ -1,19 +1,24 @@
-"""Guidance by a noisy CLIP: towards pictures that fit a caption.
+"""Guidance by a CLIP, towards pictures that fit a caption: a noisy one looks at x_t, a clean one at the predicted x0.
 
 Shape letters: N pictures, C channels, H W pixels, E embedding width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
+from glide.conditioning import Cond
+from glide.denoise import Predict
 from glide.errors import InputError
 from glide.model import ModelConfig
+from glide.process import Process
 from guidance.clip import NoisyClip
+from guidance.clip_clean import CleanClip
 from guidance.compose import EVERYWHERE
 from guidance.fits import check_fits
 from guidance.likelihood import LogLikelihood
@@ -43,7 +48,7 @@ def clip_guidance(
     if model is not None:
         check_fits("CLIP", clip.config.image.size, 3, clip.config.process, model)
     clip.eval().requires_grad_(False)
-    text = embed(clip, captions)  # [N,E] or [1,E]
+    text = _embed(clip, captions)  # [N,E] or [1,E]
 
     def log_prob(x: Tensor, t: int, g: Tensor) -> Tensor:
         steps = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
@@ -53,14 +58,74 @@ def clip_guidance(
         return clip.scale * (f * g).sum(dim=1)
 
     def clip_log_prob(x: Tensor, t: int) -> Tensor:
-        g = rows(text, len(x))
+        g = _rows(text, len(x))
         size = call_size or len(x)
         return torch.cat([log_prob(x_, t, g_) for x_, g_ in zip(x.split(size), g.split(size), strict=True)])
 
     return LogLikelihood(clip_log_prob, scale, interval)
 
 
-def embed(clip: NoisyClip, captions: str | Sequence[str]) -> Tensor:
+X0Of = Callable[[Tensor, int], Tensor]
+"""From x_t [N,C,H,W] and its training timestep to the predicted x0 [N,C,H,W], differentiable in x_t."""
+
+
+def clean_clip_guidance(
+    clip: CleanClip | NoisyClip,
+    captions: str | Sequence[str],
+    scale: float,
+    x0_of: X0Of,
+    interval: tuple[int, int] = EVERYWHERE,
+    *,
+    call_size: int | None = None,
+) -> LogLikelihood:
+    """Adds scale * d (tau f(x0(x_t)) . g(c)) / d x_t (universal guidance, 2302.07121, eq. 6), tau = clip.scale.
+
+    x0_of: `through_network` or `past_network`, which say what they cost. Everything else, and the errors, as
+    `clip_guidance`; a noisy CLIP is told that the picture is clean. call_size: of the CLIP and of `x0_of`.
+    """
+    text = _embed(clip, captions)  # [N,E] or [1,E]
+
+    def log_prob(x0: Tensor, g: Tensor) -> Tensor:
+        return clip.scale * (clip.embed_images(x0) * g).sum(dim=1)
+
+    def clean_clip_log_prob(x: Tensor, t: int) -> Tensor:
+        g = _rows(text, len(x))
+        size = call_size or len(x)
+        x0 = x0_of(x, t)
+        return torch.cat([log_prob(x_, g_) for x_, g_ in zip(x0.split(size), g.split(size), strict=True)])
+
+    return LogLikelihood(clean_clip_log_prob, scale, interval)
+
+
+def through_network(predict: Predict, cond: Cond) -> X0Of:
+    """The predicted x0 with its whole gradient in x_t.
+
+    It costs a network call more at each step, and its backward pass, with the activations in memory: about three
+    calls' time.
+    """
+
+    def x0_of(x: Tensor, t: int) -> Tensor:
+        return predict(x, t, [cond])[0].x0
+
+    return x0_of
+
+
+def past_network(predict: Predict, cond: Cond, process: Process) -> X0Of:
+    """The predicted x0, whose gradient takes the predicted noise for a constant: d x0 / d x_t = 1 / sqrt(alpha_bar).
+
+    It costs a network call more at each step, and no backward pass. process: the training process. Where noise
+    prevails the gradient is far too large (alpha_bar -> 0): give the guidance an interval that ends before.
+    """
+
+    def x0_of(x: Tensor, t: int) -> Tensor:
+        with torch.no_grad():
+            x0 = predict(x, t, [cond])[0].x0
+        return x0 + (x - x.detach()) / math.sqrt(process.alpha_bar[t])
+
+    return x0_of
+
+
+def _embed(clip: CleanClip | NoisyClip, captions: str | Sequence[str]) -> Tensor:
     """Captions -> [N,E], fit to take part in a gradient. InputError for none, an empty or a too long one."""
     wanted = [captions] if isinstance(captions, str) else list(captions)
     if not wanted or not all(caption.strip() for caption in wanted):
@@ -71,7 +136,7 @@ def embed(clip: NoisyClip, captions: str | Sequence[str]) -> Tensor:
         return clip.embed_captions(wanted)
 
 
-def rows(text: Tensor, pictures: int) -> Tensor:
+def _rows(text: Tensor, pictures: int) -> Tensor:
     """Embeddings [N,E] or [1,E] as one for each picture. InputError for another number."""
     if len(text) not in (1, pictures):
         raise InputError(f"got {len(text)} captions for {pictures} pictures, expected one, or one for each")

@@ -149,7 +149,7 @@ def train_classifier(args: TrainClassifier) -> NoisyClassifier:
     def batches(start: int) -> Iterator[Batch]:
         return prefetch(data, start, args.train.batch_size)
 
-    task, timesteps = Classification(config.noised), UniformTimesteps(len(model.process))
+    task, timesteps = Classification(model.config.noised), UniformTimesteps(len(model.process))
     if not args.resume:
         (args.out / LEVELS).unlink(missing_ok=True)
         save(model, args.out, 0)

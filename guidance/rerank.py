@@ -1,0 +1,42 @@
+"""Reranking: of many pictures of one caption, those that a CLIP finds to fit it best (DALL-E, 2102.12092, section 2.6).
+
+Shape letters: N pictures, H W pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from glide.errors import InputError
+from guidance.clip import NoisyClip
+from guidance.clip_clean import CleanClip
+
+BATCH = 32
+
+
+@torch.no_grad()
+def fit_of(clip: NoisyClip | CleanClip, images: Tensor, caption: str) -> Tensor:
+    """f(x) . g(c), from -1 to 1, of each picture: [N] float32 on the CPU.
+
+    clip: a noisy CLIP sees them at timestep 0, where there is next to no noise. images [N,3,H,W] in [-1, 1], of any
+    size. InputError for an empty caption, or one longer than the CLIP's context.
+    """
+    if not caption.strip():
+        raise InputError("got an empty caption to rank pictures by, expected words: describe the picture")
+    text = clip.embed_captions([caption])  # [1,E]
+    parts = [(clip.embed_images(part.to(text.device)) * text).sum(dim=1) for part in images.split(BATCH)]
+    return torch.cat(parts).float().cpu()
+
+
+def rerank(clip: NoisyClip | CleanClip, images: Tensor, caption: str, keep: int) -> list[int]:
+    """Which of N pictures fit the caption best: `keep` indices, the best first; of equals the earlier one.
+
+    Arguments and errors as `fit_of`; InputError for a `keep` that is not 1 to N.
+    """
+    if not 1 <= keep <= len(images):
+        raise InputError(
+            f"got {keep} pictures to keep of {len(images)}, expected 1 to {len(images)}: keep fewer, or draw more"
+        )
+    order = torch.argsort(fit_of(clip, images, caption), descending=True, stable=True)
+    return order[:keep].tolist()
