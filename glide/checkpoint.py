@@ -15,7 +15,7 @@ from glide.hub import HUB_ID, hub_folder
 from glide.model import Model, ModelConfig
 from glide.paths import is_remote
 
-__all__ = ["embedded_models", "load_model", "read_config", "resolve", "save_model"]
+__all__ = ["embedded_models", "load_model", "read_config", "read_model_config", "resolve", "save_model"]
 
 KIND = "diffusion"
 EMBEDDED = Path(__file__).parent / "models"
@@ -69,6 +69,16 @@ def load_model(
     load_weights(model, path, device)
     model.tokenizer = tokenizer
     return model.to(dtype).eval()
+
+
+def read_model_config(name: str | Path) -> ModelConfig:
+    """The configuration of the diffusion model of that name, without its weights. Names and errors as `load_model`."""
+    if is_remote(name) or (path := resolve(name)).is_file():
+        from glide.openai_options import model_config
+        from glide.openai_published import options_for
+
+        return model_config(options_for(str(name)))
+    return ModelConfig.from_dict(read_config(path, KIND)["model"])
 
 
 def embedded_models(*places: Path) -> list[str]:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -41,6 +41,8 @@ class TrainBase:
     """Go on exactly where the last checkpoint in --out was."""
     null_captions: float = 0.2
     """Share of examples that lose their caption or class, for classifier-free guidance."""
+    unconditional: bool = False
+    """Learn the pictures alone, without their captions or classes."""
     held_out: float = 0.0
     """Share of a folder's pictures that are left out of training."""
     crop: Literal["center", "random"] = "center"
@@ -64,11 +66,24 @@ class TrainBase:
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
-def train_base(args: TrainBase, sample: Callable[[Model, Path], None] | None = None) -> Model:
-    """Build data, model and task, and `fit`; returns the trained model.
+Sample = Callable[[Model, Path, Sequence[str]], None]
+"""Draws a grid of a model in training to a path, for these captions where it takes any."""
 
-    sample(model, path): draws a grid of the model in training. Raises InputError for settings that do not fit.
-    """
+WATCHED = (
+    "a red circle",
+    "a small green star in the top left corner",
+    "three blue squares",
+    "a large yellow heart on a dark blue background",
+    "a large red circle to the left of a small blue square",
+    "a white ring above a purple cross",
+    "two small orange triangles on a black background",
+    "a small pink star inside a large cyan circle",
+)
+"""Captions of the progress pictures of the built-in scenes; other data are watched with their own first captions."""
+
+
+def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
+    """Build data, model and task, and `fit`; returns the trained model. InputError for settings that do not fit."""
     if not 0 <= args.null_captions < 1:
         raise InputError(f"--null-captions {args.null_captions}: expected a share from 0 to below 1.")
     if args.resume and not any(args.out.glob("checkpoints/step-*")):
@@ -111,13 +126,21 @@ def train_base(args: TrainBase, sample: Callable[[Model, Path], None] | None = N
         last = _last_line(out / "log.jsonl")
         save_model(out, model, {**record, "step": step, "log": last}, getattr(torch, args.save_dtype))
 
+    captions = WATCHED
+    if not args.data.startswith("shapes"):
+        captions = tuple(dict.fromkeys(data.batch(0, min(8, args.train.batch_size)).get("caption", ())))
+
+    def watch(model: Model, path: Path) -> None:
+        if sample is not None:
+            sample(model, path, captions)
+
     def batches(start: int) -> Any:
         return prefetch(data, start, args.train.batch_size)
 
     if not args.resume:
         save(model, args.out, 0)
     return fit(
-        model, task, batches, timesteps, args.train, args.out, resume=args.resume, save=save, sample=sample
+        model, task, batches, timesteps, args.train, args.out, resume=args.resume, save=save, sample=watch
     )
 
 
@@ -134,7 +157,9 @@ def _base_config(args: TrainBase, source: Model | None) -> ModelConfig:
 def _build(config: ModelConfig, data: Dataset, args: TrainBase, source: Model | None) -> Model:
     """The model for this data, begun with the weights of `source`."""
     tokenizer: Tokenizer | None = None
-    if data.class_names:
+    if args.unconditional:
+        config = dataclasses.replace(config, text=None, num_classes=0, null_class=False, class_names=())
+    elif data.class_names:
         null = args.null_captions > 0
         if source is not None and source.config.num_classes:
             null = source.config.null_class

@@ -122,9 +122,8 @@ class NoisyClip(nn.Module):
                 found[caption] = self.encode_text(*self._whole(caption))
         return torch.cat([found[caption] for caption in captions])
 
-    @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
-        """Clean pictures [N,3,H,W] in [-1, 1], of any size -> [N,E], unit norm."""
+        """Clean pictures [N,3,H,W] in [-1, 1], of any size -> [N,E], unit norm; differentiable."""
         size = self.config.image.size
         if images.shape[-2:] != (size, size):
             images = F.interpolate(images, (size, size), mode="bicubic", antialias=True)

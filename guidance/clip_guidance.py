@@ -81,7 +81,7 @@ def clean_clip_guidance(
     """Adds scale * d (tau f(x0(x_t)) . g(c)) / d x_t (universal guidance, 2302.07121, eq. 6), tau = clip.scale.
 
     x0_of: `through_network` or `past_network`, which say what they cost. Everything else, and the errors, as
-    `clip_guidance`; a noisy CLIP is told that the picture is clean. call_size: of the CLIP and of `x0_of`.
+    `clip_guidance`; a noisy CLIP is told that the picture is clean.
     """
     text = _embed(clip, captions)  # [N,E] or [1,E]
 

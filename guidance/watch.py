@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,20 +12,8 @@ from glide.images import grid, save_png, to_uint8
 from glide.model import Model
 from guidance.pipeline import Pipeline
 
-CAPTIONS = (
-    "a red circle",
-    "a small green star in the top left corner",
-    "three blue squares",
-    "a large yellow heart on a dark blue background",
-    "a large red circle to the left of a small blue square",
-    "a white ring above a purple cross",
-    "two small orange triangles on a black background",
-    "a small pink star inside a large cyan circle",
-)
-"""Of the built-in scenes; a model of other pictures is watched with `captions`."""
 
-
-def sample_grid(model: Model, path: Path, captions: tuple[str, ...] = CAPTIONS, scale: float = 3.0) -> None:
+def sample_grid(model: Model, path: Path, captions: Sequence[str], scale: float = 3.0) -> None:
     """Draw two pictures of each caption (or of the first classes) in 25 steps and write them as one PNG."""
     pipe = Pipeline(copy.deepcopy(model), dtype=torch.bfloat16)  # a copy: drawing freezes its weights
     config = model.config

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from glide.losses import LossConfig
 from glide.model import Model
 from glide.optim import OptimConfig
 from glide.train import TrainConfig
-from glide.train_base import TrainBase, train_base
+from glide.train_base import WATCHED, TrainBase, train_base
 from guidance.pipeline import Pipeline
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +92,8 @@ def test_resume_is_exact(tmp_path: Path, timesteps: str) -> None:
     class Stop(Exception):
         pass
 
-    def stop(model: Model, path: Path) -> None:
+    def stop(model: Model, path: Path, captions: Sequence[str]) -> None:
+        assert captions == WATCHED
         raise Stop
 
     with pytest.raises(Stop):
@@ -174,6 +176,35 @@ def test_class_folders_train_a_class_model_with_a_null_class(tmp_path: Path) -> 
     fine = settings(tmp_path / "fine", data=str(tmp_path / "data"), init=str(tmp_path / "run"), train=train)
     train_base(dataclasses.replace(fine, preset=None))
     assert load_model(tmp_path / "fine").config.null_class
+
+
+def test_captioned_pictures_are_watched_with_their_own_captions(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from guidance.watch import sample_grid
+
+    (tmp_path / "data").mkdir()
+    for i in range(4):
+        Image.new("RGB", (16, 16), (60 * i, 0, 0)).save(tmp_path / "data" / f"{i}.png")
+        (tmp_path / "data" / f"{i}.txt").write_text(f"shade number {i}")
+    seen: list[Sequence[str]] = []
+
+    def watch(model: Model, path: Path, captions: Sequence[str]) -> None:
+        seen.append(captions)
+        sample_grid(model, path, captions[:1])
+
+    train_base(
+        settings(tmp_path / "run", data=str(tmp_path / "data"), train={"steps": 2, "sample_every": 2}), watch
+    )
+    assert sorted(seen[0]) == [f"shade number {i}" for i in range(4)]
+    assert (tmp_path / "run/samples/0000002.png").exists()
+
+
+def test_an_unconditional_model_ignores_captions(tmp_path: Path) -> None:
+    train_base(settings(tmp_path / "run", unconditional=True, train={"steps": 1}))
+    config = load_model(tmp_path / "run").config
+    assert config.text is None and config.num_classes == 0
+    assert Pipeline(load_model(tmp_path / "run"))(num_inference_steps=2).tensors.shape == (1, 3, 16, 16)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""How well a noisy CLIP does at each noise level: of M held-out pairs, how many find each other.
+
+Shape letters: M pairs, H W pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from glide.plots import figure
+from guidance.clip import NoisyClip
+from guidance.contrastive import contrast
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Means over M pairs at one timestep."""
+
+    t: int
+    log_snr: float | None
+    """None: no signal at all."""
+    loss: float
+    """Nats; log M is guessing."""
+    image_to_text: float
+    """Share of pictures whose best caption of all M is their own (or the same words)."""
+    text_to_image: float
+    """Share of captions whose best picture of all M is their own (or has the same caption)."""
+
+
+@torch.no_grad()
+def retrieval(
+    clip: NoisyClip, image: Tensor, captions: Sequence[str], timesteps: Sequence[int], dtype: torch.dtype
+) -> list[Retrieval]:
+    """One for each of `timesteps`; the noise is always the same.
+
+    image [M,3,H,W] in [-1, 1], on any device, with M captions; dtype: of the network (autocast).
+    """
+
+    def encode(*inputs: Tensor, text: bool) -> Tensor:
+        with torch.autocast(clip.device.type, dtype, enabled=dtype != torch.float32):
+            return clip.encode_text(*inputs) if text else clip.encode_image(*inputs)
+
+    tokens, mask = clip.caption_batch(captions)
+    pairs = zip(tokens.split(BATCH), mask.split(BATCH), strict=True)
+    texts = torch.cat([encode(*pair, text=True) for pair in pairs])  # [M,E]
+    found = []
+    for t in timesteps:
+        generator = torch.Generator().manual_seed(1 + t)
+        parts = []
+        for x in image.split(BATCH):
+            x = x.to(clip.device)
+            ts = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
+            x_t = clip.process.q_sample(x, ts, torch.randn(x.shape, generator=generator).to(x))
+            parts.append(encode(x_t, ts, text=False))
+        terms = contrast(torch.cat(parts), texts, tokens, clip.scale)
+        mean = {name: float(values.double().mean()) for name, values in terms.items()}
+        snr = float(clip.process.snr[t])
+        log_snr = math.log(snr) if snr else None
+        found.append(Retrieval(t, log_snr, mean["loss"], mean["image_to_text"], mean["text_to_image"]))
+    return found
+
+
+def table(levels: Sequence[Retrieval]) -> str:
+    """Lines of text, the least noise first and the mean of all last."""
+    lines = [f"{'timestep':>8} {'log SNR':>8} {'loss':>7} {'image->text':>12} {'text->image':>12}"]
+    rows = [(str(x.t), x.log_snr, x.loss, x.image_to_text, x.text_to_image) for x in levels]
+    if len(levels) > 1:
+        columns = zip(*(row[2:] for row in rows), strict=True)
+        loss, to_text, to_image = (sum(column) / len(levels) for column in columns)
+        rows.append(("mean", None, loss, to_text, to_image))
+    for name, snr, loss, to_text, to_image in rows:
+        noise = "" if snr is None else f"{snr:.2f}"
+        lines.append(f"{name:>8} {noise:>8} {loss:7.3f} {to_text:12.1%} {to_image:12.1%}")
+    return "\n".join(lines)
+
+
+def plot(levels: Sequence[Retrieval], pairs: int, title: str) -> Figure:
+    """Both accuracies against the timestep, with that of guessing. InputError where matplotlib is missing."""
+    chart = figure(7.0, 4.0)
+    axes = chart.subplots()
+    ts = [level.t for level in levels]
+    axes.plot(ts, [level.image_to_text for level in levels], "o-", label="picture finds caption")
+    axes.plot(ts, [level.text_to_image for level in levels], "o-", label="caption finds picture")
+    axes.axhline(1 / pairs, color="gray", linestyle=":", label="guessing")
+    axes.set(
+        xlabel="training timestep (noise grows)", ylabel=f"best of {pairs} held-out pairs", ylim=(0, 1.02)
+    )
+    axes.legend()
+    axes.grid(alpha=0.3)
+    chart.suptitle(title)
+    return chart

@@ -1,0 +1,86 @@
+"""What a CLIP learns from: each picture shall find its caption among all of a batch, each caption its picture.
+
+Shape letters: N pairs here, M pairs of all processes, L tokens, E embedding width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from glide.data import Batch
+from guidance.clip import MAX_SCALE, NoisyClip
+
+
+@dataclass(frozen=True)
+class Contrastive:
+    """The task of a noisy CLIP: CLIP's loss (2103.00020, figure 3) on x_t, each picture at a timestep of its own."""
+
+    def __call__(
+        self, model: NoisyClip, batch: Batch, t: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """batch: image [N,3,H,W] in [-1,1] with caption (list of N); t [N] -> [N] losses and their companions."""
+        x0 = batch["image"]
+        x_t = model.process.q_sample(x0, t, torch.randn(x0.shape, generator=generator).to(x0))
+        with torch.no_grad():  # the parameter itself: above the limit it would have no gradient back
+            model.logit_scale.clamp_(max=math.log(MAX_SCALE))
+        tokens, mask = model.caption_batch(batch["caption"])
+        image, text = model.encode_image(x_t, t), model.encode_text(tokens, mask)
+        terms = contrast(image, text, tokens, model.scale)
+        return terms | {"scale": model.scale.detach().expand(len(x0))}
+
+
+def contrast(image: Tensor, text: Tensor, tokens: Tensor, scale: Tensor) -> dict[str, Tensor]:
+    """InfoNCE both ways, [N] each: "loss"; "image_to_text" and "text_to_image", whether the best match is right.
+
+    image, text [N,E] of unit norm, tokens [N,L] of the captions, scale: the inverse temperature. Where processes train
+    together, all their pairs are compared; each has as many.
+    A caption that stands in the batch m times is no mistake at any of its m places: the wanted distribution is 1/m at
+    each. The loss is the divergence from it, so it can always reach zero.
+    """
+    images, texts, all_tokens = gather(image), gather(text), gather(tokens)  # [M,...]
+    same = (tokens[:, None] == all_tokens[None]).all(dim=-1)  # [N,M]
+    count = same.sum(dim=1)  # [N]
+
+    def one_way(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        logits = scale * queries @ keys.mT  # [N,M]
+        log_p = logits.log_softmax(dim=1)
+        loss = -(log_p * same).sum(dim=1) / count - count.log()
+        return loss, same.gather(1, logits.argmax(dim=1, keepdim=True))[:, 0].float()
+
+    with torch.autocast(
+        image.device.type, enabled=False
+    ):  # a scale of 100 leaves nothing of bfloat16's digits
+        to_text, found_text = one_way(image, texts)
+        to_image, found_image = one_way(text, images)
+    return {"loss": (to_text + to_image) / 2, "image_to_text": found_text, "text_to_image": found_image}
+
+
+def gather(x: Tensor) -> Tensor:
+    """[N,...] of each process -> [M,...] of all, in order of rank; alone, x itself. Gradients flow back to where each
+    row came from, from the losses of all processes; DDP then takes their mean, that of the whole batch."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return x
+    if x.requires_grad:
+        return _Gather.apply(x)  # type: ignore[no-any-return]
+    parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.rows = len(x)
+        return gather(x.detach())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total[dist.get_rank() * ctx.rows :][: ctx.rows]
