@@ -20,7 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from glide.cli import parse, run
 from guidance.conditions import Picture
-from guidance.pipeline import DTYPES, Pipeline
+from guidance.pipeline import Pipeline
+from guidance.runtime import DTYPES
 from guidance.settings import Settings
 
 

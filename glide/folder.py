@@ -65,6 +65,7 @@ def write_folder(
     try:
         aside.mkdir(parents=True, exist_ok=True)
         save_file(tensors, files[0][1], metadata={"format": "pt", "write": write})
+        files[0][1].chmod(0o644)  # the library makes it readable for its owner alone
         if tokenizer is not None:
             tokenizer.save(files[1][1])
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"

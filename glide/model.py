@@ -170,7 +170,8 @@ class Model(nn.Module):
         """Captions -> tokens and mask on the model's device; "" is the null caption."""
         if self.tokenizer is None:
             raise InputError(
-                "this model has no tokenizer, so it takes no captions; give a class, or a text model."
+                "this model has no tokenizer, so it reads no captions: load it with its vocabulary (--vocab), a folder "
+                "or hub id with vocab.json and merges.txt"
             )
         tokens, mask = self.tokenizer.encode(list(captions))
         return {"tokens": tokens.to(self.device), "mask": mask.to(self.device)}

@@ -174,6 +174,9 @@ class Attention(nn.Module):
     checkpoints are permuted into this one when they are read (`glide.openai`).
     """
 
+    identity = False
+    """While set, each pixel sees itself alone: the map of perturbed-attention guidance (2403.17377)."""
+
     def __init__(self, channels: int, heads: int, token_width: int = 0) -> None:
         super().__init__()
         assert channels % heads == 0
@@ -188,10 +191,14 @@ class Attention(nn.Module):
         n, c, h, w = x.shape
         y = self.norm(x).permute(0, 2, 3, 1).reshape(n, h * w, c)  # free when x is channels_last
         q, k, v = self.qkv(y).chunk(3, dim=-1)  # [N,HW,C] each
+        y = v if self.identity else self._mixed(q, k, v, tokens)
+        return x + self.proj(y).reshape(n, h, w, c).permute(0, 3, 1, 2)
+
+    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, tokens: Tensor | None) -> Tensor:
+        """q, k, v [N,HW,C], tokens [N,L,D] -> [N,HW,C]."""
         if self.token_kv is not None:
             assert tokens is not None
             token_k, token_v = self.token_kv(tokens).chunk(2, dim=-1)  # [N,L,C] each
             k, v = torch.cat([token_k, k], dim=1), torch.cat([token_v, v], dim=1)  # [N,L+HW,C]
         y = attend(split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads))
-        y = self.proj(y.transpose(1, 2).reshape(n, h * w, c))
-        return x + y.reshape(n, h, w, c).permute(0, 3, 1, 2)
+        return y.transpose(1, 2).flatten(2)  # [N,heads,HW,d] -> [N,HW,C]

@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeVar
 
@@ -73,7 +73,6 @@ def fit(
     out: Path,
     *,
     resume: bool = False,
-    record: Mapping[str, Any] | None = None,
     save: Callable[[M, Path, int], None],
     sample: Callable[[M, Path], None] | None = None,
 ) -> M:
@@ -290,8 +289,3 @@ def _copy(to: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
         raise KeyError(f"weights differ: {sorted(set(to) ^ set(source))[:3]}")
     for k, p in to.items():
         p.copy_(source[k])
-
-
-def config_record(*parts: Any) -> dict[str, Any]:
-    """Dataclasses -> one JSON-able table."""
-    return {type(p).__name__: asdict(p) for p in parts}

@@ -11,15 +11,16 @@ are part of a picture's recipe.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from glide.conditioning import Cond
-from glide.denoise import Predict, Prediction
+from glide.denoise import Network, Predict, Prediction, predictor
 from glide.model import Model
-from guidance.compose import Guidance
+from guidance.compose import Guidance, Reference
 
 SMALL = 50_000_000  # parameters: below it, one picture alone does not keep a CPU busy
 
@@ -29,6 +30,22 @@ def default_call_size(model: Model, device: torch.device) -> int:
     if device.type == "cpu":
         return 8 if sum(p.numel() for p in model.parameters()) < SMALL else 1
     return max(1, min(32, 32 * 64**2 // model.config.unet.image_size**2))
+
+
+def network_of(model: Model, dtype: torch.dtype) -> Network:
+    """The model's U-Net, run in `dtype` (autocast) and in the memory format in which it is fastest."""
+
+    def network(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        half = dtype != torch.float32
+        with torch.autocast(x.device.type, dtype) if half else nullcontext():
+            return model.unet(x.contiguous(memory_format=torch.channels_last), t, cond)
+
+    return network
+
+
+def predict_by(network: Network, model: Model, size: int) -> Predict:
+    """A `Predict` of a network that stands for the model's, in calls of `size` pictures."""
+    return in_calls(predictor(network, model.process, model.config.process.prediction), size)
 
 
 def in_calls(predict: Predict, size: int) -> Predict:
@@ -104,11 +121,19 @@ class OnlyReal(Guidance):
         return self.inner.name
 
     @property
-    def references(self) -> tuple[Cond, ...]:
-        return tuple(self.places.fill_cond(cond) for cond in self.inner.references)
+    def references(self) -> tuple[Cond | Reference, ...]:
+        return tuple(self._fill_reference(reference) for reference in self.inner.references)
+
+    def start(self) -> "OnlyReal":
+        return OnlyReal(self.inner.start(), self.places)
 
     def active(self, t: int) -> bool:
         return self.inner.active(t)
+
+    def condition(self, cond: Cond, t: int) -> Cond:
+        real = cond if cond.rows in (None, 1) else cond[self.places.real]
+        new = self.inner.condition(real, t)
+        return cond if new is real else self.places.fill_cond(new)
 
     def shift(self, main: Prediction, references: Sequence[Prediction]) -> Tensor | float:
         return self._fill(self.inner.shift(self._real(main), [self._real(other) for other in references]))
@@ -119,6 +144,11 @@ class OnlyReal(Guidance):
     def _real(self, prediction: Prediction) -> Prediction:
         v = None if prediction.v is None else prediction.v[self.places.real]
         return replace(prediction, x0=prediction.x0[self.places.real], v=v)
+
+    def _fill_reference(self, reference: Cond | Reference) -> Cond | Reference:
+        if isinstance(reference, Reference):
+            return replace(reference, cond=self.places.fill_cond(reference.cond))
+        return self.places.fill_cond(reference)
 
     def _fill(self, value: Tensor | float) -> Tensor | float:
         return self.places.fill(value) if isinstance(value, Tensor) else value

@@ -196,17 +196,16 @@ def _adm(base: str, depth: int) -> ClassifierConfig:
     return ClassifierConfig(encoder, model.num_classes, process=process)
 
 
-def _small(base: str, channel_mult: tuple[float, ...]) -> ClassifierConfig:
-    model = PRESETS[base]
-    encoder = dataclasses.replace(model.unet, channel_mult=channel_mult)
-    return ClassifierConfig(encoder, process=model.process)
+def _trunk_of(base: str) -> ClassifierConfig:
+    """The down path of that preset's model: its gradient takes about half as long as the model itself."""
+    return ClassifierConfig(PRESETS[base].unet, process=PRESETS[base].process)
 
 
 CLASSIFIERS: dict[str, ClassifierConfig] = {
     # for the models of these presets; the classes are those of the training data
-    "tiny": _small("tiny", (1, 2)),
-    "shapes-32": _small("shapes-32", (1, 2, 3)),
-    "shapes-64": _small("shapes-64", (1, 2, 3)),
+    "tiny": _trunk_of("tiny"),
+    "shapes-32": _trunk_of("shapes-32"),
+    "shapes-64": _trunk_of("shapes-64"),
     # the published configurations
     "adm-64": _adm("adm-64", 4),
     "adm-128": _adm("adm-128", 2),

@@ -1,22 +1,20 @@
 """Classifier-free guidance (2207.12598)."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from glide.conditioning import Cond
-from glide.denoise import Prediction
-from guidance.compose import EVERYWHERE, Guidance
+from guidance.compose import EVERYWHERE
+from guidance.contrast import Contrast
 
 
 @dataclass(frozen=True, eq=False)
-class ClassifierFree(Guidance):
+class ClassifierFree(Contrast):
     """Away from what the model predicts without the condition: x0 = null + scale * (conditional - null).
 
-    Eq. 6 there, with scale = 1 + w; the same combination in x0 as in eps, since the two differ linearly for
-    one x_t. scale 1 is the conditional model, 0 the unconditional one. null: the condition left out, with all
-    else (planes) as in the main one.
+    Eq. 6 there, with scale = 1 + w. scale 1 is the conditional model, 0 the unconditional one. null: the condition
+    left out, or a negative one in its place, with all else (planes) as in the main one.
     """
 
     scale: float
@@ -26,10 +24,3 @@ class ClassifierFree(Guidance):
     @property
     def references(self) -> tuple[Cond, ...]:
         return (self.null,)
-
-    def active(self, t: int) -> bool:
-        return self.scale != 1.0 and super().active(t)
-
-    def shift(self, main: Prediction, references: Sequence[Prediction]) -> Tensor:
-        (null,) = references
-        return (self.scale - 1.0) * (main.x0 - null.x0)

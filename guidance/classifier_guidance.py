@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from glide.classes import class_number
 from glide.errors import InputError
-from glide.model import ModelConfig, ProcessConfig
+from glide.model import ModelConfig
 from guidance.classifier import ClassifierConfig, NoisyClassifier
 from guidance.compose import EVERYWHERE
+from guidance.fits import check_fits
 from guidance.likelihood import LogLikelihood
 
 
@@ -73,25 +73,11 @@ def check_classifier(classifier: ClassifierConfig, model: ModelConfig) -> None:
 
     A model without classes may be steered to any classifier's.
     """
-    ours, theirs = classifier.encoder, model.unet
-    if ours.image_size != theirs.image_size:
-        raise InputError(
-            f"got a classifier of {ours.image_size}x{ours.image_size} pixels for a model of "
-            f"{theirs.image_size}x{theirs.image_size}, expected the same: give the classifier of that size"
-        )
-    if ours.in_channels != theirs.in_channels:
-        raise InputError(
-            f"got a classifier of {ours.in_channels} channels for a model of {theirs.in_channels}, expected the "
-            "same: give another classifier"
-        )
+    ours = classifier.encoder
+    check_fits("classifier", ours.image_size, ours.in_channels, classifier.process, model)
     if not classifier.noised:
         raise InputError(
             "got a classifier that was trained on clean pictures, expected a noisy one: train it without --no-noised"
-        )
-    if not _same_noise(classifier.process, model.process):
-        raise InputError(
-            f"got a classifier trained at the noise of {_words(classifier.process)}, expected the model's, "
-            f"{_words(model.process)}: train one with --like and the model"
         )
     _check_classes(classifier, model)
 
@@ -112,14 +98,3 @@ def _check_classes(classifier: ClassifierConfig, model: ModelConfig) -> None:
                 f"got a classifier whose class {i} is {ours!r} for a model whose class {i} is {theirs!r}, expected "
                 "the same classes: train one on the model's data"
             )
-
-
-def _same_noise(ours: ProcessConfig, theirs: ProcessConfig) -> bool:
-    """Two settings can mean one process; what a network was told and shown is alpha_bar at each timestep."""
-    a, b = ours.build().alpha_bar, theirs.build().alpha_bar
-    return a.shape == b.shape and np.allclose(a, b, rtol=1e-6, atol=1e-9)
-
-
-def _words(process: ProcessConfig) -> str:
-    zero = ", zero terminal SNR" if process.zero_terminal_snr else ""
-    return f"{process.schedule}, {process.steps} steps, shift {process.shift:g}{zero}"

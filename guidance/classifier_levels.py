@@ -5,18 +5,15 @@ Shape letters: M pictures, C channels, H W pixels, K classes.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glide.atomic import atomic_path
 from glide.plots import figure
 from guidance.classifier import NoisyClassifier
 
@@ -43,11 +40,6 @@ class Level:
 def accuracy(logits: Tensor, y: Tensor, k: int = 1) -> Tensor:
     """Whether the class y [M] is among the k likeliest of logits [M,K]: 1.0 or 0.0, [M]."""
     return (logits > logits.gather(1, y[:, None])).sum(dim=1).lt(k).float()
-
-
-def spread(steps: int, levels: int) -> list[int]:
-    """The middles of `levels` equal parts of the timesteps 0 .. steps - 1."""
-    return [int((i + 0.5) * steps / levels) for i in range(levels)]
 
 
 @torch.no_grad()
@@ -103,15 +95,6 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def record(path: Path, step: int, levels: Sequence[Level]) -> None:
-    """Add the levels after `step` training steps to a file of JSON lines; later ones, of a run resumed, go."""
-    old = path.read_text().splitlines() if path.exists() else []
-    lines = [line for line in old if json.loads(line)["step"] < step]
-    lines += [json.dumps({"step": step, **asdict(level)}) for level in levels]
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(line + "\n" for line in lines))
-
-
 def plot(levels: Sequence[Level], num_classes: int, title: str) -> Figure:
     """Accuracies and loss against the timestep, with those of guessing. InputError where matplotlib is missing."""
     chart = figure(9.0, 3.6)
@@ -125,7 +108,7 @@ def plot(levels: Sequence[Level], num_classes: int, title: str) -> Figure:
     right.plot(ts, [level.loss for level in levels], "o-", label="loss")
     right.axhline(math.log(num_classes), color="gray", linestyle=":", label="guessing")
     right.set(xlabel="training timestep (noise grows)", ylabel="cross-entropy, nats")
-    right.set_ylim(bottom=0)
+    right.set_ylim(0, 1.1 * max(math.log(num_classes), *(level.loss for level in levels)))
     for axes in (left, right):
         axes.legend()
         axes.grid(alpha=0.3)

@@ -18,7 +18,7 @@ from torch import Tensor
 from glide.errors import InputError
 from glide.model import ProcessConfig
 from glide.openai import Source, encoder_layers, fill, read_state_dict, sources_of
-from glide.openai_options import Options, model_config
+from glide.openai_options import Options, model_config, parse_options
 from guidance.classifier import POOLS, ClassifierConfig, NoisyClassifier
 
 DEFAULTS: dict[str, Any] = {
@@ -76,9 +76,18 @@ def options_for(filename: str) -> dict[str, Any]:
     return dict(PUBLISHED[name])
 
 
-def is_classifier(options: Options) -> bool:
-    """Whether options, of either form, are a classifier's."""
-    return options.get("cls") == "EncoderUNetModel" or any(name.startswith("classifier_") for name in options)
+def options_given(path: str, text: str | None) -> dict[str, Any] | None:
+    """What a command line says: the options of the classifier in a file, or None if it holds another model.
+
+    text: as typed, see `glide.openai_options.parse_options`, or the name of a published classifier; None leaves it to
+    the file's name. InputError as `parse_options`.
+    """
+    name = re.split(r"[/\\]", path if text is None else text)[-1]
+    if name in PUBLISHED:
+        return options_for(name)
+    options = parse_options(text) if text is not None else {}
+    ours = options.get("cls") == "EncoderUNetModel" or any(key.startswith("classifier_") for key in options)
+    return options if ours else None
 
 
 def classifier_config(options: Options) -> ClassifierConfig:

@@ -175,7 +175,15 @@ def load_clip(name: str | Path, device: str | torch.device = "cpu", vocab: str |
         config = ClipConfig.from_dict(record["model"])
         with torch.device("meta"):  # nothing is drawn or allocated: the file has every weight
             clip = NoisyClip(config, tokenizer)
-    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RuntimeError) as error:
+    except (
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        AssertionError,
+    ) as error:
         raise InputError(f"{path / CONFIG} describes no CLIP that can be built: {error}") from error
     check_tokenizer(clip, str(path))
     load_weights(clip, path, device)
@@ -197,17 +205,20 @@ _small_text = TextConfig(vocab=512, context=24, width=128, layers=3, heads=4, pa
 CLIPS: dict[str, ClipConfig] = {
     # for a look at the training loop, in seconds
     "tiny": ClipConfig(
-        ImageConfig(16, 4, 32, 1, 2, stem=(16,)),
+        ImageConfig(16, 4, 32, 1, 2, stem=(16,), pool="mean"),
         TextConfig(512, 24, 32, 1, 2, padding=False),
         embedding=32,
         process=PRESETS["tiny"].process,
     ),
     # for the small models of the built-in scenes; both see the same grid of 8x8 tokens
     "shapes-32": ClipConfig(
-        ImageConfig(32, 4, 192, 6, 6, stem=(32,)), _small_text, 128, PRESETS["shapes-32"].process
+        ImageConfig(32, 4, 192, 6, 6, stem=(32,), pool="mean"), _small_text, 128, PRESETS["shapes-32"].process
     ),
     "shapes-64": ClipConfig(
-        ImageConfig(64, 8, 192, 6, 6, stem=(32, 64)), _small_text, 128, PRESETS["shapes-64"].process
+        ImageConfig(64, 8, 192, 6, 6, stem=(32, 64), pool="mean"),
+        _small_text,
+        128,
+        PRESETS["shapes-64"].process,
     ),
     # the published sizes
     "glide": ClipConfig(),

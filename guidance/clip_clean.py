@@ -148,6 +148,8 @@ def load_any_clip(
         return load_clip(folder, device, vocab)
     from transformers import AutoTokenizer, CLIPModel
 
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "merges.txt")):
+        raise InputError(f"there is no tokenizer in {folder}: give a CLIP with its tokenizer.json")
     try:
         model = CLIPModel.from_pretrained(folder, use_safetensors=True).float().to(device)
         return adapt(model, AutoTokenizer.from_pretrained(folder))

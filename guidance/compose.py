@@ -1,27 +1,42 @@
-"""Guidance, and guide(): any number of them at once, in one network call.
+"""Guidance, and guide(): any number of them at once, in one call of each network.
 
-Shape letters: N batch, C channels, H W pixels, K conditionings.
+Shape letters: N batch, C channels, H W pixels.
 
 Every correction adds to the unguided conditional prediction. So the order of a list does not matter, and each
 scale keeps its meaning whatever else is in the list.
 """
 
+from __future__ import annotations
+
 import math
 from abc import ABC
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from torch import Tensor
 
 from glide.conditioning import Cond
 from glide.denoise import Denoiser, Predict, Prediction
 from glide.errors import InputError
+from guidance.rescale import rescaled
+from guidance.terms import EVERYWHERE
 
-EVERYWHERE = (0, 10**9)
+__all__ = ["EVERYWHERE", "Guidance", "Reference", "guide"]
+
+G = TypeVar("G", bound="Guidance")
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A conditioning that another network is told: a weaker one, or the same one perturbed."""
+
+    predict: Predict
+    cond: Cond
 
 
 class Guidance(ABC):
-    """One way to steer. Plug-ins are frozen dataclasses that override `shift`, `gradient`, or both.
+    """One way to steer. Plug-ins are frozen dataclasses that override `shift`, `gradient` or `condition`.
 
     scale: strength, at least 0. interval: first and last training timestep, both included, at which it acts
     (2404.07724): training timesteps, so that it does not depend on respacing.
@@ -36,13 +51,21 @@ class Guidance(ABC):
         return type(self).__name__
 
     @property
-    def references(self) -> tuple[Cond, ...]:
-        """Further conditionings whose predictions `shift` wants; they join the main network call."""
+    def references(self) -> tuple[Cond | Reference, ...]:
+        """Further predictions that `shift` wants. Those of the main network join its call."""
         return ()
+
+    def start(self: G) -> G:
+        """The guidance for one run. One that remembers something returns a copy that has not seen anything yet."""
+        return self
 
     def active(self, t: int) -> bool:
         """Whether it acts at training timestep t; where it does not, it costs nothing."""
         return self.interval[0] <= t <= self.interval[1]
+
+    def condition(self, cond: Cond, t: int) -> Cond:
+        """What the network is told in place of `cond`, [N,...]; at any timestep one guidance of a list may differ."""
+        return cond
 
     def shift(self, main: Prediction, references: Sequence[Prediction]) -> Tensor | float:
         """What it adds to x0 [N,C,H,W]: a contrast of the main prediction with those of `references`."""
@@ -53,40 +76,72 @@ class Guidance(ABC):
         return 0.0
 
 
-def guide(predict: Predict, cond: Cond, guidances: Sequence[Guidance] = ()) -> Denoiser:
+def guide(predict: Predict, cond: Cond, guidances: Sequence[Guidance] = (), rescale: float = 0.0) -> Denoiser:
     """The denoiser of `cond`, steered by every guidance in the list; of none, the plain conditional denoiser.
 
-    Each step makes one call of `predict` with `cond` and those references of active guidances that differ
-    from it and from each other. Raises InputError for a negative scale or an interval whose ends are swapped.
+    It is for one run: guidances that remember something begin anew with each call of `guide`. Each step makes one
+    call of `predict` with `cond` and those references of active guidances that differ from it and from each other,
+    and one of each other network that they refer to. rescale: see `guidance.rescale`, of all shifts together.
+    Raises InputError for a negative scale, an interval whose ends are swapped, or two changes of the condition.
     """
     for guidance in guidances:
         _check(guidance)
-    distinct: list[Cond] = [cond]
-    places = [[_place(reference, distinct) for reference in guidance.references] for guidance in guidances]
+    started = [guidance.start() for guidance in guidances]
+    asked = _Asked(predict, cond)
+    places = [[asked.place(reference) for reference in guidance.references] for guidance in started]
 
     def denoise(x: Tensor, t: int) -> Prediction:
-        active = [
-            (guidance, at) for guidance, at in zip(guidances, places, strict=True) if guidance.active(t)
-        ]
+        active = [(guidance, at) for guidance, at in zip(started, places, strict=True) if guidance.active(t)]
+        told = _told(cond, [guidance for guidance, _ in active], t)
         needed = sorted({0, *(place for _, at in active for place in at)})
-        predictions = dict(zip(needed, predict(x, t, [distinct[place] for place in needed]), strict=True))
+        predictions = asked.answers(x, t, needed, told)
         main = predictions[0]
         x0, grad = main.x0, main.grad
         for guidance, at in active:
             x0 = x0 + guidance.shift(main, [predictions[place] for place in at])
             grad = grad + guidance.gradient(x, t)
-        return replace(main, x0=x0, grad=grad)
+        return replace(main, x0=rescaled(main.x0, x0, rescale), grad=grad)
 
     return denoise
 
 
-def _place(cond: Cond, distinct: list[Cond]) -> int:
-    """Where `cond` is in the list, which grows by it if it is new."""
-    for place, other in enumerate(distinct):
-        if cond.same(other):
-            return place
-    distinct.append(cond)
-    return len(distinct) - 1
+class _Asked:
+    """What networks are asked in a run, the main question first; each is asked all of a step at once."""
+
+    def __init__(self, predict: Predict, cond: Cond) -> None:
+        self.questions = [Reference(predict, cond)]
+        # whether a question is of the main condition, for which a guidance may put another
+        self.of_main = [True]
+
+    def place(self, reference: Cond | Reference) -> int:
+        """Where it is among the questions, which grow by it if it is new."""
+        main = self.questions[0]
+        new = reference if isinstance(reference, Reference) else Reference(main.predict, reference)
+        for place, old in enumerate(self.questions):
+            if new.predict == old.predict and new.cond.same(old.cond):
+                return place
+        self.questions.append(new)
+        self.of_main.append(new.cond.same(main.cond))
+        return len(self.questions) - 1
+
+    def answers(self, x: Tensor, t: int, needed: Sequence[int], told: Cond) -> dict[int, Prediction]:
+        """The predictions of the questions at the places `needed`, with `told` as the main condition."""
+        found: dict[int, Prediction] = {}
+        for predict in dict.fromkeys(self.questions[place].predict for place in needed):
+            places = [place for place in needed if self.questions[place].predict == predict]
+            conds = [told if self.of_main[place] else self.questions[place].cond for place in places]
+            found |= zip(places, predict(x, t, conds), strict=True)
+        return found
+
+
+def _told(cond: Cond, active: Sequence[Guidance], t: int) -> Cond:
+    changed = [new for guidance in active if (new := guidance.condition(cond, t)) is not cond]
+    if len(changed) > 1:
+        raise InputError(
+            f"got {len(changed)} guidances that change the condition at timestep {t}, expected one: leave one out, "
+            "or give them intervals that do not meet"
+        )
+    return changed[0] if changed else cond
 
 
 def _check(guidance: Guidance) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from glide.classes import class_number
 from glide.conditioning import Cond
 from glide.errors import InputError
 from glide.model import Model
@@ -20,9 +21,9 @@ class Picture:
 
     seed: int
     caption: str = ""
-    """"" is the null caption."""
+    """"" is the null caption. A model without text is not told it; a guidance may be."""
     label: int | None = None
-    """None is the null class."""
+    """None is the null class. A model without classes is not told it; a guidance may be."""
 
 
 class Conditions:
@@ -59,6 +60,20 @@ class Conditions:
             self._null = self._encode("", None)
         return self._null
 
+    def negative(self, text: str) -> Cond:
+        """In place of the null condition: that of a caption, or of a class by name or number; one row.
+
+        InputError for a class that the model does not have, or a model without conditions.
+        """
+        config = self.model.config
+        if config.text is not None:
+            return self._encode(text, None)
+        if config.num_classes:
+            return self._encode("", class_number(config, text))
+        raise InputError(
+            f"got the negative caption {text!r} for a model with no condition at all, expected none: leave it out"
+        )
+
     def of(self, pictures: Sequence[Picture]) -> Cond:
         """The conditions of N pictures, [N,...]. InputError for a caption or class that the model does not take."""
         encoded: dict[tuple[str, int | None], Cond] = {}
@@ -74,10 +89,6 @@ class Conditions:
         batch: dict[str, Tensor] = {}
         if config.text is not None:
             batch |= model.caption_batch([caption])
-        elif caption:
-            raise InputError(
-                f"got the caption {caption!r} for a model without text, expected none: leave it out"
-            )
         if config.num_classes:
             if label is None and not config.null_class:
                 raise InputError(

@@ -6,7 +6,6 @@ Shape letters: N pictures, C channels, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,26 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from glide.checkpoint import load_model
-from glide.classes import class_number
-from glide.conditioning import Cond
-from glide.denoise import Denoiser, Network, Prediction, clamp, predictor, project
+from glide.classes import HasClasses, class_number
+from glide.denoise import Denoiser, Prediction, clamp, project
 from glide.errors import InputError
 from glide.images import to_uint8
 from glide.model import Model
 from glide.process import respacing
 from glide.recipe import environment, fingerprint
 from glide.samplers import SeededNoise
-from guidance.calls import OnlyReal, Places, default_call_size, in_calls
+from guidance.calls import OnlyReal, Places, default_call_size, network_of, predict_by
 from guidance.compose import Guidance, guide
 from guidance.conditions import Conditions, Picture
-from guidance.registry import GUIDANCES, SAMPLERS, Subject, choose
+from guidance.guides import Guides
+from guidance.names import check_read, named, read_by
+from guidance.options import USUAL, Options
+from guidance.registry import SAMPLERS, Subject, choose, make
+from guidance.retell import recipe_of
+from guidance.runtime import find_device, find_dtype, find_seeds
 from guidance.settings import Settings, spec_of_steps
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from guidance.threshold import dynamic_threshold
+from guidance.vocabulary import load_with_vocabulary
 
 Callback = Callable[[int, int, Tensor], object]
 """Called after each step with its index from 0, its training timestep, and x [N,C,H,W]."""
@@ -69,25 +71,29 @@ class Pipeline:
         name: str = "",
         dtype: torch.dtype | str = torch.float32,
         call_size: int | None = None,
+        vocab: str | None = None,
     ) -> None:
         """model: on its device already; it is put in eval mode and channels_last. name: for recipes.
 
         dtype: what the U-Net runs in (autocast); all else is float32. call_size: pictures in a network call, see
-        guidance/calls.py. InputError for a dtype or size that is not possible.
+        guidance/calls.py. vocab: for recipes, and for a weaker model that is a published .pt file.
+        InputError for a dtype or size that is not possible.
         """
-        self.dtype = _dtype(dtype)
+        self.dtype = find_dtype(dtype)
         self.device = model.device
         if call_size is not None and call_size < 1:
             raise InputError(
                 f"got the call size {call_size}, expected at least 1: leave it out for the default"
             )
         self.call_size = call_size or default_call_size(model, self.device)
-        self.name = name
+        self.name, self.vocab = name, vocab
         self.fingerprint = fingerprint(model)
         self.model = model.eval().requires_grad_(False)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.conditions = Conditions(model)
-        self._predict = predictor(self._network(), model.process, model.config.process.prediction)
+        self.guides = Guides(self.device, vocab)
+        self.network = network_of(model, self.dtype)
+        self.predict = predict_by(self.network, model, self.call_size)
 
     @classmethod
     def from_pretrained(
@@ -96,14 +102,16 @@ class Pipeline:
         device: str | torch.device | None = None,
         dtype: torch.dtype | str = torch.float32,
         call_size: int | None = None,
+        vocab: str | None = None,
     ) -> Pipeline:
         """The model of that name: a folder, an embedded model, a published OpenAI .pt file, or a hub id.
 
         device: None is a GPU where there is one, else the CPU. dtype: float32, bfloat16 or float16.
-        InputError if there is no such model, device or dtype.
+        vocab: for the captions of a .pt file, folder or hub id of its vocabulary; None is GLIDE's, from the hub.
+        InputError if there is no such model, device, dtype or vocabulary.
         """
-        place, dtype = find_device(device), _dtype(dtype)  # before the wait for a large file
-        return cls(load_model(name, place), str(name), dtype, call_size)
+        place, dtype = find_device(device), find_dtype(dtype)  # before the wait for a large file
+        return cls(load_with_vocabulary(name, place, vocab), str(name), dtype, call_size, vocab)
 
     def __call__(
         self,
@@ -117,37 +125,48 @@ class Pipeline:
         eta: float = 0.0,
         seed: int | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        guidances: Sequence[Guidance] = (),
+        guidances: Sequence[Guidance | str] = (),
+        options: Options = USUAL,
         callback_on_step_end: Callback | None = None,
     ) -> Result:
         """Draw `num_images_per_prompt` pictures of each prompt or label, those of one prompt next to each other.
 
         label: class numbers or names, for class-conditional models. guidance_scale: of classifier-free guidance; 1
-        is none; by default 3 where the model has a null condition. num_inference_steps: a number, or a respacing
-        ("fast27", "ddim50", "10,10,3,2,2"). sampler: "ddim" or "ddpm". eta: DDIM's noise, 0 to 1.
-        seed: picture i has the seed `seed + i`. generator: instead, one for all pictures, or one for each, from which
-        their seeds are drawn; without either they come from torch's global generator. guidances: further ones, made
-        for as many rows as there are pictures, or for one. InputError for whatever does not fit.
+        is none; by default 3 where the model has a null condition and no guidance is asked for by name.
+        num_inference_steps: a number, or a respacing ("fast27", "ddim50", "10,10,3,2,2"). sampler: "ddim" or "ddpm".
+        eta: DDIM's noise, 0 to 1. seed: picture i has the seed `seed + i`. generator: instead, one for all pictures,
+        or one for each, from which their seeds are drawn; without either they come from torch's global generator.
+        guidances: further ones, by name as on the command line ("pag:2", "clip:50@0-800"), or objects, made for as
+        many rows as there are pictures, or for one; recipes tell of names only. options: of the guidances that are
+        asked for by name, and for all. InputError for whatever does not fit.
         """
-        subjects = self._subjects(prompt, label)
-        if num_images_per_prompt < 1:
-            raise InputError(
-                f"got {num_images_per_prompt} images per prompt, expected at least 1: leave it out for 1"
-            )
-        subjects = [subject for subject in subjects for _ in range(num_images_per_prompt)]
-        seeds = _seeds(len(subjects), seed, generator)
-        pictures = [Picture(s, caption, number) for s, (caption, number) in zip(seeds, subjects, strict=True)]
+        names = [guidance for guidance in guidances if isinstance(guidance, str)]
         if guidance_scale is None:
-            guidance_scale = 3.0 if self.conditions.has_null else 1.0
+            guided = not names and (self.conditions.has_null or options.negative is not None)
+            guidance_scale = 3.0 if guided else 1.0
+        chosen: str | tuple[str, ...] = "none" if guidance_scale == 1.0 else "cfg"
+        if names:
+            chosen = (*([] if guidance_scale == 1.0 else [f"cfg:{guidance_scale!r}"]), *names)
         spec = num_inference_steps
         settings = Settings(
             sampler,
             spec_of_steps(spec) if isinstance(spec, int) else spec,
             eta,
-            "none" if guidance_scale == 1.0 else "cfg",
-            guidance_scale,
+            chosen,
+            None if names else guidance_scale,
+            options,
         )
-        for step in self.draw(pictures, settings, guidances):
+        check_read(settings.terms, options)
+        subjects = self._subjects(prompt, label, settings)
+        if num_images_per_prompt < 1:
+            raise InputError(
+                f"got {num_images_per_prompt} images per prompt, expected at least 1: leave it out for 1"
+            )
+        subjects = [subject for subject in subjects for _ in range(num_images_per_prompt)]
+        seeds = find_seeds(len(subjects), seed, generator)
+        pictures = [Picture(s, caption, number) for s, (caption, number) in zip(seeds, subjects, strict=True)]
+        objects = [guidance for guidance in guidances if not isinstance(guidance, str)]
+        for step in self.draw(pictures, settings, objects):
             if callback_on_step_end is not None:
                 callback_on_step_end(step.index, step.t, step.x)
         recipes = [self.recipe(picture, settings, place) for place, picture in enumerate(pictures)]
@@ -169,18 +188,21 @@ class Pipeline:
         if not pictures:
             raise InputError("got no picture to draw, expected at least one: give a prompt")
         run = choose("sampler", settings.sampler, SAMPLERS)
-        make_guidances = choose("guidance", settings.guidance, GUIDANCES)
+        self._check_told(pictures, settings)
         model = self.model
         process = model.process.respaced(respacing(settings.respacing, len(model.process)))
         places = Places.of(len(pictures), place % self.call_size, self.call_size)
         rows = [pictures[0]] * places.front + list(pictures) + [pictures[-1]] * places.back
+        options = settings.options
+        cond = self.conditions.of(rows)
+        subject = Subject(self, rows, cond, options)
         all_guidances = [
-            *make_guidances(Subject(rows, self.conditions), settings.scale),
+            *(guidance for term in settings.terms for guidance in make(term, subject)),
             *(OnlyReal(guidance, places) for guidance in guidances),
         ]
-        cond = self.conditions.of(rows)
-        steered = guide(in_calls(self._predict, self.call_size), cond, all_guidances)
-        seen = _Seen(project(steered, clamp))
+        steered = guide(self.predict, cond, all_guidances, options.rescale)
+        bound = clamp if options.threshold is None else dynamic_threshold(options.threshold)
+        seen = _Seen(project(steered, bound))
         noise = SeededNoise([row.seed for row in rows])
         size = model.config.unet.image_size
         x = noise.randn((model.config.unet.in_channels, size, size), self.device)
@@ -200,37 +222,57 @@ class Pipeline:
         """All that is needed to draw the picture again, JSON-able. place: its place in the run, counted as `draw`."""
         found: dict[str, Any] = {"model": self.name, "weights": self.fingerprint}
         config = self.model.config
-        if config.text is not None:
+        if config.text is not None or picture.caption:
             found["prompt"] = picture.caption
-        if config.num_classes:
+        classes = self.classes(settings)
+        if classes.num_classes:
             found["label"] = picture.label
-            if config.class_names and picture.label is not None:
-                found["class"] = config.class_names[picture.label]
+            if classes.class_names and picture.label is not None:
+                found["class"] = classes.class_names[picture.label]
         found |= {"seed": picture.seed, "sampler": settings.sampler, "respacing": settings.respacing}
         found |= {"steps": self.steps(settings), "eta": settings.eta}
-        found |= {"guidance": settings.guidance, "scale": settings.scale}
+        found |= recipe_of(settings)
+        guides = self.guides.fingerprints(settings.options.of(read_by(settings.terms)))
+        found |= {"guides": guides} if guides else {}
+        found |= {"vocab": self.vocab} if self.vocab else {}
         found |= {"dtype": str(self.dtype).removeprefix("torch.")}
         found |= {"call_size": self.call_size, "place": place % self.call_size}
         return found | environment(self.device)
 
-    def _network(self) -> Network:
-        def network(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
-            half = self.dtype != torch.float32
-            with torch.autocast(self.device.type, self.dtype) if half else nullcontext():
-                return self.model.unet(x.contiguous(memory_format=torch.channels_last), t, cond)
+    def classes(self, settings: Settings) -> HasClasses:
+        """Whose classes a label is of: the model's, or, where it has none, those of the classifier that guides it."""
+        config = self.model.config
+        if not config.num_classes and any(term.name == "classifier" for term in settings.terms):
+            return self.guides.classifier(settings.options).config
+        return config
 
-        return network
+    def _check_told(self, pictures: Sequence[Picture], settings: Settings) -> None:
+        """InputError for a caption or class that neither the model nor a guidance would look at."""
+        config = self.model.config
+        readers = [named(term.name) for term in settings.terms]
+        captions = [picture.caption for picture in pictures if picture.caption]
+        if config.text is None and captions and not any(reader.captions for reader in readers):
+            raise InputError(
+                f"got the caption {captions[0]!r} for a model without text, expected none: leave it out"
+            )
 
     def _subjects(
-        self, prompt: str | Sequence[str] | None, label: str | int | Sequence[str | int] | None
+        self,
+        prompt: str | Sequence[str] | None,
+        label: str | int | Sequence[str | int] | None,
+        settings: Settings,
     ) -> list[tuple[str, int | None]]:
         """Captions and class numbers, one pair for each picture."""
-        config = self.model.config
         prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
         labels = [label] if isinstance(label, str | int) else list(label or ())
-        if config.text is not None and not prompts:
+        config = self.model.config
+        of_guide = (
+            bool(labels) and not config.num_classes
+        )  # then the classifier says what to draw, and no caption
+        if config.text is not None and not prompts and not of_guide:
             raise InputError("got no prompt for a model that draws captions, expected one: give a prompt")
-        numbers: list[int | None] = [class_number(config, name) for name in labels]
+        classes = self.classes(settings)
+        numbers: list[int | None] = [class_number(classes, name) for name in labels]
         if prompts and numbers and len(prompts) != len(numbers):
             raise InputError(
                 f"got {len(prompts)} prompts and {len(numbers)} labels, expected as many of each"
@@ -251,43 +293,3 @@ class _Seen:
         prediction = self.denoise(x, t)
         self.x0 = prediction.x0
         return prediction
-
-
-def find_device(device: str | torch.device | None) -> torch.device:
-    """None or "auto": a GPU where there is one, else the CPU. InputError for one that is not there."""
-    if device in (None, "auto"):
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"got the device {str(device)!r}, which cannot be used here: try cpu") from error
-    return found
-
-
-def _dtype(dtype: torch.dtype | str) -> torch.dtype:
-    name = str(dtype).removeprefix("torch.")
-    if name not in DTYPES:
-        raise InputError(f"got the dtype {name!r}, expected {' or '.join(DTYPES)}: choose one of these")
-    return DTYPES[name]
-
-
-def _seeds(
-    count: int, seed: int | None, generator: torch.Generator | Sequence[torch.Generator] | None
-) -> list[int]:
-    if seed is not None:
-        if generator is not None:
-            raise InputError("got a seed and a generator, expected one of them: leave one out")
-        if not 0 <= seed < 2**63:
-            raise InputError(f"got the seed {seed}, expected 0 to 2**63 - 1: give a number in that range")
-        return [seed + i for i in range(count)]
-    if generator is None or isinstance(generator, torch.Generator):
-        return [_draw_seed(generator) for _ in range(count)]
-    if len(generator) != count:
-        raise InputError(f"got {len(generator)} generators for {count} pictures, expected one for each")
-    return [_draw_seed(one) for one in generator]
-
-
-def _draw_seed(generator: torch.Generator | None) -> int:
-    device = generator.device if generator is not None else "cpu"
-    return int(torch.randint(2**53, (), generator=generator, device=device))

@@ -1,21 +1,29 @@
-"""Samplers and guidances by name: what --sampler and --guidance choose from. New ones are added to these tables.
+"""Samplers and guidances by name: what --sampler and --guidance choose from, and what a guidance is made from.
 
 Shape letters: N pictures.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from torch import Tensor
 
+from glide.conditioning import Cond
 from glide.denoise import Denoiser
 from glide.errors import InputError
 from glide.process import Process
 from glide.samplers import Noise, Variance, ancestral, ddim
-from guidance.classifier_free import ClassifierFree
-from guidance.compose import Guidance
-from guidance.conditions import Conditions, Picture
+from guidance.compose import EVERYWHERE, Guidance
+from guidance.conditions import Picture
+from guidance.names import named
+from guidance.options import Options
+from guidance.terms import Term
+
+if TYPE_CHECKING:
+    from guidance.pipeline import Pipeline
 
 Entry = TypeVar("Entry")
 
@@ -47,29 +55,32 @@ SAMPLERS: dict[str, Draw] = {"ddim": _ddim, "ddpm": _ddpm}
 
 @dataclass(frozen=True)
 class Subject:
-    """What a guidance is made for: the rows of one sampling loop, in order."""
+    """What a guidance is made for: the rows of one sampling loop, in order, and what draws them."""
 
+    pipe: Pipeline
+    """Its `model`, `conditions`, `predict`, `device`, `dtype` and `call_size`, and `guides`, which loads networks."""
     pictures: Sequence[Picture]  # N
-    conditions: Conditions
+    cond: Cond
+    """What the network is told of them, [N,...]."""
+    options: Options
 
 
-MakeGuidance = Callable[[Subject, float], list[Guidance]]
+MakeGuidance = Callable[[Subject, float, tuple[int, int]], Guidance | Sequence[Guidance]]
+"""From the subject, the scale and the interval: what an entry point of the group `glide.guidance` leads to."""
 
 
-def _none(subject: Subject, scale: float) -> list[Guidance]:
-    return []
-
-
-def _classifier_free(subject: Subject, scale: float) -> list[Guidance]:
-    if scale != 1.0 and subject.conditions.model.config.text and any(not p.caption for p in subject.pictures):
+def make(term: Term, subject: Subject) -> list[Guidance]:
+    """The guidances that a term stands for. InputError for what they cannot be made from."""
+    entry = named(term.name).entry
+    try:
+        maker: MakeGuidance = entry.load()
+    except (ImportError, AttributeError) as error:
         raise InputError(
-            "got an empty caption, expected words to guide towards: describe the picture, or draw one without a "
-            "caption by the guidance 'none'"
-        )
-    return [ClassifierFree(scale, subject.conditions.null())]
-
-
-GUIDANCES: dict[str, MakeGuidance] = {"none": _none, "cfg": _classifier_free}
+            f"the guidance {term.name!r} cannot be loaded from {entry.value} ({error}): install its package again"
+        ) from error
+    assert term.scale is not None
+    made = maker(subject, term.scale, term.interval or EVERYWHERE)
+    return [made] if isinstance(made, Guidance) else list(made)
 
 
 def choose(what: str, name: str, table: Mapping[str, Entry]) -> Entry:

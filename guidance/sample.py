@@ -5,7 +5,7 @@ Shape letters: N pictures of the run, H W pixels.
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from tqdm import tqdm
 
 from glide.classes import class_number
 from glide.errors import InputError
-from glide.images import grid, save_gif, save_png, to_uint8
+from glide.images import from_uint8, grid, save_gif, save_png, to_uint8
 from glide.recipe import return_to
 from guidance.conditions import Picture
+from guidance.names import named
 from guidance.pipeline import Pipeline, Step
 from guidance.sample_args import CAPTIONS, Sample
+from guidance.settings import Settings
 
 FRAMES = 60  # of an animation, at most
 LABELS = 8  # classes drawn where none is asked for
@@ -33,14 +35,15 @@ def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
     Prints where the pictures are. InputError for what cannot be drawn or written.
     """
     settings = args.settings(has_null=True)  # numbers out of range, before a model is loaded
-    pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.call_size)
+    pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.call_size, args.vocab)
     place = _return_to(recipe, args, pipe) if recipe is not None else 0
     settings = args.settings(pipe.conditions.has_null)
-    subjects = _subjects(args, pipe)
+    subjects = _subjects(args, pipe, settings)
     pictures = [
         Picture(args.seed + i, *subjects[i // args.num_samples])
         for i in range(len(subjects) * args.num_samples)
     ]
+    best = _ranking(args, pipe, subjects)
     paths: list[Path] = []
     frames: list[list[Tensor]] = []  # of each batch, [frames] of uint8 [n,H,W,3]
     pixels: list[Tensor] = []
@@ -59,13 +62,55 @@ def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
                 bar.update()
             frames.append(seen)
             pixels.append(to_uint8(step.x))
-            number = next_number(out)  # asked for late: another run may write here too
-            for i, image in enumerate(pixels[-1]):
-                paths.append(out / f"{number + i:05d}.png")
-                save_png(paths[-1], image, recipes[start + i])
+            if best is None:
+                paths += _write(out, pixels[-1], recipes[start:])
+    sheets = [torch.cat(parts) for parts in zip(*frames, strict=True)]
+    drawn = torch.cat(pixels)
+    of_all = _recipe_of_all(recipes, args)
+    if best is not None:
+        kept = best(drawn)
+        drawn, sheets = drawn[kept], [sheet[kept] for sheet in sheets]
+        paths = _write(out, drawn, [recipes[i] for i in kept])
     print(f"{_count(paths)} in {out.resolve()}: {_span(paths)}")
-    _together(args, out / f"grid-{paths[0].stem}", torch.cat(pixels), frames, recipes)
+    _together(args, out / f"grid-{paths[0].stem}", drawn, sheets, of_all)
     return paths
+
+
+def _write(out: Path, pixels: Tensor, recipes: Sequence[dict[str, Any]]) -> list[Path]:
+    """Pictures, uint8 [n,H,W,3], in the next free numbers of a folder, each with its recipe."""
+    number = next_number(out)  # asked for late: another run may write here too
+    paths = [out / f"{number + i:05d}.png" for i in range(len(pixels))]
+    for path, image, recipe in zip(paths, pixels, recipes, strict=False):
+        save_png(path, image, recipe)
+    return paths
+
+
+def _ranking(
+    args: Sample, pipe: Pipeline, subjects: Sequence[tuple[str, int | None]]
+) -> Callable[[Tensor], list[int]] | None:
+    """From all pictures, uint8 [N,H,W,3], to the places of those to keep, the best of each caption first.
+
+    None without --rerank. InputError, before anything is drawn, for captions that the CLIP cannot read.
+    """
+    if args.rerank is None:
+        return None
+    from guidance.rerank import rerank
+
+    clip = pipe.guides.clip(args.guiding)
+    captions = [caption for caption, _ in subjects]
+    if not all(captions):
+        raise InputError("got an empty caption to rank pictures by, expected words: describe the picture")
+    clip.embed_captions(captions)
+
+    def best(pixels: Tensor) -> list[int]:
+        groups = from_uint8(pixels).split(args.num_samples)
+        return [
+            group * args.num_samples + i
+            for group, (images, caption) in enumerate(zip(groups, captions, strict=True))
+            for i in rerank(clip, images, caption, args.kept)
+        ]
+
+    return best
 
 
 def next_number(out: Path) -> int:
@@ -92,48 +137,55 @@ def _is_frame(step: Step, steps: int) -> bool:
 
 
 def _together(
-    args: Sample,
-    stem: Path,
-    pixels: Tensor,
-    frames: Sequence[list[Tensor]],
-    recipes: Sequence[dict[str, Any]],
+    args: Sample, stem: Path, pixels: Tensor, sheets: Sequence[Tensor], recipe: dict[str, Any]
 ) -> None:
     """The grid and the animation of all pictures: a row for each caption where there are several of each."""
-    columns = args.num_samples if 1 < args.num_samples < len(pixels) else None
+    columns = args.kept if 1 < args.kept < len(pixels) else None
     if args.grid:
         path = stem.with_suffix(".png")
-        save_png(path, grid(pixels, columns), _recipe_of_all(recipes, args.num_samples))
+        save_png(path, grid(pixels, columns), recipe)
         print(f"grid: {path.resolve()}")
     if args.gif:
         path = stem.with_suffix(".gif")
-        sheets = [grid(torch.cat(parts), columns) for parts in zip(*frames, strict=True)]
-        save_gif(path, sheets, [60] * (len(sheets) - 1) + [2000])
+        frames = [grid(sheet, columns) for sheet in sheets]
+        save_gif(path, frames, [60] * (len(frames) - 1) + [2000])
         print(f"animation: {path.resolve()}")
 
 
-def _recipe_of_all(recipes: Sequence[dict[str, Any]], num_samples: int) -> dict[str, Any]:
+def _recipe_of_all(recipes: Sequence[dict[str, Any]], args: Sample) -> dict[str, Any]:
     """One recipe for all pictures of a run, with which --like draws them all again."""
     found = dict(recipes[0])
     for name in ("prompt", "label", "class"):
         if name in found:
             del found[name]
-            found[name + ("es" if name == "class" else "s")] = [r.get(name) for r in recipes[::num_samples]]
-    return found | {"num_samples": num_samples, "num_pictures": len(recipes)}
+            several = [r.get(name) for r in recipes[:: args.num_samples]]
+            found[name + ("es" if name == "class" else "s")] = several
+    if args.rerank is not None:
+        clip = {"clip": args.guiding.clip, "clip_vocab": args.guiding.clip_vocab}
+        options = found.get("options", {}) | {
+            name: value for name, value in clip.items() if value is not None
+        }
+        found |= {"rerank": args.rerank, "keep": args.kept, "options": options}
+    return found | {"num_samples": args.num_samples, "num_pictures": len(recipes)}
 
 
-def _subjects(args: Sample, pipe: Pipeline) -> list[tuple[str, int | None]]:
-    """A caption and a class number, where the model takes them, for each `num_samples` pictures."""
-    config = pipe.model.config
+def _subjects(args: Sample, pipe: Pipeline, settings: Settings) -> list[tuple[str, int | None]]:
+    """A caption and a class number, where the model or a guidance takes them, for each `num_samples` pictures."""
+    config, classes = pipe.model.config, pipe.classes(settings)
     captions = [caption.strip() for caption in args.captions()]
-    labels: list[int | None] = [class_number(config, label) for label in args.label]
-    if captions and config.text is None:
+    labels: list[int | None] = [class_number(classes, label) for label in args.label]
+    reads = any(named(term.name).captions for term in settings.terms) or args.rerank is not None
+    if captions and config.text is None and not reads:
         raise InputError(
             f"got a caption for {args.model}, a model without text, expected none: leave --prompt out"
         )
-    if config.text is not None and not captions:
-        captions = list(CAPTIONS[: len(labels) or None])
-    if config.num_classes and not labels:
-        labels = [None] * len(captions) if captions else list(range(min(LABELS, config.num_classes)))
+    if (config.text is not None or reads) and not captions:
+        # labels of a guidance's alone say what to draw
+        captions = (
+            [""] * len(labels) if labels and not config.num_classes else list(CAPTIONS[: len(labels) or None])
+        )
+    if classes.num_classes and not labels:
+        labels = [None] * len(captions) if captions else list(range(min(LABELS, classes.num_classes)))
     if captions and labels and len(captions) != len(labels):
         raise InputError(f"got {len(captions)} captions and {len(labels)} classes, expected as many of each")
     count = max(len(captions), len(labels), 1)
@@ -147,6 +199,14 @@ def _return_to(recipe: Mapping[str, Any], args: Sample, pipe: Pipeline) -> int:
             f"the model {args.model} has other weights ({pipe.fingerprint}) than the one that drew {args.like} "
             f"({recipe.get('weights')}): give that one by --model"
         )
+    options = {name: getattr(args.guiding, name) for name in recipe.get("guides", {})}
+    if recipe.get("guides") and options == {name: recipe["options"].get(name) for name in options}:
+        for name, weights in pipe.guides.fingerprints(args.guiding.of(frozenset(options))).items():
+            if weights != recipe["guides"][name]:
+                raise InputError(
+                    f"the network {options[name]} has other weights ({weights}) than the one that guided {args.like} "
+                    f"({recipe['guides'][name]}): give that one by --{name}"
+                )
     return_to(recipe, pipe.device)
     place = recipe.get("place", 0)
     return place if isinstance(place, int) and place >= 0 else 0

@@ -8,11 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import UseAppendAction, arg
+from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from glide import cli
 from glide.errors import InputError
+from guidance.names import FOR_ALL, check_read, listing, read_by
+from guidance.options import USUAL, Options
+from guidance.retell import read_guidance
 from guidance.settings import Settings, spec_of_steps
+from guidance.terms import Term
 
 CAPTIONS = (
     "a large red circle to the left of a small blue square",
@@ -23,24 +27,42 @@ CAPTIONS = (
 """Drawn where no caption is asked for."""
 
 
+READ_BY_RERANK = frozenset({"clip", "clip_vocab"})
+
+GUIDANCE = (
+    "How the picture is led to what it shall show; repeat the flag for several at once. SCALE is the strength; FROM-TO "
+    "are the training timesteps, of the noisiest 1000 or so down to 0, at which it acts. By default cfg, where the "
+    f"model was trained for it. There are:\n{listing()}"
+)
+
+
 @dataclass(frozen=True)
 class Sample:
     """The flags."""
 
     prompt: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="TEXT")] = ()
-    """What to draw; repeat the flag for several captions. Without it: a few built-in captions. An empty caption is
-    only allowed with --guidance none: the model then draws whatever it likes."""
+    """What to draw; repeat the flag for several captions. Without it: a few built-in captions. An empty caption is the
+    model without one: it draws whatever it likes, or what other guidances than cfg, apg and clip lead it to."""
     prompts_file: Annotated[str | None, arg(metavar="FILE")] = None
     """Captions from a text file, one a line; empty lines are left out."""
     label: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="CLASS")] = ()
-    """For class-conditional models: the class, by name or number; repeat the flag for several."""
+    """For class-conditional models, and for --guidance classifier: the class, by name or number; repeat the flag for
+    several."""
     model: Annotated[str, arg(metavar="NAME")] = "shapes"
     """A model folder, an embedded model, a published OpenAI .pt file, or a hub id (org/name)."""
-    guidance: Annotated[str | None, arg(metavar="{cfg,none}")] = None
-    """How the picture is led to its caption: classifier-free guidance, or not at all. By default cfg, where the model
-    was trained for it."""
-    scale: float = 3.0
-    """Strength of the guidance, from 0; of cfg, 1 is none."""
+    vocab: Annotated[str | None, arg(metavar="NAME")] = None
+    """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
+    guidance: Annotated[
+        tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]", help=GUIDANCE)
+    ] = ()
+    scale: Annotated[float | None, arg(metavar="FLOAT")] = None
+    """Strength of the guidances that are written without one, from 0. By default each one's usual strength."""
+    guiding: Annotated[Options, OmitArgPrefixes] = USUAL
+    """Of single guidances, whose names are in brackets."""
+    rerank: Annotated[str | None, arg(metavar="{clip}")] = None
+    """Keep only those pictures of each caption that fit it best, the best first, as --clip finds."""
+    keep: Annotated[int | None, arg(metavar="INT")] = None
+    """How many of the --num-samples of each caption --rerank keeps. By default 1."""
     num_samples: int = 1
     """Pictures of each caption or class."""
     batch_size: int = 16
@@ -86,12 +108,35 @@ class Sample:
             raise InputError("got --prompt and --prompts-file, expected one of them: leave one out")
         if self.gif_frames not in ("xt", "x0"):
             raise InputError(f"got --gif-frames {self.gif_frames!r}, expected xt or x0: choose one of these")
+        self._check_rerank()
+
+    def _check_rerank(self) -> None:
+        if self.rerank is None:
+            if self.keep is not None:
+                raise InputError(f"got --keep {self.keep} without --rerank, expected both: add --rerank clip")
+            return
+        if self.rerank != "clip":
+            raise InputError(f"got --rerank {self.rerank!r}, expected clip: write --rerank clip")
+        if self.guiding.clip is None:
+            raise InputError("got --rerank clip without a CLIP, expected its name: give --clip NAME")
+        if not 1 <= self.kept <= self.num_samples:
+            raise InputError(
+                f"got --keep {self.kept} of --num-samples {self.num_samples}, expected 1 to {self.num_samples}: keep "
+                "fewer, or draw more"
+            )
+
+    @property
+    def kept(self) -> int:
+        """Pictures of each caption that are written."""
+        return self.num_samples if self.rerank is None else 1 if self.keep is None else self.keep
 
     def settings(self, has_null: bool) -> Settings:
         """How to draw; has_null: whether the model knows classifier-free guidance. InputError out of range."""
         spec = self.respacing or spec_of_steps(50 if self.steps is None else self.steps)
-        guidance = self.guidance or ("cfg" if has_null else "none")
-        return Settings(self.sampler, spec, self.eta, guidance, self.scale)
+        usual = "cfg" if has_null or self.guiding.negative is not None else "none"
+        settings = Settings(self.sampler, spec, self.eta, self.guidance or usual, self.scale, self.guiding)
+        check_read(settings.terms, self.guiding, READ_BY_RERANK if self.rerank else frozenset())
+        return settings
 
     def captions(self) -> tuple[str, ...]:
         """The captions asked for, none if none were. InputError for a file that cannot be used."""
@@ -104,8 +149,8 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Sample, 
     argv: None is the process's own. InputError where they do not parse or do not fit.
     """
     given = cli.parse(Sample, description, argv)
-    given.check()
     if given.like is None:
+        given.check()
         return given, None
     from glide.images import read_recipe
 
@@ -118,10 +163,15 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Sample, 
 def _as_drawn(given: Sample, recipe: Mapping[str, Any]) -> Sample:
     """The flags with which the picture was drawn; a flag given now takes the place of those that it excludes."""
     try:
+        guidance, scale, options = read_guidance(recipe)
         default = Sample(
             model=str(recipe["model"]),
-            guidance=str(recipe["guidance"]),
-            scale=float(recipe["scale"]),
+            vocab=recipe.get("vocab"),
+            guidance=guidance,
+            scale=scale,
+            guiding=options,
+            rerank=recipe.get("rerank"),
+            keep=recipe.get("keep"),
             num_samples=int(recipe.get("num_samples", 1)),
             call_size=int(recipe["call_size"]),
             sampler=str(recipe["sampler"]),
@@ -139,6 +189,10 @@ def _as_drawn(given: Sample, recipe: Mapping[str, Any]) -> Sample:
         default = replace(default, respacing=respacing)
     if not (given.prompt or given.prompts_file or given.label):
         default = replace(default, prompt=prompts, label=labels)
+    if given.guidance:  # of the options only those that still belong to one
+        read = read_by([Term.parse(text) for text in given.guidance]) | FOR_ALL
+        read |= READ_BY_RERANK if default.rerank else frozenset()
+        default = replace(default, guidance=(), scale=None, guiding=options.of(read))
     return default
 
 

@@ -1,31 +1,65 @@
-"""How pictures are drawn, whatever they show."""
+"""How pictures are drawn, whatever they show.
 
-import math
-from dataclasses import dataclass
+Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 from glide.errors import InputError
+from guidance.names import named
+from guidance.options import USUAL, Options
+from guidance.terms import Term, check_scale
 
 
 @dataclass(frozen=True)
 class Settings:
-    """InputError for numbers out of their range; names and respacings are checked where they are looked up."""
+    """InputError for numbers out of their range and unknown guidances; samplers and respacings are checked where
+    they are looked up."""
 
     sampler: str = "ddim"
     respacing: str = "50"
     """A number of steps, or what else `glide.process.respacing` takes."""
     eta: float = 0.0
     """Noise that DDIM adds on the way: 0 (none) to 1 (as much as DDPM)."""
-    guidance: str = "cfg"
-    scale: float = 3.0
-    """Strength of the guidance, from 0."""
+    guidance: str | tuple[str, ...] = "cfg"
+    """One or several, each as `guidance.terms` says: "cfg", "cfg:3", "clip:50@0-800"."""
+    scale: float | None = None
+    """From 0; of the guidances that are written without one. None: their usual one."""
+    options: Options = USUAL
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.scale) and self.scale >= 0.0):
-            raise InputError(f"got the guidance scale {self.scale}, expected a number of at least 0: try 3")
+        if self.scale is not None:
+            check_scale(self.scale)
         if not 0.0 <= self.eta <= 1.0:
             raise InputError(
                 f"got eta {self.eta}, expected 0 (no noise) to 1 (as much as DDPM): choose in between"
             )
+        self.options.check()
+        terms = self.terms  # seen now, not in the middle of a run
+        if (
+            self.scale is not None
+            and terms
+            and all(Term.parse(text).scale is not None for text in self._texts)
+        ):
+            raise InputError(
+                f"got the scale {self.scale:g}, and guidances that all have their own, expected one or the other: "
+                "leave it out"
+            )
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The guidances, each with its scale."""
+        return tuple(self._full(Term.parse(text)) for text in self._texts)
+
+    @property
+    def _texts(self) -> tuple[str, ...]:
+        return (self.guidance,) if isinstance(self.guidance, str) else self.guidance
+
+    def _full(self, term: Term) -> Term:
+        usual = named(term.name).scale if self.scale is None else self.scale
+        return term if term.scale is not None else replace(term, scale=usual)
 
 
 def spec_of_steps(steps: int) -> str:

@@ -17,12 +17,10 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from glide.checkpoint import read_config, resolve
+from glide.checkpoint import read_model_config
 from glide.data import Batch, Dataset, FolderData, prefetch
 from glide.errors import InputError
 from glide.labelled import Target, open_labelled
-from glide.model import ModelConfig
-from glide.openai_options import model_config, options_for
 from glide.optim import OptimConfig
 from glide.plots import figure
 from glide.timesteps import UniformTimesteps
@@ -35,9 +33,8 @@ from guidance.classifier import (
     save_classifier,
 )
 from guidance.classifier_guidance import check_classifier
-from guidance.classifier_levels import Level, accuracy, measure, plot, record, spread, table
-
-LEVELS = "levels.jsonl"
+from guidance.classifier_levels import accuracy, measure, plot, table
+from guidance.levels import LEVELS, newest, record, spread
 
 
 @dataclass(frozen=True)
@@ -115,6 +112,8 @@ def train_classifier(args: TrainClassifier) -> NoisyClassifier:
         )
     if not args.resume and (args.out / "checkpoints").exists():
         raise InputError(f"{args.out} already holds a run; give --resume to go on with it, or another --out.")
+    if args.resume and not any(args.out.glob("checkpoints/step-*")):
+        raise InputError(f"--resume: no checkpoint in {args.out}; start the run without --resume.")
     if args.plot:
         figure()  # that matplotlib is missing is said now, not after the first thousand steps
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -139,7 +138,7 @@ def train_classifier(args: TrainClassifier) -> NoisyClassifier:
     settings = {"command": shlex.join(["python", *sys.argv]), **given}
 
     def save(model: NoisyClassifier, out: Path, step: int) -> None:
-        log = {"step": step, "log": _last(out / "log.jsonl"), "levels": _last_levels(out / LEVELS, step)}
+        log = {"step": step, "log": _last(out / "log.jsonl"), "levels": newest(out / LEVELS, step)}
         save_classifier(out, model, {**settings, **log}, getattr(torch, args.save_dtype))
 
     def watch(model: NoisyClassifier, path: Path) -> None:
@@ -185,20 +184,13 @@ def _config(args: TrainClassifier, preset: ClassifierConfig, data: Dataset) -> C
     )
     if args.like is None:
         return config
-    like = _config_of(args.like)
+    like = read_model_config(args.like)
     config = dataclasses.replace(config, process=like.process)
     try:
         check_classifier(dataclasses.replace(config, noised=True), like)
     except InputError as error:
         raise InputError(f"--like {args.like}: {error}") from None
     return config
-
-
-def _config_of(name: str) -> ModelConfig:
-    path = resolve(name)
-    if path.is_file():
-        return model_config(options_for(name))
-    return ModelConfig.from_dict(read_config(path, "diffusion")["model"])
 
 
 def _measure(args: TrainClassifier, model: NoisyClassifier, image: Tensor, y: Tensor, path: Path) -> None:
@@ -214,14 +206,6 @@ def _measure(args: TrainClassifier, model: NoisyClassifier, image: Tensor, y: Te
     if args.plot:
         path.parent.mkdir(parents=True, exist_ok=True)
         plot(levels, model.config.num_classes, title).savefig(path)
-
-
-def _last_levels(path: Path, step: int) -> list[Any]:
-    """The newest measurement that is not of a later step."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    newest = max((line["step"] for line in lines if line["step"] <= step), default=None)
-    names = [f.name for f in dataclasses.fields(Level)]
-    return [{name: line[name] for name in names} for line in lines if line["step"] == newest]
 
 
 def _last(path: Path) -> Any:

@@ -138,6 +138,8 @@ def _check(args: TrainClip) -> None:
         raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(CLIPS)}.")
     if not args.resume and (args.out / "checkpoints").exists():
         raise InputError(f"{args.out} already holds a run; give --resume to go on with it, or another --out.")
+    if args.resume and not any(args.out.glob("checkpoints/step-*")):
+        raise InputError(f"--resume: no checkpoint in {args.out}; start the run without --resume.")
     if args.plot:
         figure()  # that matplotlib is missing is said now, not after the first thousand steps
 
@@ -167,11 +169,15 @@ def _build(args: TrainClip, config: ClipConfig, data: Dataset) -> NoisyClip:
 
 
 def _open(args: TrainClip, size: int, **options: Any) -> Dataset:
-    common = {"seed": args.train.seed, "max_broken": args.max_broken, "held_out": args.held_out}
+    common: dict[str, Any] = {
+        "seed": args.train.seed,
+        "max_broken": args.max_broken,
+        "held_out": args.held_out,
+    }
     data = open_data(args.data, size, **common, **options)
     if data.class_names:
         raise InputError(
-            f"{args.data} has classes, expected captions: give pictures with a caption each (x.png and x.txt), or shapes"
+            f"{args.data} has classes, expected captions: give pictures with a caption each (x.png and x.txt)"
         )
     return data
 

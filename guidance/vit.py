@@ -6,6 +6,7 @@ Shape letters: N batch, C channels, H W pixels, h w patches, D width, E embeddin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,9 @@ class ImageConfig:
     stem: tuple[int, ...] = ()
     """Channels of strided 3x3 convolutions in front of the patches, each of which halves the picture; none in the
     published model. With them small models learn from far fewer pictures (2106.14881)."""
+    pool: Literal["token", "mean"] = "token"
+    """Read out at the timestep's token, or at the mean of all tokens: a small model with the first took hundreds of
+    steps to see the picture at all, with the second none."""
 
     @property
     def grid(self) -> int:
@@ -58,12 +62,13 @@ class ImageEncoder(nn.Module):
     """Noised pictures to embeddings, not normalised.
 
     A table holds an embedding of each training timestep. It stands where other vision transformers have their class
-    token, so the picture is read out at a token that knows how noisy it is (the noised CLIP of GLIDE, 2112.10741,
-    section 2.4).
+    token, so every patch can see how noisy the picture is (the noised CLIP of GLIDE, 2112.10741, section 2.4).
     """
 
     def __init__(self, config: ImageConfig, steps: int, embedding: int) -> None:
         super().__init__()
+        assert config.pool in ("token", "mean")
+        self.pool = config.pool
         self.stem = Patches(config)
         self.times = nn.Embedding(steps, config.width)
         self.positions = nn.Parameter(torch.empty(1 + config.grid**2, config.width))
@@ -84,7 +89,8 @@ class ImageEncoder(nn.Module):
         h = self.norm_in(h)
         for block in self.blocks:
             h = block(h)
-        return self.head(self.norm(h[:, 0]))
+        h = self.norm(h)
+        return self.head(h[:, 0] if self.pool == "token" else h.mean(dim=1))
 
 
 def _grid_positions(grid: int, width: int) -> Tensor:

@@ -1,12 +1,17 @@
-"""Turn a published OpenAI checkpoint (ADM or GLIDE, a .pt file) into a model folder.
+"""Turn a published OpenAI checkpoint (ADM or GLIDE, a noisy classifier or CLIP; .pt) into a model folder.
 
 The options it was built with are known by its file's name:
 
     python scripts/convert.py 64x64_diffusion.pt --out models/adm-64
+    python scripts/convert.py 64x64_classifier.pt --out models/adm-64-classifier
 
 GLIDE's models read captions with GLIDE's vocabulary, a folder with vocab.json and merges.txt (or a hub id):
 
     python scripts/convert.py base.pt --vocab vocab/glide --out models/glide-base
+
+GLIDE's noisy CLIP is a pair of files, in one folder, and reads captions with CLIP's vocabulary:
+
+    python scripts/convert.py clip_image_enc.pt --vocab vocab/clip --out models/glide-clip
 
 A file of another name needs options, in the original scripts' names, or the published file whose options it shares:
 
@@ -24,8 +29,12 @@ import tyro
 
 from glide.checkpoint import save_model
 from glide.cli import run
+from glide.errors import InputError
 from glide.openai import load
-from glide.openai_options import parse_options
+from glide.openai_options import Options, parse_options
+from guidance import classifier_openai, clip_openai
+from guidance.classifier import save_classifier
+from guidance.clip import save_clip
 
 
 @dataclass(frozen=True)
@@ -42,12 +51,44 @@ class Convert:
 
 def main() -> None:
     args = tyro.cli(Convert, description=__doc__)
+    if clip_openai.is_pair(args.path):
+        _convert_clip(args)
+        return
+    options = classifier_openai.options_given(args.path, args.options)
+    if options is not None:
+        _convert_classifier(args, options)
+        return
     model = load(args.path, parse_options(args.options) if args.options else None, args.vocab)
     save_model(args.out, model, training={"converted": asdict(args)})
     size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     print(f"{args.out}: {model.config.unet.image_size} pixels, {size:.1f} million parameters")
     if model.text is not None and model.tokenizer is None:
         print("without --vocab it takes no captions: convert it again with GLIDE's vocabulary")
+
+
+def _convert_classifier(args: Convert, options: Options) -> None:
+    if args.vocab is not None:
+        raise InputError(
+            f"a vocabulary was given ({args.vocab}), but {args.path} takes no captions; leave it out."
+        )
+    model = classifier_openai.load(args.path, options)
+    save_classifier(args.out, model, training={"converted": asdict(args)})
+    size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    config = model.config
+    print(
+        f"{args.out}: {config.encoder.image_size} pixels, {config.num_classes} classes, {size:.1f} million parameters"
+    )
+
+
+def _convert_clip(args: Convert) -> None:
+    if args.options is not None:
+        raise InputError(f"options were given ({args.options}), but GLIDE's CLIP needs none; leave them out.")
+    clip = clip_openai.load(args.path, args.vocab)
+    save_clip(args.out, clip, training={"converted": asdict(args)})
+    size = sum(parameter.numel() for parameter in clip.parameters()) / 1e6
+    print(f"{args.out}: a CLIP of {clip.config.image.size} pixels, {size:.1f} million parameters")
+    if clip.tokenizer is None:
+        print("without --vocab it reads no captions: convert it again with CLIP's vocabulary")
 
 
 if __name__ == "__main__":

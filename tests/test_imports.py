@@ -17,7 +17,13 @@ MAY_IMPORT = {
     "scripts": {"glide", "guidance", "upsampler"},
 }
 OURS = {*MAY_IMPORT, "tests"}
-PLUG_INS = ("guidance/compose.py", "guidance/classifier_free.py", "guidance/likelihood.py")
+PLUG_INS = (
+    "guidance/compose.py",
+    "guidance/classifier_free.py",
+    "guidance/likelihood.py",
+    "guidance/classifier_guidance.py",
+    "guidance/clip_guidance.py",
+)
 HEAVY = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "PIL", "accelerate", "matplotlib")
 
 
@@ -94,7 +100,7 @@ def test_setup_lists_every_package() -> None:
     assert f"packages={list(PACKAGES)}".replace("'", '"') in text
 
 
-@pytest.mark.parametrize("module", [*PACKAGES, "glide.cli", "guidance.sample_args"])
+@pytest.mark.parametrize("module", [*PACKAGES, "glide.cli", "guidance.sample_args", "guidance.settings"])
 def test_light_to_import(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

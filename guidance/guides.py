@@ -1,0 +1,88 @@
+"""The networks that guide beside the model: each loaded when it is first asked for, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from glide.errors import InputError
+from glide.model import Model
+from glide.recipe import fingerprint
+from guidance.options import Options, flag
+from guidance.vocabulary import load_with_vocabulary
+
+if TYPE_CHECKING:
+    from guidance.classifier import NoisyClassifier
+    from guidance.clip import NoisyClip
+    from guidance.clip_clean import CleanClip
+
+CLIP_VOCABULARY = "openai/clip-vit-base-patch32"
+
+
+class Guides:
+    """Networks on one device, by the names in `Options`. InputError where there is none of that name."""
+
+    def __init__(self, device: torch.device, vocab: str | None = None) -> None:
+        """vocab: of a weaker model that is a published .pt file; None is GLIDE's."""
+        self.device, self.vocab = device, vocab
+        self._loaded: dict[tuple[str, str], Any] = {}
+        self._fingerprints: dict[tuple[str, str], str] = {}
+
+    def weak(self, options: Options) -> Model:
+        """The weaker model of autoguidance, in eval mode."""
+
+        def load(name: str) -> Model:
+            model = load_with_vocabulary(name, self.device, self.vocab if name.endswith(".pt") else None)
+            model.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            return model
+
+        return self._load("weak", "auto", options, load)
+
+    def classifier(self, options: Options) -> NoisyClassifier:
+        """The noisy classifier."""
+        from guidance.classifier import load_classifier
+
+        return self._load(
+            "classifier", "classifier", options, lambda name: load_classifier(name, self.device)
+        )
+
+    def clip(self, options: Options) -> NoisyClip | CleanClip:
+        """The CLIP, noisy or clean."""
+        from guidance.clip_clean import load_any_clip
+        from guidance.clip_openai import is_pair
+
+        def load(name: str) -> NoisyClip | CleanClip:
+            vocab = options.clip_vocab or (CLIP_VOCABULARY if is_pair(name) else None)
+            return load_any_clip(name, self.device, vocab)
+
+        return self._load("clip", "clip", options, load)
+
+    def fingerprints(self, options: Options) -> dict[str, str]:
+        """Of the weights of every network that is named, by the option that names it."""
+        load: dict[str, Callable[[Options], Any]] = {
+            "weak": self.weak,
+            "classifier": self.classifier,
+            "clip": self.clip,
+        }
+        found = {}
+        for name in [name for name in load if getattr(options, name) is not None]:
+            guide = load[name](options)
+            if isinstance(guide, torch.nn.Module):  # a clean CLIP is a function to us
+                key = (name, getattr(options, name))
+                if key not in self._fingerprints:
+                    self._fingerprints[key] = fingerprint(guide)
+                found[name] = self._fingerprints[key]
+        return found
+
+    def _load(self, option: str, guidance: str, options: Options, load: Callable[[str], Any]) -> Any:
+        name = getattr(options, option)
+        if name is None:
+            raise InputError(
+                f"got the guidance {guidance!r} without the network that guides, expected its name: give "
+                f"{flag(option)} NAME"
+            )
+        if (option, name) not in self._loaded:
+            self._loaded[option, name] = load(name)
+        return self._loaded[option, name]

@@ -1,0 +1,116 @@
+"""The built-in guidances, each made by its name from what `--guidance NAME` and its options say.
+
+A plug-in's maker looks the same; `docs/guidance.md` has one. Shape letters: N pictures.
+"""
+
+from __future__ import annotations
+
+from glide.errors import InputError
+from guidance.annealing import ConditionAnnealing
+from guidance.autoguidance import Autoguidance
+from guidance.calls import network_of, predict_by
+from guidance.classifier_free import ClassifierFree
+from guidance.compose import EVERYWHERE, Guidance, Reference
+from guidance.conditions import Conditions
+from guidance.perturbed import PerturbedAttention, choose_layers, perturbed
+from guidance.projected import AdaptiveProjected
+from guidance.registry import Subject
+
+Interval = tuple[int, int]
+CADS_BEGINS, CADS_ENDS = 0.6, 0.9  # shares of the training timesteps, tau_1 and tau_2 of 2310.17347
+
+
+def none(subject: Subject, scale: float, interval: Interval) -> list[Guidance]:
+    return []
+
+
+def cfg(subject: Subject, scale: float, interval: Interval) -> ClassifierFree:
+    """Away from no caption (or class), or from the negative one."""
+    conditions, negative = subject.pipe.conditions, subject.options.negative
+    null = conditions.null() if negative is None else conditions.negative(negative)
+    empty = conditions.model.config.text is not None and any(not p.caption for p in subject.pictures)
+    if empty and scale not in (0.0, 1.0) and negative is None:
+        raise InputError(
+            "got an empty caption, expected words to guide towards: describe the picture, or draw one without a "
+            "caption by the guidance 'none'"
+        )
+    return ClassifierFree(scale, null, interval)
+
+
+def apg(subject: Subject, scale: float, interval: Interval) -> AdaptiveProjected:
+    options = subject.options
+    return AdaptiveProjected(
+        cfg(subject, scale, interval), options.apg_eta, options.apg_norm, options.apg_momentum
+    )
+
+
+def auto(subject: Subject, scale: float, interval: Interval) -> Autoguidance:
+    """Away from the weaker model, told the same. InputError for one that draws other pictures."""
+    from guidance.fits import check_fits
+
+    pipe = subject.pipe
+    weak = pipe.guides.weak(subject.options)
+    ours, theirs = pipe.model.config, weak.config
+    check_fits("weaker model", theirs.unet.image_size, theirs.unet.in_channels, theirs.process, ours)
+    if theirs.num_classes and theirs.num_classes != ours.num_classes:
+        raise InputError(
+            f"got a weaker model of {theirs.num_classes} classes for a model of {ours.num_classes}, expected the same: "
+            "give one of the same data"
+        )
+    predict = predict_by(network_of(weak, pipe.dtype), weak, pipe.call_size)
+    return Autoguidance(scale, Reference(predict, Conditions(weak).of(subject.pictures)), interval)
+
+
+def pag(subject: Subject, scale: float, interval: Interval) -> PerturbedAttention:
+    pipe = subject.pipe
+    layers = choose_layers(pipe.model.unet, subject.options.pag_layers)
+    predict = predict_by(perturbed(pipe.network, layers), pipe.model, pipe.call_size)
+    return PerturbedAttention(scale, Reference(predict, subject.cond), interval)
+
+
+def cads(subject: Subject, scale: float, interval: Interval) -> ConditionAnnealing:
+    """By default noised from 0.6 of the training timesteps on, and nothing but noise from 0.9 on."""
+    steps = len(subject.pipe.model.process)
+    if interval == EVERYWHERE:
+        interval = (round(CADS_BEGINS * steps), round(CADS_ENDS * steps))
+    return ConditionAnnealing(
+        scale, [picture.seed for picture in subject.pictures], interval, subject.options.cads_mix
+    )
+
+
+def classifier(subject: Subject, scale: float, interval: Interval) -> Guidance:
+    """Towards each picture's label."""
+    from guidance.classifier_guidance import classifier_guidance
+
+    pipe = subject.pipe
+    network = pipe.guides.classifier(subject.options)
+    labels = [picture.label for picture in subject.pictures if picture.label is not None]
+    if len(labels) < len(subject.pictures):
+        raise InputError(
+            "got no class for the guidance 'classifier', expected one to guide towards: give a label"
+        )
+    return classifier_guidance(
+        network, labels, scale, interval, model=pipe.model.config, dtype=pipe.dtype, call_size=pipe.call_size
+    )
+
+
+def clip(subject: Subject, scale: float, interval: Interval) -> Guidance:
+    """Towards each picture's caption: by a noisy CLIP of x_t, by a clean one of the x0 that the model predicts."""
+    from guidance.clip import NoisyClip
+    from guidance.clip_guidance import clean_clip_guidance, clip_guidance, through_network
+
+    pipe = subject.pipe
+    network = pipe.guides.clip(subject.options)
+    captions = [picture.caption for picture in subject.pictures]
+    if isinstance(network, NoisyClip):
+        return clip_guidance(
+            network,
+            captions,
+            scale,
+            interval,
+            model=pipe.model.config,
+            dtype=pipe.dtype,
+            call_size=pipe.call_size,
+        )
+    x0_of = through_network(pipe.predict, subject.cond)
+    return clean_clip_guidance(network, captions, scale, x0_of, interval, call_size=pipe.call_size)

@@ -1,0 +1,93 @@
+"""What single guidances need to know besides their scale and interval.
+
+Imports nothing heavy, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from glide.errors import InputError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Each belongs to the guidance in brackets."""
+
+    negative: Annotated[str | None, arg(metavar="TEXT")] = None
+    """(cfg, apg) A caption to be led away from, in place of none; for class-conditional models a class."""
+    rescale: Annotated[float, arg(metavar="SHARE")] = 0.0
+    """How much of the contrast that guidance adds is taken back, 0 to 1 (0.7 is usual): against oversaturation."""
+    threshold: Annotated[float | None, arg(metavar="SHARE")] = None
+    """Dynamic thresholding: the share of pixels (0.995 is usual) whose values the picture keeps within bounds, all
+    others being scaled with them. By default values out of bounds are cut off."""
+    weak: Annotated[str | None, arg(metavar="NAME")] = None
+    """(auto) The weaker model to be led away from: an earlier or smaller one, named as --model."""
+    classifier: Annotated[str | None, arg(metavar="NAME")] = None
+    """(classifier) A noisy classifier: a folder, an embedded one, a published .pt file, or a hub id."""
+    clip: Annotated[str | None, arg(metavar="NAME")] = None
+    """(clip) A noisy CLIP, or a clean one of transformers: a folder, an embedded one, published .pt, or a hub id."""
+    clip_vocab: Annotated[str | None, arg(metavar="NAME")] = None
+    """(clip) For the published .pt pair: folder or hub id of CLIP's vocabulary. By default fetched from the hub."""
+    pag_layers: Annotated[str, arg(metavar="NAME,NAME")] = "middle"
+    """(pag) The attention layers to perturb; a wrong name lists those that there are."""
+    apg_eta: Annotated[float, arg(metavar="SHARE")] = 0.0
+    """(apg) How much is kept of the part along the picture itself, which saturates: 0 to 1, where 1 is as cfg."""
+    apg_norm: Annotated[float | None, arg(metavar="NORM")] = None
+    """(apg) Largest norm of the difference that is scaled up. By default none."""
+    apg_momentum: Annotated[float, arg(metavar="NUMBER")] = -0.5
+    """(apg) Of the running average of that difference, -1 to 1; below 0 it stresses what is new."""
+    cads_mix: Annotated[float, arg(metavar="SHARE")] = 1.0
+    """(cads) How much the noised condition is brought back to its mean and deviation, 0 to 1."""
+
+    def check(self) -> None:
+        """InputError for an option out of its range."""
+        for name, low, high in (
+            ("rescale", 0.0, 1.0),
+            ("threshold", 0.0, 1.0),
+            ("apg_eta", 0.0, math.inf),
+            ("apg_norm", 0.0, math.inf),
+            ("apg_momentum", -1.0, 1.0),
+            ("cads_mix", 0.0, 1.0),
+        ):
+            value = getattr(self, name)
+            open_end = name == "apg_momentum" and value in (low, high)
+            if value is not None and (not low <= value <= high or math.isinf(value) or open_end):
+                to = "" if math.isinf(high) else f" to {high:g}"
+                raise InputError(
+                    f"got {flag(name)} {value}, expected a number from {low:g}{to}: choose one in that range"
+                )
+        for name in ("threshold", "apg_norm"):
+            if getattr(self, name) == 0.0:
+                raise InputError(f"got {flag(name)} 0, expected a number above 0: leave it out for none")
+
+    def given(self) -> dict[str, Any]:
+        """Those that are not as by default."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
+
+    def of(self, names: frozenset[str]) -> Options:
+        """The same with all but these as by default."""
+        return Options(**{name: value for name, value in asdict(self).items() if name in names})
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Options:
+        """From a recipe. TypeError or ValueError for what cannot be one."""
+        options = cls(**values)
+        for name, value in values.items():
+            number = name in ("rescale", "threshold", "apg_eta", "apg_norm", "apg_momentum", "cads_mix")
+            if not isinstance(value, (int, float) if number else str):
+                raise TypeError(f"{name} is {value!r}")
+        return options
+
+
+USUAL = Options()
+
+
+def flag(name: str) -> str:
+    """An option as it is written on a command line."""
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,56 @@
+"""Where and in what a run is computed, and the seeds of its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from glide.errors import InputError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def find_device(device: str | torch.device | None) -> torch.device:
+    """None or "auto": a GPU where there is one, else the CPU. InputError for one that is not there."""
+    if device in (None, "auto"):
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"got the device {str(device)!r}, which cannot be used here: try cpu") from error
+    return found
+
+
+def find_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """By its name, with or without "torch.". InputError for another than those of `DTYPES`."""
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise InputError(f"got the dtype {name!r}, expected {' or '.join(DTYPES)}: choose one of these")
+    return DTYPES[name]
+
+
+def find_seeds(
+    count: int, seed: int | None, generator: torch.Generator | Sequence[torch.Generator] | None
+) -> list[int]:
+    """One seed for each of `count` pictures: counted from `seed`, or drawn from one generator, or one from each.
+
+    Without either they come from torch's global generator. InputError for both, or another number of generators.
+    """
+    if seed is not None:
+        if generator is not None:
+            raise InputError("got a seed and a generator, expected one of them: leave one out")
+        if not 0 <= seed < 2**63:
+            raise InputError(f"got the seed {seed}, expected 0 to 2**63 - 1: give a number in that range")
+        return [seed + i for i in range(count)]
+    if generator is None or isinstance(generator, torch.Generator):
+        return [_draw_seed(generator) for _ in range(count)]
+    if len(generator) != count:
+        raise InputError(f"got {len(generator)} generators for {count} pictures, expected one for each")
+    return [_draw_seed(one) for one in generator]
+
+
+def _draw_seed(generator: torch.Generator | None) -> int:
+    device = generator.device if generator is not None else "cpu"
+    return int(torch.randint(2**53, (), generator=generator, device=device))

@@ -1,0 +1,210 @@
+"""What scripts/guidance_sweep.py does: guidances at several strengths, how faithful and how diverse they draw."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
+
+from glide.errors import InputError
+from glide.images import grid, save_png, to_uint8
+from glide.oracle import Oracle
+from glide.plots import figure
+from glide.shapes import held_out_scenes, render
+from guidance.asked import Asked, classes, held_out, open_captions
+from guidance.conditions import Picture
+from guidance.diversity import Spread, mean, of_data, saturation
+from guidance.names import FOR_ALL, check_read, read_by
+from guidance.options import USUAL, Options
+from guidance.pipeline import Pipeline
+from guidance.settings import Settings, spec_of_steps
+from guidance.sweep_points import Point, plot, words, write_csv
+from guidance.terms import Term
+
+USUAL_LINES = ("none", "cfg", "cfg@200-800", "apg")
+SHOWN = 8  # captions whose pictures are written, a row for each
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Settings of a sweep."""
+
+    model: str = "shapes"
+    """A folder, an embedded name or a hub id."""
+    guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO][+...]")] = ()
+    """As of sample.py; repeat the flag for several lines of the plot. Without SCALE it is run at all of --scales.
+    Several at once are joined by +. By default none, cfg, cfg@200-800 and apg."""
+    scales: tuple[float, ...] = (1.5, 2.0, 3.0, 5.0, 8.0)
+    guiding: Annotated[Options, OmitArgPrefixes] = USUAL
+    """Of single guidances, whose names are in brackets."""
+    ask: Literal["caption", "class"] = "caption"
+    """class: the model is told no caption; --guidance classifier says what to draw, and only that is judged."""
+    captions: int = 200
+    """Held-out captions (or pictures of all classes together), of which the share drawn right is the fidelity."""
+    kinds: tuple[Literal["one", "count", "pair"], ...] = ("one", "count", "pair")
+    open_captions: int = 15
+    """Captions that leave open where, how large and of which colour a thing is."""
+    pictures: int = 8
+    """Pictures of each of those (or of each class), among which the diversity is measured."""
+    steps: int = 50
+    sampler: str = "ddim"
+    eta: float = 0.0
+    seed: int = 0
+    """Of the captions and of the noise."""
+    batch_size: int = 32
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    device: str = "auto"
+    out: Path = Path("outputs/sweep")
+    """Receives sweep.csv, sweep.png and, for each point, pictures of the open captions, a row for each."""
+    no_plot: bool = False
+    """Only the table; a plot needs matplotlib."""
+
+
+def sweep(args: Sweep) -> list[Point]:
+    """Draw, judge, write the table (anew after every point), the pictures and the plot. InputError beforehand."""
+    numbers = (args.captions, args.open_captions, args.pictures - 1, args.batch_size)
+    if min(numbers) < 1:
+        raise InputError(
+            f"got --captions {args.captions} --open-captions {args.open_captions} --pictures {args.pictures} "
+            f"--batch-size {args.batch_size}, expected at least 1 of each, and 2 pictures: give larger numbers"
+        )
+    if not args.no_plot:
+        figure()  # whether there is matplotlib, before the work
+    runs = plan(args)
+    pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, call_size=args.batch_size)
+    args.out.mkdir(parents=True, exist_ok=True)
+    points = [data_point(args)]
+    for line, scale, settings in tqdm(runs, desc="sweep", unit="point"):
+        point, pixels = measure(pipe, settings, args)
+        points.append(replace(point, guidance=line, scale=scale))
+        stem = line.replace(":", "").replace("+", "-") + ("" if math.isnan(scale) else f"-{scale:g}")
+        save_png(args.out / f"{stem}.png", grid(pixels[: SHOWN * args.pictures], columns=args.pictures))
+        write_csv(args.out / "sweep.csv", points)
+        tqdm.write(words(points[-1]))
+    if not args.no_plot:
+        plot(args.out / "sweep.png", points, args.model)
+    return points
+
+
+def plan(args: Sweep) -> list[tuple[str, float, Settings]]:
+    """Every point: its line of the plot, its scale (NaN where there is no one scale), how it is drawn.
+
+    InputError for guidances that there are not, and options that belong to none of them.
+    """
+    runs = [[Term.parse(part) for part in text.split("+")] for text in args.guidance or USUAL_LINES]
+    check_read([term for terms in runs for term in terms], args.guiding)
+    found = []
+    for terms in runs:
+        one = len(terms) == 1
+        line = terms[0].name + terms[0].at if one else "+".join(str(term) for term in terms)
+        swept = any(term.scale is None and term.name != "none" for term in terms)
+        for scale in args.scales if swept else (None,):
+            parts = tuple(str(term) for term in terms)
+            options = args.guiding.of(read_by(terms) | FOR_ALL)
+            settings = Settings(args.sampler, spec_of_steps(args.steps), args.eta, parts, scale, options)
+            shown = scale if swept else terms[0].scale if one else None
+            found.append((line, math.nan if shown is None else shown, settings))
+    return found
+
+
+def measure(pipe: Pipeline, settings: Settings, args: Sweep) -> tuple[Point, Tensor]:
+    """The point, still without its name; and the pictures of the open captions, uint8 [N,H,W,3]."""
+    if args.ask == "class":
+        opened = classes(pipe.classes(settings))
+        closed = [opened[i % len(opened)] for i in range(args.captions)]
+    else:
+        opened = open_captions(args.open_captions, args.seed)
+        closed = held_out(args.captions, args.kinds, args.seed)
+    several = [asked for asked in opened for _ in range(args.pictures)]
+    oracle, spread = Oracle(), Spread()
+    start = time.perf_counter()
+    with counted(pipe, settings) as count:
+        pixels = _draw(pipe, settings, [*closed, *several], args)
+    seconds = time.perf_counter() - start
+    judged = [
+        oracle.judge(picture.numpy(), asked.facts)
+        for picture, asked in zip(pixels, [*closed, *several], strict=True)
+    ]
+    right = sum(judgement.all_right for judgement in judged[: len(closed)])
+    for i, asked in enumerate(opened):
+        first = len(closed) + i * args.pictures
+        of_caption = judged[first : first + args.pictures]
+        spread.add(asked.facts, [judgement.reading for judgement in of_caption if judgement.all_right])
+    point = Point(
+        guidance="",
+        scale=math.nan,
+        right=right,
+        asked=len(closed),
+        fidelity=right / len(closed),
+        diversity=spread.all,
+        position=spread.of("position"),
+        size=spread.of("size"),
+        color=spread.of("color"),
+        background=spread.of("background"),
+        saturation=saturation(pixels[: len(closed)]),
+        calls=count[0] / (-(-len(pixels) // args.batch_size) * args.batch_size),
+        seconds=seconds / len(pixels),
+    )
+    return point, pixels[len(closed) :]
+
+
+def _draw(pipe: Pipeline, settings: Settings, asked: Sequence[Asked], args: Sweep) -> Tensor:
+    """uint8 [N,H,W,3]; picture i has the seed `seed + i`."""
+    pixels = []
+    for start in tqdm(range(0, len(asked), args.batch_size), leave=False, unit="batch"):
+        batch = asked[start : start + args.batch_size]
+        pictures = [Picture(args.seed + start + i, a.caption, a.label) for i, a in enumerate(batch)]
+        for step in pipe.draw(pictures, settings):
+            x = step.x
+        pixels.append(to_uint8(x))
+    return torch.cat(pixels)
+
+
+@contextmanager
+def counted(pipe: Pipeline, settings: Settings) -> Iterator[list[int]]:
+    """A list of one number, the pictures that went through U-Nets within."""
+    count = [0]
+
+    def add(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        count[0] += len(inputs[0])
+
+    nets = [pipe.model.unet]
+    if any(term.name == "auto" for term in settings.terms):
+        nets.append(pipe.guides.weak(settings.options).unet)
+    hooks = [net.register_forward_pre_hook(add) for net in nets]
+    try:
+        yield count
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def data_point(args: Sweep) -> Point:
+    """The data itself, for comparison: what it leaves open, as diverse as it is; nothing is drawn."""
+    diversity = of_data(held_out_scenes(4000, ("one",), args.seed))
+    scenes = held_out_scenes(args.captions, args.kinds if args.ask == "caption" else ("one",), args.seed)
+    colours = saturation(torch.from_numpy(render(scenes, 64)))
+    return Point(
+        guidance="data",
+        scale=math.nan,
+        right=len(scenes),
+        asked=len(scenes),
+        fidelity=1.0,
+        diversity=mean(diversity.values()),
+        position=diversity["position"],
+        size=diversity["size"],
+        color=diversity["color"],
+        background=diversity["background"],
+        saturation=colours,
+        calls=0.0,
+        seconds=0.0,
+    )

@@ -1,0 +1,363 @@
+"""Guidances on the command line: several at once, recipes that repeat them, plug-ins, reranking, bad input."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import CAPTIONS, tiny_unet
+from sample_script import QUICK, ROOT, Capture, call, pngs, refused
+from test_guidance_runs import guides as guides  # a fixture
+from test_guidance_runs import shaken
+
+from glide.checkpoint import save_model
+from glide.errors import InputError
+from glide.images import load_image, read_recipe, save_png
+from glide.model import Model, ModelConfig, ProcessConfig
+from guidance.classifier import load_classifier, save_classifier
+from guidance.names import BUILT_IN
+from guidance.options import Options
+from guidance.retell import read_guidance, recipe_of
+from guidance.settings import Settings
+from guidance.terms import Term
+
+RED, SQUARE = CAPTIONS[:2]
+
+
+# --- how it is written ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "term"),
+    [
+        ("cfg", Term("cfg")),
+        ("cfg:3", Term("cfg", 3.0)),
+        ("clip:50@0-800", Term("clip", 50.0, (0, 800))),
+        ("pag@200-200", Term("pag", None, (200, 200))),
+        ("cfg:1e-3", Term("cfg", 0.001)),
+        ("cfg:0.30000000000000004", Term("cfg", 0.1 + 0.2)),
+    ],
+)
+def test_terms(text: str, term: Term) -> None:
+    assert Term.parse(text) == term == Term.parse(str(term))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "cfg:",
+        "cfg:x",
+        "cfg:nan",
+        "cfg:-1",
+        "cfg:3:4",
+        "cfg@",
+        "cfg@3",
+        "cfg@8-2",
+        "cfg@-1-2",
+        "a b",
+        ":3",
+    ],
+)
+def test_terms_that_are_none(text: str) -> None:
+    with pytest.raises(InputError):
+        Term.parse(text)
+
+
+def test_scales_that_are_not_written() -> None:
+    terms = Settings(guidance=("cfg", "pag:1", "clip"), scale=7.0).terms
+    assert [term.scale for term in terms] == [7.0, 1.0, 7.0]
+    usual = Settings(guidance=tuple(BUILT_IN)).terms
+    assert [term.scale for term in usual] == [named.scale for named in BUILT_IN.values()]
+    with pytest.raises(InputError, match="guidances that all have their own"):
+        Settings(guidance=("cfg:3", "pag:1"), scale=7.0)
+
+
+def test_what_a_recipe_says() -> None:
+    assert recipe_of(Settings()) == {"guidance": "cfg", "scale": 3.0}  # as the first version wrote it
+    assert recipe_of(Settings(guidance="cfg:2@10-90")) == {"guidance": "cfg@10-90", "scale": 2.0}
+    options = Options(negative="x", rescale=0.7, threshold=0.9)
+    several = Settings(guidance=("cfg", "apg:0.1@0-5"), options=options)
+    recipe = recipe_of(several)
+    assert recipe == {
+        "guidance": ["cfg:3", "apg:0.1@0-5"],
+        "options": {"negative": "x", "apg_eta": 0.0, "apg_momentum": -0.5, "rescale": 0.7, "threshold": 0.9},
+    }
+    for settings in (Settings(), Settings(guidance="cfg:2@10-90"), several):
+        guidance, scale, read = read_guidance(json.loads(json.dumps(recipe_of(settings))))
+        again = Settings(guidance=guidance, scale=scale, options=read)
+        assert again.terms == settings.terms and again.options == settings.options
+    for wrong in ({"guidance": "cfg"}, {"guidance": ["cfg"], "options": {"x": 1}}, {"guidance": 3}):
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            read_guidance(wrong)
+    with pytest.raises(TypeError, match="rescale"):
+        read_guidance({"guidance": ["cfg"], "options": {"rescale": "much"}})
+
+
+# --- pictures and their recipes -------------------------------------------------------------------------------------
+
+
+def test_all_at_once_and_again(text_folder: Path, guides: Options, tmp_path: Path) -> None:
+    flags: list[object] = [
+        "--model",
+        text_folder,
+        "--prompt",
+        RED,
+        "--label",
+        "star",
+        "--num-samples",
+        3,
+        *QUICK,
+    ]
+    for guidance in ("cfg:3", "apg:2@0-90", "pag", "cads:0.2", "auto", "classifier:5@0-80", "clip"):
+        flags += ["--guidance", guidance]
+    flags += ["--scale", 2.5, "--negative", SQUARE, "--rescale", 0.5, "--threshold", 0.9, "--apg-norm", 3]
+    flags += ["--pag-layers", "middle,up.0", "--weak", guides.weak, "--classifier", guides.classifier]
+    flags += ["--clip", guides.clip, "--sampler", "ddpm", "--call-size", 2]
+    assert call(*flags, "--grid", "--out", tmp_path / "a") == 0
+    recipe = read_recipe(tmp_path / "a/00002.png")
+    assert recipe["guidance"] == [
+        "cfg:3",
+        "apg:2@0-90",
+        "pag:2.5",
+        "cads:0.2",
+        "auto:2.5",
+        "classifier:5@0-80",
+        "clip:2.5",
+    ]
+    assert recipe["options"]["pag_layers"] == "middle,up.0" and set(recipe["guides"]) == {
+        "weak",
+        "classifier",
+        "clip",
+    }
+    assert call("--like", tmp_path / "a/00002.png", "--out", tmp_path / "b") == 0
+    assert (tmp_path / "b/00000.png").read_bytes() == (tmp_path / "a/00002.png").read_bytes()
+    assert call("--like", tmp_path / "a/grid-00000.png", "--out", tmp_path / "c") == 0
+    for name in pngs(tmp_path / "a"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "c" / name).read_bytes()
+
+
+def test_like_with_another_guidance(text_folder: Path, guides: Options, tmp_path: Path) -> None:
+    """Options of guidances that are no longer there are dropped; those for all stay."""
+    first = tmp_path / "00000.png"
+    flags = ["--guidance", "auto:2", "--guidance", "cfg", "--weak", guides.weak, "--rescale", 0.5]
+    assert call("--model", text_folder, "--prompt", RED, *flags, "--out", tmp_path, *QUICK) == 0
+    assert call("--like", first, "--guidance", "cfg:5@0-80", "--out", tmp_path) == 0
+    recipe = read_recipe(tmp_path / "00001.png")
+    assert (recipe["guidance"], recipe["scale"], recipe["options"]) == ("cfg@0-80", 5.0, {"rescale": 0.5})
+    assert call("--like", first, "--rescale", 0, "--guidance", "none", "--out", tmp_path) == 0
+    assert "options" not in read_recipe(tmp_path / "00002.png")
+
+
+def test_recipes_of_the_first_version(text_folder: Path, tmp_path: Path) -> None:
+    old = tmp_path / "00000.png"
+    assert call("--model", text_folder, "--prompt", RED, "--scale", 2, "--out", tmp_path, *QUICK) == 0
+    known = {
+        "model",
+        "weights",
+        "prompt",
+        "seed",
+        "sampler",
+        "respacing",
+        "steps",
+        "eta",
+        "guidance",
+        "scale",
+    }
+    known |= {"dtype", "call_size", "place", "version", "torch", "device", "threads", "cpu", "gpu"}
+    recipe = read_recipe(old)
+    assert set(recipe) <= known and (recipe["guidance"], recipe["scale"]) == ("cfg", 2.0)
+    assert call("--like", old, "--out", tmp_path) == 0
+    assert old.read_bytes() == (tmp_path / "00001.png").read_bytes()
+
+
+def test_like_needs_the_same_guides(
+    text_folder: Path, guides: Options, tmp_path: Path, capsys: Capture
+) -> None:
+    assert guides.classifier is not None
+    classifier = load_classifier(guides.classifier)
+    save_classifier(tmp_path / "classifier", classifier)
+    flags = ["--guidance", "classifier", "--classifier", tmp_path / "classifier", "--label", "star"]
+    assert call("--model", text_folder, "--out", tmp_path / "o", *flags, *QUICK) == 0
+    recipe = read_recipe(tmp_path / "o/00000.png")
+    assert (recipe["prompt"], recipe["label"], recipe["class"]) == ("", 2, "star")
+    save_classifier(tmp_path / "classifier", shaken(classifier))
+    capsys.readouterr()
+    refused(
+        call("--like", tmp_path / "o/00000.png", "--out", tmp_path / "o"),
+        capsys,
+        "give that one by --classifier",
+    )
+    assert pngs(tmp_path / "o") == ["00000.png"]
+
+
+def test_rerank(text_folder: Path, guides: Options, tmp_path: Path, capsys: Capture) -> None:
+    flags: list[object] = ["--model", text_folder, "--prompt", RED, "--prompt", SQUARE, "--num-samples", 4]
+    flags += ["--call-size", 2, *QUICK]
+    assert call(*flags, "--out", tmp_path / "all") == 0
+    rerank = ["--rerank", "clip", "--keep", 2, "--clip", guides.clip, "--grid", "--gif"]
+    assert call(*flags, *rerank, "--out", tmp_path / "best") == 0
+    assert "4 pictures in" in capsys.readouterr().out
+    every = {p.read_bytes(): i for i, p in enumerate(sorted((tmp_path / "all").glob("0*.png")))}
+    kept = [
+        every[(tmp_path / f"best/{i:05d}.png").read_bytes()] for i in range(4)
+    ]  # the pictures as they were
+    assert all(i < 4 for i in kept[:2]) and all(i >= 4 for i in kept[2:]) and len(set(kept)) == 4
+    assert load_image(tmp_path / "best/grid-00000.png").shape == (22, 22, 3)
+    assert call("--like", tmp_path / "best/grid-00000.png", "--out", tmp_path / "again", "--gif") == 0
+    for name in pngs(tmp_path / "best"):
+        assert (tmp_path / "best" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    assert call("--like", tmp_path / "best/00001.png", "--out", tmp_path / "one") == 0
+    assert (tmp_path / "one/00000.png").read_bytes() == (tmp_path / "best/00001.png").read_bytes()
+
+
+# --- bad input ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--guidance cfg:3@800", "NAME:SCALE@FROM-TO"),
+        ("--guidance cfg:x", "'x' is not a number"),
+        ("--guidance cfg:-2", "scale -2.0, expected a number of at least 0"),
+        ("--guidance cfg:3 --guidance magic:2", "'magic', expected none or cfg or apg"),
+        ("--guidance cfg:3 --scale 5", "guidances that all have their own"),
+        ("--guidance cfg@90-10", "swap them"),
+        ("--guidance auto", "give --weak NAME"),
+        ("--guidance classifier", "give --classifier NAME"),
+        ("--guidance clip", "give --clip NAME"),
+        ("--guidance clip --clip nowhere/at/all", "nowhere/at/all"),
+        (
+            "--guidance classifier --classifier CLASSIFIER --label tench",
+            "'tench', expected one of circle, square, star",
+        ),
+        ("--guidance classifier --classifier CLASSIFIER", "got no class"),
+        ("--guidance classifier --classifier CLIP --label 1", "clip"),
+        ("--clip CLIP", "which belongs to a guidance that was not asked for, expected --guidance clip"),
+        ("--pag-layers middle", ""),  # as by default: harmless
+        ("--pag-layers up.0", "expected --guidance pag"),
+        ("--guidance pag --pag-layers top", "'top', expected some of"),
+        ("--rescale 2", "--rescale 2.0"),
+        ("--rescale x", "--rescale"),
+        ("--rerank dalle --clip CLIP", "--rerank 'dalle', expected clip"),
+        ("--rerank clip", "give --clip NAME"),
+        ("--keep 3", "without --rerank"),
+        ("--rerank clip --clip CLIP --keep 3 --num-samples 2", "--keep 3 of --num-samples 2"),
+        ("--vocab nowhere", "no published .pt file"),
+    ],
+)
+def test_bad_flags(
+    text_folder: Path, guides: Options, tmp_path: Path, capsys: Capture, flags: str, said: str
+) -> None:
+    for name in ("classifier", "clip"):
+        flags = flags.replace(name.upper(), getattr(guides, name))
+    command = ["--model", text_folder, "--prompt", RED, "--out", tmp_path / "o", *flags.split()]
+    if not said:
+        assert call(*command, *QUICK) == 0
+        return
+    refused(call(*command), capsys, said)
+    assert not (tmp_path / "o").exists()
+
+
+def test_captions_and_guides_that_do_not_fit(
+    text_folder: Path, class_folder: Path, guides: Options, tmp_path: Path, capsys: Capture
+) -> None:
+    out = ["--out", tmp_path / "o"]
+    long = " ".join(["circle"] * 30)
+    clip = ["--clip", guides.clip]
+    model = ["--model", text_folder, "--prompt", "", *clip, *out]
+    refused(call(*model, "--rerank", "clip", "--guidance", "none"), capsys, "empty caption")
+    refused(call(*model, "--guidance", "clip"), capsys, "empty caption")
+    save_model(tmp_path / "free", Model(ModelConfig(tiny_unet(6), process=ProcessConfig(steps=100))))
+    free = ["--model", tmp_path / "free", *out]
+    refused(call(*free, "--prompt", long, *clip, "--guidance", "clip"), capsys, "longer than 12 tokens")
+    refused(call(*free, "--prompt", long, *clip, "--rerank", "clip"), capsys, "longer than 12 tokens")
+    refused(call(*free, "--prompt", RED), capsys, "without text")
+    classifier = ["--guidance", "classifier", "--classifier", guides.classifier]
+    refused(
+        call("--model", class_folder, "--label", 0, *classifier, *out),
+        capsys,
+        "of 3 classes for a model of 5",
+    )
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_gradient_that_is_not_finite(
+    text_folder: Path, guides: Options, tmp_path: Path, capsys: Capture
+) -> None:
+    assert guides.classifier is not None
+    broken = load_classifier(guides.classifier)
+    with torch.no_grad():
+        next(broken.pool.parameters()).fill_(float("nan"))
+    save_classifier(tmp_path / "broken", broken)
+    flags = ["--guidance", "classifier", "--classifier", tmp_path / "broken", "--label", 1]
+    assert call("--model", text_folder, *flags, "--out", tmp_path / "o", *QUICK) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(
+        "error: got a gradient that is not finite from LogLikelihood(classifier_log_prob) at"
+    )
+    assert pngs(tmp_path / "o") == []
+
+
+def test_recipes_that_are_damaged(text_folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    picture = tmp_path / "00000.png"
+    assert call("--model", text_folder, "--prompt", RED, "--out", tmp_path, *QUICK) == 0
+    recipe: dict[str, Any] = read_recipe(picture)
+    for wrong in ({"options": {"colour": 1}}, {"options": {"rescale": "x"}}, {"scale": None}, {"options": 3}):
+        save_png(picture, load_image(picture), {**recipe, **wrong})
+        capsys.readouterr()
+        refused(call("--like", picture, "--out", tmp_path), capsys, "is incomplete")
+
+
+# --- plug-ins of other packages -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A folder as pip leaves it: a module, and the entry points of its distribution."""
+    site = tmp_path / "site"
+    info = site / "lamps-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "lamps.py").write_text(
+        "import torch\nfrom guidance import LogLikelihood\n"
+        "def bright(x, t):\n    return x.mean(dim=(1, 2, 3))\n"
+        "def make(subject, scale, interval):\n    return LogLikelihood(bright, scale, interval)\n"
+    )
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lamps\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[glide.guidance]\nlamp = lamps:make\ncfg = lamps:make\nbroken = nowhere:make\n"
+    )
+    return site
+
+
+def sample(site: Path, *flags: object) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(site)}
+    command = [sys.executable, str(ROOT / "scripts/sample.py"), *map(str, flags)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_plug_in_of_another_package(package: Path, text_folder: Path, tmp_path: Path) -> None:
+    said = sample(package, "--help").stdout
+    assert "lamp:1" in said and "of the package lamps" in said and "cfg:3" in said and "cfg:1 " not in said
+    flags = ["--model", text_folder, "--prompt", RED, "--out", tmp_path / "o", *QUICK]
+    bright = sample(package, *flags, "--guidance", "lamp:900@50-99", "--guidance", "cfg:1", "--rescale", 0.2)
+    assert bright.returncode == 0, bright.stderr
+    plain = sample(package, *flags, "--guidance", "none", "--grid")
+    assert plain.returncode == 0, plain.stderr
+    pictures = [load_image(tmp_path / f"o/0000{i}.png").float().mean() for i in range(2)]
+    assert pictures[0] > pictures[1] + 1
+    assert read_recipe(tmp_path / "o/00000.png")["guidance"] == ["lamp:900@50-99", "cfg:1"]
+    broken = sample(package, *flags, "--guidance", "broken")
+    assert broken.returncode == 2 and broken.stderr.startswith(
+        "error: the guidance 'broken' cannot be loaded from"
+    )
+
+
+def test_a_model_without_a_vocabulary(text_model: Model, tmp_path: Path, capsys: Capture) -> None:
+    save_model(tmp_path / "mute", Model(dataclasses.replace(text_model.config)))
+    refused(call("--model", tmp_path / "mute", "--prompt", RED, "--out", tmp_path / "o"), capsys, "--vocab")
