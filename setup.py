@@ -19,7 +19,7 @@ def version() -> str:
 
 EXTRAS = {
     # ruff's formatting changes between minor versions
-    "dev": ["pytest>=8", "ruff>=0.17,<0.18", "mypy>=1.19"],
+    "dev": ["pytest>=8", "ruff>=0.17,<0.18", "mypy>=1.19", "matplotlib>=3.8"],
     "hub": ["huggingface_hub>=0.30"],
     "plot": ["matplotlib>=3.8"],
     "clip": ["huggingface_hub>=0.30"],  # fetches the CLIP that guides; its code comes with transformers

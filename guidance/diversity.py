@@ -53,6 +53,8 @@ class Spread:
 
     by_kind: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in OPEN})
     by_caption: list[float] = field(default_factory=list)
+    pictures: int = 0
+    """How many were compared with another."""
 
     def add(self, facts: Iterable[Fact], readings: Sequence[Reading]) -> None:
         """The right pictures of one caption."""
@@ -62,6 +64,7 @@ class Spread:
         for kind, share in known.items():
             self.by_kind[kind].append(share)
         if known:
+            self.pictures += len(looks)
             self.by_caption.append(mean(known.values()))
 
     def of(self, kind: str) -> float:

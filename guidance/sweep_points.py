@@ -22,6 +22,7 @@ class Point:
     right: int
     asked: int
     fidelity: float
+    compared: int  # right pictures of the open captions, of which the diversity is
     diversity: float
     position: float
     size: float

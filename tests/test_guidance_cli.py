@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from glide.errors import InputError
 from glide.images import load_image, read_recipe, save_png
 from glide.model import Model, ModelConfig, ProcessConfig
 from guidance.classifier import load_classifier, save_classifier
-from guidance.names import BUILT_IN
+from guidance.names import BUILT_IN, known
 from guidance.options import Options
 from guidance.retell import read_guidance, recipe_of
 from guidance.settings import Settings
@@ -318,43 +319,53 @@ def test_recipes_that_are_damaged(text_folder: Path, tmp_path: Path, capsys: Cap
 
 
 @pytest.fixture
-def package(tmp_path: Path) -> Path:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder as pip leaves it: a module, and the entry points of its distribution."""
     site = tmp_path / "site"
     info = site / "lamps-1.0.dist-info"
     info.mkdir(parents=True)
     (site / "lamps.py").write_text(
-        "import torch\nfrom guidance import LogLikelihood\n"
+        "from guidance import LogLikelihood\n"
         "def bright(x, t):\n    return x.mean(dim=(1, 2, 3))\n"
         "def make(subject, scale, interval):\n    return LogLikelihood(bright, scale, interval)\n"
     )
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lamps\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[glide.guidance]\nlamp = lamps:make\ncfg = lamps:make\nbroken = nowhere:make\n"
+    points = {"lamp": "lamps:make", "cfg": "lamps:make", "broken": "nowhere:make"}
+    lines = [f"{name} = {where}\n" for name, where in points.items()]
+    (info / "entry_points.txt").write_text("".join(["[glide.guidance]\n", *lines]))
+    monkeypatch.syspath_prepend(site)
+    known.cache_clear()
+    yield site
+    known.cache_clear()
+
+
+def test_help_lists_every_guidance(package: Path) -> None:
+    """Those of other packages too, and imports none of them."""
+    (package / "lamps.py").write_text("raise SystemExit('imported')")
+    environment = {**os.environ, "PYTHONPATH": str(package)}
+    command = [sys.executable, str(ROOT / "scripts/sample.py"), "--help"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert all(
+        f"{name}:{named.scale:g}  " in done.stdout for name, named in BUILT_IN.items() if name != "none"
     )
-    return site
+    assert "lamp:1  of the package lamps" in done.stdout
+    assert "cfg:1" not in done.stdout  # a built-in name is not to be had
 
 
-def sample(site: Path, *flags: object) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(site)}
-    command = [sys.executable, str(ROOT / "scripts/sample.py"), *map(str, flags)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
-def test_a_plug_in_of_another_package(package: Path, text_folder: Path, tmp_path: Path) -> None:
-    said = sample(package, "--help").stdout
-    assert "lamp:1" in said and "of the package lamps" in said and "cfg:3" in said and "cfg:1 " not in said
+def test_a_plug_in_of_another_package(
+    package: Path, text_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
     flags = ["--model", text_folder, "--prompt", RED, "--out", tmp_path / "o", *QUICK]
-    bright = sample(package, *flags, "--guidance", "lamp:900@50-99", "--guidance", "cfg:1", "--rescale", 0.2)
-    assert bright.returncode == 0, bright.stderr
-    plain = sample(package, *flags, "--guidance", "none", "--grid")
-    assert plain.returncode == 0, plain.stderr
+    lamp = ["--guidance", "lamp:900@50-99", "--guidance", "cfg:1", "--rescale", 0.2]
+    assert call(*flags, *lamp) == call(*flags, "--guidance", "none") == 0
     pictures = [load_image(tmp_path / f"o/0000{i}.png").float().mean() for i in range(2)]
     assert pictures[0] > pictures[1] + 1
     assert read_recipe(tmp_path / "o/00000.png")["guidance"] == ["lamp:900@50-99", "cfg:1"]
-    broken = sample(package, *flags, "--guidance", "broken")
-    assert broken.returncode == 2 and broken.stderr.startswith(
-        "error: the guidance 'broken' cannot be loaded from"
+    capsys.readouterr()
+    refused(
+        call(*flags, "--guidance", "broken"),
+        capsys,
+        "the guidance 'broken' cannot be loaded from nowhere:make",
     )
 
 

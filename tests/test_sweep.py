@@ -76,7 +76,7 @@ def test_the_spread_of_pictures_whose_scenes_are_known() -> None:
     assert math.isnan(spread.of("color")) and spread.all == pytest.approx(5 / 18)
     spread.add(parse_caption("a circle"), [])  # none was right
     spread.add(parse_caption("a circle"), [read_scene(scenes[0])])  # one has nothing to differ from
-    assert spread.all == pytest.approx(5 / 18)
+    assert spread.all == pytest.approx(5 / 18) and spread.pictures == 4
 
 
 def test_the_data_is_diverse() -> None:
