@@ -289,3 +289,9 @@ def _copy(to: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
         raise KeyError(f"weights differ: {sorted(set(to) ^ set(source))[:3]}")
     for k, p in to.items():
         p.copy_(source[k])
+
+
+def last_line(path: Path) -> Any:
+    """The last entry of a run's `log.jsonl`, for a model's training record; None where there is none yet."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return json.loads(lines[-1]) if lines else None

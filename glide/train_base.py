@@ -22,7 +22,7 @@ from glide.losses import LossConfig, LossSecondMoment, TimestepSampler, UniformT
 from glide.model import PRESETS, Model, ModelConfig
 from glide.tasks import Diffusion
 from glide.tokenizer import Tokenizer
-from glide.train import TrainConfig, fit
+from glide.train import TrainConfig, fit, last_line
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
         record["init_training"] = _training_of(args.init)
 
     def save(model: Model, out: Path, step: int) -> None:
-        last = _last_line(out / "log.jsonl")
+        last = last_line(out / "log.jsonl")
         save_model(out, model, {**record, "step": step, "log": last}, getattr(torch, args.save_dtype))
 
     captions = WATCHED
@@ -189,11 +189,6 @@ def _build(config: ModelConfig, data: Dataset, args: TrainBase, source: Model | 
 def _training_of(name: str) -> Any:
     path = resolve(name)
     return read_config(path).get("training") if path.is_dir() else str(name)
-
-
-def _last_line(path: Path) -> Any:
-    lines = path.read_text().splitlines() if path.exists() else []
-    return json.loads(lines[-1]) if lines else None
 
 
 def _jsonable(values: Mapping[str, Any]) -> dict[str, Any]:

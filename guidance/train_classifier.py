@@ -24,7 +24,7 @@ from glide.labelled import Target, open_labelled
 from glide.optim import OptimConfig
 from glide.plots import figure
 from glide.timesteps import UniformTimesteps
-from glide.train import TrainConfig, fit
+from glide.train import TrainConfig, fit, last_line
 from guidance.classifier import (
     CLASSIFIERS,
     ClassifierConfig,
@@ -138,7 +138,7 @@ def train_classifier(args: TrainClassifier) -> NoisyClassifier:
     settings = {"command": shlex.join(["python", *sys.argv]), **given}
 
     def save(model: NoisyClassifier, out: Path, step: int) -> None:
-        log = {"step": step, "log": _last(out / "log.jsonl"), "levels": newest(out / LEVELS, step)}
+        log = {"step": step, "log": last_line(out / "log.jsonl"), "levels": newest(out / LEVELS, step)}
         save_classifier(out, model, {**settings, **log}, getattr(torch, args.save_dtype))
 
     def watch(model: NoisyClassifier, path: Path) -> None:
@@ -206,8 +206,3 @@ def _measure(args: TrainClassifier, model: NoisyClassifier, image: Tensor, y: Te
     if args.plot:
         path.parent.mkdir(parents=True, exist_ok=True)
         plot(levels, model.config.num_classes, title).savefig(path)
-
-
-def _last(path: Path) -> Any:
-    lines = path.read_text().splitlines() if path.exists() else []
-    return json.loads(lines[-1]) if lines else None

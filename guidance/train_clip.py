@@ -23,7 +23,7 @@ from glide.optim import OptimConfig
 from glide.plots import figure
 from glide.timesteps import UniformTimesteps
 from glide.tokenizer import Tokenizer
-from glide.train import TrainConfig, fit
+from glide.train import TrainConfig, fit, last_line
 from guidance.clip import CLIPS, ClipConfig, NoisyClip, load_clip, save_clip
 from guidance.clip_levels import plot, retrieval, table
 from guidance.contrastive import Contrastive
@@ -95,7 +95,7 @@ def train_clip(args: TrainClip) -> NoisyClip:
     settings = {"command": shlex.join(["python", *sys.argv]), **given}
 
     def save(model: NoisyClip, out: Path, step: int) -> None:
-        log = {"step": step, "log": _last(out / "log.jsonl"), "levels": newest(out / LEVELS, step)}
+        log = {"step": step, "log": last_line(out / "log.jsonl"), "levels": newest(out / LEVELS, step)}
         save_clip(out, model, {**settings, **log}, getattr(torch, args.save_dtype))
 
     def watch(model: NoisyClip, path: Path) -> None:
@@ -206,8 +206,3 @@ def _measure(args: TrainClip, clip: NoisyClip, image: Tensor, captions: list[str
     if args.plot:
         path.parent.mkdir(parents=True, exist_ok=True)
         plot(levels, len(captions), title).savefig(path)
-
-
-def _last(path: Path) -> Any:
-    lines = path.read_text().splitlines() if path.exists() else []
-    return json.loads(lines[-1]) if lines else None
