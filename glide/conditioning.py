@@ -35,6 +35,14 @@ class Cond:
         had = [] if self.planes is None else [self.planes]
         return replace(self, planes=torch.cat([*had, *planes], dim=1))  # [N,P,H,W]
 
+    def sharing_planes(self, other: "Cond") -> "Cond":
+        """With the planes of `other` where it has none of its own; one row then becomes as many as they are."""
+        if self.planes is not None or other.planes is None:
+            return self
+        n = len(other.planes)
+        told = self._map(lambda part: part.expand(n, *part.shape[1:]))
+        return replace(told, planes=other.planes)
+
     @staticmethod
     def cat(conds: Sequence["Cond"]) -> "Cond":
         """All rows one below the other. Raises InputError unless every Cond has the same parts."""

@@ -9,7 +9,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -142,6 +142,10 @@ class Model(nn.Module):
         batch: the keys that this model takes: tokens [N,L] int64 with mask [N,L] bool; y [N] int64;
         low_res [N,3,h,w]; inpaint_image [N,3,H,W] with inpaint_mask [N,1,H,W], 1 where a pixel is known.
         """
+        return replace(self.encode(batch), planes=self.input_planes(batch, size))
+
+    def encode(self, batch: Mapping[str, Tensor]) -> Cond:
+        """What `condition` says in words: captions and classes, no planes."""
         vector = tokens = None
         if self.text is not None:
             tokens = self.text(batch["tokens"], batch.get("mask"))
@@ -149,7 +153,7 @@ class Model(nn.Module):
         if self.config.num_classes:
             label = self.label(batch["y"])
             vector = label if vector is None else vector + label
-        return Cond(vector=vector, tokens=tokens, planes=self.input_planes(batch, size))
+        return Cond(vector=vector, tokens=tokens)
 
     def input_planes(self, batch: Mapping[str, Tensor], size: tuple[int, int] | None = None) -> Tensor | None:
         """The planes concatenated to x_t: masked picture, mask, enlarged low-resolution picture, as trained."""

@@ -116,7 +116,10 @@ class _Asked:
     def place(self, reference: Cond | Reference) -> int:
         """Where it is among the questions, which grow by it if it is new."""
         main = self.questions[0]
-        new = reference if isinstance(reference, Reference) else Reference(main.predict, reference)
+        if isinstance(reference, Reference):
+            new = reference
+        else:  # it differs from the main condition in words; what is seen in pixels stays
+            new = Reference(main.predict, reference.sharing_planes(main.cond))
         for place, old in enumerate(self.questions):
             if new.predict == old.predict and new.cond.same(old.cond):
                 return place

@@ -1,6 +1,6 @@
-"""From what a picture shows to what the network is told: captions and classes, encoded.
+"""From what a picture shows to what the network is told: captions and classes, encoded, and given pixels.
 
-Shape letters: N pictures, H W pixels.
+Shape letters: N pictures, H W pixels, h w pixels of a low-resolution picture.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,18 @@ from glide.errors import InputError
 from glide.model import Model
 
 
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What is known of a picture in pixels, all in [-1, 1] but the mask. None is not given."""
+
+    low_res: Tensor | None = None  # [3,h,w]  what an upsampler enlarges
+    image: Tensor | None = None  # [3,H,W]  what stays of it where `mask` is 1
+    mask: Tensor | None = None  # [1,H,W]  1 where a pixel is known, 0 where it is to be painted
+
+
+NOTHING_GIVEN = Given()
+
+
 @dataclass(frozen=True)
 class Picture:
     """What makes one picture of a run: its noise and its condition."""
@@ -24,6 +36,8 @@ class Picture:
     """"" is the null caption. A model without text is not told it; a guidance may be."""
     label: int | None = None
     """None is the null class. A model without classes is not told it; a guidance may be."""
+    given: Given = NOTHING_GIVEN
+    """Pixels that are known. What an inpainting model's picture is not given, it paints."""
 
 
 class Conditions:
@@ -33,11 +47,6 @@ class Conditions:
     """
 
     def __init__(self, model: Model) -> None:
-        """InputError for a model that also needs a low-resolution picture."""
-        if model.config.low_res:
-            raise InputError(
-                "got an upsampler, which enlarges pictures, expected a model that draws them: give a base model"
-            )
         self.model = model
         self._null: Cond | None = None
 
@@ -49,7 +58,7 @@ class Conditions:
         return conditional and (config.num_classes == 0 or config.null_class)
 
     def null(self) -> Cond:
-        """The null condition, one row for all pictures. InputError where the model has none."""
+        """The null condition without planes, one row for all pictures. InputError where the model has none."""
         if not self.has_null:
             kind = "no null class" if self.model.config.num_classes else "no condition at all"
             raise InputError(
@@ -61,7 +70,7 @@ class Conditions:
         return self._null
 
     def negative(self, text: str) -> Cond:
-        """In place of the null condition: that of a caption, or of a class by name or number; one row.
+        """In place of the null condition: that of a caption, or of a class by name or number; one row, no planes.
 
         InputError for a class that the model does not have, or a model without conditions.
         """
@@ -74,14 +83,41 @@ class Conditions:
             f"got the negative caption {text!r} for a model with no condition at all, expected none: leave it out"
         )
 
-    def of(self, pictures: Sequence[Picture]) -> Cond:
-        """The conditions of N pictures, [N,...]. InputError for a caption or class that the model does not take."""
+    def of(self, pictures: Sequence[Picture], size: tuple[int, int] | None = None) -> Cond:
+        """The conditions of N pictures of `size` (the model's own by default), [N,...].
+
+        InputError for a caption or class that the model does not take, or where an upsampler is given nothing.
+        """
         encoded: dict[tuple[str, int | None], Cond] = {}
         for picture in pictures:
             key = (picture.caption, picture.label)
             if key not in encoded:
                 encoded[key] = self._encode(*key)
-        return Cond.cat([encoded[picture.caption, picture.label] for picture in pictures])
+        told = Cond.cat([encoded[picture.caption, picture.label] for picture in pictures])
+        if not self.model.config.planes:
+            return told
+        return told.with_planes(torch.cat([self._planes(picture.given, size) for picture in pictures]))
+
+    def _planes(self, given: Given, size: tuple[int, int] | None) -> Tensor:
+        """[1,P,H,W]."""
+        model = self.model
+        height, width = size or (model.config.unet.image_size,) * 2
+        batch: dict[str, Tensor] = {}
+        if model.config.inpaint:
+            nothing = torch.zeros(1, height, width)
+            batch["inpaint_image"] = nothing.expand(3, -1, -1) if given.image is None else given.image
+            batch["inpaint_mask"] = nothing if given.mask is None else given.mask
+        if model.config.low_res:
+            if given.low_res is None:
+                raise InputError(
+                    "got an upsampler, which enlarges pictures, and no picture, expected a model that draws: give a "
+                    "base model, or a picture to enlarge"
+                )
+            batch["low_res"] = given.low_res
+        rows = {name: part[None].to(model.device) for name, part in batch.items()}
+        planes = model.input_planes(rows, (height, width))
+        assert planes is not None
+        return planes
 
     @torch.no_grad()
     def _encode(self, caption: str, label: int | None) -> Cond:
@@ -95,8 +131,4 @@ class Conditions:
                     f"got no class for a model that needs one, expected 0 to {config.num_classes - 1}: give a label"
                 )
             batch |= model.label_batch([config.num_classes if label is None else label])
-        if config.inpaint:  # nothing is known
-            size = config.unet.image_size
-            batch["inpaint_image"] = torch.zeros(1, 3, size, size, device=model.device)
-            batch["inpaint_mask"] = torch.zeros(1, 1, size, size, device=model.device)
-        return model.condition(batch)
+        return model.encode(batch)

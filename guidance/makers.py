@@ -58,7 +58,9 @@ def auto(subject: Subject, scale: float, interval: Interval) -> Autoguidance:
             "give one of the same data"
         )
     predict = predict_by(network_of(weak, pipe.dtype), weak, pipe.call_size)
-    return Autoguidance(scale, Reference(predict, Conditions(weak).of(subject.pictures)), interval)
+    planes = subject.cond.planes
+    size = None if planes is None else (planes.shape[-2], planes.shape[-1])
+    return Autoguidance(scale, Reference(predict, Conditions(weak).of(subject.pictures, size)), interval)
 
 
 def pag(subject: Subject, scale: float, interval: Interval) -> PerturbedAttention:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from glide.classes import HasClasses, class_number
-from glide.denoise import Denoiser, Prediction, clamp, project
+from glide.denoise import Denoiser, Prediction, clamp, keep_known, project
 from glide.errors import InputError
 from glide.images import to_uint8
 from glide.model import Model
@@ -179,11 +179,13 @@ class Pipeline:
         settings: Settings,
         guidances: Sequence[Guidance] = (),
         place: int = 0,
+        size: tuple[int, int] | None = None,
     ) -> Iterator[Step]:
         """The sampling loop over N pictures at once: yields after each of its `steps(settings)` steps.
 
         guidances: further ones, for N rows or one. place: of the first picture in its network call, 0 to
-        call_size - 1 (see guidance/calls.py). InputError, at once, for settings or pictures that do not fit.
+        call_size - 1 (see guidance/calls.py). size: (H, W), by default the model's own. InputError, at once, for
+        settings or pictures that do not fit.
         """
         if not pictures:
             raise InputError("got no picture to draw, expected at least one: give a prompt")
@@ -191,10 +193,11 @@ class Pipeline:
         self._check_told(pictures, settings)
         model = self.model
         process = model.process.respaced(respacing(settings.respacing, len(model.process)))
+        size = size or (model.config.unet.image_size,) * 2
         places = Places.of(len(pictures), place % self.call_size, self.call_size)
         rows = [pictures[0]] * places.front + list(pictures) + [pictures[-1]] * places.back
         options = settings.options
-        cond = self.conditions.of(rows)
+        cond = self.conditions.of(rows, size)
         subject = Subject(self, rows, cond, options)
         all_guidances = [
             *(guidance for term in settings.terms for guidance in make(term, subject)),
@@ -202,10 +205,9 @@ class Pipeline:
         ]
         steered = guide(self.predict, cond, all_guidances, options.rescale)
         bound = clamp if options.threshold is None else dynamic_threshold(options.threshold)
-        seen = _Seen(project(steered, bound))
+        seen = _Seen(project(steered, *_known(rows, self.device), bound))
         noise = SeededNoise([row.seed for row in rows])
-        size = model.config.unet.image_size
-        x = noise.randn((model.config.unet.in_channels, size, size), self.device)
+        x = noise.randn((model.config.unet.in_channels, *size), self.device)
         x = x.contiguous(memory_format=torch.channels_last)
         xs = run(process, seen, x, noise, eta=settings.eta, variance=model.config.process.variance)
         timesteps = reversed(process.timesteps.tolist())
@@ -279,6 +281,21 @@ class Pipeline:
             )
         count = max(len(prompts), len(numbers), 1)
         return list(zip(prompts or [""] * count, numbers or [None] * count, strict=True))
+
+
+def _known(rows: Sequence[Picture], device: torch.device) -> list[Callable[[Tensor], Tensor]]:
+    """What keeps the given pixels of N pictures as they are; nothing where none is given."""
+    if all(row.given.mask is None for row in rows):
+        return []
+    images, masks = [], []
+    for row in rows:
+        if row.given.mask is None or row.given.image is None:
+            raise InputError(
+                "got pictures with and without known pixels, expected all with: give each a mask"
+            )
+        images.append(row.given.image)
+        masks.append(row.given.mask)
+    return [keep_known(torch.stack(images).to(device), torch.stack(masks).to(device))]  # [N,3,H,W], [N,1,H,W]
 
 
 class _Seen:

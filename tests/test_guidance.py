@@ -260,10 +260,22 @@ def test_swapped_intervals_are_refused():
         guide(Counted(), cond(1), [ClassifierFree(3.0, cond(0), interval=(400, 200))])
 
 
-def test_references_without_the_planes_are_refused():
-    x, with_planes = X[:1], cond(1).with_planes(torch.zeros(1, 4, 4, 4))
-    with pytest.raises(InputError, match="different parts"):
-        guide(predictor(net, PROCESS, "x0"), with_planes, [ClassifierFree(3.0, cond(0))])(x, 500)
+def test_references_without_planes_see_those_of_the_picture():
+    """The null condition differs in words alone; one that has planes of its own keeps them."""
+    planes = torch.randn(2, 4, 4, 4)
+    asked = []
+
+    def predict(x, t, conds):
+        asked.extend(conds)
+        return [plain() for _ in conds]
+
+    main, other = (
+        cond(1).repeat(2).with_planes(planes),
+        cond(2).repeat(2).with_planes(torch.zeros(2, 4, 4, 4)),
+    )
+    guide(predict, main, [ClassifierFree(3.0, cond(0)), ClassifierFree(2.0, other)])(X, 500)
+    assert [c.vector.flatten().tolist() for c in asked] == [[1.0, 1.0], [0.0, 0.0], [2.0, 2.0]]
+    assert torch.equal(asked[1].planes, planes) and torch.equal(asked[2].planes, other.planes)
 
 
 def test_everything_at_once_through_both_samplers():

@@ -16,7 +16,7 @@ from glide.images import to_uint8
 from glide.model import Model, ModelConfig, ProcessConfig
 from glide.recipe import fingerprint
 from guidance import Pipeline
-from guidance.conditions import Conditions
+from guidance.conditions import Given, Picture
 from guidance.settings import Settings
 
 RED, SQUARE = CAPTIONS[:2]
@@ -197,7 +197,30 @@ def test_models_with_planes() -> None:
     inpaint = Pipeline(untrained(inpaint=True))  # without a picture to keep, it draws everything
     assert inpaint(num_inference_steps=2).tensors.shape == (1, 3, 8, 8)
     with pytest.raises(InputError, match="upsampler"):
-        Conditions(untrained(low_res=True))
+        Pipeline(untrained(low_res=True))(num_inference_steps=2)
+
+
+def test_known_pixels_stay_and_reach_every_condition() -> None:
+    """Classifier-free guidance: the null condition has no planes of its own, and must see those of the picture."""
+    pipe = Pipeline(untrained(inpaint=True, num_classes=3, null_class=True))
+    image, mask = torch.rand(3, 8, 8) * 2 - 1, torch.zeros(1, 8, 8)
+    mask[:, :, :5] = 1
+    pictures = [Picture(i, label=i, given=Given(image=image, mask=mask)) for i in range(2)]
+    cond = pipe.conditions.of(pictures)
+    assert cond.planes is not None and torch.equal(cond.planes[1], torch.cat([image * mask, mask]))
+    shared = pipe.conditions.null().sharing_planes(cond)
+    assert shared.planes is cond.planes and shared.rows == 2
+    for settings in (Settings("ddim", "4", 0.0, "cfg", 3.0), Settings("ddpm", "4", 0.0, "cfg", 3.0)):
+        *_, step = pipe.draw(pictures, settings)
+        assert torch.equal(step.x[:, :, :, :5], image[:, :, :5].expand(2, -1, -1, -1))
+        assert not torch.equal(step.x[0, :, :, 5:], step.x[1, :, :, 5:])
+
+
+def test_another_size_than_the_models() -> None:
+    pipe = Pipeline(untrained(low_res=True))
+    picture = Picture(0, given=Given(low_res=torch.zeros(3, 6, 4)))
+    *_, step = pipe.draw([picture], Settings("ddim", "2", 0.0, "none"), size=(24, 16))
+    assert step.x.shape == (1, 3, 24, 16)
 
 
 # --- the rest -------------------------------------------------------------------------------------------------------
