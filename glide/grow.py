@@ -18,8 +18,8 @@ def init_from(model: Model, source: Model) -> list[str]:
 
     - a larger patch size sees each old pixel as the mean of a block of new ones, and draws it as such a block,
       so that training at 32 goes on at 64 on the same inner grid;
-    - new input planes (inpainting, a low-resolution picture) begin at zero, so that the model begins as it was
-      (GLIDE, 2112.10741, section 2.4);
+    - new input planes (inpainting, a low-resolution picture, coordinates) begin at zero, so that the model begins as
+      it was (GLIDE, 2112.10741, section 2.4);
     - learned variances added to an output begin at zero.
 
     Raises InputError when a weight has another size for any other reason.
@@ -40,13 +40,25 @@ def init_from(model: Model, source: Model) -> list[str]:
 def _resize(name: str, value: Tensor, to: Tensor, source: Model, model: Model) -> Tensor:
     ratio, rest = divmod(model.config.unet.patch_size, source.config.unet.patch_size)
     if name == "unet.stem.weight" and not rest and to.shape[0] == value.shape[0]:
-        return _fit_channels(_grow_stem(value, source.config.unet.patch_size, ratio), to, dim=1)
+        return _fit_stem(value, to, source, model, ratio)
     if name in ("unet.head.weight", "unet.head.bias") and not rest:
         return _fit_channels(_grow_head(value, source.config.unet.patch_size, ratio), to, dim=0)
     raise InputError(
         f"--init: {name} is {list(value.shape)} there and {list(to.shape)} here; the two models must agree in their "
         "widths, levels, text encoder and tokenizer."
     )
+
+
+def _fit_stem(value: Tensor, to: Tensor, source: Model, model: Model, ratio: int) -> Tensor:
+    """The stem's input is pixels and planes, then coordinates; each part is carried over by itself."""
+    had, wanted = (4 * m.config.unet.coordinates for m in (source, model))
+    if had not in (0, wanted):
+        raise InputError(
+            f"--init: that model sees {had // 4} octaves of coordinates and this one {wanted // 4}; give both the same."
+        )
+    pixels, coordinates = value.split([value.shape[1] - had, had], dim=1)
+    pixels = _fit_channels(_grow_stem(pixels, source.config.unet.patch_size, ratio), to[:, wanted:], dim=1)
+    return torch.cat([pixels, _fit_channels(coordinates, to[:, :wanted], dim=1)], dim=1)
 
 
 def _grow_stem(weight: Tensor, patch: int, ratio: int) -> Tensor:

@@ -202,6 +202,7 @@ _small_unet = UNetConfig(
     head_channels=32,
     resblock_updown=False,
     patch_size=2,
+    coordinates=3,
 )
 
 PRESETS: dict[str, ModelConfig] = {

@@ -24,6 +24,24 @@ def timestep_embedding(t: Tensor, dim: int, max_period: float = 10000.0) -> Tens
     return F.pad(torch.cat([args.cos(), args.sin()], dim=-1), (0, dim % 2))
 
 
+def coordinates(like: Tensor, octaves: int) -> Tensor:
+    """Where each cell is: sines and cosines of pi/2 * 2^k * u, k = 0 .. octaves - 1, of u = x and of u = y.
+
+    like: [N,C,H,W]; x and y run from -1 to 1 over its width and height. Returns [N,4*octaves,H,W], of its type. (The
+    idea is CoordConv's, 1807.03247; the features are those of 2006.10739.)
+    """
+    n, _, h, w = like.shape
+    scale = math.pi / 2 * 2.0 ** torch.arange(octaves, device=like.device)  # [K]
+
+    def waves(size: int) -> Tensor:
+        u = (torch.arange(size, device=like.device) + 0.5) / size * 2 - 1
+        angle = scale[:, None] * u  # [K,size]
+        return torch.cat([angle.sin(), angle.cos()])  # [2K,size]
+
+    across, down = waves(w)[:, None, :].expand(-1, h, -1), waves(h)[:, :, None].expand(-1, -1, w)
+    return torch.cat([across, down]).to(like.dtype).expand(n, -1, -1, -1)  # [N,4K,H,W]
+
+
 class GroupNorm(nn.GroupNorm):
     """Group norm with ADM's 32 groups, or the largest number that divides narrow layers."""
 

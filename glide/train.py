@@ -291,6 +291,19 @@ def _copy(to: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
         p.copy_(source[k])
 
 
+def check_run_folder(out: Path, resume: bool) -> None:
+    """InputError where there is no run to go on with, or one that a new run would overwrite."""
+    if resume and not any(out.glob("checkpoints/step-*")):
+        raise InputError(f"--resume: no checkpoint in {out}; start the run without --resume.")
+    if not resume and (out / "checkpoints").exists():
+        raise InputError(f"{out} already holds a run; give --resume to go on with it, or another --out.")
+
+
+def jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a training record keeps them: what JSON has no word for, by its name."""
+    return json.loads(json.dumps(values, default=str))
+
+
 def last_line(path: Path) -> Any:
     """The last entry of a run's `log.jsonl`, for a model's training record; None where there is none yet."""
     lines = path.read_text().splitlines() if path.exists() else []

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,7 +21,7 @@ from glide.losses import LossConfig, LossSecondMoment, TimestepSampler, UniformT
 from glide.model import PRESETS, Model, ModelConfig
 from glide.tasks import Diffusion
 from glide.tokenizer import Tokenizer
-from glide.train import TrainConfig, fit, last_line
+from glide.train import TrainConfig, check_run_folder, fit, jsonable, last_line
 
 
 @dataclass(frozen=True)
@@ -86,10 +85,7 @@ def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
     """Build data, model and task, and `fit`; returns the trained model. InputError for settings that do not fit."""
     if not 0 <= args.null_captions < 1:
         raise InputError(f"--null-captions {args.null_captions}: expected a share from 0 to below 1.")
-    if args.resume and not any(args.out.glob("checkpoints/step-*")):
-        raise InputError(f"--resume: no checkpoint in {args.out}; start the run without --resume.")
-    if not args.resume and (args.out / "checkpoints").exists():
-        raise InputError(f"{args.out} already holds a run; give --resume to go on with it, or another --out.")
+    check_run_folder(args.out, args.resume)
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(args.train.seed)
 
@@ -118,7 +114,7 @@ def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
     timesteps: TimestepSampler = (
         UniformTimesteps(steps) if args.timesteps == "uniform" else LossSecondMoment(steps)
     )
-    record = {"command": shlex.join(["python", *sys.argv]), **_jsonable(dataclasses.asdict(args))}
+    record = {"command": shlex.join(["python", *sys.argv]), **jsonable(dataclasses.asdict(args))}
     if args.init:
         record["init_training"] = _training_of(args.init)
 
@@ -189,7 +185,3 @@ def _build(config: ModelConfig, data: Dataset, args: TrainBase, source: Model | 
 def _training_of(name: str) -> Any:
     path = resolve(name)
     return read_config(path).get("training") if path.is_dir() else str(name)
-
-
-def _jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(values, default=str))

@@ -14,7 +14,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from glide.conditioning import Cond
-from glide.nn import Attention, Downsample, GroupNorm, ResBlock, Upsample, timestep_embedding, zero_init
+from glide.nn import (
+    Attention,
+    Downsample,
+    GroupNorm,
+    ResBlock,
+    Upsample,
+    coordinates,
+    timestep_embedding,
+    zero_init,
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,14 @@ class UNetConfig:
     dropout: float = 0.0
     patch_size: int = 1
     """1, 2 or 4: pixels are unshuffled into channels by this factor before the stem."""
+    coordinates: int = 0
+    """Over 0: the stem also sees where it is, by the sines and cosines of so many octaves of x and y (`coordinates`).
+    Without, a network knows places from its padded edges alone, and learns what "left" means late."""
+
+    @property
+    def stem_channels(self) -> int:
+        """Of the stem's input, besides those of input planes."""
+        return self.in_channels * self.patch_size**2 + 4 * self.coordinates
 
     def heads(self, channels: int) -> int:
         return channels // self.head_channels if self.head_channels else self.num_heads
@@ -73,7 +90,7 @@ class Encoder(nn.Module):
         self.time_out = nn.Linear(emb_width, emb_width)
 
         width = int(config.channel_mult[0] * config.channels)
-        self.stem = nn.Conv2d((config.in_channels + planes) * config.patch_size**2, width, 3, padding=1)
+        self.stem = nn.Conv2d(config.stem_channels + planes * config.patch_size**2, width, 3, padding=1)
         self.down = nn.ModuleList()
         self.skip_widths = [width]
         factor = 1
@@ -116,7 +133,10 @@ class Encoder(nn.Module):
         """Yields the activation after the stem and after every block, the middle last."""
         if cond.planes is not None:
             x = torch.cat([x, cond.planes], dim=1)
-        h = self.stem(F.pixel_unshuffle(x, self.config.patch_size))
+        h = F.pixel_unshuffle(x, self.config.patch_size)
+        if self.config.coordinates:
+            h = torch.cat([h, coordinates(h, self.config.coordinates)], dim=1)
+        h = self.stem(h)
         yield h
         for block in self.down:
             h = self.run(block, h, emb, cond.tokens)

@@ -11,7 +11,7 @@ are part of a picture's recipe.
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,12 +32,16 @@ def default_call_size(model: Model, device: torch.device) -> int:
     return max(1, min(32, 32 * 64**2 // model.config.unet.image_size**2))
 
 
+def computing_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
+    """Autocast to `dtype`; nothing at all for float32."""
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
 def network_of(model: Model, dtype: torch.dtype) -> Network:
     """The model's U-Net, run in `dtype` (autocast) and in the memory format in which it is fastest."""
 
     def network(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        half = dtype != torch.float32
-        with torch.autocast(x.device.type, dtype) if half else nullcontext():
+        with computing_in(dtype, x.device):
             return model.unet(x.contiguous(memory_format=torch.channels_last), t, cond)
 
     return network

@@ -6,7 +6,6 @@ Shape letters: N pictures, C channels, H W pixels, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +14,11 @@ from torch import Tensor
 from glide.classes import class_number
 from glide.errors import InputError
 from glide.model import ModelConfig
+from guidance.calls import computing_in
 from guidance.classifier import ClassifierConfig, NoisyClassifier
 from guidance.compose import EVERYWHERE
 from guidance.fits import check_fits
-from guidance.likelihood import LogLikelihood
+from guidance.likelihood import LogLikelihood, in_rows
 
 
 def classifier_guidance(
@@ -50,22 +50,13 @@ def classifier_guidance(
     classifier.eval().requires_grad_(False)
     classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def log_prob(x: Tensor, t: int, y: Tensor) -> Tensor:
-        half = dtype != torch.float32
-        with torch.autocast(x.device.type, dtype) if half else nullcontext():
-            logits = classifier(
-                x.contiguous(memory_format=torch.channels_last), torch.full_like(y, t)
-            )  # [N,K]
+    def classifier_log_prob(x: Tensor, t: int, y: Tensor) -> Tensor:
+        with computing_in(dtype, x.device):
+            steps = torch.full_like(y, t)
+            logits = classifier(x.contiguous(memory_format=torch.channels_last), steps)  # [N,K]
         return F.log_softmax(logits.float(), dim=-1).gather(1, y[:, None])[:, 0]
 
-    def classifier_log_prob(x: Tensor, t: int) -> Tensor:
-        if len(wanted) not in (1, len(x)):
-            raise InputError(f"got {len(wanted)} labels for {len(x)} pictures, expected one, or one for each")
-        y = wanted.expand(len(x)) if len(wanted) == 1 else wanted
-        size = call_size or len(x)
-        return torch.cat([log_prob(x_, t, y_) for x_, y_ in zip(x.split(size), y.split(size), strict=True)])
-
-    return LogLikelihood(classifier_log_prob, scale, interval)
+    return LogLikelihood(in_rows(classifier_log_prob, wanted, "labels", call_size), scale, interval)
 
 
 def check_classifier(classifier: ClassifierConfig, model: ModelConfig) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -17,11 +16,12 @@ from glide.denoise import Predict
 from glide.errors import InputError
 from glide.model import ModelConfig
 from glide.process import Process
+from guidance.calls import computing_in
 from guidance.clip import NoisyClip
 from guidance.clip_clean import CleanClip
 from guidance.compose import EVERYWHERE
 from guidance.fits import check_fits
-from guidance.likelihood import LogLikelihood
+from guidance.likelihood import LogLikelihood, in_rows
 
 
 def clip_guidance(
@@ -50,19 +50,13 @@ def clip_guidance(
     clip.eval().requires_grad_(False)
     text = _embed(clip, captions)  # [N,E] or [1,E]
 
-    def log_prob(x: Tensor, t: int, g: Tensor) -> Tensor:
+    def clip_log_prob(x: Tensor, t: int, g: Tensor) -> Tensor:
         steps = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
-        half = dtype != torch.float32
-        with torch.autocast(x.device.type, dtype) if half else nullcontext():
+        with computing_in(dtype, x.device):
             f = clip.encode_image(x, steps)  # [N,E]
         return clip.scale * (f * g).sum(dim=1)
 
-    def clip_log_prob(x: Tensor, t: int) -> Tensor:
-        g = _rows(text, len(x))
-        size = call_size or len(x)
-        return torch.cat([log_prob(x_, t, g_) for x_, g_ in zip(x.split(size), g.split(size), strict=True)])
-
-    return LogLikelihood(clip_log_prob, scale, interval)
+    return LogLikelihood(in_rows(clip_log_prob, text, "captions", call_size), scale, interval)
 
 
 X0Of = Callable[[Tensor, int], Tensor]
@@ -85,14 +79,13 @@ def clean_clip_guidance(
     """
     text = _embed(clip, captions)  # [N,E] or [1,E]
 
-    def log_prob(x0: Tensor, g: Tensor) -> Tensor:
+    def of_x0(x0: Tensor, t: int, g: Tensor) -> Tensor:
         return clip.scale * (clip.embed_images(x0) * g).sum(dim=1)
 
+    of_rows = in_rows(of_x0, text, "captions", call_size)
+
     def clean_clip_log_prob(x: Tensor, t: int) -> Tensor:
-        g = _rows(text, len(x))
-        size = call_size or len(x)
-        x0 = x0_of(x, t)
-        return torch.cat([log_prob(x_, g_) for x_, g_ in zip(x0.split(size), g.split(size), strict=True)])
+        return of_rows(x0_of(x, t), t)
 
     return LogLikelihood(clean_clip_log_prob, scale, interval)
 
@@ -134,10 +127,3 @@ def _embed(clip: CleanClip | NoisyClip, captions: str | Sequence[str]) -> Tensor
         )
     with torch.inference_mode(False):  # its tensors could take no part in any gradient
         return clip.embed_captions(wanted)
-
-
-def _rows(text: Tensor, pictures: int) -> Tensor:
-    """Embeddings [N,E] or [1,E] as one for each picture. InputError for another number."""
-    if len(text) not in (1, pictures):
-        raise InputError(f"got {len(text)} captions for {pictures} pictures, expected one, or one for each")
-    return text.expand(pictures, -1)

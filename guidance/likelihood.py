@@ -10,6 +10,30 @@ from glide.errors import InputError
 from guidance.compose import EVERYWHERE, Guidance
 
 
+def in_rows(
+    log_prob: Callable[[Tensor, int, Tensor], Tensor], wanted: Tensor, what: str, call_size: int | None
+) -> Callable[[Tensor, int], Tensor]:
+    """log_prob(x_t [G,C,H,W], t, wanted [G,...]) -> [G] as a function of x_t [N,C,H,W] and t alone.
+
+    wanted: one row for all pictures, or one for each of N (what: its name in messages). call_size: pictures in one
+    call, all by default; a fixed number makes a gradient independent of how many pictures there are, to the last bit.
+    The result raises InputError for another number of rows.
+    """
+
+    def of_pictures(x: Tensor, t: int) -> Tensor:
+        n = len(x)
+        if len(wanted) not in (1, n):
+            raise InputError(f"got {len(wanted)} {what} for {n} pictures, expected one, or one for each")
+        rows = wanted.expand(n, *wanted.shape[1:])
+        size = call_size or n
+        return torch.cat(
+            [log_prob(x_, t, w) for x_, w in zip(x.split(size), rows.split(size), strict=True)]
+        )  # [N]
+
+    of_pictures.__name__ = log_prob.__name__
+    return of_pictures
+
+
 @dataclass(frozen=True, eq=False)
 class LogLikelihood(Guidance):
     """Towards larger log p(y | x_t): the score of p(x_t) p(y | x_t)^scale (ADM, 2105.05233, section 4).

@@ -23,10 +23,11 @@ from glide.shapes import held_out_scenes, render
 from guidance.asked import Asked, classes, held_out, open_captions
 from guidance.conditions import Picture
 from guidance.diversity import Spread, mean, of_data, saturation
+from guidance.judged_run import JudgedRun
 from guidance.names import FOR_ALL, check_read, read_by
 from guidance.options import USUAL, Options
 from guidance.pipeline import Pipeline
-from guidance.settings import Settings, spec_of_steps
+from guidance.settings import Settings
 from guidance.sweep_points import Point, plot, words, write_csv
 from guidance.terms import Term
 
@@ -35,11 +36,11 @@ SHOWN = 8  # captions whose pictures are written, a row for each
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(JudgedRun):
     """Settings of a sweep."""
 
-    model: str = "shapes"
-    """A folder, an embedded name or a hub id."""
+    captions: int = 200
+    """Held-out captions (or pictures of all classes together), of which the share drawn right is the fidelity."""
     guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO][+...]")] = ()
     """As of sample.py; repeat the flag for several lines of the plot. Without SCALE it is run at all of --scales.
     Several at once are joined by +. By default none, cfg, cfg@200-800 and apg."""
@@ -48,21 +49,10 @@ class Sweep:
     """Of single guidances, whose names are in brackets."""
     ask: Literal["caption", "class"] = "caption"
     """class: the model is told no caption; --guidance classifier says what to draw, and only that is judged."""
-    captions: int = 200
-    """Held-out captions (or pictures of all classes together), of which the share drawn right is the fidelity."""
-    kinds: tuple[Literal["one", "count", "pair"], ...] = ("one", "count", "pair")
     open_captions: int = 15
     """Captions that leave open where, how large and of which colour a thing is."""
     pictures: int = 8
     """Pictures of each of those (or of each class), among which the diversity is measured."""
-    steps: int = 50
-    sampler: str = "ddim"
-    eta: float = 0.0
-    seed: int = 0
-    """Of the captions and of the noise."""
-    batch_size: int = 32
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    device: str = "auto"
     out: Path = Path("outputs/sweep")
     """Receives sweep.csv, sweep.png and, for each point, pictures of the open captions, a row for each."""
     no_plot: bool = False
@@ -71,16 +61,15 @@ class Sweep:
 
 def sweep(args: Sweep) -> list[Point]:
     """Draw, judge, write the table (anew after every point), the pictures and the plot. InputError beforehand."""
-    numbers = (args.captions, args.open_captions, args.pictures - 1, args.batch_size)
-    if min(numbers) < 1:
+    args.check()
+    if min(args.open_captions, args.pictures - 1) < 1:
         raise InputError(
-            f"got --captions {args.captions} --open-captions {args.open_captions} --pictures {args.pictures} "
-            f"--batch-size {args.batch_size}, expected at least 1 of each, and 2 pictures: give larger numbers"
+            f"--open-captions {args.open_captions} --pictures {args.pictures}: expected at least 1, and 2 pictures."
         )
     if not args.no_plot:
         figure()  # whether there is matplotlib, before the work
     runs = plan(args)
-    pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, call_size=args.batch_size)
+    pipe = args.pipeline()
     args.out.mkdir(parents=True, exist_ok=True)
     points = [data_point(args)]
     for line, scale, settings in tqdm(runs, desc="sweep", unit="point"):
@@ -110,7 +99,7 @@ def plan(args: Sweep) -> list[tuple[str, float, Settings]]:
         for scale in args.scales if swept else (None,):
             parts = tuple(str(term) for term in terms)
             options = args.guiding.of(read_by(terms) | FOR_ALL)
-            settings = Settings(args.sampler, spec_of_steps(args.steps), args.eta, parts, scale, options)
+            settings = args.settings(parts, scale, options)
             shown = scale if swept else terms[0].scale if one else None
             found.append((line, math.nan if shown is None else shown, settings))
     return found

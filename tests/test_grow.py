@@ -50,6 +50,26 @@ def test_new_planes_and_a_learned_variance_begin_without_effect(source: Model, x
     assert output[:, 3:].abs().max() == 0
 
 
+@torch.no_grad()
+def test_coordinates_begin_without_effect_and_are_carried_over(source: Model, x: Tensor) -> None:
+    config = changed(coordinates=2)
+    placed = Model(config).eval()
+    assert init_from(placed, source) == []
+    t = torch.tensor([10, 800])
+    torch.testing.assert_close(placed(x, t, {}), source(x, t, {}), rtol=1e-5, atol=1e-5)
+    learned = randomised(Model(config), seed=4)
+    grown = Model(
+        dataclasses.replace(changed(coordinates=2, image_size=32, patch_size=4), inpaint=True)
+    ).eval()
+    assert init_from(grown, learned) == []
+    enlarged = F.interpolate(x, scale_factor=2, mode="nearest")
+    batch = {"inpaint_image": torch.randn(2, 3, 32, 32), "inpaint_mask": torch.ones(2, 1, 32, 32)}
+    expected = F.interpolate(learned(x, t, {}), scale_factor=2, mode="nearest")
+    torch.testing.assert_close(grown(enlarged, t, batch), expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(InputError, match="2 octaves of coordinates and this one 0"):
+        init_from(Model(TINY), learned)
+
+
 def test_other_differences_are_refused_by_name(source: Model) -> None:
     with pytest.raises(InputError, match=r"--init: unet\.\S+ is \[.*\] there and \[.*\] here"):
         init_from(Model(changed(channels=64)), source)

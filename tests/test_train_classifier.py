@@ -97,7 +97,7 @@ def test_resume_is_exact(whole: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         raise Stop
 
     with monkeypatch.context() as patched, pytest.raises(Stop):
-        patched.setattr(training, "_measure", stop)
+        patched.setattr("guidance.train_guide._report", stop)
         train_classifier(settings(out, dropout=0.1, train={"sample_every": 5}))
     assert [line["step"] for line in lines(out / "log.jsonl")] == [2, 4]
     train_classifier(settings(out, dropout=0.1, resume=True))

@@ -35,7 +35,9 @@ CONFIG = TrainConfig(
 
 def settings(out: Path, **changes: Any) -> TrainClip:
     train = dataclasses.replace(CONFIG, **changes.pop("train", {}))
-    return TrainClip(out, "shapes:one", "tiny", held_out_pairs=8, levels=2, train=train, **changes)
+    return TrainClip(
+        out, data="shapes:one", preset="tiny", held_out_pairs=8, levels=2, train=train, **changes
+    )
 
 
 # --- the loss ------------------------------------------------------------------------------------------------------

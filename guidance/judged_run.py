@@ -1,0 +1,47 @@
+"""What an evaluation and a sweep share: how captions that no training saw are drawn, to be judged by the oracle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from glide.errors import InputError
+from guidance.options import USUAL, Options
+from guidance.pipeline import Pipeline
+from guidance.settings import Settings, spec_of_steps
+
+
+@dataclass(frozen=True)
+class JudgedRun:
+    """Settings of drawing captions that no training saw."""
+
+    model: str = "shapes"
+    """A folder, an embedded name or a hub id."""
+    captions: int = 500
+    """How many held-out captions of the grammar."""
+    kinds: tuple[Literal["one", "count", "pair"], ...] = ("one", "count", "pair")
+    steps: int = 50
+    sampler: str = "ddim"
+    eta: float = 0.0
+    seed: int = 0
+    """Of the captions and of the noise."""
+    batch_size: int = 32
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    device: str = "auto"
+
+    def check(self) -> None:
+        """InputError for numbers that cannot be."""
+        if self.captions < 1 or self.batch_size < 1:
+            raise InputError(
+                f"--captions {self.captions} --batch-size {self.batch_size}: expected at least 1 of each."
+            )
+
+    def pipeline(self) -> Pipeline:
+        """The model, ready to draw, a batch in one call."""
+        return Pipeline.from_pretrained(self.model, self.device, self.dtype, call_size=self.batch_size)
+
+    def settings(
+        self, guidance: str | tuple[str, ...], scale: float | None = None, options: Options = USUAL
+    ) -> Settings:
+        """How it draws with this guidance."""
+        return Settings(self.sampler, spec_of_steps(self.steps), self.eta, guidance, scale, options)

@@ -1,0 +1,145 @@
+"""What the trainings of a noisy classifier and of a noisy CLIP share: settings, the run, its noise levels."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from glide.checkpoint import read_model_config
+from glide.data import Batch, Dataset, FolderData, prefetch
+from glide.errors import InputError
+from glide.model import ModelConfig
+from glide.plots import figure
+from glide.process import Process
+from glide.timesteps import UniformTimesteps
+from glide.train import Task, TrainConfig, check_run_folder, fit, jsonable, last_line
+from guidance.levels import LEVELS, newest, record, spread
+
+
+@dataclass(frozen=True)
+class TrainGuide:
+    """Settings of a guide's training, whichever it is."""
+
+    out: Path
+    """Folder of the run: log.jsonl, levels.jsonl (measured on held-out data at each noise level), checkpoints/, and
+    the guide itself, which sample.py takes as --classifier or --clip."""
+    like: str | None = None
+    """The diffusion model to steer: its noise and resolution must be the guide's. By default the noise is that of
+    the preset's base model."""
+    resume: bool = False
+    """Go on exactly where the last checkpoint in --out was."""
+    held_out: float = 0.05
+    """Share of a folder's pictures that are left out of training and measured; 0 to measure nothing."""
+    levels: int = 10
+    """Noise levels at which they are measured."""
+    plot: bool = False
+    """Also draw the noise levels, as samples/0001000.png, ... (needs matplotlib)."""
+    crop: Literal["center", "random"] = "center"
+    flip: bool = False
+    """Mirror pictures at random; captions that say "left" are then wrong."""
+    max_broken: float = 0.01
+    """Share of damaged pictures that are skipped and counted."""
+    save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Of the weights in the model folder; checkpoints are float32 always."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, ...; a GPU where there is one."""
+
+    def check(self) -> None:
+        """InputError for settings that cannot be, before anything is read."""
+        if self.levels < 1:
+            raise InputError(f"--levels {self.levels}: expected at least 1.")
+        check_run_folder(self.out, self.resume)
+        if self.plot:
+            figure()  # that matplotlib is missing is said now, not after the first thousand steps
+
+    def place(self) -> torch.device:
+        return torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def reading(self, seed: int) -> dict[str, Any]:
+        """What every data set of the run is opened with."""
+        return {"seed": seed, "max_broken": self.max_broken, "held_out": self.held_out}
+
+
+G = TypeVar("G", bound=nn.Module)
+Save = Callable[[Path, G, dict[str, Any], torch.dtype], None]
+"""Writes the folder: where, what, its training record, the type of its weights."""
+Measure = Callable[[G, Sequence[int]], "Measured"]
+"""The guide and training timesteps -> how it does at each."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How a guide does on held-out data at several noise levels."""
+
+    levels: Sequence[Any]  # dataclasses, one a level
+    of: str  # what was measured: "512 held-out pictures"
+    table: str
+    plot: Callable[[str], Any]  # from a title to a figure of matplotlib
+
+
+def train_guide(
+    args: TrainGuide,
+    config: TrainConfig,
+    model: G,
+    task: Task[G],
+    data: Dataset,
+    save_guide: Save[G],
+    measure: Measure[G] | None,
+) -> G:
+    """`fit` a guide, measure it every `config.sample_every` steps, write its folder; returns it trained."""
+    settings = {"command": shlex.join(["python", *sys.argv]), **jsonable(dataclasses.asdict(args))}
+    process: Process = model.process  # type: ignore[assignment]
+
+    def save(model: G, out: Path, step: int) -> None:
+        log = {"step": step, "log": last_line(out / "log.jsonl"), "levels": newest(out / LEVELS, step)}
+        save_guide(out, model, {**settings, **log}, getattr(torch, args.save_dtype))
+
+    def watch(model: G, path: Path) -> None:
+        if measure is not None:
+            _report(args, path, measure(model, spread(len(process), args.levels)))
+
+    def batches(start: int) -> Iterator[Batch]:
+        return prefetch(data, start, config.batch_size)
+
+    if not args.resume:
+        (args.out / LEVELS).unlink(missing_ok=True)
+        save(model, args.out, 0)
+    steps = UniformTimesteps(len(process))
+    fit(model, task, batches, steps, config, args.out, resume=args.resume, save=save, sample=watch)
+    save(model, args.out, config.steps)  # once more, now that the last measurement is there
+    return model
+
+
+def held_out_batch(data: Dataset, count: int) -> Batch:
+    """At most `count` examples of a data set that was opened with split "held_out"."""
+    return data.batch(0, min(count, len(data)) if isinstance(data, FolderData) else count)
+
+
+def noise_of(like: str, check: Callable[[ModelConfig], None]) -> ModelConfig:
+    """The configuration of the model to steer. InputError where `check` finds that the guide does not fit it."""
+    config = read_model_config(like)
+    try:
+        check(config)
+    except InputError as error:
+        raise InputError(f"--like {like}: {error}") from None
+    return config
+
+
+def _report(args: TrainGuide, path: Path, measured: Measured) -> None:
+    """Print the table and add it to levels.jsonl; draw it at `path` (samples/0001000.png), whose name is the step."""
+    step = int(path.stem)
+    title = f"{measured.of} after {step} steps"
+    tqdm.write(f"{title}:\n{measured.table}")
+    record(args.out / LEVELS, step, measured.levels)
+    if args.plot:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        measured.plot(title).savefig(path)

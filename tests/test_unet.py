@@ -1,0 +1,33 @@
+"""The coordinates that a stem may see."""
+
+import math
+
+import torch
+from conftest import randomised
+
+from glide.conditioning import Cond
+from glide.nn import coordinates
+from glide.unet import UNet, UNetConfig
+
+
+def test_coordinates_are_the_waves_they_say() -> None:
+    planes = coordinates(torch.zeros(2, 5, 2, 4), octaves=2)
+    assert planes.shape == (2, 8, 2, 4) and torch.equal(planes[0], planes[1])
+    x = torch.tensor([-0.75, -0.25, 0.25, 0.75]).expand(2, -1)
+    y = torch.tensor([-0.5, 0.5])[:, None].expand(-1, 4)
+    for first, u in ((0, x), (4, y)):
+        waves = [f(math.pi / 2 * k * u) for f in (torch.sin, torch.cos) for k in (1, 2)]
+        torch.testing.assert_close(planes[0, first : first + 4], torch.stack(waves))
+
+
+@torch.no_grad()
+def test_a_network_with_coordinates_knows_places_far_from_the_edges() -> None:
+    """Without, cells that the padding does not reach are all alike to it."""
+    small = UNetConfig(48, 3, 3, 8, (1,), 1, (), head_channels=8, patch_size=2)
+    x, t = torch.ones(1, 3, 48, 48), torch.tensor([500])
+    spreads = []
+    for octaves in (0, 3):
+        config = UNetConfig(**{**vars(small), "coordinates": octaves})
+        inside = randomised(UNet(config), seed=1)(x, t, Cond())[:, :, 22:26:2, 22:26:2]
+        spreads.append(float(inside.std(dim=(2, 3)).max()))
+    assert spreads[0] < 1e-3 < 1e-1 < spreads[1]
