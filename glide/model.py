@@ -145,11 +145,16 @@ class Model(nn.Module):
         return replace(self.encode(batch), planes=self.input_planes(batch, size))
 
     def encode(self, batch: Mapping[str, Tensor]) -> Cond:
-        """What `condition` says in words: captions and classes, no planes."""
+        """What `condition` says in words: captions and classes, no planes.
+
+        batch may also hold keep_vector [N], 1 or 0: where it is 0 the caption reaches the network by its tokens alone.
+        """
         vector = tokens = None
         if self.text is not None:
             tokens = self.text(batch["tokens"], batch.get("mask"))
             vector = self.text_vector(tokens[:, -1])
+            if "keep_vector" in batch:
+                vector = vector * batch["keep_vector"][:, None]
         if self.config.num_classes:
             label = self.label(batch["y"])
             vector = label if vector is None else vector + label

@@ -24,22 +24,21 @@ def timestep_embedding(t: Tensor, dim: int, max_period: float = 10000.0) -> Tens
     return F.pad(torch.cat([args.cos(), args.sin()], dim=-1), (0, dim % 2))
 
 
-def coordinates(like: Tensor, octaves: int) -> Tensor:
-    """Where each cell is: sines and cosines of pi/2 * 2^k * u, k = 0 .. octaves - 1, of u = x and of u = y.
+def coordinates(h: int, w: int, octaves: int, device: torch.device) -> Tensor:
+    """Where each cell of an h x w grid is: sines and cosines of pi/2 * 2^k * u, k = 0 .. octaves - 1, of x and of y.
 
-    like: [N,C,H,W]; x and y run from -1 to 1 over its width and height. Returns [N,4*octaves,H,W], of its type. (The
-    idea is CoordConv's, 1807.03247; the features are those of 2006.10739.)
+    x and y run from -1 to 1 over the grid. Returns [h,w,4*octaves]. (The idea is CoordConv's, 1807.03247; the features
+    are those of 2006.10739.)
     """
-    n, _, h, w = like.shape
-    scale = math.pi / 2 * 2.0 ** torch.arange(octaves, device=like.device)  # [K]
+    scale = math.pi / 2 * 2.0 ** torch.arange(octaves, device=device)  # [K]
 
     def waves(size: int) -> Tensor:
-        u = (torch.arange(size, device=like.device) + 0.5) / size * 2 - 1
-        angle = scale[:, None] * u  # [K,size]
-        return torch.cat([angle.sin(), angle.cos()])  # [2K,size]
+        u = (torch.arange(size, device=device) + 0.5) / size * 2 - 1
+        angle = u[:, None] * scale  # [size,K]
+        return torch.cat([angle.sin(), angle.cos()], dim=-1)  # [size,2K]
 
-    across, down = waves(w)[:, None, :].expand(-1, h, -1), waves(h)[:, :, None].expand(-1, -1, w)
-    return torch.cat([across, down]).to(like.dtype).expand(n, -1, -1, -1)  # [N,4K,H,W]
+    across, down = waves(w)[None].expand(h, -1, -1), waves(h)[:, None].expand(-1, w, -1)
+    return torch.cat([across, down], dim=-1)  # [h,w,4K]
 
 
 class GroupNorm(nn.GroupNorm):
@@ -195,11 +194,13 @@ class Attention(nn.Module):
     identity = False
     """While set, each pixel sees itself alone: the map of perturbed-attention guidance (2403.17377)."""
 
-    def __init__(self, channels: int, heads: int, token_width: int = 0) -> None:
+    def __init__(self, channels: int, heads: int, token_width: int = 0, octaves: int = 0) -> None:
+        """octaves: over 0, each pixel is also told where it is, by so many octaves of `coordinates`."""
         super().__init__()
         assert channels % heads == 0
-        self.heads = heads
+        self.heads, self.octaves = heads, octaves
         self.norm = GroupNorm(channels)
+        self.place = zero_init(nn.Linear(4 * octaves, channels)) if octaves else None
         self.qkv = nn.Linear(channels, 3 * channels)
         self.token_kv = nn.Linear(token_width, 2 * channels) if token_width else None
         self.proj = zero_init(nn.Linear(channels, channels))
@@ -208,6 +209,8 @@ class Attention(nn.Module):
         """x [N,C,H,W], tokens [N,L,D] -> [N,C,H,W]."""
         n, c, h, w = x.shape
         y = self.norm(x).permute(0, 2, 3, 1).reshape(n, h * w, c)  # free when x is channels_last
+        if self.place is not None:
+            y = y + self.place(coordinates(h, w, self.octaves, x.device).flatten(0, 1))  # [HW,C]
         q, k, v = self.qkv(y).chunk(3, dim=-1)  # [N,HW,C] each
         y = v if self.identity else self._mixed(q, k, v, tokens)
         return x + self.proj(y).reshape(n, h, w, c).permute(0, 3, 1, 2)

@@ -23,6 +23,10 @@ class Diffusion:
 
     loss: LossConfig = field(default_factory=LossConfig)
     null_captions: float = 0.2
+    token_captions: float = 0.0
+    """Share of captions of which the network is told the tokens alone, without their pooled vector. The vector is
+    learned from first, and explains away what attention to the tokens could learn (Stable Diffusion 3, 2403.03206,
+    drops its text encoders apart for the like reason)."""
 
     def __call__(
         self, model: Model, batch: dict[str, Any], t: Tensor, generator: torch.Generator
@@ -35,6 +39,9 @@ class Diffusion:
         if model.text is not None:
             pairs = zip(batch["caption"], dropped.tolist(), strict=True)
             inputs |= model.caption_batch(["" if drop else caption for caption, drop in pairs])
+            if self.token_captions:
+                keep = torch.rand(len(x0), generator=generator) >= self.token_captions
+                inputs["keep_vector"] = keep.to(x0)
         if model.config.num_classes:
             y = batch["y"]
             inputs["y"] = (

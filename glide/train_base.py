@@ -40,6 +40,8 @@ class TrainBase:
     """Go on exactly where the last checkpoint in --out was."""
     null_captions: float = 0.2
     """Share of examples that lose their caption or class, for classifier-free guidance."""
+    token_captions: float = 0.0
+    """Share of captions that reach the network by attention to their tokens alone, so that it learns to attend."""
     unconditional: bool = False
     """Learn the pictures alone, without their captions or classes."""
     held_out: float = 0.0
@@ -83,8 +85,9 @@ WATCHED = (
 
 def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
     """Build data, model and task, and `fit`; returns the trained model. InputError for settings that do not fit."""
-    if not 0 <= args.null_captions < 1:
-        raise InputError(f"--null-captions {args.null_captions}: expected a share from 0 to below 1.")
+    for name in ("null_captions", "token_captions"):
+        if not 0 <= (share := getattr(args, name)) < 1:
+            raise InputError(f"--{name.replace('_', '-')} {share}: expected a share from 0 to below 1.")
     check_run_folder(args.out, args.resume)
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(args.train.seed)
@@ -108,7 +111,8 @@ def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
     model.to(device)
     model.unet.gradient_checkpointing = args.gradient_checkpointing
 
-    task = Diffusion(dataclasses.replace(args.loss, prediction=config.process.prediction), args.null_captions)
+    loss = dataclasses.replace(args.loss, prediction=config.process.prediction)
+    task = Diffusion(loss, args.null_captions, args.token_captions)
     task.check(model)
     steps = len(model.process)
     timesteps: TimestepSampler = (

@@ -50,8 +50,9 @@ class UNetConfig:
     patch_size: int = 1
     """1, 2 or 4: pixels are unshuffled into channels by this factor before the stem."""
     coordinates: int = 0
-    """Over 0: the stem also sees where it is, by the sines and cosines of so many octaves of x and y (`coordinates`).
-    Without, a network knows places from its padded edges alone, and learns what "left" means late."""
+    """Over 0: stem and attention also see where they are, by the sines and cosines of so many octaves of x and y
+    (`glide.nn.coordinates`). Without, a network knows places from its padded edges alone, and learns what "left" means
+    late."""
 
     @property
     def stem_channels(self) -> int:
@@ -117,7 +118,7 @@ class Encoder(nn.Module):
     def _attn(self, width: int, token_width: int, factor: int | None = None) -> Attention | None:
         if factor is not None and factor not in self.config.attention:
             return None
-        return Attention(width, self.config.heads(width), token_width)
+        return Attention(width, self.config.heads(width), token_width, self.config.coordinates)
 
     def embed(self, t: Tensor, cond: Cond) -> Tensor:
         """t [N], cond.vector [N,E] -> [N,E], through the SiLU that all residual blocks share."""
@@ -135,7 +136,8 @@ class Encoder(nn.Module):
             x = torch.cat([x, cond.planes], dim=1)
         h = F.pixel_unshuffle(x, self.config.patch_size)
         if self.config.coordinates:
-            h = torch.cat([h, coordinates(h, self.config.coordinates)], dim=1)
+            places = coordinates(h.shape[-2], h.shape[-1], self.config.coordinates, h.device)  # [H,W,4K]
+            h = torch.cat([h, places.permute(2, 0, 1).to(h.dtype).expand(len(h), -1, -1, -1)], dim=1)
         h = self.stem(h)
         yield h
         for block in self.down:

@@ -54,7 +54,7 @@ def test_new_planes_and_a_learned_variance_begin_without_effect(source: Model, x
 def test_coordinates_begin_without_effect_and_are_carried_over(source: Model, x: Tensor) -> None:
     config = changed(coordinates=2)
     placed = Model(config).eval()
-    assert init_from(placed, source) == []
+    assert all(".place." in name for name in init_from(placed, source))
     t = torch.tensor([10, 800])
     torch.testing.assert_close(placed(x, t, {}), source(x, t, {}), rtol=1e-5, atol=1e-5)
     learned = randomised(Model(config), seed=4)
