@@ -13,13 +13,16 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import CAPTIONS
 from safetensors.torch import load_file
 
 from glide.checkpoint import load_model, read_config
+from glide.conditioning import Cond
 from glide.errors import InputError
 from glide.losses import LossConfig
 from glide.model import Model
 from glide.optim import OptimConfig
+from glide.tasks import Diffusion
 from glide.train import TrainConfig
 from glide.train_base import WATCHED, TrainBase, train_base
 from guidance.pipeline import Pipeline
@@ -148,6 +151,26 @@ def test_training_learns(tmp_path: Path) -> None:
     assert curve[-1] < 0.6 * curve[0]
 
 
+def test_captions_by_tokens_alone(text_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Cond] = []
+
+    def unet(x: torch.Tensor, t: torch.Tensor, cond: Cond) -> torch.Tensor:
+        told.append(cond)
+        return torch.cat([x, x], dim=1)
+
+    monkeypatch.setattr(text_model.unet, "forward", unet)
+    batch = {"image": torch.zeros(400, 3, 8, 8), "caption": [CAPTIONS[0]] * 400}
+    for share in (0.0, 0.25):
+        task = Diffusion(null_captions=0.0, token_captions=share)
+        task(text_model, batch, torch.zeros(400, dtype=torch.int64), torch.Generator().manual_seed(0))
+    whole, part = told
+    assert whole.vector is not None and part.vector is not None
+    without = (part.vector == 0).all(dim=1)
+    assert 70 < int(without.sum()) < 130
+    assert torch.equal(part.vector[~without], whole.vector[~without])
+    assert part.tokens is not None and whole.tokens is not None and torch.equal(part.tokens, whole.tokens)
+
+
 def test_null_captions_reach_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     encode = Model.caption_batch
@@ -223,6 +246,8 @@ def test_refusals(tmp_path: Path, whole: Path) -> None:
         train_base(settings(whole))
     with pytest.raises(InputError, match=r"null-captions 1\.5"):
         train_base(settings(tmp_path / "x", null_captions=1.5))
+    with pytest.raises(InputError, match=r"token-captions 1"):
+        train_base(settings(tmp_path / "x", token_captions=1.0))
     with pytest.raises(InputError, match="--preset 'nope'"):
         train_base(dataclasses.replace(settings(tmp_path / "x"), preset="nope"))
     with pytest.raises(InputError, match="no model"):
