@@ -39,6 +39,9 @@ class TextConfig:
     padding: bool = True
     """Padded positions have embeddings of their own."""
     final_norm: bool = True
+    pooled: Literal["last", "mean"] = "last"
+    """What joins the time embedding: the last token's output (GLIDE), or the mean of the caption's own. The mean holds
+    every word from the first step on, so small models bind words to pictures many times sooner."""
 
 
 @dataclass(frozen=True)
@@ -152,13 +155,21 @@ class Model(nn.Module):
         vector = tokens = None
         if self.text is not None:
             tokens = self.text(batch["tokens"], batch.get("mask"))
-            vector = self.text_vector(tokens[:, -1])
+            vector = self.text_vector(self._pooled(tokens, batch.get("mask")))
             if "keep_vector" in batch:
                 vector = vector * batch["keep_vector"][:, None]
         if self.config.num_classes:
             label = self.label(batch["y"])
             vector = label if vector is None else vector + label
         return Cond(vector=vector, tokens=tokens)
+
+    def _pooled(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """[N,L,D] -> [N,D]; of the null caption, which has no tokens of its own, the mean is 0."""
+        assert self.config.text is not None
+        if self.config.text.pooled == "last":
+            return tokens[:, -1]
+        own = torch.ones_like(tokens[..., :1]) if mask is None else mask[..., None].to(tokens)  # [N,L,1]
+        return (tokens * own).sum(dim=1) / own.sum(dim=1).clamp(min=1.0)
 
     def input_planes(self, batch: Mapping[str, Tensor], size: tuple[int, int] | None = None) -> Tensor | None:
         """The planes concatenated to x_t: masked picture, mask, enlarged low-resolution picture, as trained."""
@@ -195,7 +206,7 @@ def _adm(size: int, channels: int, mult: tuple[float, ...], blocks: int, **kwarg
     return UNetConfig(size, 3, 6, channels, mult, blocks, attention, **kwargs)
 
 
-_small_text = TextConfig(vocab=512, context=24, width=128, layers=3, heads=4)
+_small_text = TextConfig(vocab=512, context=24, width=128, layers=3, heads=4, pooled="mean")
 _small_process = ProcessConfig(shift=2.0, prediction="x0", variance="fixed_small")
 _small_unet = UNetConfig(
     image_size=32,

@@ -96,10 +96,10 @@ class TransformerBlock(nn.Module):
         self.heads, self.causal = heads, causal
         self.norm_attn = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.proj = zero_init(nn.Linear(width, width))
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp_in = nn.Linear(width, 4 * width)
-        self.mlp_out = nn.Linear(4 * width, width)
+        self.mlp_out = zero_init(nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """x [N,L,D] -> [N,L,D]."""

@@ -32,11 +32,11 @@ class TextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocab, width)
-        self.positions = nn.Parameter(0.01 * torch.randn(context, width))
-        self.padding = nn.Parameter(0.01 * torch.randn(context, width)) if padding else None
+        # As large as what the blocks will add, which begin by adding nothing: so every word is heard from the start.
+        self.positions = nn.Parameter(0.5 * torch.randn(context, width))
+        self.padding = nn.Parameter(0.5 * torch.randn(context, width)) if padding else None
         self.blocks = nn.ModuleList(TransformerBlock(width, heads, causal) for _ in range(layers))
         self.norm = nn.LayerNorm(width) if final_norm else nn.Identity()
-        nn.init.normal_(self.tokens.weight, std=0.02)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """tokens [N,L] int64, mask [N,L] bool (True = a real token) -> [N,L,D]."""

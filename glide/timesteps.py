@@ -30,13 +30,25 @@ class TimestepSampler(Protocol):
 
 
 class UniformTimesteps:
-    """Every timestep alike, weight 1."""
+    """Timesteps with a density in proportion to t**power, weight 1; power 0 is every timestep alike.
 
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
+    Where a thing stands, and what it is, is decided in the noisiest steps; a power over 0 is practice there. The mean
+    loss is then another one, on purpose: its weight at t grows by t**power.
+    """
+
+    def __init__(self, steps: int, power: float = 0.0) -> None:
+        """Raises InputError for a negative power."""
+        if not power >= 0.0:
+            raise InputError(
+                f"got the power {power} of timesteps, expected at least 0: leave it out for none"
+            )
+        self.steps, self.power = steps, power
 
     def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        return torch.randint(0, self.steps, (n,), generator=generator), torch.ones(n)
+        if not self.power:
+            return torch.randint(0, self.steps, (n,), generator=generator), torch.ones(n)
+        share = torch.rand(n, generator=generator, dtype=torch.float64) ** (1.0 / (1.0 + self.power))
+        return (share * self.steps).long().clamp(max=self.steps - 1), torch.ones(n)
 
     def update(self, t: Tensor, loss: Tensor) -> None:
         pass

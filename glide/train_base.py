@@ -58,6 +58,8 @@ class TrainBase:
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, a third more time."""
     timesteps: Literal["uniform", "loss_second_moment"] = "uniform"
+    timestep_power: float = 0.0
+    """Over 0: uniform timesteps become noisier ones, with a density in proportion to t to this power."""
     save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the weights in the model folder; checkpoints are float32 always."""
     device: str | None = None
@@ -116,7 +118,9 @@ def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
     task.check(model)
     steps = len(model.process)
     timesteps: TimestepSampler = (
-        UniformTimesteps(steps) if args.timesteps == "uniform" else LossSecondMoment(steps)
+        UniformTimesteps(steps, args.timestep_power)
+        if args.timesteps == "uniform"
+        else LossSecondMoment(steps)
     )
     record = {"command": shlex.join(["python", *sys.argv]), **jsonable(dataclasses.asdict(args))}
     if args.init:

@@ -20,6 +20,17 @@ def test_uniform_timesteps_cover_everything_with_weight_one():
     assert sampler.state_dict() == {}
 
 
+def test_a_power_prefers_noisy_timesteps():
+    sampler = UniformTimesteps(10, power=2.0)
+    t, weight = sampler.sample(50_000, generator())
+    assert weight.eq(1).all() and int(t.max()) == 9
+    k = torch.arange(10).double()
+    expected = ((k + 1) ** 3 - k**3) / 1000  # the integral of 3 t^2 over each tenth
+    assert torch.bincount(t, minlength=10).double().div(50_000).sub(expected).abs().max() < 0.01
+    with pytest.raises(InputError, match="power -1"):
+        UniformTimesteps(10, -1)
+
+
 def filled(steps=4, history=3):
     sampler = LossSecondMoment(steps, history, uniform_prob=0.1)
     for _ in range(history):
