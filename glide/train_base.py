@@ -15,10 +15,11 @@ import torch
 import tyro
 
 from glide.checkpoint import load_model, read_config, resolve, save_model
-from glide.data import Dataset, open_data, prefetch
+from glide.data import Batch, Dataset, open_data, prefetch
 from glide.errors import InputError
 from glide.grow import init_from
 from glide.losses import LossConfig, LossSecondMoment, TimestepSampler, UniformTimesteps
+from glide.masks import EVERYTHING, Masked, random_masks
 from glide.model import PRESETS, Model, ModelConfig
 from glide.tasks import Diffusion
 from glide.tokenizer import Tokenizer
@@ -41,6 +42,10 @@ class TrainBase:
     """Go on exactly where the last checkpoint in --out was."""
     null_captions: float = 0.2
     """Share of examples that lose their caption or class, for classifier-free guidance."""
+    inpaint: bool = False
+    """Learn to fill in masked regions: four more input planes (masked picture, mask), and random masks."""
+    all_unknown: float = EVERYTHING
+    """(inpaint) Share of examples of which nothing is known, so that the model also draws from a caption alone."""
     unconditional: bool = False
     """Learn the pictures alone, without their captions or classes."""
     held_out: float = 0.0
@@ -69,6 +74,9 @@ class TrainBase:
 Sample = Callable[[Model, Path, Sequence[str]], None]
 """Draws a grid of a model in training to a path, for these captions where it takes any."""
 
+Fill = Callable[[Model, Path, Batch], None]
+"""The same of a model that inpaints, for a batch of pictures with their masks."""
+
 WATCHED = (
     "a red circle",
     "a small green star in the top left corner",
@@ -82,8 +90,11 @@ WATCHED = (
 """Captions of the progress pictures of the built-in scenes; other data are watched with their own first captions."""
 
 
-def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
-    """Build data, model and task, and `fit`; returns the trained model. InputError for settings that do not fit."""
+def train_base(args: TrainBase, sample: Sample | None = None, fill: Fill | None = None) -> Model:
+    """Build data, model and task, and `fit`; returns the trained model. InputError for settings that do not fit.
+
+    sample, fill: draw its progress pictures, `fill` those of a model that inpaints.
+    """
     if not 0 <= args.null_captions < 1:
         raise InputError(f"--null-captions {args.null_captions}: expected a share from 0 to below 1.")
     if args.resume and not any(args.out.glob("checkpoints/step-*")):
@@ -107,6 +118,8 @@ def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
         held_out=args.held_out,
     )
     data.check_batch(args.train.batch_size)
+    if config.inpaint:
+        data = Masked(data, args.train.seed, args.all_unknown)
     if model is None:
         model = _build(config, data, args, source)
     model.to(device)
@@ -130,8 +143,12 @@ def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
     if not args.data.startswith("shapes"):
         captions = tuple(dict.fromkeys(data.batch(0, min(8, args.train.batch_size)).get("caption", ())))
 
+    masked = _watched_masks(data, args) if config.inpaint else None
+
     def watch(model: Model, path: Path) -> None:
-        if sample is not None:
+        if masked is not None and fill is not None:
+            fill(model, path, masked)
+        elif masked is None and sample is not None:
             sample(model, path, captions)
 
     def batches(start: int) -> Any:
@@ -151,7 +168,9 @@ def _base_config(args: TrainBase, source: Model | None) -> ModelConfig:
     config = PRESETS[name] if name is not None else source.config  # type: ignore[union-attr]
     if args.dropout is not None:
         config = dataclasses.replace(config, unet=dataclasses.replace(config.unet, dropout=args.dropout))
-    return config
+    # weights that inpaint already go on to
+    inpaint = args.inpaint or (source is not None and source.config.inpaint)
+    return dataclasses.replace(config, inpaint=inpaint)
 
 
 def _build(config: ModelConfig, data: Dataset, args: TrainBase, source: Model | None) -> Model:
@@ -184,6 +203,14 @@ def _build(config: ModelConfig, data: Dataset, args: TrainBase, source: Model | 
                 f"--init: {len(fresh)} tensors begin anew: {', '.join(fresh[:4])}{' ...' if len(fresh) > 4 else ''}"
             )
     return model
+
+
+def _watched_masks(data: Dataset, args: TrainBase) -> Batch:
+    """The first pictures of the data, and masks of which none hides everything."""
+    batch = data.batch(0, min(8, args.train.batch_size))
+    height, width = batch["image"].shape[-2:]
+    masks = random_masks(args.train.seed, 0, len(batch["image"]), (height, width), everything=0.0)
+    return {**batch, "inpaint_mask": masks}
 
 
 def _training_of(name: str) -> Any:

@@ -22,6 +22,9 @@ class Given:
     low_res: Tensor | None = None  # [3,h,w]  what an upsampler enlarges
     image: Tensor | None = None  # [3,H,W]  what stays of it where `mask` is 1
     mask: Tensor | None = None  # [1,H,W]  1 where a pixel is known, 0 where it is to be painted
+    told: bool = True  # whether a model with inpainting planes is shown `image` and `mask`
+    start: Tensor | None = None  # [3,H,W]  what the run begins with, noised as far as its strength says
+    latent: Tensor | None = None  # [3,H,W]  the same, noised already
 
 
 NOTHING_GIVEN = Given()
@@ -105,8 +108,9 @@ class Conditions:
         batch: dict[str, Tensor] = {}
         if model.config.inpaint:
             nothing = torch.zeros(1, height, width)
-            batch["inpaint_image"] = nothing.expand(3, -1, -1) if given.image is None else given.image
-            batch["inpaint_mask"] = nothing if given.mask is None else given.mask
+            hidden = given.image is None or given.mask is None or not given.told
+            batch["inpaint_image"] = nothing.expand(3, -1, -1) if hidden else given.image
+            batch["inpaint_mask"] = nothing if hidden else given.mask
         if model.config.low_res:
             if given.low_res is None:
                 raise InputError(

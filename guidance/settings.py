@@ -28,6 +28,11 @@ class Settings:
     scale: float | None = None
     """From 0; of the guidances that are written without one. None: their usual one."""
     options: Options = USUAL
+    strength: float = 1.0
+    """Above 0, to 1: of the way from noise to the picture, the share that a run with a start picture takes."""
+    jump: int = 1
+    resamplings: int = 1
+    """With known pixels and more than 1: RePaint, which takes every `jump` steps so many times (glide/repaint.py)."""
 
     def __post_init__(self) -> None:
         if self.scale is not None:
@@ -35,6 +40,10 @@ class Settings:
         if not 0.0 <= self.eta <= 1.0:
             raise InputError(
                 f"got eta {self.eta}, expected 0 (no noise) to 1 (as much as DDPM): choose in between"
+            )
+        if not 0.0 < self.strength <= 1.0:
+            raise InputError(
+                f"got the strength {self.strength:g}, expected above 0 (nothing changes) to 1 (everything may): try 0.6"
             )
         self.options.check()
         terms = self.terms  # seen now, not in the middle of a run
