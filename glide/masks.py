@@ -7,6 +7,7 @@ A mask is a pure function of (seed, step, index). Shape letters: N pictures, H W
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -56,11 +57,11 @@ def rectangles(rng: np.random.Generator, size: tuple[int, int]) -> Unknown:
     """One to three rectangles; every other time the first lies in a corner."""
     unknown = np.zeros(size, bool)
     for number in range(int(rng.choice([1, 1, 2, 3]))):
-        height, width = (max(1, round(side * share)) for side, share in zip(size, rng.uniform(*SIDES, 2)))
-        top, left = (rng.integers(side - length + 1) for side, length in zip(size, (height, width)))
-        if number == 0 and rng.random() < 0.5:
-            top, left = (int(rng.integers(2)) * (side - n) for side, n in zip(size, (height, width)))
-        unknown[top : top + height, left : left + width] = True
+        lengths = np.maximum(1, np.round(rng.uniform(*SIDES, 2) * size)).astype(int)  # height, width
+        room = np.array(size) - lengths
+        corner = number == 0 and rng.random() < 0.5
+        top, left = rng.integers(2, size=2) * room if corner else rng.integers(room + 1)
+        unknown[top : top + lengths[0], left : left + lengths[1]] = True
     return unknown
 
 
@@ -81,7 +82,7 @@ def stroke(points: NDArray[np.float64], width: float, size: tuple[int, int]) -> 
     """The pixels that a round brush covers on its way through points [P,2] (down, right), in pixels."""
     y, x = np.arange(size[0])[:, None] + 0.5, np.arange(size[1])[None] + 0.5  # [H,1], [1,W]
     covered = np.zeros(size, bool)
-    for start, end in zip(points, points[1:]):
+    for start, end in pairwise(points):
         dy, dx = end - start
         length = max(dy * dy + dx * dx, 1e-12)
         along = np.clip(((y - start[0]) * dy + (x - start[1]) * dx) / length, 0, 1)  # [H,W] nearest point
