@@ -47,7 +47,9 @@ def from_uint8(pixels: Pixels) -> Tensor:
 def save_png(
     path: str | Path, image: Pixels, recipe: dict[str, Any] | None = None, profile: bytes | None = None
 ) -> None:
-    """Write uint8 [H, W, 3 or 4], whole or not at all; `recipe`, JSON-able, travels in the file's metadata.
+    """Write uint8 [H, W, C], whole or not at all; `recipe`, JSON-able, travels in the file's metadata.
+
+    C: 1 is grey, 3 is RGB; 2 and 4 are these with transparency.
 
     profile: the ICC colour profile of the picture that this one was made of.
     """
@@ -57,7 +59,9 @@ def save_png(
         # half a surrogate pair (an argument that was no UTF-8) is written as JSON's \udcxx
         info.add_itxt(RECIPE, text.encode("utf-8", "backslashreplace").decode())
     with atomic_path(path) as temporary:
-        Image.fromarray(_array(image)).save(temporary, format="PNG", pnginfo=info, icc_profile=profile)
+        pixels = _array(image)
+        picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        picture.save(temporary, format="PNG", pnginfo=info, icc_profile=profile)
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:

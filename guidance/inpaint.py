@@ -58,7 +58,8 @@ def plan(
     """How to paint what is `unknown` [H,W], true where it is to be.
 
     method: "model" (the model's own inpainting planes; the default where it has them), "repaint" (2201.09865; the
-    default for all others) or "replace" (known pixels put back at each step). context: how much of the picture is
+    default for all others; settings without resamplings get the usual ones) or "replace" (known pixels put back at
+    each step). context: how much of the picture is
     looked at, in lengths of what is masked. feather: None is as wide as one of the model's pixels. InputError for a
     mask of nothing or of everything, and for a method that does not fit the model or the settings.
     """
@@ -82,15 +83,10 @@ def plan(
         raise InputError(
             f"got a border of {feather} pixels, expected at least 0: leave it out for the usual one"
         )
-    if method == "repaint":
-        if settings.resamplings == 1:
-            settings = replace(settings, jump=JUMP, resamplings=RESAMPLINGS)
-        steps = len(pipe.process(settings))
-        if settings.jump >= steps > 1:
-            settings = replace(settings, jump=steps - 1)
-        elif steps == 1:
-            settings = replace(settings, jump=1, resamplings=1)
-    elif settings.resamplings > 1:
+    if method == "repaint" and settings.resamplings == 1:
+        most = len(pipe.process(settings)) - 1  # steps that can be taken back
+        settings = replace(settings, jump=min(JUMP, max(most, 1)), resamplings=RESAMPLINGS if most else 1)
+    elif method != "repaint" and settings.resamplings > 1:
         raise InputError(
             f"got resamplings for the method {method!r}, expected them with repaint: leave them out"
         )

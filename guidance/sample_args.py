@@ -155,6 +155,11 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Sample, 
     from glide.images import read_recipe
 
     recipe = read_recipe(given.like)
+    if "made_by" in recipe:
+        raise InputError(
+            f"{given.like} was made by {recipe['made_by']}, which --like does not repeat, expected a picture of "
+            "sample.py: run that script again"
+        )
     args = cli.parse(Sample, description, argv, _as_drawn(given, recipe))
     args.check()
     return args, recipe

@@ -1,5 +1,6 @@
 """Masks to learn inpainting with, and the training that uses them."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def test_a_stroke_is_all_that_is_near_its_line() -> None:
     covered = stroke(points, 4.0, (20, 20))
     y, x = np.mgrid[:20, :20] + 0.5
     # the distance to each straight part, by many points on it
-    on = np.concatenate([np.linspace(a, b, 200) for a, b in zip(points[:-1], points[1:], strict=True)])
+    on = np.concatenate([np.linspace(a, b, 200) for a, b in pairwise(points)])
     distance = np.hypot(y[..., None] - on[:, 0], x[..., None] - on[:, 1]).min(-1)
     assert (covered == (distance <= 2)).all()
 
@@ -135,6 +136,6 @@ def test_a_model_that_inpaints_goes_on_to(tmp_path: Path) -> None:
     train_base(settings(tmp_path / "a", inpaint=True, all_unknown=0.0, train={"steps": 1}))
     train_base(settings(tmp_path / "b", init=str(tmp_path / "a"), train={"steps": 1}))
     assert load_model(tmp_path / "b").config.inpaint
-    with pytest.raises(InputError, match="the share 1.5"):
+    with pytest.raises(InputError, match=r"the share 1\.5"):
         train_base(settings(tmp_path / "c", inpaint=True, all_unknown=1.5))
     assert not (tmp_path / "c").exists()
