@@ -59,9 +59,9 @@ def plan(
 
     method: "model" (the model's own inpainting planes; the default where it has them), "repaint" (2201.09865; the
     default for all others; settings without resamplings get the usual ones) or "replace" (known pixels put back at
-    each step). context: how much of the picture is
-    looked at, in lengths of what is masked. feather: None is as wide as one of the model's pixels. InputError for a
-    mask of nothing or of everything, and for a method that does not fit the model or the settings.
+    each step). context: how much of the picture is looked at, in lengths of what is masked. feather: None is as wide
+    as one of the model's pixels. InputError for a mask of nothing or of everything, and for a method that does not fit
+    the model or the settings.
     """
     check_mask(unknown)
     has_planes = pipe.model.config.inpaint

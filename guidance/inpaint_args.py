@@ -113,7 +113,7 @@ class Inpaint:
         """How to draw; has_null: whether the model knows classifier-free guidance. InputError out of range."""
         spec = self.respacing or spec_of_steps(50 if self.steps is None else self.steps)
         told = bool(self.prompt or self.label is not None)
-        usual = "cfg" if has_null and told or self.guiding.negative is not None else "none"
+        usual = "cfg" if (has_null and told) or self.guiding.negative is not None else "none"
         settings = Settings(self.sampler, spec, self.eta, self.guidance or usual, self.scale, self.guiding)
         check_read(settings.terms, self.guiding)
         return settings

@@ -18,11 +18,12 @@ from glide.classes import class_number
 from glide.errors import InputError
 from glide.images import from_uint8, grid, save_gif, save_png, to_uint8
 from glide.recipe import return_to
-from guidance.conditions import Picture
+from guidance.conditions import NOTHING_GIVEN, Given, Picture
 from guidance.names import named
 from guidance.pipeline import Pipeline, Step
 from guidance.sample_args import CAPTIONS, Sample
 from guidance.settings import Settings
+from guidance.start import read_start
 
 FRAMES = 60  # of an animation, at most
 LABELS = 8  # classes drawn where none is asked for
@@ -39,8 +40,12 @@ def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
     place = _return_to(recipe, args, pipe) if recipe is not None else 0
     settings = args.settings(pipe.conditions.has_null)
     subjects = _subjects(args, pipe, settings)
+    start = None if args.init_image is None else read_start(args.init_image, pipe.model)
+    if start is not None:
+        start.check(args, recipe)
+    given = NOTHING_GIVEN if start is None else Given(start=start.image)
     pictures = [
-        Picture(args.seed + i, *subjects[i // args.num_samples])
+        Picture(args.seed + i, *subjects[i // args.num_samples], given)
         for i in range(len(subjects) * args.num_samples)
     ]
     best = _ranking(args, pipe, subjects)
@@ -48,6 +53,8 @@ def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
     frames: list[list[Tensor]] = []  # of each batch, [frames] of uint8 [n,H,W,3]
     pixels: list[Tensor] = []
     recipes = [pipe.recipe(picture, settings, place + i) for i, picture in enumerate(pictures)]
+    if start is not None:
+        recipes = [one | start.recipe(settings.strength) for one in recipes]
     plan = list(batches(pictures, args.batch_size, pipe.call_size, place))
     runs = ((start, pipe.draw(batch, settings, place=place + start)) for start, batch in plan)
     head = next(runs)  # what is wrong with the first batch is said before there is a folder or a bar

@@ -27,6 +27,9 @@ CAPTIONS = (
 """Drawn where no caption is asked for."""
 
 
+STRENGTH = 0.6
+"""Of --init-image where none is given; SDEdit (2108.01073) finds 0.3 to 0.6 best."""
+
 READ_BY_RERANK = frozenset({"clip", "clip_vocab"})
 
 GUIDANCE = (
@@ -78,6 +81,10 @@ class Sample:
     """DDIM, or DDPM's ancestral sampler."""
     eta: float = 0.0
     """Noise that DDIM adds on the way, 0 to 1."""
+    init_image: Annotated[str | None, arg(metavar="FILE")] = None
+    """Begin with this picture in place of noise, as a drawing or a photo to be changed (its middle square)."""
+    strength: Annotated[float | None, arg(metavar="SHARE")] = None
+    """How far --init-image is noised, above 0 (it stays) to 1 (nothing of it is left). By default 0.6."""
     seed: int = 0
     """Picture i of the run, counted from 0, has the seed SEED + i."""
     out: Annotated[str, arg(metavar="FOLDER")] = "outputs"
@@ -108,6 +115,10 @@ class Sample:
             raise InputError("got --prompt and --prompts-file, expected one of them: leave one out")
         if self.gif_frames not in ("xt", "x0"):
             raise InputError(f"got --gif-frames {self.gif_frames!r}, expected xt or x0: choose one of these")
+        if self.strength is not None and self.init_image is None:
+            raise InputError(
+                f"got --strength {self.strength:g} without a picture to begin with, expected both: add --init-image"
+            )
         self._check_rerank()
 
     def _check_rerank(self) -> None:
@@ -134,7 +145,10 @@ class Sample:
         """How to draw; has_null: whether the model knows classifier-free guidance. InputError out of range."""
         spec = self.respacing or spec_of_steps(50 if self.steps is None else self.steps)
         usual = "cfg" if has_null or self.guiding.negative is not None else "none"
-        settings = Settings(self.sampler, spec, self.eta, self.guidance or usual, self.scale, self.guiding)
+        strength = 1.0 if self.init_image is None else STRENGTH if self.strength is None else self.strength
+        settings = Settings(
+            self.sampler, spec, self.eta, self.guidance or usual, self.scale, self.guiding, strength
+        )
         check_read(settings.terms, self.guiding, READ_BY_RERANK if self.rerank else frozenset())
         return settings
 
@@ -181,6 +195,8 @@ def _as_drawn(given: Sample, recipe: Mapping[str, Any]) -> Sample:
             call_size=int(recipe["call_size"]),
             sampler=str(recipe["sampler"]),
             eta=float(recipe["eta"]),
+            init_image=recipe.get("init_image"),
+            strength=float(recipe["strength"]) if "strength" in recipe else None,
             seed=int(recipe["seed"]),
             grid=bool(recipe.get("num_pictures")),
             device=str(recipe["device"]),

@@ -26,8 +26,8 @@ class SecondStage:
         """InputError for a model that enlarges nothing."""
         if not pipe.model.config.low_res:
             raise InputError(
-                f"got {pipe.name or 'a base model'} as the second stage, which enlarges nothing, expected an upsampler: "
-                "give one, or none"
+                f"got {pipe.name or 'a base model'} as the second stage, which enlarges nothing, expected an "
+                "upsampler: give one, or none"
             )
         pipe.process(settings)  # a respacing that does not fit, before the first stage has drawn
         self.pipe, self.settings = pipe, settings
