@@ -87,9 +87,9 @@ def test_resampling_brings_the_new_into_harmony_with_the_known(sampler: str) -> 
     """The true conditional is N(c x, 1 - c^2): mean 1.35, deviation 0.436."""
     wanted = CORRELATION * 1.5
     errors = {times: abs(float(fill(times, sampler).mean()) - wanted) for times in (1, 3, 12)}
-    assert errors[12] < 0.1 and errors[12] < errors[3] < errors[1], errors
+    assert errors[12] < 0.15 and errors[12] < errors[3] < errors[1], errors
     if sampler == "ddpm":
-        assert abs(float(fill(12).std()) - math.sqrt(1 - CORRELATION**2)) < 0.1
+        assert abs(float(fill(12).std()) - math.sqrt(1 - CORRELATION**2)) < 0.15
 
 
 def test_known_pixels_have_the_noise_of_their_step() -> None:
