@@ -39,12 +39,14 @@ class Inversion:
     captions: bool = False
     """Invert and draw under the scene's caption; by default under none."""
     seed: int = 0
+    call_size: int | None = None
+    """Pictures in one network call."""
     device: str = "auto"
 
 
 def main() -> None:
     args = parse(Inversion, __doc__)
-    pipe = Pipeline.from_pretrained(args.model, args.device)
+    pipe = Pipeline.from_pretrained(args.model, args.device, call_size=args.call_size)
     scenes = held_out_scenes(args.pictures, seed=args.seed)
     true = from_uint8(torch.from_numpy(render(scenes, pipe.model.config.unet.image_size)))
     rows = [

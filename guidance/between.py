@@ -62,7 +62,7 @@ class BetweenPredictions(Guidance):
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """From latent a [C,H,W] to b on the arc between them, 0 to 1 (2010.02502, section 5.3): noise stays as strong as noise.
+    """From latent a [C,H,W] to b on the arc between them, 0 to 1 (2010.02502, section 5.3): noise keeps its strength.
 
     The straight line where they have next to no angle.
     """
