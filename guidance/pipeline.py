@@ -25,7 +25,7 @@ from glide.repaint import repaint, walk
 from glide.samplers import SeededNoise
 from guidance.calls import OnlyReal, Places, default_call_size, network_of, predict_by
 from guidance.compose import Guidance, guide
-from guidance.conditions import Conditions, Picture
+from guidance.conditions import NOTHING_GIVEN, Conditions, Given, Picture
 from guidance.given import begin, known_of
 from guidance.guides import Guides
 from guidance.names import check_read, named, read_by
@@ -34,6 +34,7 @@ from guidance.registry import SAMPLERS, Subject, choose, make
 from guidance.retell import recipe_of
 from guidance.runtime import find_device, find_dtype, find_seeds
 from guidance.settings import Settings, spec_of_steps
+from guidance.start import start_of
 from guidance.threshold import dynamic_threshold
 from guidance.vocabulary import load_with_vocabulary
 
@@ -145,6 +146,8 @@ class Pipeline:
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         guidances: Sequence[Guidance | str] = (),
         options: Options = USUAL,
+        init_image: Image.Image | None = None,
+        strength: float = 0.6,
         callback_on_step_end: Callback | None = None,
     ) -> Result:
         """Draw `num_images_per_prompt` pictures of each prompt or label, those of one prompt next to each other.
@@ -156,7 +159,8 @@ class Pipeline:
         or one for each, from which their seeds are drawn; without either they come from torch's global generator.
         guidances: further ones, by name as on the command line ("pag:2", "clip:50@0-800"), or objects, made for as
         many rows as there are pictures, or for one; recipes tell of names only. options: of the guidances that are
-        asked for by name, and for all. InputError for whatever does not fit.
+        asked for by name, and for all. init_image: what all of them begin with (its middle square), noised as far as
+        strength says, above 0 (it stays) to 1 (nothing of it is left). InputError for whatever does not fit.
         """
         names = [guidance for guidance in guidances if isinstance(guidance, str)]
         if guidance_scale is None:
@@ -173,6 +177,7 @@ class Pipeline:
             chosen,
             None if names else guidance_scale,
             options,
+            1.0 if init_image is None else strength,
         )
         check_read(settings.terms, options)
         subjects = self._subjects(prompt, label, settings)
@@ -182,7 +187,8 @@ class Pipeline:
             )
         subjects = [subject for subject in subjects for _ in range(num_images_per_prompt)]
         seeds = find_seeds(len(subjects), seed, generator)
-        pictures = [Picture(s, caption, number) for s, (caption, number) in zip(seeds, subjects, strict=True)]
+        given = NOTHING_GIVEN if init_image is None else Given(start=start_of(init_image, self.model))
+        pictures = [Picture(s, *subject, given) for s, subject in zip(seeds, subjects, strict=True)]
         objects = [guidance for guidance in guidances if not isinstance(guidance, str)]
         for step in self.draw(pictures, settings, objects):
             if callback_on_step_end is not None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from glide.errors import InputError
@@ -56,5 +57,10 @@ def read_start(path: str, model: Model) -> Start:
         warnings.warn(
             f"{path} is {picture.width}x{picture.height}: its middle square is the start", stacklevel=2
         )
-    pixels = square(torch.from_numpy(np.array(on_white(picture))), model.config.unet.image_size)
-    return Start(path, from_uint8(pixels[None])[0], hashlib.sha256(data).hexdigest())
+    return Start(path, start_of(picture, model), hashlib.sha256(data).hexdigest())
+
+
+def start_of(picture: Image.Image, model: Model) -> Tensor:
+    """The middle square of a picture, as large as the model's: [3,H,W] in [-1, 1]; transparency lies on white."""
+    rgb = on_white(picture) if picture.mode == "RGBA" else picture.convert("RGB")
+    return from_uint8(square(torch.from_numpy(np.array(rgb)), model.config.unet.image_size)[None])[0]
