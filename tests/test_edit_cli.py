@@ -103,10 +103,11 @@ def test_like_with_a_start(text_folder: Path, tmp_path: Path, capsys: Capture) -
     assert len(pngs(tmp_path / "o")) == 4
 
 
-def test_usual_strength_and_other_shapes(text_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("default:.*its middle square")
+def test_usual_strength_and_other_shapes(text_folder: Path, tmp_path: Path, capsys: Capture) -> None:
     flags = ["--model", text_folder, "--prompt", RED, "--steps", 10, "--out", tmp_path / "o"]
-    with pytest.warns(UserWarning, match="20x12: its middle square"):
-        sample(*flags, "--init-image", photo(tmp_path / "wide.png", (20, 12)))
+    assert sample(*flags, "--init-image", photo(tmp_path / "wide.png", (20, 12))) == 0
+    assert "is 20x12: its middle square is the start" in capsys.readouterr().err
     recipe = read_recipe(tmp_path / "o/00000.png")
     assert (recipe["strength"], recipe["steps"]) == (0.6, 6)
 
