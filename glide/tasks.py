@@ -27,7 +27,10 @@ class Diffusion:
     def __call__(
         self, model: Model, batch: dict[str, Any], t: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses."""
+        """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses.
+
+        For an upsampler also low_res [N,3,H,W] and low_res_level [N] (`upsampler.crops`).
+        """
         x0 = batch["image"]
         noise = torch.randn(x0.shape, generator=generator).to(x0)
         dropped = torch.rand(len(x0), generator=generator) < self.null_captions
@@ -40,6 +43,8 @@ class Diffusion:
             inputs["y"] = (
                 torch.where(dropped.to(y.device), model.config.num_classes, y) if self.null_captions else y
             )
+        if model.config.low_res:
+            inputs |= {"low_res": batch["low_res"], "low_res_level": batch["low_res_level"]}
         x_t = model.process.q_sample(x0, t, noise)
         output = model(x_t, t, inputs).float()
         return loss_terms(model.process, self.loss, output, x0, x_t, t, noise)

@@ -69,6 +69,22 @@ class TrainBase:
 Sample = Callable[[Model, Path, Sequence[str]], None]
 """Draws a grid of a model in training to a path, for these captions where it takes any."""
 
+
+@dataclass(frozen=True)
+class Kind:
+    """What sets the training of one kind of model apart from that of another."""
+
+    presets: Mapping[str, ModelConfig] = field(default_factory=lambda: PRESETS)
+    usual: str = "shapes-64"
+    """The preset where none is asked for."""
+    config: Callable[[ModelConfig], ModelConfig] = lambda config: config
+    """What becomes of the sizes that a run begins with. InputError for those of another kind."""
+    data: Callable[[Dataset, ModelConfig], Dataset] = lambda data, config: data
+    """What becomes of the pictures, which are opened at the model's own size."""
+
+
+BASE = Kind()
+
 WATCHED = (
     "a red circle",
     "a small green star in the top left corner",
@@ -82,7 +98,7 @@ WATCHED = (
 """Captions of the progress pictures of the built-in scenes; other data are watched with their own first captions."""
 
 
-def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
+def train_base(args: TrainBase, sample: Sample | None = None, kind: Kind = BASE) -> Model:
     """Build data, model and task, and `fit`; returns the trained model. InputError for settings that do not fit."""
     if not 0 <= args.null_captions < 1:
         raise InputError(f"--null-captions {args.null_captions}: expected a share from 0 to below 1.")
@@ -96,7 +112,7 @@ def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
     source = load_model(args.init) if args.init else None
     # a run that goes on has its sizes and tokenizer in its folder; its weights come from the checkpoint
     model = load_model(args.out) if args.resume else None
-    config = model.config if model is not None else _base_config(args, source)
+    config = model.config if model is not None else _base_config(args, source, kind)
     data = open_data(
         args.data,
         config.unet.image_size,
@@ -107,6 +123,7 @@ def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
         held_out=args.held_out,
     )
     data.check_batch(args.train.batch_size)
+    data = kind.data(data, config)
     if model is None:
         model = _build(config, data, args, source)
     model.to(device)
@@ -144,14 +161,14 @@ def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
     )
 
 
-def _base_config(args: TrainBase, source: Model | None) -> ModelConfig:
-    name = args.preset or ("shapes-64" if source is None else None)
-    if name is not None and name not in PRESETS:
-        raise InputError(f"--preset {name!r}: expected one of {', '.join(PRESETS)}.")
-    config = PRESETS[name] if name is not None else source.config  # type: ignore[union-attr]
+def _base_config(args: TrainBase, source: Model | None, kind: Kind) -> ModelConfig:
+    name = args.preset or (kind.usual if source is None else None)
+    if name is not None and name not in kind.presets:
+        raise InputError(f"--preset {name!r}: expected one of {', '.join(kind.presets)}.")
+    config = kind.presets[name] if name is not None else source.config  # type: ignore[union-attr]
     if args.dropout is not None:
         config = dataclasses.replace(config, unet=dataclasses.replace(config.unet, dropout=args.dropout))
-    return config
+    return kind.config(config)
 
 
 def _build(config: ModelConfig, data: Dataset, args: TrainBase, source: Model | None) -> Model:

@@ -5,6 +5,7 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from glide.errors import InputError
@@ -28,8 +29,15 @@ class Settings:
     scale: float | None = None
     """From 0; of the guidances that are written without one. None: their usual one."""
     options: Options = USUAL
+    temperature: float = 1.0
+    """Multiplies the noise that a picture begins with: a little less than 1 (0.997) is calmer (GLIDE's release)."""
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0.0):
+            raise InputError(
+                f"got the temperature {self.temperature}, expected a number of at least 0: 1 changes nothing, 0.997 is "
+                "a little calmer"
+            )
         if self.scale is not None:
             check_scale(self.scale)
         if not 0.0 <= self.eta <= 1.0:
