@@ -30,7 +30,8 @@ class Diffusion:
     ) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses.
 
-        For a model with inpainting planes also inpaint_mask [N,1,H,W], 1 where a pixel is known (`glide.masks`).
+        For a model with inpainting planes also inpaint_mask [N,1,H,W], 1 where a pixel is known (`glide.masks`); for an
+        upsampler low_res [N,3,H,W] and low_res_level [N] (`upsampler.crops`).
         """
         x0 = batch["image"]
         noise = torch.randn(x0.shape, generator=generator).to(x0)
@@ -46,6 +47,8 @@ class Diffusion:
             )
         if model.config.inpaint:
             inputs |= {"inpaint_image": x0, "inpaint_mask": batch["inpaint_mask"]}
+        if model.config.low_res:
+            inputs |= {"low_res": batch["low_res"], "low_res_level": batch["low_res_level"]}
         x_t = model.process.q_sample(x0, t, noise)
         output = model(x_t, t, inputs).float()
         return loss_terms(model.process, self.loss, output, x0, x_t, t, noise)

@@ -77,6 +77,22 @@ Sample = Callable[[Model, Path, Sequence[str]], None]
 Fill = Callable[[Model, Path, Batch], None]
 """The same of a model that inpaints, for a batch of pictures with their masks."""
 
+
+@dataclass(frozen=True)
+class Kind:
+    """What sets the training of one kind of model apart from that of another."""
+
+    presets: Mapping[str, ModelConfig] = field(default_factory=lambda: PRESETS)
+    usual: str = "shapes-64"
+    """The preset where none is asked for."""
+    config: Callable[[ModelConfig], ModelConfig] = lambda config: config
+    """What becomes of the sizes that a run begins with. InputError for those of another kind."""
+    data: Callable[[Dataset, ModelConfig], Dataset] = lambda data, config: data
+    """What becomes of the pictures, which are opened at the model's own size."""
+
+
+BASE = Kind()
+
 WATCHED = (
     "a red circle",
     "a small green star in the top left corner",
@@ -90,10 +106,12 @@ WATCHED = (
 """Captions of the progress pictures of the built-in scenes; other data are watched with their own first captions."""
 
 
-def train_base(args: TrainBase, sample: Sample | None = None, fill: Fill | None = None) -> Model:
+def train_base(
+    args: TrainBase, sample: Sample | None = None, kind: Kind = BASE, fill: Fill | None = None
+) -> Model:
     """Build data, model and task, and `fit`; returns the trained model. InputError for settings that do not fit.
 
-    sample, fill: draw its progress pictures, `fill` those of a model that inpaints.
+    sample, fill: draw its progress pictures, `fill`, where it is given, those of a model that inpaints.
     """
     if not 0 <= args.null_captions < 1:
         raise InputError(f"--null-captions {args.null_captions}: expected a share from 0 to below 1.")
@@ -107,7 +125,7 @@ def train_base(args: TrainBase, sample: Sample | None = None, fill: Fill | None 
     source = load_model(args.init) if args.init else None
     # a run that goes on has its sizes and tokenizer in its folder; its weights come from the checkpoint
     model = load_model(args.out) if args.resume else None
-    config = model.config if model is not None else _base_config(args, source)
+    config = model.config if model is not None else _base_config(args, source, kind)
     data = open_data(
         args.data,
         config.unet.image_size,
@@ -118,6 +136,7 @@ def train_base(args: TrainBase, sample: Sample | None = None, fill: Fill | None 
         held_out=args.held_out,
     )
     data.check_batch(args.train.batch_size)
+    data = kind.data(data, config)
     if config.inpaint:
         data = Masked(data, args.train.seed, args.all_unknown)
     if model is None:
@@ -143,12 +162,12 @@ def train_base(args: TrainBase, sample: Sample | None = None, fill: Fill | None 
     if not args.data.startswith("shapes"):
         captions = tuple(dict.fromkeys(data.batch(0, min(8, args.train.batch_size)).get("caption", ())))
 
-    masked = _watched_masks(data, args) if config.inpaint else None
+    masked = _watched_masks(data, args) if config.inpaint and fill is not None else None
 
     def watch(model: Model, path: Path) -> None:
         if masked is not None and fill is not None:
             fill(model, path, masked)
-        elif masked is None and sample is not None:
+        elif sample is not None:
             sample(model, path, captions)
 
     def batches(start: int) -> Any:
@@ -161,16 +180,16 @@ def train_base(args: TrainBase, sample: Sample | None = None, fill: Fill | None 
     )
 
 
-def _base_config(args: TrainBase, source: Model | None) -> ModelConfig:
-    name = args.preset or ("shapes-64" if source is None else None)
-    if name is not None and name not in PRESETS:
-        raise InputError(f"--preset {name!r}: expected one of {', '.join(PRESETS)}.")
-    config = PRESETS[name] if name is not None else source.config  # type: ignore[union-attr]
+def _base_config(args: TrainBase, source: Model | None, kind: Kind) -> ModelConfig:
+    name = args.preset or (kind.usual if source is None else None)
+    if name is not None and name not in kind.presets:
+        raise InputError(f"--preset {name!r}: expected one of {', '.join(kind.presets)}.")
+    config = kind.presets[name] if name is not None else source.config  # type: ignore[union-attr]
     if args.dropout is not None:
         config = dataclasses.replace(config, unet=dataclasses.replace(config.unet, dropout=args.dropout))
     # weights that inpaint already go on to
     inpaint = args.inpaint or (source is not None and source.config.inpaint)
-    return dataclasses.replace(config, inpaint=inpaint)
+    return kind.config(dataclasses.replace(config, inpaint=inpaint))
 
 
 def _build(config: ModelConfig, data: Dataset, args: TrainBase, source: Model | None) -> Model:

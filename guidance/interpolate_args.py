@@ -116,7 +116,7 @@ class Interpolate:
             self.guidance or usual,
             self.scale,
             self.guiding,
-            strength,
+            strength=strength,
         )
         check_read(settings.terms, self.guiding)
         return settings

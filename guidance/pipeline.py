@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from glide.classes import HasClasses, class_number
-from glide.denoise import Denoiser, Prediction, clamp, held, keep_known, project
+from glide.denoise import Denoiser, Network, Prediction, clamp, held, keep_known, project
 from glide.errors import InputError
 from glide.images import to_uint8
 from glide.model import Model
@@ -37,6 +37,9 @@ from guidance.settings import Settings, spec_of_steps
 from guidance.start import start_of
 from guidance.threshold import dynamic_threshold
 from guidance.vocabulary import load_with_vocabulary
+
+Around = Callable[[Network, Model], Network]
+"""From a network, and the model whose it is, to one that is called in its place."""
 
 Callback = Callable[[int, int, Tensor], object]
 """Called after each step with its index from 0, its training timestep, and x [N,C,H,W]."""
@@ -91,12 +94,13 @@ class Pipeline:
         dtype: torch.dtype | str = torch.float32,
         call_size: int | None = None,
         vocab: str | None = None,
+        around: Around | None = None,
     ) -> None:
         """model: on its device already; it is put in eval mode and channels_last. name: for recipes.
 
         dtype: what the U-Net runs in (autocast); all else is float32. call_size: pictures in a network call, see
-        guidance/calls.py. vocab: for recipes, and for a weaker model that is a published .pt file.
-        InputError for a dtype or size that is not possible.
+        guidance/calls.py. vocab: for recipes, and for a weaker model that is a published .pt file. around: put around
+        the network, as upsampler/tiles.py is. InputError for a dtype or size that is not possible.
         """
         self.dtype = find_dtype(dtype)
         self.device = model.device
@@ -111,7 +115,8 @@ class Pipeline:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.conditions = Conditions(model)
         self.guides = Guides(self.device, vocab)
-        self.network = network_of(model, self.dtype)
+        network = network_of(model, self.dtype)
+        self.network = network if around is None else around(network, model)
         self.predict = predict_by(self.network, model, self.call_size)
 
     @classmethod
@@ -122,15 +127,19 @@ class Pipeline:
         dtype: torch.dtype | str = torch.float32,
         call_size: int | None = None,
         vocab: str | None = None,
+        around: Around | None = None,
+        places: Sequence[Path] = (),
     ) -> Pipeline:
         """The model of that name: a folder, an embedded model, a published OpenAI .pt file, or a hub id.
 
         device: None is a GPU where there is one, else the CPU. dtype: float32, bfloat16 or float16.
         vocab: for the captions of a .pt file, folder or hub id of its vocabulary; None is GLIDE's, from the hub.
+        around: as for Pipeline. places: folders with further embedded models, which are looked through first.
         InputError if there is no such model, device, dtype or vocabulary.
         """
         place, dtype = find_device(device), find_dtype(dtype)  # before the wait for a large file
-        return cls(load_with_vocabulary(name, place, vocab), str(name), dtype, call_size, vocab)
+        model = load_with_vocabulary(name, place, vocab, places)
+        return cls(model, str(name), dtype, call_size, vocab, around)
 
     def __call__(
         self,
@@ -177,7 +186,7 @@ class Pipeline:
             chosen,
             None if names else guidance_scale,
             options,
-            1.0 if init_image is None else strength,
+            strength=1.0 if init_image is None else strength,
         )
         check_read(settings.terms, options)
         subjects = self._subjects(prompt, label, settings)
@@ -216,6 +225,7 @@ class Pipeline:
         process, rows = loop.process, loop.rows
         noise = SeededNoise([row.seed for row in rows])
         unit = noise.randn((self.model.config.unet.in_channels, *loop.size), self.device)
+        unit = settings.temperature * unit
         x = begin(rows, process, unit, settings.strength).contiguous(memory_format=torch.channels_last)
         seen = _Seen(loop.denoise)
 
@@ -292,6 +302,7 @@ class Pipeline:
                 found["class"] = classes.class_names[picture.label]
         found |= {"seed": picture.seed, "sampler": settings.sampler, "respacing": settings.respacing}
         found |= {"steps": self.steps(settings), "eta": settings.eta}
+        found |= {"temperature": settings.temperature} if settings.temperature != 1.0 else {}
         found |= recipe_of(settings)
         if settings.strength < 1.0:
             found |= {"strength": settings.strength}

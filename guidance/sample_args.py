@@ -16,6 +16,7 @@ from guidance.names import FOR_ALL, check_read, listing, read_by
 from guidance.options import USUAL, Options
 from guidance.retell import read_guidance
 from guidance.settings import Settings, spec_of_steps
+from guidance.stage_args import ONE_STAGE, StageArgs, stage_of
 from guidance.terms import Term
 
 CAPTIONS = (
@@ -95,6 +96,7 @@ class Sample:
     """Also an animation of all pictures emerging from noise (grid-00000.gif)."""
     gif_frames: Annotated[str, arg(metavar="{xt,x0}")] = "xt"
     """What the animation shows: the noisy picture, or what the model takes it to be."""
+    second: Annotated[StageArgs, OmitArgPrefixes] = ONE_STAGE
     like: Annotated[str | None, arg(metavar="FILE.png")] = None
     """Draw a picture (or a grid) of an earlier run again, bit for bit on the same machine; other flags change it."""
     device: str = "auto"
@@ -119,6 +121,7 @@ class Sample:
             raise InputError(
                 f"got --strength {self.strength:g} without a picture to begin with, expected both: add --init-image"
             )
+        self.second.check()
         self._check_rerank()
 
     def _check_rerank(self) -> None:
@@ -147,9 +150,16 @@ class Sample:
         usual = "cfg" if has_null or self.guiding.negative is not None else "none"
         strength = 1.0 if self.init_image is None else STRENGTH if self.strength is None else self.strength
         settings = Settings(
-            self.sampler, spec, self.eta, self.guidance or usual, self.scale, self.guiding, strength
+            self.sampler,
+            spec,
+            self.eta,
+            self.guidance or usual,
+            self.scale,
+            self.guiding,
+            strength=strength,
         )
-        check_read(settings.terms, self.guiding, READ_BY_RERANK if self.rerank else frozenset())
+        also = read_by(self.second.terms) | (READ_BY_RERANK if self.rerank else frozenset())
+        check_read(settings.terms, self.guiding, also)
         return settings
 
     def captions(self) -> tuple[str, ...]:
@@ -181,8 +191,16 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Sample, 
 
 def _as_drawn(given: Sample, recipe: Mapping[str, Any]) -> Sample:
     """The flags with which the picture was drawn; a flag given now takes the place of those that it excludes."""
+    if "enlarged" in recipe:
+        raise InputError(
+            f"{given.like} was not drawn but enlarged, from {recipe['enlarged']}: repeat that by scripts/upsample.py"
+        )
     try:
         guidance, scale, options = read_guidance(recipe)
+        stage = stage_of(recipe)
+        if stage:
+            _, _, of_stage = read_guidance(recipe["upsampler"])
+            options = replace(options, **of_stage.given())
         default = Sample(
             model=str(recipe["model"]),
             vocab=recipe.get("vocab"),
@@ -198,6 +216,7 @@ def _as_drawn(given: Sample, recipe: Mapping[str, Any]) -> Sample:
             init_image=recipe.get("init_image"),
             strength=float(recipe["strength"]) if "strength" in recipe else None,
             seed=int(recipe["seed"]),
+            second=StageArgs(**stage),
             grid=bool(recipe.get("num_pictures")),
             device=str(recipe["device"]),
             dtype=str(recipe["dtype"]),
@@ -213,8 +232,14 @@ def _as_drawn(given: Sample, recipe: Mapping[str, Any]) -> Sample:
     if given.guidance:  # of the options only those that still belong to one
         read = read_by([Term.parse(text) for text in given.guidance]) | FOR_ALL
         read |= READ_BY_RERANK if default.rerank else frozenset()
+        read |= read_by(default.second.terms)
         default = replace(default, guidance=(), scale=None, guiding=options.of(read))
-    return default
+    second = default.second
+    if given.second.upsample_guidance:
+        second = replace(second, upsample_guidance=())
+    if given.second.upsample_steps is not None:
+        second = replace(second, upsample_respacing=None)
+    return replace(default, second=second)
 
 
 def _several(recipe: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from glide.errors import InputError
@@ -28,6 +29,8 @@ class Settings:
     scale: float | None = None
     """From 0; of the guidances that are written without one. None: their usual one."""
     options: Options = USUAL
+    temperature: float = 1.0
+    """Multiplies the noise that a picture begins with: a little less than 1 (0.997) is calmer (GLIDE's release)."""
     strength: float = 1.0
     """Above 0, to 1: of the way from noise to the picture, the share that a run with a start picture takes."""
     jump: int = 1
@@ -35,6 +38,11 @@ class Settings:
     """With known pixels and more than 1: RePaint, which takes every `jump` steps so many times (glide/repaint.py)."""
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0.0):
+            raise InputError(
+                f"got the temperature {self.temperature}, expected a number of at least 0: 1 changes nothing, 0.997 is "
+                "a little calmer"
+            )
         if self.scale is not None:
             check_scale(self.scale)
         if not 0.0 <= self.eta <= 1.0:

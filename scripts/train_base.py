@@ -19,7 +19,7 @@ def main() -> None:
     from glide.train_base import TrainBase, train_base
     from guidance.watch import fill_grid, sample_grid
 
-    train_base(parse(TrainBase, __doc__), sample_grid, fill_grid)
+    train_base(parse(TrainBase, __doc__), sample_grid, fill=fill_grid)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def test_a_fine_tune_begins_as_the_model_was_and_resumes_exactly(tmp_path: Path)
         return train_base(
             settings(tmp_path / name, init=str(tmp_path / "base"), inpaint=True, train=short, **changes),
             sample_grid,
-            fill_grid,
+            fill=fill_grid,
         )
 
     model = fine("whole")
