@@ -40,9 +40,12 @@ class Inpaint:
     model: Annotated[str, arg(metavar="NAME")] = "shapes"
     """A model folder, an embedded model, a published OpenAI .pt file, or a hub id (org/name)."""
     upsampler: Annotated[str | None, arg(metavar="NAME")] = None
-    """A second model that enlarges what the first has painted, named the same way. Without it, it is scaled."""
-    upsample_respacing: Annotated[str, arg(metavar="SPEC")] = "fast27"
-    """Steps of the upsampler, as --respacing."""
+    """A second model that enlarges what the first has painted, named the same way; shapes is the embedded one. Without
+    it what is painted is scaled."""
+    upsample_respacing: Annotated[str | None, arg(metavar="SPEC")] = None
+    """Steps of the upsampler, as --respacing. By default 16, or fast27 for those that predict the noise."""
+    upsampler_vocab: Annotated[str | None, arg(metavar="NAME")] = None
+    """As --vocab, of the upsampler."""
     vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
     method: Annotated[str | None, arg(metavar="{model,repaint,replace}")] = None
@@ -103,6 +106,10 @@ class Inpaint:
             raise InputError("got --steps and --respacing, expected one of them: leave one out")
         if self.mask is not None and self.box is not None:
             raise InputError("got --mask and --box, expected one of them: leave one out")
+        if self.upsampler is None and (self.upsample_respacing or self.upsampler_vocab):
+            raise InputError(
+                "got --upsample-respacing or --upsampler-vocab without an upsampler, expected both: add --upsampler"
+            )
         resampled = self.jump is not None or self.resamplings is not None
         if resampled and self.method not in (None, "repaint"):
             raise InputError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,8 @@ from guidance.inpaint_args import Inpaint
 from guidance.mask_files import mask_of_box, mask_of_file, mask_of_transparency
 from guidance.pipeline import Pipeline
 from guidance.region import Bytes, Unknown
-
-MakeEnlarge = Callable[[Inpaint, Pipeline], Enlarge]
-"""The second stage that --upsampler names."""
+from guidance.second_stage import SecondStage
+from guidance.stage import Stage, Upsampling
 
 
 @dataclass(frozen=True)
@@ -72,9 +70,11 @@ def read_original(path: str) -> Original:
     return Original(picture, grey, hashlib.sha256(data).hexdigest())
 
 
-def inpaint_file(args: Inpaint, make_enlarge: MakeEnlarge) -> list[Path]:
-    """Paint and write; returns the paths of the N results. Prints where they are. InputError, before anything is
-    drawn, for whatever cannot be."""
+def inpaint_file(args: Inpaint, upsampling: Upsampling | None = None) -> list[Path]:
+    """Paint and write; returns the paths of the N results. Prints where they are.
+
+    upsampling: what --upsampler needs. InputError, before anything is drawn, for whatever cannot be.
+    """
     args.settings(has_null=True)  # numbers out of range, before anything is read
     originals = [args.image] + ([args.mask] if args.mask else [])
     for path in args.files:
@@ -83,7 +83,7 @@ def inpaint_file(args: Inpaint, make_enlarge: MakeEnlarge) -> list[Path]:
     unknown = _mask(args, original)
     check_mask(unknown)
     pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.call_size, args.vocab)
-    enlarge = make_enlarge(args, pipe) if args.upsampler is not None else None
+    enlarge = _second_stage(args, pipe, upsampling)
     settings = args.settings(pipe.conditions.has_null)
     how = plan(pipe, unknown, settings, args.method, args.context, args.feather, enlarge)
     if how.method == "repaint" and (args.jump, args.resamplings) != (None, None):
@@ -104,6 +104,17 @@ def inpaint_file(args: Inpaint, make_enlarge: MakeEnlarge) -> list[Path]:
     results = [original.with_painted(rgb, unknown) for rgb in painted]
     recipes = [_recipe(args, original, pipe, how, enlarge, picture, i) for i, picture in enumerate(pictures)]
     return _write(args, results, recipes, original.picture.info.get("icc_profile"))
+
+
+def _second_stage(args: Inpaint, pipe: Pipeline, upsampling: Upsampling | None) -> SecondStage | None:
+    """The upsampler that is asked for, drawing where and in what the first stage does."""
+    if args.upsampler is None:
+        return None
+    assert upsampling is not None
+    stage = Stage.load(args.upsampler, upsampling, pipe.device, args.dtype, args.upsampler_vocab)
+    if args.upsample_respacing is not None:
+        stage = replace(stage, settings=replace(stage.settings, respacing=args.upsample_respacing))
+    return SecondStage(stage, pipe.model.config.unet.image_size)
 
 
 def _mask(args: Inpaint, original: Original) -> Unknown:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from glide.errors import InputError
@@ -114,12 +115,13 @@ class Stage:
     def enlarge(self, pixels: Tensor, picture: Picture) -> Iterator[Tensor]:
         """Enlarge uint8 [h,w,3] of any size, told the picture's caption or class; yields x [1,3,H,W] after each step.
 
-        InputError, at once, for what the model cannot be told, or a picture too large.
+        What is known of the large picture (`given.image`, where `given.mask` is 1) stays as it is. InputError, at once,
+        for what the model cannot be told, or a picture too large.
         """
         asked = self.asked(picture)
 
         def draw(low_res: Tensor, noise: float, seed: int, size: tuple[int, int]) -> Iterator[Step]:
-            given = Given(low_res=low_res, noise=noise)
+            given = replace(_framed(asked.given, size), low_res=low_res, noise=noise)
             return self.pipe.draw([replace(asked, seed=seed, given=given)], self.settings, size=size)
 
         return self.upsampling.enlarge(draw, self.pipe.model.config, pixels, picture.seed, self.noise)
@@ -133,6 +135,15 @@ class Stage:
     def recipe(self, picture: Picture) -> dict[str, Any]:
         """All that is needed to enlarge the picture again, besides what it was, JSON-able."""
         return {**self.pipe.recipe(self.asked(picture), self.settings, 0), "noise": self.noise}
+
+
+def _framed(given: Given, size: tuple[int, int]) -> Given:
+    """The known pixels alone, for a picture of `size` (H, W): what lies beyond them to the right and below is not."""
+    if given.image is None or given.mask is None:
+        return Given()
+    height, width = given.image.shape[-2:]
+    beyond = (0, size[1] - width, 0, size[0] - height)
+    return Given(image=F.pad(given.image, beyond), mask=F.pad(given.mask, beyond), told=given.told)
 
 
 def enlarger(

@@ -11,36 +11,21 @@ examples:
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import _path  # noqa: F401
 
 from glide.cli import parse, run
 from guidance.inpaint_args import Inpaint
 
-if TYPE_CHECKING:
-    from guidance.enlarge import Enlarge
-    from guidance.pipeline import Pipeline
-
-
-def second_stage(args: Inpaint, first: "Pipeline") -> "Enlarge":
-    """The upsampler that is asked for, drawing where and in what the first stage does."""
-    from dataclasses import replace
-
-    from guidance.pipeline import Pipeline
-    from guidance.second_stage import USUAL, SecondStage
-
-    assert args.upsampler is not None
-    pipe = Pipeline.from_pretrained(args.upsampler, first.device, args.dtype, args.call_size, args.vocab)
-    return SecondStage(pipe, replace(USUAL, respacing=args.upsample_respacing))
-
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(Inpaint, __doc__, argv)
     args.check()
-    from guidance.inpaint_run import inpaint_file  # torch, only once the flags are right
+    from _upsampling import UPSAMPLING  # torch, only once the flags are right
 
-    inpaint_file(args, second_stage)
+    from guidance.inpaint_run import inpaint_file
+
+    inpaint_file(args, UPSAMPLING)
 
 
 if __name__ == "__main__":

@@ -266,7 +266,7 @@ def glide(name: str) -> Model:
 
 
 def test_glides_own_models(tmp_path: Path) -> None:
-    """Its inpainting model (here 16x16), alone and with its upsampler (to 32x32)."""
+    """Its inpainting model (here 16x16), alone and with its upsampler (to 64x64, in tiles of 32x32)."""
     save_model(tmp_path / "base", glide("glide_inpaint"))
     save_model(tmp_path / "large", glide("glide_upsampler"))
     image = photo(tmp_path / "photo.png", size=(50, 40))
@@ -280,7 +280,7 @@ def test_glides_own_models(tmp_path: Path) -> None:
             assert np.array_equal(np.asarray(old)[~unknown], np.asarray(new)[~unknown])
             assert not np.array_equal(np.asarray(old), np.asarray(new))
     recipe = read_recipe(tmp_path / "b-1.png")
-    assert recipe["painted_at"] == 32 and recipe["method"] == "model"
+    assert recipe["painted_at"] == 64 and recipe["method"] == "model"
     assert recipe["upsampler"]["model"] == str(tmp_path / "large") and recipe["upsampler"]["respacing"] == "2"
 
 
@@ -381,7 +381,8 @@ def test_greys_are_cut_at_one_half(filler_folder: Path, tmp_path: Path, capsys: 
         ("--box 0,0,5,5 --steps 5 --respacing 5", "--steps and --respacing"),
         ("--box 0,0,5,5 --scale -1", "scale -1"),
         ("--box 0,0,5,5 --label 3", "without classes"),
-        ("--box 0,0,5,5 --upsampler FILLER", "enlarges nothing, expected an upsampler"),
+        ("--box 0,0,5,5 --upsampler FILLER", "draws and does not enlarge, expected an upsampler"),
+        ("--box 0,0,5,5 --upsample-respacing 5", "without an upsampler"),
         ("--box 0,0,5,5 --out there.png", "there.png exists already: give another name, or --overwrite"),
         ("--box 0,0,5,5 --out photo.png --overwrite", "originals are never written over"),
         ("--mask white.png --out white.png --overwrite", "originals are never written over"),
