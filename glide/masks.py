@@ -6,7 +6,6 @@ A mask is a pure function of (seed, step, index). Shape letters: N pictures, H W
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glide.data import Batch, Dataset
 from glide.errors import InputError
 
 Unknown = NDArray[np.bool_]  # [H,W], true where a pixel is to be painted
@@ -102,32 +100,3 @@ def missing_sides(rng: np.random.Generator, size: tuple[int, int]) -> Unknown:
     top, bottom, left, right = np.round(shares * np.repeat(size, 2)).astype(int)
     unknown[top : size[0] - bottom, left : size[1] - right] = False
     return unknown
-
-
-class Masked:
-    """A data set whose batches also hold "inpaint_mask" [size,1,H,W], a pure function of (seed, step) as they are."""
-
-    def __init__(self, data: Dataset, seed: int, everything: float = EVERYTHING) -> None:
-        """InputError for a share out of range."""
-        random_masks(seed, 0, 0, (1, 1), everything)
-        self.data, self.seed, self.everything = data, seed, everything
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        return self.data.class_names
-
-    @property
-    def broken(self) -> Sequence[str]:
-        return self.data.broken
-
-    def check_batch(self, size: int) -> None:
-        self.data.check_batch(size)
-
-    def captions_for_tokenizer(self) -> list[str]:
-        return self.data.captions_for_tokenizer()
-
-    def batch(self, step: int, size: int) -> Batch:
-        batch = self.data.batch(step, size)
-        height, width = batch["image"].shape[-2:]
-        masks = random_masks(self.seed, step, size, (height, width), self.everything)
-        return {**batch, "inpaint_mask": masks}

@@ -19,7 +19,8 @@ from glide.data import Batch, Dataset, open_data, prefetch
 from glide.errors import InputError
 from glide.grow import init_from
 from glide.losses import LossConfig, LossSecondMoment, TimestepSampler, UniformTimesteps
-from glide.masks import EVERYTHING, Masked, random_masks
+from glide.masked import Masked
+from glide.masks import EVERYTHING, random_masks
 from glide.model import PRESETS, Model, ModelConfig
 from glide.tasks import Diffusion
 from glide.tokenizer import Tokenizer
@@ -46,6 +47,9 @@ class TrainBase:
     """Learn to fill in masked regions: four more input planes (masked picture, mask), and random masks."""
     all_unknown: float = EVERYTHING
     """(inpaint) Share of examples of which nothing is known, so that the model also draws from a caption alone."""
+    beside: float = 0.0
+    """(inpaint, shapes) Share of scenes of one thing that get another one which is known, and which the caption does
+    not speak of: captions for inpainting tell of what is to be painted."""
     unconditional: bool = False
     """Learn the pictures alone, without their captions or classes."""
     held_out: float = 0.0
@@ -138,7 +142,7 @@ def train_base(
     data.check_batch(args.train.batch_size)
     data = kind.data(data, config)
     if config.inpaint:
-        data = Masked(data, args.train.seed, args.all_unknown)
+        data = Masked(data, args.train.seed, args.all_unknown, args.beside)
     if model is None:
         model = _build(config, data, args, source)
     model.to(device)

@@ -144,7 +144,7 @@ def test_the_usual_method_is_what_the_model_can(
         assert call(*flags, "--model", folder) == 0
         recipe = read_recipe(tmp_path / "o.png")
         assert recipe["method"] == method and recipe["guidance"] == "none"  # nothing to be led to
-    assert (recipe["jump"], recipe["resamplings"], recipe["steps"]) == (2, 10, 12)
+    assert (recipe["jump"], recipe["resamplings"], recipe["steps"]) == (2, 10, 21)
     assert call(*flags, "--model", text_folder, "--jump", 1, "--resamplings", 2) == 0
     assert read_recipe(tmp_path / "o.png")["steps"] == 5
 
@@ -271,9 +271,10 @@ def test_glides_own_models(tmp_path: Path) -> None:
     save_model(tmp_path / "large", glide("glide_upsampler"))
     image = photo(tmp_path / "photo.png", size=(50, 40))
     flags = ["--image", image, "--box", "10,10,20,25", "--prompt", RED, "--model", tmp_path / "base"]
-    flags += ["--steps", 2, "--scale", 5, "--upsample-respacing", 2, "--num-samples", 2]
+    flags += ["--steps", 2, "--scale", 5, "--num-samples", 2]
     assert call(*flags, "--out", tmp_path / "a.png") == 0
-    assert call(*flags, "--out", tmp_path / "b.png", "--upsampler", tmp_path / "large") == 0
+    flags += ["--upsampler", tmp_path / "large", "--upsample-respacing", 2]
+    assert call(*flags, "--out", tmp_path / "b.png") == 0
     for name in ("a-1", "b-1", "b-2"):
         with Image.open(image) as old, Image.open(tmp_path / f"{name}.png") as new:
             unknown = inside((50, 40), (10, 10, 20, 25))

@@ -1,20 +1,25 @@
 """Masks to learn inpainting with, and the training that uses them."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_train import settings
 
 from glide.checkpoint import load_model
-from glide.data import open_data
+from glide.data import GeneratedData, open_data
 from glide.errors import InputError
 from glide.grow import init_from
-from glide.images import load_image
-from glide.masks import Masked, missing_sides, random_masks, rectangles, stroke, strokes
+from glide.images import from_uint8, load_image
+from glide.masked import Masked
+from glide.masks import missing_sides, random_masks, rectangles, stroke, strokes
 from glide.model import Model
+from glide.oracle import Oracle
+from glide.shapes import render
 from glide.train_base import train_base
 from guidance.watch import fill_grid, sample_grid
 
@@ -81,6 +86,33 @@ def test_batches_hold_masks_and_all_else_stays() -> None:
         Masked(data, 0, 2.0)
 
 
+def test_a_thing_beside_stays_and_the_caption_tells_of_the_masked_one() -> None:
+    data = open_data("shapes:one", 64, seed=1)
+    assert isinstance(data, GeneratedData)
+    masked, plain = Masked(data, 1, 0.0, beside=1.0), data.batch(3, 40)
+    batch = masked.batch(3, 40)
+    again = masked.batch(3, 12)
+    assert torch.equal(batch["image"][:12], again["image"])
+    assert torch.equal(batch["inpaint_mask"][:12], again["inpaint_mask"])
+    assert batch["caption"] == plain["caption"]
+    scenes = data.shapes.scenes(3, 40)
+    empty = [replace(scene, things=()) for scene in scenes]
+    background = from_uint8(render(empty, 64))
+    changed = (batch["image"] != plain["image"]).any(1)  # [N,H,W] the other thing
+    own = (plain["image"] != background).any(1)  # the first
+    known = batch["inpaint_mask"][:, 0] == 1
+    put = changed.flatten(1).any(1)
+    assert put.float().mean() > 0.8  # there is mostly room
+    assert not (changed & ~known)[put].any() and not (own & known)[put].any()
+    oracle = Oracle()
+    for i in torch.nonzero(put)[:10, 0].tolist():
+        assert len(oracle.read(batch["image"][i]).things) == 2
+    assert torch.equal(Masked(data, 1, 0.5).batch(3, 4)["image"], plain["image"][:4])
+    for share in (-0.1, 1.5):
+        with pytest.raises(InputError, match="scenes with a thing beside, expected 0 to 1"):
+            Masked(data, 0, 0.0, share)
+
+
 # --- training -------------------------------------------------------------------------------------------------------
 
 
@@ -138,4 +170,10 @@ def test_a_model_that_inpaints_goes_on_to(tmp_path: Path) -> None:
     assert load_model(tmp_path / "b").config.inpaint
     with pytest.raises(InputError, match=r"the share 1\.5"):
         train_base(settings(tmp_path / "c", inpaint=True, all_unknown=1.5))
+    (tmp_path / "data").mkdir()
+    for i in range(4):
+        Image.new("RGB", (16, 16)).save(tmp_path / "data" / f"{i}.png")
+        (tmp_path / "data" / f"{i}.txt").write_text(f"shade {i}")
+    with pytest.raises(InputError, match="for pictures of a folder"):
+        train_base(settings(tmp_path / "c", inpaint=True, beside=0.5, data=str(tmp_path / "data")))
     assert not (tmp_path / "c").exists()
