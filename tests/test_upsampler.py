@@ -150,8 +150,11 @@ def test_without_captions_there_is_no_attention(tiny: Model):
 
 @torch.no_grad()
 def test_the_level_begins_without_effect_and_is_learned():
-    model = Model(dataclasses.replace(TINY, text=None)).eval()
-    torch.nn.init.normal_(model.unet.head.weight)
+    fresh = Model(dataclasses.replace(TINY, text=None))
+    assert not any(p.any() for p in fresh.level_out.parameters())
+    model = randomised(fresh, seed=0)
+    for p in model.level_out.parameters():
+        torch.nn.init.zeros_(p)
     x, t, low_res = torch.randn(1, 3, 32, 32), torch.tensor([500]), torch.randn(1, 3, 8, 8)
     levels = [{"low_res": low_res, "low_res_level": torch.tensor([level])} for level in (0.0, 0.3)]
     same = [model(x, t, batch) for batch in levels]
