@@ -98,7 +98,7 @@ def _lost(image: Image.Image) -> list[str]:
     if frames > 1 and image.format != "MPO":  # a phone's JPEG with a preview behind it is no animation
         found.append(f"has {frames} frames: only the first one is used")
     # Pillow keeps the high bytes of deep colours and says so in the decoder's arguments alone
-    deep = image.mode.startswith("I") or any(";16" in str(tile[3]) for tile in image.tile)
+    deep = image.mode.startswith("I") or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     if deep:
         found.append("has more than 8 bits a colour: it is reduced to 8")
     if image.mode == "CMYK":

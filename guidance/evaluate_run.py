@@ -118,7 +118,8 @@ def _stage(args: Evaluate, upsampling: Upsampling | None) -> Stage | None:
 
 def _judge_enlarged(stage: Stage, drawn: Sequence[Judged], args: Evaluate, name: str) -> Tally:
     """The tally of pictures once they are enlarged; the first ones are written as one picture."""
-    oracle, tally, large = Oracle(), Tally(), []
+    oracle, tally = Oracle(), Tally()
+    large: list[torch.Tensor] = []
     for index, picture in enumerate(tqdm(drawn, desc=name, unit="picture")):
         pixels = stage.enlarged(picture.pixels, Picture(args.seed + index, picture.scene.caption))
         judge(oracle, picture.scene, pixels, tally)

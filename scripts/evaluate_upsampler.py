@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from dataclasses import replace
 
     from _upsampling import UPSAMPLING
+    from torch import Tensor
 
     from guidance.conditions import Picture
     from guidance.stage import Stage
@@ -30,8 +31,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     stage = replace(stage, settings=settings, noise=args.noise)
     stage.check([Picture(args.seed)])
-    config = stage.pipe.model.config
-    evaluate_upsampler(args, config, lambda pixels, *told: stage.enlarged(pixels, Picture(told[1], told[0])))
+
+    def enlarge(pixels: Tensor, caption: str, seed: int) -> Tensor:
+        return stage.enlarged(pixels, Picture(seed, caption))
+
+    evaluate_upsampler(args, stage.pipe.model.config, enlarge)
 
 
 if __name__ == "__main__":

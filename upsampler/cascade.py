@@ -6,7 +6,7 @@ Shape letters: H W pixels, h w pixels of the low-resolution picture.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -31,10 +31,8 @@ class Step(Protocol):
         """[1,3,H,W] from -1 to 1."""
 
 
-class Draw(Protocol):
-    """Draws one picture of `size` (H, W) that enlarges `low_res` [3,h,w], noised at the level `noise`."""
-
-    def __call__(self, low_res: Tensor, noise: float, seed: int, size: tuple[int, int]) -> Iterable[Step]: ...
+Draw = Callable[[Tensor, float, int, tuple[int, int]], Iterable[Step]]
+"""Draws the picture of a size (H, W) that enlarges low_res [3,h,w], noised at a level, by the noise of a seed."""
 
 
 def enlarge(

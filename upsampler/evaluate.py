@@ -79,8 +79,8 @@ class Errors:
 
 
 def decibels(squared: float) -> float:
-    """PSNR of a mean squared error in levels of 0 to 255; infinite for none."""
-    return 10 * math.log10(255**2 / squared) if squared else math.inf
+    """PSNR of a mean squared error in levels of 0 to 255. What is equal counts as 120 dB, which no rounding gives."""
+    return 10 * math.log10(255**2 / squared) if squared else 120.0
 
 
 def evaluate_upsampler(
@@ -124,7 +124,7 @@ def filtered(pixels: NDArray[np.uint8], size: int, name: str) -> NDArray[np.uint
 
 def _write(args: EvaluateUpsampler, errors: dict[str, Errors], rows: list[list[NDArray[np.uint8]]]) -> None:
     figures: dict[str, Any] = {
-        name: {"psnr": error.psnr, "median": error.median, "pictures": [decibels(e) for e in error.squared]}
+        name: {"psnr": error.psnr, "median": error.median, "squared_errors": error.squared}
         for name, error in errors.items()
     }
     with atomic_path(args.out / "psnr.json") as temporary:
