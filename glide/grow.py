@@ -40,9 +40,9 @@ def init_from(model: Model, source: Model) -> list[str]:
 def _resize(name: str, value: Tensor, to: Tensor, source: Model, model: Model) -> Tensor:
     ratio, rest = divmod(model.config.unet.patch_size, source.config.unet.patch_size)
     if name == "unet.stem.weight" and not rest and to.shape[0] == value.shape[0]:
-        return _fit_channels(_grow_stem(value, source.config.unet.patch_size, ratio), to, dim=1)
+        return _fit_planes(_grow_stem(value, source.config.unet.patch_size, ratio), to, source, model)
     if name in ("unet.head.weight", "unet.head.bias") and not rest:
-        return _fit_channels(_grow_head(value, source.config.unet.patch_size, ratio), to, dim=0)
+        return _fit_outputs(_grow_head(value, source.config.unet.patch_size, ratio), to)
     raise InputError(
         f"--init: {name} is {list(value.shape)} there and {list(to.shape)} here; the two models must agree in their "
         "widths, levels, text encoder and tokenizer."
@@ -62,9 +62,36 @@ def _grow_head(weight: Tensor, patch: int, ratio: int) -> Tensor:
     return blocks.repeat_interleave(ratio, 1).repeat_interleave(ratio, 2).flatten(0, 2)
 
 
-def _fit_channels(value: Tensor, to: Tensor, dim: int) -> Tensor:
-    missing = to.shape[dim] - value.shape[dim]
+def _fit_planes(weight: Tensor, to: Tensor, source: Model, model: Model) -> Tensor:
+    """[O,I,k,k] -> the shape of `to`: each input where the model has what it shows, and zeros for what is new."""
+    pixels = model.config.unet.patch_size**2
+    old, new = _inputs(source), _inputs(model)
+    fitted = torch.zeros_like(to)
+    for name, places in old.items():
+        missing = len(places) - len(new.get(name, ()))
+        if missing:
+            words = f"{abs(missing)} input channels {'more' if missing > 0 else 'fewer'}"
+            raise InputError(f"--init: that model has {words} than this one ({name}).")
+        here, there = (slice(at.start * pixels, at.stop * pixels) for at in (new[name], places))
+        fitted[:, here] = weight[:, there]
+    return fitted
+
+
+def _inputs(model: Model) -> dict[str, range]:
+    """What the input channels show, in the order of `Model.input_planes`."""
+    config = model.config
+    widths = {"x_t": config.unet.in_channels}
+    widths |= {"inpainting": 4} if config.inpaint else {}
+    widths |= {"low resolution": 3} if config.low_res else {}
+    found, start = {}, 0
+    for name, width in widths.items():
+        found[name] = range(start, start + width)
+        start += width
+    return found
+
+
+def _fit_outputs(value: Tensor, to: Tensor) -> Tensor:
+    missing = to.shape[0] - value.shape[0]
     if missing < 0:
-        raise InputError(f"--init: that model has {-missing} input or output channels more than this one.")
-    pad = [0, 0] * (value.ndim - 1 - dim) + [0, missing]
-    return F.pad(value, pad)
+        raise InputError(f"--init: that model has {-missing} output channels more than this one.")
+    return F.pad(value, [0, 0] * (value.ndim - 1) + [0, missing])

@@ -34,7 +34,7 @@ class Masked:
             raise InputError(f"got the share {beside} of scenes with a thing beside, expected 0 to 1")
         if beside and not isinstance(data, GeneratedData):
             raise InputError(
-                "got scenes with a thing beside for pictures of a folder, expected the built-in scenes: leave it out"
+                "got scenes with a thing beside for other data than whole built-in scenes, expected these: leave it out"
             )
         self.data, self.seed, self.everything, self.beside = data, seed, everything, beside
 

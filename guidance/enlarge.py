@@ -1,4 +1,4 @@
-"""The second stage of a picture, as the code that needs one sees it.
+"""The second stage of a picture, as inpainting sees it; `guidance.second_stage` is one.
 
 Shape letters: N pictures, h w pixels of the first stage, H W of the second.
 """
@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 
-class Enlarge(Protocol):
-    """From small pictures to large ones. Scripts hand one over; this package knows of no upsampler."""
+class EnlargeAround(Protocol):
+    """From small pictures to large ones, around pixels that are known."""
 
     @property
     def size(self) -> int:

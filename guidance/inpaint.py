@@ -17,7 +17,7 @@ from torch import Tensor
 
 from glide.errors import InputError
 from guidance.conditions import Given, Picture
-from guidance.enlarge import Enlarge
+from guidance.enlarge import EnlargeAround
 from guidance.pipeline import Pipeline, Step
 from guidance.region import Bytes, Region, Unknown, pasted, region_around, shown, usual_feather
 from guidance.settings import Settings
@@ -53,7 +53,7 @@ def plan(
     method: str | None = None,
     context: float = 3.0,
     feather: int | None = None,
-    enlarge: Enlarge | None = None,
+    enlarge: EnlargeAround | None = None,
 ) -> Plan:
     """How to paint what is `unknown` [H,W], true where it is to be.
 
@@ -116,7 +116,7 @@ def inpaint(
     unknown: Unknown,
     pictures: Sequence[Picture],
     plan: Plan,
-    enlarge: Enlarge | None = None,
+    enlarge: EnlargeAround | None = None,
     on_step: Callable[[Step], object] = lambda step: None,
 ) -> list[Bytes]:
     """N pictures uint8 [H,W,3], as `rgb` is, painted anew where `unknown` [H,W] is true, as `plan` says.

@@ -23,7 +23,7 @@ from glide.images import grid, on_white, save_png
 from glide.paths import read_bytes
 from glide.pictures import check_output, decode_picture
 from guidance.conditions import Picture
-from guidance.enlarge import Enlarge
+from guidance.enlarge import EnlargeAround
 from guidance.inpaint import JUMP, RESAMPLINGS, Plan, check_mask, inpaint, plan
 from guidance.inpaint_args import Inpaint
 from guidance.mask_files import mask_of_box, mask_of_file, mask_of_transparency
@@ -31,6 +31,8 @@ from guidance.pipeline import Pipeline
 from guidance.region import Bytes, Unknown
 from guidance.second_stage import SecondStage
 from guidance.stage import Stage, Upsampling
+
+OVERVIEW = 1024  # pixels of a result's longer side, at most, where all are shown side by side
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _recipe(
     original: Original,
     pipe: Pipeline,
     how: Plan,
-    enlarge: Enlarge | None,
+    enlarge: EnlargeAround | None,
     picture: Picture,
     place: int,
 ) -> dict[str, Any]:
@@ -152,7 +154,7 @@ def _write(
 ) -> list[Path]:
     files = args.files
     if len(results) > 1:
-        sheet = grid(torch.from_numpy(np.stack(results)))
+        sheet = grid(torch.from_numpy(np.stack([_overview(result) for result in results])))
         save_png(files[0], sheet, recipes[0] | {"num_samples": len(results)}, profile)
         print(f"side by side: {files[0].resolve()}")
         files = files[1:]
@@ -160,6 +162,16 @@ def _write(
         save_png(file, result, recipe, profile)
     print(f"{_count(len(files))}: {', '.join(str(file.resolve()) for file in files)}")
     return files
+
+
+def _overview(result: Bytes) -> Bytes:
+    """uint8 [H,W,C], scaled down where it is larger than a screen has room for among others."""
+    share = OVERVIEW / max(result.shape[:2])
+    if share >= 1:
+        return result
+    size = (max(1, round(result.shape[1] * share)), max(1, round(result.shape[0] * share)))
+    picture = Image.fromarray(result[..., 0] if result.shape[2] == 1 else result)
+    return np.asarray(picture.resize(size, Image.Resampling.LANCZOS)).reshape(*size[::-1], -1)
 
 
 def _count(number: int) -> str:

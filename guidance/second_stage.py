@@ -1,4 +1,4 @@
-"""The second stage of inpainting (`guidance.enlarge.Enlarge`), by the upsampler of a cascade.
+"""The second stage of inpainting (`guidance.enlarge.EnlargeAround`), by the upsampler of a cascade.
 
 Shape letters: N pictures, h w pixels of the first stage, H W of the second.
 """
@@ -43,7 +43,7 @@ class SecondStage:
         labels: Sequence[int | None],
         seeds: Sequence[int],
     ) -> Tensor:
-        """As `Enlarge`. small is rounded to 8 bits, as the pictures are that an upsampler is trained on."""
+        """As `EnlargeAround`. small is rounded to 8 bits, as the pictures are that an upsampler is trained on."""
         given = Given(image=image, mask=mask)
         large = []
         for pixels, caption, label, seed in zip(to_uint8(small), captions, labels, seeds, strict=True):

@@ -20,8 +20,10 @@ from glide.masks import missing_sides, random_masks, rectangles, stroke, strokes
 from glide.model import Model
 from glide.oracle import Oracle
 from glide.shapes import render
+from glide.train import TrainConfig
 from glide.train_base import train_base
 from guidance.watch import fill_grid, sample_grid
+from upsampler.train_upsampler import TrainUpsampler, train_upsampler
 
 
 def test_a_mask_is_a_function_of_seed_step_and_index() -> None:
@@ -164,6 +166,17 @@ def test_a_fine_tune_begins_as_the_model_was_and_resumes_exactly(tmp_path: Path)
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_upsamplers_learn_from_the_same_masks(tmp_path: Path) -> None:
+    train = TrainConfig(steps=2, batch_size=2, dtype="float32", save_every=2, sample_every=100)
+    args = TrainUpsampler(tmp_path / "up", preset="tiny-upsampler", inpaint=True, train=train)
+    config = train_upsampler(args).config
+    assert config.inpaint and config.low_res and config.planes == 7
+    plain = TrainUpsampler(tmp_path / "plain", preset="tiny-upsampler", train=train)
+    train_upsampler(plain)
+    fine = TrainUpsampler(tmp_path / "fine", init=str(tmp_path / "plain"), inpaint=True, train=train)
+    assert train_upsampler(fine).config.planes == 7
+
+
 def test_a_model_that_inpaints_goes_on_to(tmp_path: Path) -> None:
     train_base(settings(tmp_path / "a", inpaint=True, all_unknown=0.0, train={"steps": 1}))
     train_base(settings(tmp_path / "b", init=str(tmp_path / "a"), train={"steps": 1}))
@@ -174,6 +187,6 @@ def test_a_model_that_inpaints_goes_on_to(tmp_path: Path) -> None:
     for i in range(4):
         Image.new("RGB", (16, 16)).save(tmp_path / "data" / f"{i}.png")
         (tmp_path / "data" / f"{i}.txt").write_text(f"shade {i}")
-    with pytest.raises(InputError, match="for pictures of a folder"):
+    with pytest.raises(InputError, match="for other data than whole built-in scenes"):
         train_base(settings(tmp_path / "c", inpaint=True, beside=0.5, data=str(tmp_path / "data")))
     assert not (tmp_path / "c").exists()
