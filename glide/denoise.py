@@ -182,6 +182,7 @@ def held(denoise: Denoiser, image: Tensor, mask: Tensor) -> Denoiser:
 
     def holding(x: Tensor, t: int) -> Prediction:
         prediction = denoise(x, t)
-        return replace(prediction, x0=pin(prediction.x0), grad=prediction.grad * (1.0 - mask))
+        grad = prediction.grad if isinstance(prediction.grad, float) else prediction.grad * (1.0 - mask)
+        return replace(prediction, x0=pin(prediction.x0), grad=grad)
 
     return holding
