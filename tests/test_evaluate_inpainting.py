@@ -64,19 +64,17 @@ def test_the_masked_corner_holds_what_is_asked_and_nothing_else() -> None:
 
 
 def test_the_oracle_judges_true_and_false_paintings() -> None:
-    oracle = Oracle()
+    oracle, some = Oracle(), FOUND[:16]
 
-    def share(question: str, scenes: list[Scene]) -> float:
+    def shares(scenes: list[Scene]) -> dict[str, float]:
         pixels = render(scenes, 64)
-        answers = [judge(case, oracle.read(rgb)) for case, rgb in zip(FOUND, pixels, strict=True)]
-        return float(np.mean([answer[question] for answer in answers]))
+        answers = [judge(case, oracle.read(rgb)) for case, rgb in zip(some, pixels, strict=True)]
+        return {question: float(np.mean([a[question] for a in answers])) for question in QUESTIONS}
 
-    for question in QUESTIONS:
-        assert share(question, [painted(case) for case in FOUND]) == 1.0, question
-    nothing = [case.scene for case in FOUND]
-    assert share("there", nothing) == share("right", nothing) == share("count", nothing) == 0.0
-    wrong = [painted(case, shape="ring" if case.shape != "ring" else "cross") for case in FOUND]
-    assert share("right", wrong) == 0.0 and share("color", wrong) == 1.0 and share("shape", wrong) == 0.0
+    assert set(shares([painted(case) for case in some]).values()) == {1.0}
+    assert set(shares([case.scene for case in some]).values()) == {0.0}
+    wrong = shares([painted(case, shape="ring" if case.shape != "ring" else "cross") for case in some])
+    assert (wrong["right"], wrong["color"], wrong["shape"], wrong["count"]) == (0.0, 1.0, 0.0, 1.0)
 
 
 class Painter(Pipeline):
@@ -97,12 +95,12 @@ class Painter(Pipeline):
 
 def test_a_perfect_painter_is_judged_perfect_and_a_spoiled_one_is_not() -> None:
     how = Plan(Region(0, 0, 64), "model", Settings(), 0, 64, 64)
-    for spoiled in (set(), {3, 17, 30}):
-        answers = list(paint_and_judge(Painter(spoiled), FOUND, how, batch_size=16))
+    for spoiled in (set(), {3, 12, 17}):
+        answers = list(paint_and_judge(Painter(spoiled), FOUND[:20], how, batch_size=16))
         assert {i for i, answer in enumerate(answers) if not answer.holds["right"]} == spoiled
     text = table(answers)
-    assert "| all | 60 | 95.0 | 95.0 | 95.0 | 95.0 | 95.0 | 95.0 |" in text
-    assert text.splitlines()[2].startswith("| alone | 30 | 96.7") and "| beside | 30 | 93.3" in text
+    assert "| all | 20 | 85.0 | 85.0 | 85.0 | 85.0 | 85.0 | 85.0 |" in text
+    assert text.splitlines()[2].startswith("| alone | 10 | 90.0") and "| beside | 10 | 80.0" in text
 
 
 def test_the_script_writes_its_table_and_pictures(tmp_path: Path, class_folder: Path) -> None:
