@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from glide.classes import class_number
 from glide.errors import InputError
+from glide.folder import CONFIG
 from glide.images import from_uint8, grid, save_gif, save_png, to_uint8
 from glide.recipe import return_to
 from guidance.conditions import NOTHING_GIVEN, Given, Picture
@@ -111,7 +112,7 @@ def _second_stage(args: Sample, pipe: Pipeline, upsampling: Upsampling | None) -
     name = second.upsampler
     if name is None:
         name = Path(args.model).name
-        if not upsampling.embedded(name):
+        if not any((place / name / CONFIG).exists() for place in upsampling.places):
             raise InputError(
                 f"got --size {second.size} for {args.model}, a model of {own} pixels without an embedded upsampler, "
                 f"expected {own}, or the name of one: give --upsampler NAME"

@@ -1,5 +1,8 @@
 """The second stage: an upsampler with its settings, which enlarges what a base model drew, or a picture of a user.
 
+    stage = Stage.load("shapes", UPSAMPLING)                      # from upsampler.parts
+    large = stage.enlarged(pixels, Picture(seed=0, caption="a red ring"))
+
 How a picture is fitted, noised and cut into tiles is the package `upsampler`'s, which is handed over as `Upsampling`:
 the two packages never import each other. Shape letters: H W pixels, h w pixels of the low-resolution picture.
 """
@@ -28,29 +31,24 @@ DrawOne = Callable[[Tensor, float, int, tuple[int, int]], Iterator[Step]]
 """low_res [3,h,w], the level of its noise, a seed, and the (H, W) to draw."""
 
 
-class Enlarge(Protocol):
-    """`upsampler.cascade.enlarge`."""
+class Upsampling(Protocol):
+    """What the package `upsampler` brings along, `upsampler.parts.UPSAMPLING`."""
 
-    def __call__(
-        self, draw: DrawOne, config: ModelConfig, pixels: Tensor, seed: int, noise: float = 0.0
-    ) -> Iterator[Tensor]: ...
+    @property
+    def enlarge(self) -> Callable[[DrawOne, ModelConfig, Tensor, int, float], Iterator[Tensor]]:
+        """(draw, config, uint8 [h,w,3], seed, noise) -> x [1,3,H,W] after each step."""
 
+    @property
+    def tiles(self) -> Around:
+        """Calls a network in tiles where a picture is larger than its own size."""
 
-@dataclass(frozen=True)
-class Upsampling:
-    """What the package `upsampler` brings along; scripts hand it over."""
+    @property
+    def check(self) -> Callable[[ModelConfig, str], None]:
+        """InputError for a model, of that name, that is no upsampler."""
 
-    enlarge: Enlarge
-    tiles: Around
-    """`upsampler.tiles.in_tiles`."""
-    places: tuple[Path, ...]
-    """Folders with embedded upsamplers."""
-    check: Callable[[ModelConfig, str], None]
-    """InputError for a model that is no upsampler."""
-
-    def embedded(self, name: str) -> bool:
-        """Whether there is an embedded upsampler of that name."""
-        return any((place / name / "config.json").exists() for place in self.places)
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """Folders with embedded upsamplers."""
 
 
 @dataclass(frozen=True)

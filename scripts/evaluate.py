@@ -12,9 +12,8 @@ from glide.cli import parse, run
 
 
 def main() -> None:
-    from _upsampling import UPSAMPLING
-
     from guidance.evaluate_run import Evaluate, evaluate
+    from upsampler.parts import UPSAMPLING
 
     evaluate(parse(Evaluate, __doc__), UPSAMPLING)
 

@@ -17,12 +17,12 @@ from glide.cli import parse, run
 def main(argv: Sequence[str] | None = None) -> None:
     from dataclasses import replace
 
-    from _upsampling import UPSAMPLING
     from torch import Tensor
 
     from guidance.conditions import Picture
     from guidance.stage import Stage
     from upsampler.evaluate import EvaluateUpsampler, evaluate_upsampler
+    from upsampler.parts import UPSAMPLING
 
     args = parse(EvaluateUpsampler, __doc__, argv)
     stage = Stage.load(args.model, UPSAMPLING, args.device, args.dtype)

@@ -21,9 +21,8 @@ from guidance.inpaint_args import Inpaint
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(Inpaint, __doc__, argv)
     args.check()
-    from _upsampling import UPSAMPLING  # torch, only once the flags are right
-
     from guidance.inpaint_run import inpaint_file
+    from upsampler.parts import UPSAMPLING  # torch, only once the flags are right
 
     inpaint_file(args, UPSAMPLING)
 

@@ -19,9 +19,8 @@ from guidance.sample_args import parse
 
 def main(argv: Sequence[str] | None = None) -> None:
     args, recipe = parse(argv, __doc__)
-    from _upsampling import UPSAMPLING  # torch, only once the flags are right
-
     from guidance.sample import sample
+    from upsampler.parts import UPSAMPLING  # torch, only once the flags are right
 
     sample(args, recipe, UPSAMPLING)
 

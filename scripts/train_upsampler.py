@@ -19,9 +19,8 @@ from glide.cli import parse, run
 def main(argv: Sequence[str] | None = None) -> None:
     from functools import partial
 
-    from _upsampling import UPSAMPLING
-
     from guidance.stage import enlarger
+    from upsampler.parts import UPSAMPLING
     from upsampler.train_upsampler import TrainUpsampler, train_upsampler
 
     train_upsampler(parse(TrainUpsampler, __doc__, argv), partial(enlarger, upsampling=UPSAMPLING))

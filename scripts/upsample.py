@@ -18,9 +18,8 @@ from guidance.upsample_args import Upsample
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(Upsample, __doc__, argv)
-    from _upsampling import UPSAMPLING  # torch, only once the flags are right
-
     from guidance.upsample import upsample
+    from upsampler.parts import UPSAMPLING  # torch, only once the flags are right
 
     upsample(args, UPSAMPLING)
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from _upsampling import UPSAMPLING
 from conftest import CAPTIONS, CLASSES, close, randomised
 from openai_nets import golden
 from PIL import Image
@@ -36,6 +35,7 @@ from upsampler.cascade import enlarge
 from upsampler.crops import LowResCrops
 from upsampler.evaluate import EvaluateUpsampler, decibels, evaluate_upsampler
 from upsampler.lowres import LowRes
+from upsampler.parts import UPSAMPLING
 from upsampler.presets import UPSAMPLERS, check_upsampler
 from upsampler.train_upsampler import TrainUpsampler, crop_size, train_upsampler
 

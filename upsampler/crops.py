@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from glide.data import Batch, Dataset, GeneratedData
 from glide.errors import InputError
-from glide.images import to_uint8
+from glide.images import from_uint8, to_uint8
 from glide.shapes_render import render
-from upsampler.lowres import REDUCTIONS, LowRes, Reduction, enlarged_crop, reduced, worsened
+from upsampler.lowres import REDUCTIONS, LowRes, Pixels, Reduction, enlarged_crop, reduced, worsened
 
 LOW_RES = 0x10E5  # sets these random numbers apart from those of the data of the same (seed, step)
 
@@ -71,43 +69,42 @@ class LowResCrops:
 
     def batch(self, step: int, size: int) -> Batch:
         """image and low_res [N,3,crop,crop], low_res_level [N]; with caption or y as the data has them."""
-        batch = self.data.batch(step, size)
-        rngs = [self._rng(step, index) for index in range(size)]
-        small = self._low_res(batch, step, [self.methods[rng.integers(len(self.methods))] for rng in rngs])
+        large, drawn, batch = self._pictures(step, size)
         room = (self.size - self.crop) // self.scale
         images, planes, levels = [], [], []
-        for picture, low_pixels, rng in zip(batch["image"], small, rngs, strict=True):
+        for index, pixels in enumerate(large):
+            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(LOW_RES, step, index)))
+            low_pixels = self._small(pixels, drawn, index, self.methods[rng.integers(len(self.methods))])
             top, left = rng.integers(0, room + 1, 2).tolist()
             low_res, level = worsened(low_pixels, self.settings, rng)
             y, x = top * self.scale, left * self.scale
-            images.append(picture[:, y : y + self.crop, x : x + self.crop])
+            images.append(pixels[y : y + self.crop, x : x + self.crop])
             planes.append(enlarged_crop(low_res, self.scale, top, left, self.crop))
             levels.append(level)
         told = {"low_res": torch.stack(planes), "low_res_level": torch.tensor(levels, dtype=torch.float32)}
-        return {**batch, "image": torch.stack(images), **told}
+        return {**batch, "image": from_uint8(np.stack(images)), **told}
 
     def whole(self, step: int, size: int) -> Whole:
         """The first pictures of a step as they are, each with its low-resolution one by the first way to reduce."""
-        batch = self.data.batch(step, size)
-        low_res = self._low_res(batch, step, [self.methods[0]] * size)
+        large, drawn, batch = self._pictures(step, size)
+        small = [self._small(pixels, drawn, i, self.methods[0]) for i, pixels in enumerate(large)]
         captions = batch.get("caption", [""] * size)
         labels = batch["y"].tolist() if "y" in batch else [None] * size
-        return Whole(to_uint8(batch["image"]), torch.from_numpy(np.stack(low_res)), captions, labels)
+        return Whole(torch.from_numpy(large), torch.from_numpy(np.stack(small)), captions, labels)
 
-    def _rng(self, step: int, index: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(LOW_RES, step, index)))
+    def _pictures(self, step: int, size: int) -> tuple[Pixels, Pixels | None, Batch]:
+        """Pixels, uint8 [N,H,W,3]; of scenes that are drawn anew also small ones [N,h,w,3]; the rest of the batch."""
+        if not isinstance(self.data, GeneratedData):
+            batch = dict(self.data.batch(step, size))
+            return to_uint8(batch.pop("image")).numpy(), None, batch
+        # all of a batch at 256x256 in float32 would take more time and memory than to draw it
+        scenes = self.data.shapes.scenes(step, size)
+        drawn = render(scenes, self.size // self.scale) if "rendered" in self.methods else None
+        return render(scenes, self.size), drawn, {"caption": [scene.caption for scene in scenes]}
 
-    def _low_res(self, batch: Batch, step: int, methods: Sequence[Reduction]) -> list[NDArray[Any]]:
-        """Low-resolution pictures, uint8 [h,w,3], each by its method."""
-        drawn: NDArray[Any] | None = None
-        if "rendered" in methods:
-            assert isinstance(self.data, GeneratedData)
-            scenes = self.data.shapes.scenes(step, len(methods))
-            drawn = render(scenes, self.size // self.scale)
-        large = to_uint8(batch["image"]).numpy()
-        return [
-            drawn[index]
-            if drawn is not None and method == "rendered"
-            else reduced(pixels, self.scale, method)
-            for index, (pixels, method) in enumerate(zip(large, methods, strict=True))
-        ]
+    def _small(self, pixels: Pixels, drawn: Pixels | None, index: int, method: Reduction) -> Pixels:
+        """The low-resolution picture, uint8 [h,w,3], of one of the pictures."""
+        if method == "rendered":
+            assert drawn is not None
+            return drawn[index]
+        return reduced(pixels, self.scale, method)

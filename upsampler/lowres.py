@@ -24,7 +24,7 @@ from torch import Tensor
 
 from glide.errors import InputError
 
-Pixels = NDArray[np.uint8]  # [h,w,3]
+Pixels = NDArray[np.uint8]  # [h,w,3], colours last
 Reduction = Literal["area", "bicubic", "lanczos", "rendered"]
 
 FILTERS = {
