@@ -51,8 +51,8 @@ def sample(
         check_weights(stage, stage.pipe.name, recipe["upsampler"], str(args.like))
     subjects = _subjects(args, pipe, settings)
     start = None if args.init_image is None else read_start(args.init_image, pipe.model)
-    if start is not None:
-        start.check(args, recipe)
+    if start is not None and recipe is not None:
+        start.check(recipe, str(args.like))
     given = NOTHING_GIVEN if start is None else Given(start=start.image)
     pictures = [
         Picture(args.seed + i, *subjects[i // args.num_samples], given)

@@ -22,7 +22,6 @@ from glide.model import Model
 from glide.paths import read_bytes
 from glide.pictures import decode_picture
 from glide.resize import square
-from guidance.sample_args import Sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +36,11 @@ class Start:
         """What of it a picture's recipe holds, JSON-able."""
         return {"init_image": self.path, "init_sha256": self.sha256, "strength": strength}
 
-    def check(self, args: Sample, recipe: Mapping[str, Any] | None) -> None:
-        """InputError unless it is the picture that the recipe of --like names, where it is that recipe's."""
-        known = recipe is not None and recipe.get("init_image") == self.path
-        if recipe is not None and known and recipe.get("init_sha256") != self.sha256:
+    def check(self, recipe: Mapping[str, Any], file: str) -> None:
+        """InputError where the recipe, of the picture in `file`, names this picture, but it was another one then."""
+        if recipe.get("init_image") == self.path and recipe.get("init_sha256") != self.sha256:
             raise InputError(
-                f"the picture {self.path} is not the one any more that {args.like} began with: give that one by "
+                f"the picture {self.path} is not the one any more that {file} began with: give that one by "
                 "--init-image"
             )
 
