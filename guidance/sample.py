@@ -50,10 +50,10 @@ def sample(
     if stage is not None and recipe is not None and "upsampler" in recipe:
         check_weights(stage, stage.pipe.name, recipe["upsampler"], str(args.like))
     subjects = _subjects(args, pipe, settings)
-    start = None if args.init_image is None else read_start(args.init_image, pipe.model)
-    if start is not None and recipe is not None:
-        start.check(recipe, str(args.like))
-    given = NOTHING_GIVEN if start is None else Given(start=start.image)
+    first = None if args.init_image is None else read_start(args.init_image, pipe.model)
+    if first is not None and recipe is not None:
+        first.check(recipe, str(args.like))
+    given = NOTHING_GIVEN if first is None else Given(start=first.image)
     pictures = [
         Picture(args.seed + i, *subjects[i // args.num_samples], given)
         for i in range(len(subjects) * args.num_samples)
@@ -66,8 +66,8 @@ def sample(
     frames: list[list[Tensor]] = []  # of each batch, [frames] of uint8 [n,H,W,3]
     pixels: list[Tensor] = []
     recipes = [pipe.recipe(picture, settings, place + i) for i, picture in enumerate(pictures)]
-    if start is not None:
-        recipes = [one | start.recipe(settings.strength) for one in recipes]
+    if first is not None:
+        recipes = [one | first.recipe(settings.strength) for one in recipes]
     plan = list(batches(pictures, args.batch_size, pipe.call_size, place))
     runs = ((start, pipe.draw(batch, settings, place=place + start)) for start, batch in plan)
     head = next(runs)  # what is wrong with the first batch is said before there is a folder or a bar
