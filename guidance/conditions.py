@@ -111,9 +111,10 @@ class Conditions:
         batch: dict[str, Tensor] = {}
         if model.config.inpaint:
             nothing = torch.zeros(1, height, width)
-            hidden = given.image is None or given.mask is None or not given.told
-            batch["inpaint_image"] = nothing.expand(3, -1, -1) if hidden else given.image
-            batch["inpaint_mask"] = nothing if hidden else given.mask
+            if given.image is None or given.mask is None or not given.told:
+                batch |= {"inpaint_image": nothing.expand(3, -1, -1), "inpaint_mask": nothing}
+            else:
+                batch |= {"inpaint_image": given.image, "inpaint_mask": given.mask}
         if model.config.low_res:
             if given.low_res is None:
                 raise InputError(

@@ -50,7 +50,7 @@ def region_around(unknown: Unknown, least: int, context: float) -> Region:
     It is not smaller than `least`, the model's own pixels, which it could only be shown enlarged, and stays within the
     picture, unless what is masked is longer than the picture's short side.
     """
-    (top, bottom), (left, right) = (_ends(unknown.any(axis)) for axis in (1, 0))
+    (top, bottom), (left, right) = _ends(unknown, 1), _ends(unknown, 0)
     height, width = unknown.shape
     longest = max(bottom - top, right - left)
     wanted = max(context * longest, least)
@@ -58,8 +58,9 @@ def region_around(unknown: Unknown, least: int, context: float) -> Region:
     return Region(_start(top, bottom, side, height), _start(left, right, side, width), side)
 
 
-def _ends(any_unknown: NDArray[np.bool_]) -> tuple[int, int]:
-    places = np.flatnonzero(any_unknown)
+def _ends(unknown: Unknown, along: int) -> tuple[int, int]:
+    """Between which rows (along 1) or columns (along 0) all of the mask lies."""
+    places = np.flatnonzero(unknown.any(along))
     return int(places[0]), int(places[-1]) + 1
 
 
@@ -131,7 +132,7 @@ def softened(unknown: Unknown, feather: int) -> NDArray[np.float32]:
 
     Over fewer where a quarter of the mask would not be reached. The picture's own edge is no border.
     """
-    (top, bottom), (left, right) = (_ends(unknown.any(axis)) for axis in (1, 0))
+    (top, bottom), (left, right) = _ends(unknown, 1), _ends(unknown, 0)
     reach = feather + 1
     window = (
         slice(max(top - reach, 0), bottom + reach),
