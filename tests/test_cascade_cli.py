@@ -270,7 +270,7 @@ def test_pictures_that_cannot_be_enlarged(
         refused(upsample(source, "--model", upsampler_folder, "--out", tmp_path / "o", *flags), capsys, said)
         assert not (tmp_path / "o").exists()
 
-    noise(64, 64).save(tmp_path / "cut.png")
+    noise(32, 32).save(tmp_path / "cut.png")
     data = (tmp_path / "cut.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
     (tmp_path / "text.png").write_text("hello")
