@@ -71,7 +71,7 @@ def sample(
     plan = list(batches(pictures, args.batch_size, pipe.call_size, place))
     runs = ((start, pipe.draw(batch, settings, place=place + start)) for start, batch in plan)
     head = next(runs)  # what is wrong with the first batch is said before there is a folder or a bar
-    out = _folder(args.out)
+    out = ready_folder(args.out)
     total = len(plan) * pipe.steps(settings)
     with tqdm(total=total, desc=f"drawing {_count(pictures)}", unit="step") as bar:
         for start, steps in chain([head], runs):
@@ -288,7 +288,7 @@ def _return_to(recipe: Mapping[str, Any], args: Sample, pipe: Pipeline) -> int:
     return place if isinstance(place, int) and place >= 0 else 0
 
 
-def _folder(out: str) -> Path:
+def ready_folder(out: str | Path) -> Path:
     """The output folder, made and seen to be writable before the work begins."""
     path = Path(out)
     probe = path / f".writable-{os.getpid()}.tmp"

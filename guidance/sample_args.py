@@ -93,7 +93,7 @@ class Sample:
     grid: bool = False
     """Also one picture of all (grid-00000.png)."""
     gif: bool = False
-    """Also an animation of all pictures emerging from noise (grid-00000.gif)."""
+    """Also an animation of all pictures emerging from noise (grid-00000.gif), before they are enlarged."""
     gif_frames: Annotated[str, arg(metavar="{xt,x0}")] = "xt"
     """What the animation shows: the noisy picture, or what the model takes it to be."""
     second: Annotated[StageArgs, OmitArgPrefixes] = ONE_STAGE

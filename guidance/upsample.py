@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from glide.images import save_png, to_uint8
 from glide.listing import SUFFIXES
 from glide.pictures import check_output, read_picture
 from guidance.conditions import Picture
+from guidance.sample import ready_folder
 from guidance.sample_args import read_captions
 from guidance.stage import Stage, Upsampling
 from guidance.upsample_args import Upsample
@@ -38,22 +40,31 @@ def upsample(args: Upsample, upsampling: Upsampling) -> list[Path]:
     stage = replace(stage, settings=args.settings(stage.settings), noise=args.noise)
     label = None if args.label is None else class_number(stage.pipe.model.config, args.label)
     stage.check([Picture(args.seed, args.prompt or "", label)])
+    pictures = [
+        Picture(args.seed + i, _caption(args, stage, source), label) for i, (source, _) in enumerate(plan)
+    ]
+    runs = (_begin(stage, source, picture) for (source, _), picture in zip(plan, pictures, strict=True))
+    head = next(runs)  # what is wrong with the first picture is said before there is a folder or a bar
+    results = [result for _, result in plan]
+    ready_folder(results[0].parent)
     found = f"{len(plan)} picture{'s' if len(plan) != 1 else ''}"
     with tqdm(total=len(plan) * stage.steps, desc=f"enlarging {found}", unit="step") as bar:
-        for index, (source, result) in enumerate(plan):
-            picture = Picture(args.seed + index, _caption(args, stage, source), label)
-            image = read_picture(source)
-            for x in stage.enlarge(_colours(image), picture):
+        for (image, xs), picture, (source, result) in zip(chain([head], runs), pictures, plan, strict=True):
+            for x in xs:
                 bar.update()
                 last = x
             pixels = _with_transparency(to_uint8(last)[0], image)
             recipe = {**stage.recipe(picture), "scale": stage.scale, "enlarged": _told(image, source)}
-            # looked at again: a run takes its time
-            check_output(result, args.overwrite, [source])
+            check_output(result, args.overwrite, [source])  # looked at again: a run takes its time
             save_png(result, pixels, recipe, image.info.get("icc_profile"))
-    results = [result for _, result in plan]
     print(f"{found} in {results[0].parent.resolve()}: {', '.join(path.name for path in results)}")
     return results
+
+
+def _begin(stage: Stage, source: Path, picture: Picture) -> tuple[Image.Image, Iterator[Tensor]]:
+    """The picture in a file, and x after each step of its enlargement. InputError, at once, for what cannot be done."""
+    image = read_picture(source)
+    return image, stage.enlarge(_colours(image), picture)
 
 
 def _plan(args: Upsample) -> Iterator[tuple[Path, Path]]:

@@ -270,7 +270,7 @@ def test_pictures_that_cannot_be_enlarged(
         refused(upsample(source, "--model", upsampler_folder, "--out", tmp_path / "o", *flags), capsys, said)
         assert not (tmp_path / "o").exists()
 
-    noise(64, 64).save(tmp_path / "cut.png")
+    noise(32, 32).save(tmp_path / "cut.png")
     data = (tmp_path / "cut.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
     (tmp_path / "text.png").write_text("hello")
@@ -289,25 +289,7 @@ def test_pictures_that_cannot_be_enlarged(
         ("enlarges.png", "enlarged 4 times has more than 1100"),
         ("empty", "holds no pictures"),
     ):
-        # the bar has begun where the picture is looked at
-        monkeypatch.setattr("guidance.upsample.tqdm", _Quiet)
         says(said, tmp_path / name)
-
-
-class _Quiet:
-    """A progress bar that says nothing, so that one line is left on stderr."""
-
-    def __init__(self, **options: object) -> None:
-        pass
-
-    def __enter__(self) -> "_Quiet":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def update(self) -> None:
-        pass
 
 
 def test_outputs_that_cannot_be_written(upsampler_folder: Path, tmp_path: Path, capsys: Capture) -> None:
