@@ -20,7 +20,7 @@ from glide.errors import InputError
 from glide.grow import init_from
 from glide.losses import LossConfig, LossSecondMoment, TimestepSampler, UniformTimesteps
 from glide.masked import Masked
-from glide.masks import EVERYTHING, random_masks
+from glide.masks import EVERYTHING
 from glide.model import PRESETS, Model, ModelConfig
 from glide.tasks import Diffusion
 from glide.tokenizer import Tokenizer
@@ -140,9 +140,11 @@ def train_base(
         held_out=args.held_out,
     )
     data.check_batch(args.train.batch_size)
-    data = kind.data(data, config)
+    plain = data = kind.data(data, config)
     if config.inpaint:
-        data = Masked(data, args.train.seed, args.all_unknown, args.beside)
+        data = Masked(plain, args.train.seed, args.all_unknown, args.beside)
+    elif args.beside or args.all_unknown != EVERYTHING:
+        raise InputError("--beside or --all-unknown without --inpaint: add it, or leave them out.")
     if model is None:
         model = _build(config, data, args, source)
     model.to(device)
@@ -166,7 +168,10 @@ def train_base(
     if not args.data.startswith("shapes"):
         captions = tuple(dict.fromkeys(data.batch(0, min(8, args.train.batch_size)).get("caption", ())))
 
-    masked = _watched_masks(data, args) if config.inpaint and fill is not None else None
+    masked = None
+    if config.inpaint and fill is not None:  # none of them wholly unknown
+        shown = Masked(plain, args.train.seed, 0.0, args.beside)
+        masked = shown.batch(0, min(8, args.train.batch_size))
 
     def watch(model: Model, path: Path) -> None:
         if masked is not None and fill is not None:
@@ -226,14 +231,6 @@ def _build(config: ModelConfig, data: Dataset, args: TrainBase, source: Model | 
                 f"--init: {len(fresh)} tensors begin anew: {', '.join(fresh[:4])}{' ...' if len(fresh) > 4 else ''}"
             )
     return model
-
-
-def _watched_masks(data: Dataset, args: TrainBase) -> Batch:
-    """The first pictures of the data, and masks of which none hides everything."""
-    batch = data.batch(0, min(8, args.train.batch_size))
-    height, width = batch["image"].shape[-2:]
-    masks = random_masks(args.train.seed, 0, len(batch["image"]), (height, width), everything=0.0)
-    return {**batch, "inpaint_mask": masks}
 
 
 def _training_of(name: str) -> Any:

@@ -187,6 +187,8 @@ def test_a_model_that_inpaints_goes_on_to(tmp_path: Path) -> None:
     for i in range(4):
         Image.new("RGB", (16, 16)).save(tmp_path / "data" / f"{i}.png")
         (tmp_path / "data" / f"{i}.txt").write_text(f"shade {i}")
+    with pytest.raises(InputError, match="--beside or --all-unknown without --inpaint"):
+        train_base(settings(tmp_path / "c", beside=0.5))
     with pytest.raises(InputError, match="for other data than whole built-in scenes"):
         train_base(settings(tmp_path / "c", inpaint=True, beside=0.5, data=str(tmp_path / "data")))
     assert not (tmp_path / "c").exists()
