@@ -17,7 +17,7 @@ from torch import Tensor
 
 from glide.checkpoint import save_model
 from glide.cli import run
-from glide.images import read_recipe
+from glide.images import load_image, read_recipe
 from glide.model import Model, ModelConfig, ProcessConfig
 from glide.openai import from_state_dict
 from glide.tokenizer import Tokenizer
@@ -135,6 +135,33 @@ def test_a_deeper_picture_is_said_to_be_reduced(filler_folder: Path, tmp_path: P
         assert new.mode == "L"
 
 
+@pytest.mark.filterwarnings("default:.*(is CMYK|has 2 frames)")
+@pytest.mark.parametrize("kind", ["turned.jpg", "inks.tif", "moving.gif"])
+def test_other_files_are_painted_as_a_viewer_shows_them(
+    filler_folder: Path, tmp_path: Path, capsys: Capture, kind: str
+) -> None:
+    path = tmp_path / kind
+    image = Image.fromarray(RNG.integers(0, 256, (13, 20, 3), dtype=np.uint8))
+    if kind == "turned.jpg":
+        exif = image.getexif()
+        exif[0x112] = 6  # a quarter turn
+        image.save(path, exif=exif)
+    elif kind == "inks.tif":
+        image.convert("CMYK").save(path)
+    else:
+        image.save(path, save_all=True, append_images=[image.rotate(180)])
+    flags = ["--image", path, "--box", "2,3,9,12", "--model", filler_folder, "--steps", 1]
+    assert call(*flags, "--out", tmp_path / "o.png") == 0
+    said = capsys.readouterr().err
+    assert ("is CMYK" in said) == (kind == "inks.tif") and ("2 frames" in said) == (kind == "moving.gif")
+    with Image.open(tmp_path / "o.png") as new:
+        now = np.asarray(new.convert("RGB"))
+    shown = load_image(path).numpy()
+    assert shown.shape == ((20, 13, 3) if kind == "turned.jpg" else (13, 20, 3))
+    unknown = inside(shown.shape[1::-1], (2, 3, 9, 12))
+    assert np.array_equal(now[~unknown], shown[~unknown]) and not np.array_equal(now, shown)
+
+
 def test_the_usual_method_is_what_the_model_can(
     filler_folder: Path, text_folder: Path, tmp_path: Path
 ) -> None:
@@ -170,7 +197,8 @@ def test_replacing_tells_the_model_nothing(filler: Model) -> None:
     pipe = Pipeline(filler, call_size=1)
     image, mask = torch.rand(3, 8, 8), torch.ones(1, 8, 8)
     told, hidden = (
-        pipe.conditions.of([Picture(0, RED, given=Given(None, image, mask, tell))]) for tell in (1, 0)
+        pipe.conditions.of([Picture(0, RED, given=Given(image=image, mask=mask, told=tell))])
+        for tell in (True, False)
     )
     nothing = pipe.conditions.of([Picture(0, RED)])
     assert hidden.same(nothing) and not told.same(nothing)
