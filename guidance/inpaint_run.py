@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -144,7 +145,8 @@ def _recipe(
         found |= {"mask": args.mask, "mask_sha256": hashlib.sha256(read_bytes(args.mask)).hexdigest()}
     else:
         found |= {"box": args.box} if args.box is not None else {"mask": "transparency"}
-    found |= {"invert_mask": args.invert_mask, **how.recipe()}
+    context = args.context if math.isfinite(args.context) else "inf"  # JSON has no infinity
+    found |= {"invert_mask": args.invert_mask, "context": context, **how.recipe()}
     found |= {"upsampler": enlarge.recipe()} if enlarge is not None else {}
     return found | pipe.recipe(picture, how.settings, place)
 

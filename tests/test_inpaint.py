@@ -243,7 +243,15 @@ def test_a_recipe_says_all(filler_folder: Path, tmp_path: Path, capsys: Capture)
     assert call(*flags, "--out", tmp_path / "o.png") == 0
     recipe = read_recipe(tmp_path / "o.png")
     expected = {"made_by": "inpaint.py", "image": str(image), "mask": str(mask), "invert_mask": False}
-    expected |= {"method": "model", "prompt": RED, "seed": 0, "steps": 2, "guidance": "cfg", "scale": 3.0}
+    expected |= {
+        "method": "model",
+        "context": 3.0,
+        "prompt": RED,
+        "seed": 0,
+        "steps": 2,
+        "guidance": "cfg",
+        "scale": 3.0,
+    }
     expected |= {"region": [2, 0, 13], "feather": 2, "painted_at": 8, "model": str(filler_folder)}
     assert expected.items() <= recipe.items()
     assert all(re.fullmatch("[0-9a-f]{64}", recipe[name]) for name in ("image_sha256", "mask_sha256"))
