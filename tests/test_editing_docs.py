@@ -46,7 +46,9 @@ def test_its_code_runs(pictures: Path, text_model: Model, monkeypatch: pytest.Mo
 
 
 def test_its_commands_run(pictures: Path, text_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    commands = [shlex.split(line)[1:] for block in blocks("") for line in block.splitlines()]
+    readme = (ROOT / "README.md").read_text("utf-8").split("## Editing")[1].split("\n## ")[0]
+    lines = re.findall(r"^python (.*)$", "\n".join(blocks("")) + readme, re.MULTILINE)
+    commands = [shlex.split(line) for line in dict.fromkeys(lines)]
     ran = 0
     for path, *flags in commands:
         assert (ROOT / path).is_file(), path
