@@ -42,7 +42,7 @@ def _resize(name: str, value: Tensor, to: Tensor, source: Model, model: Model) -
     if name == "unet.stem.weight" and not rest and to.shape[0] == value.shape[0]:
         return _fit_planes(_grow_stem(value, source.config.unet.patch_size, ratio), to, source, model)
     if name in ("unet.head.weight", "unet.head.bias") and not rest:
-        return _fit_outputs(_grow_head(value, source.config.unet.patch_size, ratio), to)
+        return _fit_channels(_grow_head(value, source.config.unet.patch_size, ratio), to, dim=0)
     raise InputError(
         f"--init: {name} is {list(value.shape)} there and {list(to.shape)} here; the two models must agree in their "
         "widths, levels, text encoder and tokenizer."
@@ -90,8 +90,9 @@ def _inputs(model: Model) -> dict[str, range]:
     return found
 
 
-def _fit_outputs(value: Tensor, to: Tensor) -> Tensor:
-    missing = to.shape[0] - value.shape[0]
+def _fit_channels(value: Tensor, to: Tensor, dim: int) -> Tensor:
+    missing = to.shape[dim] - value.shape[dim]
     if missing < 0:
-        raise InputError(f"--init: that model has {-missing} output channels more than this one.")
-    return F.pad(value, [0, 0] * (value.ndim - 1) + [0, missing])
+        raise InputError(f"--init: that model has {-missing} input or output channels more than this one.")
+    pad = [0, 0] * (value.ndim - 1 - dim) + [0, missing]
+    return F.pad(value, pad)
