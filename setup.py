@@ -39,7 +39,7 @@ setup(
     package_data={
         "glide": ["models/*/*", "py.typed"],
         "guidance": ["models/*/*", "py.typed"],
-        "upsampler": ["py.typed"],
+        "upsampler": ["models/*/*", "py.typed"],
     },
     python_requires=">=3.10",
     install_requires=[

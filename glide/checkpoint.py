@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +41,16 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     vocab: str | None = None,
+    places: Sequence[Path] = (),
 ) -> Model:
     """The diffusion model of that name, in eval mode; its files may hold another dtype.
 
     name: as for `resolve`, or blobfile's path of a published OpenAI `.pt` file.
     vocab: folder or hub id of GLIDE's vocabulary, for the captions of a `.pt` file, which has no tokenizer.
+    places: folders with further embedded models, which are looked through first.
     InputError if there is none of that name, or its files are damaged, foreign or do not fit each other.
     """
-    if is_remote(name) or (path := resolve(name)).is_file():
+    if is_remote(name) or (path := resolve(name, *places)).is_file():
         from glide import openai
 
         return openai.load(name, vocab=vocab).to(device, dtype).eval()

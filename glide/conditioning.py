@@ -1,4 +1,4 @@
-"""Cond: the three ways into a U-Net.
+"""Cond: the ways into a U-Net.
 
 Shape letters: N batch, E embedding width, L tokens, D token width, P planes, H W pixels.
 """
@@ -19,6 +19,7 @@ class Cond:
     vector: Tensor | None = None  # [N,E]     added to the time embedding (label, pooled text)
     tokens: Tensor | None = None  # [N,L,D]   extra attention keys and values
     planes: Tensor | None = None  # [N,P,H,W] concatenated to x_t (low-res image; masked image and mask)
+    level: Tensor | None = None  # [N,E]     added to the time embedding: how noisy the low-res image is
 
     def parts(self) -> dict[str, Tensor]:
         """The parts that are there, by name."""
@@ -36,12 +37,15 @@ class Cond:
         return replace(self, planes=torch.cat([*had, *planes], dim=1))  # [N,P,H,W]
 
     def sharing_planes(self, other: "Cond") -> "Cond":
-        """With the planes of `other` where it has none of its own; one row then becomes as many as they are."""
+        """With the planes of `other`, and what it says of them, where it has none of its own.
+
+        One row then becomes as many as they are.
+        """
         if self.planes is not None or other.planes is None:
             return self
         n = len(other.planes)
         told = self._map(lambda part: part.expand(n, *part.shape[1:]))
-        return replace(told, planes=other.planes)
+        return replace(told, planes=other.planes, level=other.level)
 
     @staticmethod
     def cat(conds: Sequence["Cond"]) -> "Cond":

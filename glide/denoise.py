@@ -170,3 +170,19 @@ def keep_known(image: Tensor, mask: Tensor) -> Callable[[Tensor], Tensor]:
         return x0 * (1.0 - mask) + image * mask
 
     return pin
+
+
+def held(denoise: Denoiser, image: Tensor, mask: Tensor) -> Denoiser:
+    """The same denoiser for a picture of which `image` is known where `mask` is 1: x0 is pinned there.
+
+    Nor does a gradient move what is known. A deterministic solver spends one through eps and back, in float32, so a
+    known pixel of its result can still be off by rounding: paste `image` into the last x.
+    """
+    pin = keep_known(image, mask)
+
+    def holding(x: Tensor, t: int) -> Prediction:
+        prediction = denoise(x, t)
+        grad = prediction.grad if isinstance(prediction.grad, float) else prediction.grad * (1.0 - mask)
+        return replace(prediction, x0=pin(prediction.x0), grad=grad)
+
+    return holding

@@ -57,7 +57,9 @@ def _fit_stem(value: Tensor, to: Tensor, source: Model, model: Model, ratio: int
             f"--init: that model sees {had // 4} octaves of coordinates and this one {wanted // 4}; give both the same."
         )
     pixels, coordinates = value.split([value.shape[1] - had, had], dim=1)
-    pixels = _fit_channels(_grow_stem(pixels, source.config.unet.patch_size, ratio), to[:, wanted:], dim=1)
+    pixels = _fit_planes(
+        _grow_stem(pixels, source.config.unet.patch_size, ratio), to[:, wanted:], source, model
+    )
     return torch.cat([pixels, _fit_channels(coordinates, to[:, :wanted], dim=1)], dim=1)
 
 
@@ -72,6 +74,34 @@ def _grow_head(weight: Tensor, patch: int, ratio: int) -> Tensor:
     """[C*p*p, ...] -> [C*(rp)*(rp), ...]: each old pixel drawn as an r x r block."""
     blocks = weight.unflatten(0, (-1, patch, patch))  # [C,p,p,...]
     return blocks.repeat_interleave(ratio, 1).repeat_interleave(ratio, 2).flatten(0, 2)
+
+
+def _fit_planes(weight: Tensor, to: Tensor, source: Model, model: Model) -> Tensor:
+    """[O,I,k,k] -> the shape of `to`: each input where the model has what it shows, and zeros for what is new."""
+    pixels = model.config.unet.patch_size**2
+    old, new = _inputs(source), _inputs(model)
+    fitted = torch.zeros_like(to)
+    for name, places in old.items():
+        missing = len(places) - len(new.get(name, ()))
+        if missing:
+            words = f"{abs(missing)} input channels {'more' if missing > 0 else 'fewer'}"
+            raise InputError(f"--init: that model has {words} than this one ({name}).")
+        here, there = (slice(at.start * pixels, at.stop * pixels) for at in (new[name], places))
+        fitted[:, here] = weight[:, there]
+    return fitted
+
+
+def _inputs(model: Model) -> dict[str, range]:
+    """What the input channels show, in the order of `Model.input_planes`."""
+    config = model.config
+    widths = {"x_t": config.unet.in_channels}
+    widths |= {"inpainting": 4} if config.inpaint else {}
+    widths |= {"low resolution": 3} if config.low_res else {}
+    found, start = {}, 0
+    for name, width in widths.items():
+        found[name] = range(start, start + width)
+        start += width
+    return found
 
 
 def _fit_channels(value: Tensor, to: Tensor, dim: int) -> Tensor:

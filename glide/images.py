@@ -16,19 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from glide.atomic import atomic_path
 from glide.errors import InputError
 from glide.paths import read_bytes
+from glide.pictures import BrokenImageError, decode_picture
 
 Pixels = Tensor | NDArray[np.uint8]
 RECIPE = "glide"  # the keyword of the PNG's text chunk
-
-
-class BrokenImageError(InputError):
-    """A file that was read but is no picture, or a damaged one."""
 
 
 def to_uint8(x: Tensor) -> Tensor:
@@ -47,15 +44,24 @@ def from_uint8(pixels: Pixels) -> Tensor:
     return x / 127.5 - 1
 
 
-def save_png(path: str | Path, image: Pixels, recipe: dict[str, Any] | None = None) -> None:
-    """Write uint8 [H, W, 3], whole or not at all; `recipe`, JSON-able, travels in the file's metadata."""
+def save_png(
+    path: str | Path, image: Pixels, recipe: dict[str, Any] | None = None, profile: bytes | None = None
+) -> None:
+    """Write uint8 [H, W, C], whole or not at all; `recipe`, JSON-able, travels in the file's metadata.
+
+    C: 1 is grey, 3 is RGB; 2 and 4 are these with transparency.
+
+    profile: the ICC colour profile of the picture that this one was made of.
+    """
     info = PngImagePlugin.PngInfo()
     if recipe is not None:
         text = json.dumps(recipe, ensure_ascii=False)
         # half a surrogate pair (an argument that was no UTF-8) is written as JSON's \udcxx
         info.add_itxt(RECIPE, text.encode("utf-8", "backslashreplace").decode())
     with atomic_path(path) as temporary:
-        Image.fromarray(_array(image)).save(temporary, format="PNG", pnginfo=info)
+        pixels = _array(image)
+        picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        picture.save(temporary, format="PNG", pnginfo=info, icc_profile=profile)
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
@@ -118,30 +124,15 @@ def load_image(path: str | Path) -> Tensor:
 
 def decode_image(data: bytes, name: str | Path) -> Tensor:
     """The picture in a file's bytes, as `load_image`; `name` is for the message."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            most = Image.MAX_IMAGE_PIXELS
-            # Pillow itself warns only, up to twice the limit
-            if most and image.width * image.height > most:
-                raise Image.DecompressionBombError(
-                    f"{image.width}x{image.height} pixels, at most {most} are read"
-                )
-            return torch.from_numpy(np.array(_rgb(ImageOps.exif_transpose(image))))
-    except Exception as error:  # decoders of damaged files raise almost anything
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise BrokenImageError(f"{name} is not a readable picture ({reason}): repair or remove it") from error
+    picture, _ = decode_picture(data, name)
+    return torch.from_numpy(np.array(on_white(picture)))
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers")
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it at 255
-        grey = np.clip(np.asarray(image, dtype=np.float64) / 257, 0, 255).round().astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
-    if image.has_transparency_data:
-        colours = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours).convert("RGB")
-    return image.convert("RGB")
+def on_white(picture: Image.Image) -> Image.Image:
+    """RGB or RGBA -> RGB, what is transparent laid on white."""
+    if picture.mode == "RGB":
+        return picture
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
 def _array(image: Pixels) -> NDArray[np.uint8]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from glide.conditioning import Cond
 from glide.errors import InputError
+from glide.nn import timestep_embedding, zero_init
 from glide.process import Process, make_process
 from glide.text import TextEncoder
 from glide.unet import UNet, UNetConfig
@@ -73,6 +74,10 @@ class ModelConfig:
     class_names: tuple[str, ...] = ()
     low_res: bool = False
     """Conditioned on a low-resolution picture, enlarged to three input planes."""
+    scale: int = 4
+    """(low_res) How many times higher and wider the picture is than the low-resolution one."""
+    low_res_noise: bool = False
+    """(low_res) Told how much noise was added to the low-resolution picture (cascaded diffusion, 2106.15282)."""
     inpaint: bool = False
     """Conditioned on a masked picture and its mask: four input planes."""
     process: ProcessConfig = field(default_factory=ProcessConfig)
@@ -80,6 +85,11 @@ class ModelConfig:
     @property
     def planes(self) -> int:
         return 4 * self.inpaint + 3 * self.low_res
+
+    @property
+    def low_res_size(self) -> int:
+        """(low_res) Height and width of the low-resolution picture of one of the model's own size."""
+        return self.unet.image_size // self.scale
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -129,6 +139,10 @@ class Model(nn.Module):
             self.text_vector = nn.Linear(c.width, emb_width)
         if config.num_classes:
             self.label = nn.Embedding(config.num_classes + config.null_class, emb_width)
+        if config.low_res_noise:
+            self.level_in = nn.Linear(config.unet.channels, emb_width)
+            # from nothing: an upsampler that was never told of noise begins as it was
+            self.level_out = zero_init(nn.Linear(emb_width, emb_width))
         self.unet = UNet(config.unet, config.planes, config.text.width if config.text else 0)
 
     @cached_property
@@ -143,9 +157,11 @@ class Model(nn.Module):
         """Encode what the network is told besides x_t and t, a picture of `size` (the model's own by default).
 
         batch: the keys that this model takes: tokens [N,L] int64 with mask [N,L] bool; y [N] int64;
-        low_res [N,3,h,w]; inpaint_image [N,3,H,W] with inpaint_mask [N,1,H,W], 1 where a pixel is known.
+        low_res [N,3,h,w] with low_res_level [N], 0 where it is not given; inpaint_image [N,3,H,W] with inpaint_mask
+        [N,1,H,W], 1 where a pixel is known.
         """
-        return replace(self.encode(batch), planes=self.input_planes(batch, size))
+        told = self.encode(batch)
+        return replace(told, planes=self.input_planes(batch, size), level=self.low_res_level(batch))
 
     def encode(self, batch: Mapping[str, Tensor]) -> Cond:
         """What `condition` says in words: captions and classes, no planes.
@@ -181,6 +197,19 @@ class Model(nn.Module):
             size = size or (self.config.unet.image_size,) * 2
             planes.append(F.interpolate(batch["low_res"], size, mode="bilinear", align_corners=False))
         return torch.cat(planes, dim=1) if planes else None
+
+    def low_res_level(self, batch: Mapping[str, Tensor]) -> Tensor | None:
+        """The embedding [N,E] of how noisy the low-resolution picture is, for a model that is told.
+
+        low_res_level [N]: the noise's standard deviation, 0 (none) to 1 (nothing else), see `upsampler.lowres`.
+        """
+        if not self.config.low_res_noise:
+            return None
+        level = batch.get("low_res_level")
+        if level is None:
+            level = batch["low_res"].new_zeros(len(batch["low_res"]))
+        features = timestep_embedding(1000.0 * level, self.config.unet.channels)
+        return self.level_out(F.silu(self.level_in(features)))
 
     def forward(self, x: Tensor, t: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """x [N,C,H,W] at training timesteps t [N] -> [N,out_channels,H,W]."""

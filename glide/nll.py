@@ -51,6 +51,11 @@ def nll(args: Nll) -> float:
         )
     model = load_model(args.model, args.device)
     config = model.config
+    if config.planes:
+        raise InputError(
+            f"got {args.model}, which is shown another picture beside the noisy one, expected a model that draws from "
+            "captions or classes alone: give a base model"
+        )
     split: Literal["train", "held_out"] = (
         "held_out" if args.held_out or args.data.startswith("shapes") else "train"
     )

@@ -55,6 +55,22 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(x)
 
 
+class PixelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each pixel by itself, as restoration networks have it (2204.04676).
+
+    Unlike a group norm's, its statistics do not depend on what else is seen, so neither on how large a crop is.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N,C,H,W] -> [N,C,H,W]."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # free when x is channels_last
+
+
+def norm(channels: int, local: bool) -> nn.Module:
+    """A pixel's norm where nothing may see the picture as a whole, else ADM's."""
+    return PixelNorm(channels) if local else GroupNorm(channels)
+
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -145,7 +161,8 @@ class ResBlock(nn.Module):
     """ADM's residual block (2105.05233, appendix A), conditioned on an embedding.
 
     With `scale_shift` the embedding scales and shifts the second norm (adaptive group norm, section 3.1),
-    otherwise it is added before it. `resample` "down" or "up" changes the resolution inside the block.
+    otherwise it is added before it. `resample` "down" or "up" changes the resolution inside the block. With `local`
+    the norms take each pixel by itself.
     """
 
     def __init__(
@@ -156,14 +173,15 @@ class ResBlock(nn.Module):
         dropout: float = 0.0,
         scale_shift: bool = True,
         resample: str = "",
+        local: bool = False,
     ) -> None:
         super().__init__()
         self.scale_shift = scale_shift
         self.resample = {"": None, "down": downsample_mean, "up": upsample_nearest}[resample]
-        self.norm_in = GroupNorm(channels)
+        self.norm_in = norm(channels, local)
         self.conv_in = nn.Conv2d(channels, out_channels, 3, padding=1)
         self.emb = nn.Linear(emb_width, 2 * out_channels if scale_shift else out_channels)
-        self.norm_out = GroupNorm(out_channels)
+        self.norm_out = norm(out_channels, local)
         self.dropout = nn.Dropout(dropout)
         self.conv_out = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
@@ -223,3 +241,25 @@ class Attention(nn.Module):
             k, v = torch.cat([token_k, k], dim=1), torch.cat([token_v, v], dim=1)  # [N,L+HW,C]
         y = attend(split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads))
         return y.transpose(1, 2).flatten(2)  # [N,heads,HW,d] -> [N,HW,C]
+
+
+class TokenAttention(nn.Module):
+    """Attention of each pixel to the text tokens alone: the same whatever else is in the picture."""
+
+    def __init__(self, channels: int, heads: int, token_width: int) -> None:
+        super().__init__()
+        assert channels % heads == 0
+        self.heads = heads
+        self.norm = PixelNorm(channels)
+        self.q = nn.Linear(channels, channels)
+        self.token_kv = nn.Linear(token_width, 2 * channels)
+        self.proj = zero_init(nn.Linear(channels, channels))
+
+    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """x [N,C,H,W], tokens [N,L,D] -> [N,C,H,W]."""
+        n, c, h, w = x.shape
+        q = self.q(self.norm(x).permute(0, 2, 3, 1).reshape(n, h * w, c))
+        k, v = self.token_kv(tokens).chunk(2, dim=-1)  # [N,L,C] each
+        y = attend(split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads))
+        y = self.proj(y.transpose(1, 2).flatten(2))  # [N,heads,HW,d] -> [N,HW,C]
+        return x + y.reshape(n, h, w, c).permute(0, 3, 1, 2)

@@ -148,6 +148,7 @@ def model_config(options: Options) -> ModelConfig:
         text=text,
         num_classes=o["num_classes"] if o.get("class_cond") else 0,
         low_res=upsampler or o.get("super_res", False),
+        scale=_scale(o["large_size"], o["small_size"]) if upsampler else 4,
         inpaint=o.get("inpaint", False),
         process=ProcessConfig(
             _SCHEDULES[o["noise_schedule"]],
@@ -156,6 +157,16 @@ def model_config(options: Options) -> ModelConfig:
             variance="learned" if o["learn_sigma"] else fixed,
         ),
     )
+
+
+def _scale(large: int, small: int) -> int:
+    """How many times an upsampler enlarges; where small_size is left out as often as the published ones, 4."""
+    scale, rest = divmod(large, small or large // 4)
+    if rest or scale < 2:
+        raise InputError(
+            f"large_size={large} is not a whole multiple of small_size={small}; give those the upsampler was made for."
+        )
+    return scale
 
 
 def _from_constructor(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

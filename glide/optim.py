@@ -120,7 +120,7 @@ class Optimizer:
             part.load_state_dict(state)
 
 
-OUTER = {"stem", "head", "text_head", "time_in", "times", "label", "positions"}
+OUTER = {"stem", "head", "text_head", "time_in", "level_in", "times", "label", "positions"}
 """Layers, by name, that a network begins or ends with, and tables of embeddings."""
 
 

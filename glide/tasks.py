@@ -18,7 +18,8 @@ class Diffusion:
     """Predict the clean picture (or noise, or velocity) from a noised one and its caption or class.
 
     `null_captions` of the examples lose their caption or class, so that one network learns both terms of
-    classifier-free guidance (2207.12598; 20% in GLIDE's fine-tune, 2112.10741 section 2.3).
+    classifier-free guidance (2207.12598; 20% in GLIDE's fine-tune, 2112.10741 section 2.3). A model with inpainting
+    planes is shown the known pixels, and which they are (section 2.4 there); its loss is of all pixels, as there.
     """
 
     loss: LossConfig = field(default_factory=LossConfig)
@@ -31,7 +32,11 @@ class Diffusion:
     def __call__(
         self, model: Model, batch: dict[str, Any], t: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses."""
+        """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses.
+
+        For a model with inpainting planes also inpaint_mask [N,1,H,W], 1 where a pixel is known (`glide.masks`); for an
+        upsampler low_res [N,3,H,W] and low_res_level [N] (`upsampler.crops`).
+        """
         x0 = batch["image"]
         noise = torch.randn(x0.shape, generator=generator).to(x0)
         dropped = torch.rand(len(x0), generator=generator) < self.null_captions
@@ -47,6 +52,10 @@ class Diffusion:
             inputs["y"] = (
                 torch.where(dropped.to(y.device), model.config.num_classes, y) if self.null_captions else y
             )
+        if model.config.inpaint:
+            inputs |= {"inpaint_image": x0, "inpaint_mask": batch["inpaint_mask"]}
+        if model.config.low_res:
+            inputs |= {"low_res": batch["low_res"], "low_res_level": batch["low_res_level"]}
         x_t = model.process.q_sample(x0, t, noise)
         output = model(x_t, t, inputs).float()
         return loss_terms(model.process, self.loss, output, x0, x_t, t, noise)

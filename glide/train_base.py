@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,10 +14,12 @@ import torch
 import tyro
 
 from glide.checkpoint import load_model, read_config, resolve, save_model
-from glide.data import Dataset, open_data, prefetch
+from glide.data import Batch, Dataset, open_data, prefetch
 from glide.errors import InputError
 from glide.grow import init_from
 from glide.losses import LossConfig, LossSecondMoment, TimestepSampler, UniformTimesteps
+from glide.masked import Masked
+from glide.masks import EVERYTHING
 from glide.model import PRESETS, Model, ModelConfig
 from glide.tasks import Diffusion
 from glide.tokenizer import Tokenizer
@@ -42,6 +44,13 @@ class TrainBase:
     """Share of examples that lose their caption or class, for classifier-free guidance."""
     token_captions: float = 0.0
     """Share of captions that reach the network by attention to their tokens alone, so that it learns to attend."""
+    inpaint: bool = False
+    """Learn to fill in masked regions: four more input planes (masked picture, mask), and random masks."""
+    all_unknown: float = EVERYTHING
+    """(inpaint) Share of examples of which nothing is known, so that the model also draws from a caption alone."""
+    beside: float = 0.0
+    """(inpaint, shapes) Share of scenes of one thing that get another one which is known, and which the caption does
+    not speak of: captions for inpainting tell of what is to be painted."""
     unconditional: bool = False
     """Learn the pictures alone, without their captions or classes."""
     held_out: float = 0.0
@@ -72,6 +81,25 @@ class TrainBase:
 Sample = Callable[[Model, Path, Sequence[str]], None]
 """Draws a grid of a model in training to a path, for these captions where it takes any."""
 
+Fill = Callable[[Model, Path, Batch], None]
+"""The same of a model that inpaints, for a batch of pictures with their masks."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What sets the training of one kind of model apart from that of another."""
+
+    presets: Mapping[str, ModelConfig] = field(default_factory=lambda: PRESETS)
+    usual: str = "shapes-64"
+    """The preset where none is asked for."""
+    config: Callable[[ModelConfig], ModelConfig] = lambda config: config
+    """What becomes of the sizes that a run begins with. InputError for those of another kind."""
+    data: Callable[[Dataset, ModelConfig], Dataset] = lambda data, config: data
+    """What becomes of the pictures, which are opened at the model's own size."""
+
+
+BASE = Kind()
+
 WATCHED = (
     "a red circle",
     "a small green star in the top left corner",
@@ -85,8 +113,13 @@ WATCHED = (
 """Captions of the progress pictures of the built-in scenes; other data are watched with their own first captions."""
 
 
-def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
-    """Build data, model and task, and `fit`; returns the trained model. InputError for settings that do not fit."""
+def train_base(
+    args: TrainBase, sample: Sample | None = None, kind: Kind = BASE, fill: Fill | None = None
+) -> Model:
+    """Build data, model and task, and `fit`; returns the trained model. InputError for settings that do not fit.
+
+    sample, fill: draw its progress pictures, `fill`, where it is given, those of a model that inpaints.
+    """
     for name in ("null_captions", "token_captions"):
         if not 0 <= (share := getattr(args, name)) < 1:
             raise InputError(f"--{name.replace('_', '-')} {share}: expected a share from 0 to below 1.")
@@ -97,7 +130,7 @@ def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
     source = load_model(args.init) if args.init else None
     # a run that goes on has its sizes and tokenizer in its folder; its weights come from the checkpoint
     model = load_model(args.out) if args.resume else None
-    config = model.config if model is not None else _base_config(args, source)
+    config = model.config if model is not None else _base_config(args, source, kind)
     data = open_data(
         args.data,
         config.unet.image_size,
@@ -108,6 +141,11 @@ def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
         held_out=args.held_out,
     )
     data.check_batch(args.train.batch_size)
+    plain = data = kind.data(data, config)
+    if config.inpaint:
+        data = Masked(plain, args.train.seed, args.all_unknown, args.beside)
+    elif args.beside or args.all_unknown != EVERYTHING:
+        raise InputError("--beside or --all-unknown without --inpaint: add it, or leave them out.")
     if model is None:
         model = _build(config, data, args, source)
     model.to(device)
@@ -134,8 +172,15 @@ def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
     if not args.data.startswith("shapes"):
         captions = tuple(dict.fromkeys(data.batch(0, min(8, args.train.batch_size)).get("caption", ())))
 
+    masked = None
+    if config.inpaint and fill is not None:  # none of them wholly unknown
+        shown = Masked(plain, args.train.seed, 0.0, args.beside)
+        masked = shown.batch(0, min(8, args.train.batch_size))
+
     def watch(model: Model, path: Path) -> None:
-        if sample is not None:
+        if masked is not None and fill is not None:
+            fill(model, path, masked)
+        elif sample is not None:
             sample(model, path, captions)
 
     def batches(start: int) -> Any:
@@ -148,14 +193,16 @@ def train_base(args: TrainBase, sample: Sample | None = None) -> Model:
     )
 
 
-def _base_config(args: TrainBase, source: Model | None) -> ModelConfig:
-    name = args.preset or ("shapes-64" if source is None else None)
-    if name is not None and name not in PRESETS:
-        raise InputError(f"--preset {name!r}: expected one of {', '.join(PRESETS)}.")
-    config = PRESETS[name] if name is not None else source.config  # type: ignore[union-attr]
+def _base_config(args: TrainBase, source: Model | None, kind: Kind) -> ModelConfig:
+    name = args.preset or (kind.usual if source is None else None)
+    if name is not None and name not in kind.presets:
+        raise InputError(f"--preset {name!r}: expected one of {', '.join(kind.presets)}.")
+    config = kind.presets[name] if name is not None else source.config  # type: ignore[union-attr]
     if args.dropout is not None:
         config = dataclasses.replace(config, unet=dataclasses.replace(config.unet, dropout=args.dropout))
-    return config
+    # weights that inpaint already go on to
+    inpaint = args.inpaint or (source is not None and source.config.inpaint)
+    return kind.config(dataclasses.replace(config, inpaint=inpaint))
 
 
 def _build(config: ModelConfig, data: Dataset, args: TrainBase, source: Model | None) -> Model:

@@ -17,10 +17,11 @@ from glide.conditioning import Cond
 from glide.nn import (
     Attention,
     Downsample,
-    GroupNorm,
     ResBlock,
+    TokenAttention,
     Upsample,
     coordinates,
+    norm,
     timestep_embedding,
     zero_init,
 )
@@ -53,11 +54,19 @@ class UNetConfig:
     """Over 0: stem and attention also see where they are, by the sines and cosines of so many octaves of x and y
     (`glide.nn.coordinates`). Without, a network knows places from its padded edges alone, and learns what "left" means
     late."""
+    local: bool = False
+    """Nothing sees the picture as a whole: norms take each pixel by itself, and attention is to the caption's tokens
+    alone (none where there are no tokens). Trained on crops, such a network draws any size in the same way."""
 
     @property
     def stem_channels(self) -> int:
         """Of the stem's input, besides those of input planes."""
         return self.in_channels * self.patch_size**2 + 4 * self.coordinates
+
+    @property
+    def factor(self) -> int:
+        """Heights and widths must be multiples of this."""
+        return self.patch_size * 2 ** (len(self.channel_mult) - 1)
 
     def heads(self, channels: int) -> int:
         return channels // self.head_channels if self.head_channels else self.num_heads
@@ -66,7 +75,9 @@ class UNetConfig:
 class Block(nn.Module):
     """A residual block (or strided convolution), then attention, then an up-sampling, each where there is one."""
 
-    def __init__(self, res: nn.Module, attn: Attention | None = None, up: nn.Module | None = None) -> None:
+    def __init__(
+        self, res: nn.Module, attn: Attention | TokenAttention | None = None, up: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.res, self.attn, self.up = res, attn, up
 
@@ -113,17 +124,24 @@ class Encoder(nn.Module):
 
     def _res(self, width: int, out: int, resample: str = "") -> ResBlock:
         c = self.config
-        return ResBlock(width, out, 4 * c.channels, c.dropout, c.scale_shift, resample)
+        return ResBlock(width, out, 4 * c.channels, c.dropout, c.scale_shift, resample, c.local)
 
-    def _attn(self, width: int, token_width: int, factor: int | None = None) -> Attention | None:
+    def _attn(
+        self, width: int, token_width: int, factor: int | None = None
+    ) -> Attention | TokenAttention | None:
         if factor is not None and factor not in self.config.attention:
             return None
-        return Attention(width, self.config.heads(width), token_width, self.config.coordinates)
+        heads = self.config.heads(width)
+        if self.config.local:
+            return TokenAttention(width, heads, token_width) if token_width else None
+        return Attention(width, heads, token_width, self.config.coordinates)
 
     def embed(self, t: Tensor, cond: Cond) -> Tensor:
-        """t [N], cond.vector [N,E] -> [N,E], through the SiLU that all residual blocks share."""
+        """t [N], cond.vector and cond.level [N,E] -> [N,E], through the SiLU that all residual blocks share."""
         emb = self.time_out(F.silu(self.time_in(timestep_embedding(t, self.config.channels))))
-        return F.silu(emb if cond.vector is None else emb + cond.vector)
+        for told in (cond.vector, cond.level):
+            emb = emb if told is None else emb + told
+        return F.silu(emb)
 
     def run(self, block: nn.Module, x: Tensor, emb: Tensor, tokens: Tensor | None) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -166,7 +184,7 @@ class UNet(Encoder):
                 self.up.append(Block(res, self._attn(out, token_width, factor), up))
                 width = out
             factor //= 2
-        self.norm = GroupNorm(width)
+        self.norm = norm(width, config.local)
         self.head = zero_init(nn.Conv2d(width, config.out_channels * config.patch_size**2, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:

@@ -27,9 +27,10 @@ SMALL = 50_000_000  # parameters: below it, one picture alone does not keep a CP
 
 def default_call_size(model: Model, device: torch.device) -> int:
     """G for a model on a device: large enough to keep it busy, small enough for one picture not to wait long."""
+    most = 32
     if device.type == "cpu":
-        return 8 if sum(p.numel() for p in model.parameters()) < SMALL else 1
-    return max(1, min(32, 32 * 64**2 // model.config.unet.image_size**2))
+        most = 8 if sum(p.numel() for p in model.parameters()) < SMALL else 1
+    return max(1, min(most, most * 64**2 // model.config.unet.image_size**2))
 
 
 def computing_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:

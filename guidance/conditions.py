@@ -4,7 +4,7 @@ Shape letters: N pictures, H W pixels, h w pixels of a low-resolution picture.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,8 +20,12 @@ class Given:
     """What is known of a picture in pixels, all in [-1, 1] but the mask. None is not given."""
 
     low_res: Tensor | None = None  # [3,h,w]  what an upsampler enlarges
+    noise: float = 0.0  # of it, which a model that takes noise is told: its standard deviation, 0 to below 1
     image: Tensor | None = None  # [3,H,W]  what stays of it where `mask` is 1
     mask: Tensor | None = None  # [1,H,W]  1 where a pixel is known, 0 where it is to be painted
+    told: bool = True  # whether a model with inpainting planes is shown `image` and `mask`
+    start: Tensor | None = None  # [3,H,W]  what the run begins with, noised as far as its strength says
+    latent: Tensor | None = None  # [3,H,W]  the same, noised already
 
 
 NOTHING_GIVEN = Given()
@@ -96,7 +100,9 @@ class Conditions:
         told = Cond.cat([encoded[picture.caption, picture.label] for picture in pictures])
         if not self.model.config.planes:
             return told
-        return told.with_planes(torch.cat([self._planes(picture.given, size) for picture in pictures]))
+        told = told.with_planes(torch.cat([self._planes(picture.given, size) for picture in pictures]))
+        levels = [level for picture in pictures if (level := self._level(picture.given)) is not None]
+        return replace(told, level=torch.cat(levels)) if levels else told
 
     def _planes(self, given: Given, size: tuple[int, int] | None) -> Tensor:
         """[1,P,H,W]."""
@@ -105,8 +111,10 @@ class Conditions:
         batch: dict[str, Tensor] = {}
         if model.config.inpaint:
             nothing = torch.zeros(1, height, width)
-            batch["inpaint_image"] = nothing.expand(3, -1, -1) if given.image is None else given.image
-            batch["inpaint_mask"] = nothing if given.mask is None else given.mask
+            if given.image is None or given.mask is None or not given.told:
+                batch |= {"inpaint_image": nothing.expand(3, -1, -1), "inpaint_mask": nothing}
+            else:
+                batch |= {"inpaint_image": given.image, "inpaint_mask": given.mask}
         if model.config.low_res:
             if given.low_res is None:
                 raise InputError(
@@ -118,6 +126,18 @@ class Conditions:
         planes = model.input_planes(rows, (height, width))
         assert planes is not None
         return planes
+
+    @torch.no_grad()
+    def _level(self, given: Given) -> Tensor | None:
+        """[1,E]. InputError for noise that the model cannot be told of."""
+        if given.noise and not self.model.config.low_res_noise:
+            raise InputError(
+                f"got noise {given.noise:g} for a model that is not told how noisy what it enlarges is, expected 0: "
+                "leave it out, or give an upsampler that was trained with noise"
+            )
+        return self.model.low_res_level(
+            {"low_res_level": torch.tensor([given.noise], device=self.model.device)}
+        )
 
     @torch.no_grad()
     def _encode(self, caption: str, label: int | None) -> Cond:

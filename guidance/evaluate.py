@@ -66,11 +66,16 @@ def judge_model(
         for step in pipe.draw(pictures, settings):
             x = step.x
         for scene, pixels in zip(part, to_uint8(x), strict=True):
-            judgement = oracle.judge(pixels.numpy(), scene.facts)
-            for fact, right in judgement.verdicts:
-                tally.add(scene.kind, fact.kind, right)
-            tally.add(scene.kind, EVERYTHING, judgement.all_right)
-            yield Judged(scene, pixels, judgement.all_right)
+            yield judge(oracle, scene, pixels, tally)
+
+
+def judge(oracle: Oracle, scene: Scene, pixels: Tensor, tally: Tally) -> Judged:
+    """Judge a picture of the scene's caption, uint8 [H,W,3], and add it to `tally`."""
+    judgement = oracle.judge(pixels.numpy(), scene.facts)
+    for fact, right in judgement.verdicts:
+        tally.add(scene.kind, fact.kind, right)
+    tally.add(scene.kind, EVERYTHING, judgement.all_right)
+    return Judged(scene, pixels, judgement.all_right)
 
 
 def table(tallies: dict[str, Tally]) -> str:

@@ -1,19 +1,28 @@
-"""What scripts/evaluate.py does: captions never trained on, drawn at several guidance scales, judged by the oracle."""
+"""What scripts/evaluate.py does: captions never trained on, drawn at several guidance scales, judged by the oracle.
+
+With an upsampler what was drawn is enlarged, and judged again.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from tqdm import tqdm
+from tyro.conf import arg
 
 from glide.errors import InputError
 from glide.images import grid, save_png
+from glide.oracle import Oracle
 from glide.shapes import held_out_scenes
-from guidance.evaluate import Tally, judge_model, table, write_csv
+from guidance.conditions import Picture
+from guidance.evaluate import Judged, Tally, judge, judge_model, table, write_csv
 from guidance.judged_run import JudgedRun
+from guidance.stage import Stage, Upsampling
 
 
 @dataclass(frozen=True)
@@ -22,16 +31,26 @@ class Evaluate(JudgedRun):
 
     scales: tuple[float, ...] = (1.0, 2.0, 3.0, 5.0)
     """Classifier-free guidance scales; 1 is none."""
+    upsampler: Annotated[str | None, arg(metavar="NAME")] = None
+    """Enlarge each picture by this upsampler, and judge it large too: a folder, an embedded name or a hub id."""
+    upsample_respacing: Annotated[str | None, arg(metavar="SPEC")] = None
+    """Steps of the upsampler ("16", "fast27"); by default as in sample.py."""
+    upsample_noise: float = 0.0
+    """Noise that is added to each picture before it is enlarged, 0 to below 1."""
     out: Path = Path("outputs/evaluate")
     """Receives evaluate.csv, evaluate.md and, for each scale, pictures of right and of wrong captions."""
 
 
-def evaluate(args: Evaluate) -> dict[str, Tally]:
-    """Draw, judge, write the table and pictures, print the table. InputError for settings that do not fit."""
+def evaluate(args: Evaluate, upsampling: Upsampling | None = None) -> dict[str, Tally]:
+    """Draw, judge, write the table and pictures, print the table. InputError for settings that do not fit.
+
+    upsampling: what --upsampler needs.
+    """
     args.check()
     pipe = args.pipeline()
     if pipe.model.text is None:
         raise InputError(f"{args.model} draws no captions; give a text model trained on the built-in scenes.")
+    stage = _stage(args, upsampling)
     scenes = held_out_scenes(args.captions, args.kinds, args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     tallies: dict[str, Tally] = {}
@@ -43,7 +62,9 @@ def evaluate(args: Evaluate) -> dict[str, Tally]:
         wrong = []
         start = time.perf_counter()
         judged = judge_model(pipe, scenes, settings, tally, args.batch_size, args.seed)
+        drawn = []
         for picture in tqdm(judged, total=len(scenes), desc=name, unit="picture"):
+            drawn.append(picture)
             shown[picture.right].append(picture.pixels)
             if not picture.right:
                 wrong.append(picture.scene.caption)
@@ -51,6 +72,9 @@ def evaluate(args: Evaluate) -> dict[str, Tally]:
         tqdm.write(
             f"{name}: {100 * tally.share('any'):.1f}% of captions drawn right, {seconds:.2f} s a picture"
         )
+        if stage is not None:
+            size = stage.scale * pipe.model.config.unet.image_size
+            tallies[f"{name} at {size}"] = _judge_enlarged(stage, drawn, args, f"{name} at {size}")
         for right, pictures in shown.items():
             if pictures:
                 word = "right" if right else "wrong"
@@ -61,3 +85,28 @@ def evaluate(args: Evaluate) -> dict[str, Tally]:
     write_csv(args.out / "evaluate.csv", tallies)
     print(report)
     return tallies
+
+
+def _stage(args: Evaluate, upsampling: Upsampling | None) -> Stage | None:
+    if args.upsampler is None:
+        return None
+    assert upsampling is not None
+    stage = Stage.load(args.upsampler, upsampling, args.device, args.dtype)
+    spec = args.upsample_respacing or stage.settings.respacing
+    stage = replace(stage, settings=replace(stage.settings, respacing=spec), noise=args.upsample_noise)
+    stage.check([Picture(args.seed, "")])
+    return stage
+
+
+def _judge_enlarged(stage: Stage, drawn: Sequence[Judged], args: Evaluate, name: str) -> Tally:
+    """The tally of pictures once they are enlarged; the first ones are written as one picture."""
+    oracle, tally = Oracle(), Tally()
+    large: list[torch.Tensor] = []
+    for index, picture in enumerate(tqdm(drawn, desc=name, unit="picture")):
+        pixels = stage.enlarged(picture.pixels, Picture(args.seed + index, picture.scene.caption))
+        judge(oracle, picture.scene, pixels, tally)
+        if len(large) < 16:
+            large.append(pixels)
+    tqdm.write(f"{name}: {100 * tally.share('any'):.1f}% of captions right once enlarged")
+    save_png(args.out / f"{name.replace(' ', '-')}.png", grid(torch.stack(large), columns=4))
+    return tally

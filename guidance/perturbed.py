@@ -44,12 +44,21 @@ def attention_layers(unet: UNet) -> dict[str, Attention]:
         ("middle", unet.middle_in),
         *((f"up.{i}", block) for i, block in enumerate(unet.up)),
     ]
-    return {name: block.attn for name, block in blocks if isinstance(block, Block) and block.attn is not None}
+    return {
+        name: block.attn
+        for name, block in blocks
+        if isinstance(block, Block) and isinstance(block.attn, Attention)
+    }
 
 
 def choose_layers(unet: UNet, names: str) -> list[Attention]:
     """The layers of a U-Net by their names, with commas between. InputError for one that is not there."""
     layers = attention_layers(unet)
+    if not layers:
+        raise InputError(
+            "got perturbed-attention guidance for a network whose pixels do not attend to each other, expected one "
+            "where they do: leave it out"
+        )
     wanted = [name.strip() for name in names.split(",")]
     for name in wanted:
         if name not in layers:

@@ -15,16 +15,18 @@ from PIL import Image
 from torch import Tensor
 
 from glide.classes import HasClasses, class_number
-from glide.denoise import Denoiser, Prediction, clamp, keep_known, project
+from glide.denoise import Denoiser, Network, Prediction, clamp, held, keep_known, project
 from glide.errors import InputError
 from glide.images import to_uint8
 from glide.model import Model
-from glide.process import respacing
+from glide.process import Process, respacing
 from glide.recipe import environment, fingerprint
+from glide.repaint import repaint, walk
 from glide.samplers import SeededNoise
 from guidance.calls import OnlyReal, Places, default_call_size, network_of, predict_by
 from guidance.compose import Guidance, guide
-from guidance.conditions import Conditions, Picture
+from guidance.conditions import NOTHING_GIVEN, Conditions, Given, Picture
+from guidance.given import begin, known_of
 from guidance.guides import Guides
 from guidance.names import check_read, named, read_by
 from guidance.options import USUAL, Options
@@ -32,8 +34,12 @@ from guidance.registry import SAMPLERS, Subject, choose, make
 from guidance.retell import recipe_of
 from guidance.runtime import find_device, find_dtype, find_seeds
 from guidance.settings import Settings, spec_of_steps
+from guidance.start import start_of
 from guidance.threshold import dynamic_threshold
 from guidance.vocabulary import load_with_vocabulary
+
+Around = Callable[[Network, Model], Network]
+"""From a network, and the model whose it is, to one that is called in its place."""
 
 Callback = Callable[[int, int, Tensor], object]
 """Called after each step with its index from 0, its training timestep, and x [N,C,H,W]."""
@@ -47,6 +53,22 @@ class Step:
     t: int  # the training timestep that was denoised
     x: Tensor  # [N,C,H,W] float32, on the model's device
     x0: Tensor  # [N,C,H,W] what the model took the picture to be, from -1 to 1
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """What a run of N pictures walks on: rows fill whole network calls, of which `places.real` are the pictures."""
+
+    denoise: Denoiser
+    process: Process
+    rows: Sequence[Picture]
+    places: Places
+    size: tuple[int, int]  # (H, W)
+    known: tuple[Tensor, Tensor] | None  # image [N,3,H,W] and mask [N,1,H,W], 1 where it is known
+
+    def pasted(self, x: Tensor, last: bool) -> Tensor:
+        """x, in the last step with the known pixels as they are: a gradient can move them by rounding."""
+        return x if self.known is None or not last else keep_known(*self.known)(x)
 
 
 @dataclass(frozen=True)
@@ -72,12 +94,13 @@ class Pipeline:
         dtype: torch.dtype | str = torch.float32,
         call_size: int | None = None,
         vocab: str | None = None,
+        around: Around | None = None,
     ) -> None:
         """model: on its device already; it is put in eval mode and channels_last. name: for recipes.
 
         dtype: what the U-Net runs in (autocast); all else is float32. call_size: pictures in a network call, see
-        guidance/calls.py. vocab: for recipes, and for a weaker model that is a published .pt file.
-        InputError for a dtype or size that is not possible.
+        guidance/calls.py. vocab: for recipes, and for a weaker model that is a published .pt file. around: put around
+        the network, as upsampler/tiles.py is. InputError for a dtype or size that is not possible.
         """
         self.dtype = find_dtype(dtype)
         self.device = model.device
@@ -92,7 +115,8 @@ class Pipeline:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.conditions = Conditions(model)
         self.guides = Guides(self.device, vocab)
-        self.network = network_of(model, self.dtype)
+        network = network_of(model, self.dtype)
+        self.network = network if around is None else around(network, model)
         self.predict = predict_by(self.network, model, self.call_size)
 
     @classmethod
@@ -103,15 +127,19 @@ class Pipeline:
         dtype: torch.dtype | str = torch.float32,
         call_size: int | None = None,
         vocab: str | None = None,
+        around: Around | None = None,
+        places: Sequence[Path] = (),
     ) -> Pipeline:
         """The model of that name: a folder, an embedded model, a published OpenAI .pt file, or a hub id.
 
         device: None is a GPU where there is one, else the CPU. dtype: float32, bfloat16 or float16.
         vocab: for the captions of a .pt file, folder or hub id of its vocabulary; None is GLIDE's, from the hub.
+        around: as for Pipeline. places: folders with further embedded models, which are looked through first.
         InputError if there is no such model, device, dtype or vocabulary.
         """
         place, dtype = find_device(device), find_dtype(dtype)  # before the wait for a large file
-        return cls(load_with_vocabulary(name, place, vocab), str(name), dtype, call_size, vocab)
+        model = load_with_vocabulary(name, place, vocab, places)
+        return cls(model, str(name), dtype, call_size, vocab, around)
 
     def __call__(
         self,
@@ -127,6 +155,8 @@ class Pipeline:
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         guidances: Sequence[Guidance | str] = (),
         options: Options = USUAL,
+        init_image: Image.Image | None = None,
+        strength: float = 0.6,
         callback_on_step_end: Callback | None = None,
     ) -> Result:
         """Draw `num_images_per_prompt` pictures of each prompt or label, those of one prompt next to each other.
@@ -138,7 +168,8 @@ class Pipeline:
         or one for each, from which their seeds are drawn; without either they come from torch's global generator.
         guidances: further ones, by name as on the command line ("pag:2", "clip:50@0-800"), or objects, made for as
         many rows as there are pictures, or for one; recipes tell of names only. options: of the guidances that are
-        asked for by name, and for all. InputError for whatever does not fit.
+        asked for by name, and for all. init_image: what all of them begin with (its middle square), noised as far as
+        strength says, above 0 (it stays) to 1 (nothing of it is left). InputError for whatever does not fit.
         """
         names = [guidance for guidance in guidances if isinstance(guidance, str)]
         if guidance_scale is None:
@@ -155,6 +186,7 @@ class Pipeline:
             chosen,
             None if names else guidance_scale,
             options,
+            strength=1.0 if init_image is None else strength,
         )
         check_read(settings.terms, options)
         subjects = self._subjects(prompt, label, settings)
@@ -164,7 +196,8 @@ class Pipeline:
             )
         subjects = [subject for subject in subjects for _ in range(num_images_per_prompt)]
         seeds = find_seeds(len(subjects), seed, generator)
-        pictures = [Picture(s, caption, number) for s, (caption, number) in zip(seeds, subjects, strict=True)]
+        given = NOTHING_GIVEN if init_image is None else Given(start=start_of(init_image, self.model))
+        pictures = [Picture(s, *subject, given) for s, subject in zip(seeds, subjects, strict=True)]
         objects = [guidance for guidance in guidances if not isinstance(guidance, str)]
         for step in self.draw(pictures, settings, objects):
             if callback_on_step_end is not None:
@@ -187,13 +220,49 @@ class Pipeline:
         call_size - 1 (see guidance/calls.py). size: (H, W), by default the model's own. InputError, at once, for
         settings or pictures that do not fit.
         """
+        run = choose("sampler", settings.sampler, SAMPLERS)
+        loop = self.loop(pictures, settings, guidances, place, size)
+        process, rows = loop.process, loop.rows
+        noise = SeededNoise([row.seed for row in rows])
+        unit = noise.randn((self.model.config.unet.in_channels, *loop.size), self.device)
+        unit = settings.temperature * unit
+        x = begin(rows, process, unit, settings.strength).contiguous(memory_format=torch.channels_last)
+        seen = _Seen(loop.denoise)
+
+        def steps_of(process: Process, x: Tensor) -> Iterator[Tensor]:
+            variance = self.model.config.process.variance
+            return run(process, seen, x, noise, eta=settings.eta, variance=variance)
+
+        xs = steps_of(process, x)
+        entries = walk(len(process), settings.jump, settings.resamplings)
+        if settings.resamplings > 1:
+            if loop.known is None:
+                raise InputError("got RePaint's resampling without known pixels, expected some: give a mask")
+            xs = repaint(process, steps_of, x, noise, *loop.known, settings.jump, settings.resamplings)
+        real = loop.places.real
+        return (
+            Step(
+                index,
+                int(process.timesteps[entry]),
+                loop.pasted(x, index + 1 == len(entries))[real],
+                seen.x0[real],
+            )
+            for index, (entry, x) in enumerate(zip(entries, xs, strict=True))
+        )
+
+    def loop(
+        self,
+        pictures: Sequence[Picture],
+        settings: Settings,
+        guidances: Sequence[Guidance] = (),
+        place: int = 0,
+        size: tuple[int, int] | None = None,
+    ) -> Loop:
+        """What a sampler, or an inversion, of N pictures walks on; arguments and errors as `draw`."""
         if not pictures:
             raise InputError("got no picture to draw, expected at least one: give a prompt")
-        run = choose("sampler", settings.sampler, SAMPLERS)
         self._check_told(pictures, settings)
-        model = self.model
-        process = model.process.respaced(respacing(settings.respacing, len(model.process)))
-        size = size or (model.config.unet.image_size,) * 2
+        size = size or (self.model.config.unet.image_size,) * 2
         places = Places.of(len(pictures), place % self.call_size, self.call_size)
         rows = [pictures[0]] * places.front + list(pictures) + [pictures[-1]] * places.back
         options = settings.options
@@ -205,20 +274,20 @@ class Pipeline:
         ]
         steered = guide(self.predict, cond, all_guidances, options.rescale)
         bound = clamp if options.threshold is None else dynamic_threshold(options.threshold)
-        seen = _Seen(project(steered, *_known(rows, self.device), bound))
-        noise = SeededNoise([row.seed for row in rows])
-        x = noise.randn((model.config.unet.in_channels, *size), self.device)
-        x = x.contiguous(memory_format=torch.channels_last)
-        xs = run(process, seen, x, noise, eta=settings.eta, variance=model.config.process.variance)
-        timesteps = reversed(process.timesteps.tolist())
-        return (
-            Step(index, t, x[places.real], seen.x0[places.real])
-            for index, (t, x) in enumerate(zip(timesteps, xs, strict=True))
-        )
+        denoise, known = project(steered, bound), known_of(rows, self.device)
+        if known is not None:  # after the bound, which may scale a whole picture
+            denoise = held(denoise, *known)
+        return Loop(denoise, self.process(settings), rows, places, size, known)
+
+    def process(self, settings: Settings) -> Process:
+        """The process that a run walks down: respaced, and without the noisiest part that its strength leaves out."""
+        whole = self.model.process
+        kept = respacing(settings.respacing, len(whole))
+        return whole.respaced([t for t in kept if t < settings.strength * len(whole)] or kept[:1])
 
     def steps(self, settings: Settings) -> int:
         """How many steps a run with these settings takes. InputError for a respacing that does not fit."""
-        return len(respacing(settings.respacing, len(self.model.process)))
+        return len(walk(len(self.process(settings)), settings.jump, settings.resamplings))
 
     def recipe(self, picture: Picture, settings: Settings, place: int) -> dict[str, Any]:
         """All that is needed to draw the picture again, JSON-able. place: its place in the run, counted as `draw`."""
@@ -233,7 +302,12 @@ class Pipeline:
                 found["class"] = classes.class_names[picture.label]
         found |= {"seed": picture.seed, "sampler": settings.sampler, "respacing": settings.respacing}
         found |= {"steps": self.steps(settings), "eta": settings.eta}
+        found |= {"temperature": settings.temperature} if settings.temperature != 1.0 else {}
         found |= recipe_of(settings)
+        if settings.strength < 1.0:
+            found |= {"strength": settings.strength}
+        if settings.resamplings > 1:
+            found |= {"jump": settings.jump, "resamplings": settings.resamplings}
         guides = self.guides.fingerprints(settings.options.of(read_by(settings.terms)))
         found |= {"guides": guides} if guides else {}
         found |= {"vocab": self.vocab} if self.vocab else {}
@@ -281,21 +355,6 @@ class Pipeline:
             )
         count = max(len(prompts), len(numbers), 1)
         return list(zip(prompts or [""] * count, numbers or [None] * count, strict=True))
-
-
-def _known(rows: Sequence[Picture], device: torch.device) -> list[Callable[[Tensor], Tensor]]:
-    """What keeps the given pixels of N pictures as they are; nothing where none is given."""
-    if all(row.given.mask is None for row in rows):
-        return []
-    images, masks = [], []
-    for row in rows:
-        if row.given.mask is None or row.given.image is None:
-            raise InputError(
-                "got pictures with and without known pixels, expected all with: give each a mask"
-            )
-        images.append(row.given.image)
-        masks.append(row.given.mask)
-    return [keep_known(torch.stack(images).to(device), torch.stack(masks).to(device))]  # [N,3,H,W], [N,1,H,W]
 
 
 class _Seen:

@@ -6,6 +6,7 @@ Shape letters: N pictures of the run, H W pixels.
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,42 +17,61 @@ from tqdm import tqdm
 
 from glide.classes import class_number
 from glide.errors import InputError
+from glide.folder import CONFIG
 from glide.images import from_uint8, grid, save_gif, save_png, to_uint8
 from glide.recipe import return_to
-from guidance.conditions import Picture
+from guidance.conditions import NOTHING_GIVEN, Given, Picture
 from guidance.names import named
 from guidance.pipeline import Pipeline, Step
 from guidance.sample_args import CAPTIONS, Sample
 from guidance.settings import Settings
+from guidance.stage import Stage, Upsampling, check_weights
+from guidance.stage_args import with_stage
+from guidance.start import read_start
 
 FRAMES = 60  # of an animation, at most
 LABELS = 8  # classes drawn where none is asked for
-NUMBERED = re.compile(r"(?:grid-)?(\d{5,})\.(?:png|gif)")
+NUMBERED = re.compile(r"(?:grid-)?(\d{5,})(?:-\d+)?\.(?:png|gif)")
 
 
-def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
+def sample(
+    args: Sample, recipe: Mapping[str, Any] | None = None, upsampling: Upsampling | None = None
+) -> list[Path]:
     """Draw what is asked for; returns the paths of the N pictures. recipe: of the picture that --like repeats.
 
-    Prints where the pictures are. InputError for what cannot be drawn or written.
+    upsampling: what --size needs to enlarge. Prints where the pictures are. InputError for what cannot be drawn or
+    written.
     """
     settings = args.settings(has_null=True)  # numbers out of range, before a model is loaded
     pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.call_size, args.vocab)
     place = _return_to(recipe, args, pipe) if recipe is not None else 0
     settings = args.settings(pipe.conditions.has_null)
+    stage = _second_stage(args, pipe, upsampling)
+    if stage is not None and recipe is not None and "upsampler" in recipe:
+        check_weights(stage, stage.pipe.name, recipe["upsampler"], str(args.like))
     subjects = _subjects(args, pipe, settings)
+    first = None if args.init_image is None else read_start(args.init_image, pipe.model)
+    if first is not None and recipe is not None:
+        first.check(recipe, str(args.like))
+    given = NOTHING_GIVEN if first is None else Given(start=first.image)
     pictures = [
-        Picture(args.seed + i, *subjects[i // args.num_samples])
+        Picture(args.seed + i, *subjects[i // args.num_samples], given)
         for i in range(len(subjects) * args.num_samples)
     ]
     best = _ranking(args, pipe, subjects)
+    if stage is not None:
+        stage.check(pictures)
+    small = "" if stage is None else f"-{pipe.model.config.unet.image_size}"
     paths: list[Path] = []
     frames: list[list[Tensor]] = []  # of each batch, [frames] of uint8 [n,H,W,3]
     pixels: list[Tensor] = []
     recipes = [pipe.recipe(picture, settings, place + i) for i, picture in enumerate(pictures)]
+    if first is not None:
+        recipes = [one | first.recipe(settings.strength) for one in recipes]
     plan = list(batches(pictures, args.batch_size, pipe.call_size, place))
     runs = ((start, pipe.draw(batch, settings, place=place + start)) for start, batch in plan)
     head = next(runs)  # what is wrong with the first batch is said before there is a folder or a bar
-    out = _folder(args.out)
+    out = ready_folder(args.out)
     total = len(plan) * pipe.steps(settings)
     with tqdm(total=total, desc=f"drawing {_count(pictures)}", unit="step") as bar:
         for start, steps in chain([head], runs):
@@ -63,23 +83,79 @@ def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
             frames.append(seen)
             pixels.append(to_uint8(step.x))
             if best is None:
-                paths += _write(out, pixels[-1], recipes[start:])
+                paths += _write(out, pixels[-1], recipes[start:], small)
     sheets = [torch.cat(parts) for parts in zip(*frames, strict=True)]
     drawn = torch.cat(pixels)
     of_all = _recipe_of_all(recipes, args)
     if best is not None:
         kept = best(drawn)
         drawn, sheets = drawn[kept], [sheet[kept] for sheet in sheets]
-        paths = _write(out, drawn, [recipes[i] for i in kept])
+        pictures, recipes = [pictures[i] for i in kept], [recipes[i] for i in kept]
+        paths = _write(out, drawn, recipes, small)
+    if stage is not None:
+        drawn, paths = _enlarge(stage, drawn, pictures, recipes, paths, small)
+        of_all = with_stage(of_all, drawn.shape[1], stage.recipe(pictures[0]))
     print(f"{_count(paths)} in {out.resolve()}: {_span(paths)}")
     _together(args, out / f"grid-{paths[0].stem}", drawn, sheets, of_all)
     return paths
 
 
-def _write(out: Path, pixels: Tensor, recipes: Sequence[dict[str, Any]]) -> list[Path]:
+def _second_stage(args: Sample, pipe: Pipeline, upsampling: Upsampling | None) -> Stage | None:
+    """What enlarges the pictures; None where they are to have the model's own size.
+
+    InputError for a size that the two models do not draw, or an upsampler that is not to be found.
+    """
+    second, own = args.second, pipe.model.config.unet.image_size
+    if second.size is None or second.size == own:
+        return None
+    assert upsampling is not None
+    name = second.upsampler
+    if name is None:
+        name = Path(args.model).name
+        if not any((place / name / CONFIG).exists() for place in upsampling.places):
+            raise InputError(
+                f"got --size {second.size} for {args.model}, a model of {own} pixels without an embedded upsampler, "
+                f"expected {own}, or the name of one: give --upsampler NAME"
+            )
+    stage = Stage.load(name, upsampling, args.device, args.dtype, second.upsampler_vocab)
+    if second.size != own * stage.scale:
+        raise InputError(
+            f"got --size {second.size}, expected {own} or {own * stage.scale}: {args.model} draws {own}, and {name} "
+            f"enlarges {stage.scale} times"
+        )
+    settings = second.settings(stage.settings, args.guiding)
+    stage = replace(stage, settings=settings, noise=second.upsample_noise)
+    stage.pipe.steps(settings)
+    return stage
+
+
+def _enlarge(
+    stage: Stage,
+    small: Tensor,
+    pictures: Sequence[Picture],
+    recipes: Sequence[dict[str, Any]],
+    paths: Sequence[Path],
+    suffix: str,
+) -> tuple[Tensor, list[Path]]:
+    """Large pictures, uint8 [n,H,W,3], of the small ones, each written beside it without the suffix of its name."""
+    pixels, written = [], []
+    total = len(pictures) * stage.steps
+    with tqdm(total=total, desc=f"enlarging {_count(pictures)}", unit="step") as bar:
+        for image, picture, recipe, path in zip(small, pictures, recipes, paths, strict=True):
+            for x in stage.enlarge(image, picture):
+                bar.update()
+                last = x
+            pixels.append(to_uint8(last))
+            written.append(path.with_name(path.name.replace(f"{suffix}.png", ".png")))
+            told = with_stage(recipe, len(pixels[-1][0]), stage.recipe(picture))
+            save_png(written[-1], pixels[-1][0], told)
+    return torch.cat(pixels), written
+
+
+def _write(out: Path, pixels: Tensor, recipes: Sequence[dict[str, Any]], suffix: str = "") -> list[Path]:
     """Pictures, uint8 [n,H,W,3], in the next free numbers of a folder, each with its recipe."""
     number = next_number(out)  # asked for late: another run may write here too
-    paths = [out / f"{number + i:05d}.png" for i in range(len(pixels))]
+    paths = [out / f"{number + i:05d}{suffix}.png" for i in range(len(pixels))]
     for path, image, recipe in zip(paths, pixels, recipes, strict=False):
         save_png(path, image, recipe)
     return paths
@@ -212,7 +288,7 @@ def _return_to(recipe: Mapping[str, Any], args: Sample, pipe: Pipeline) -> int:
     return place if isinstance(place, int) and place >= 0 else 0
 
 
-def _folder(out: str) -> Path:
+def ready_folder(out: str | Path) -> Path:
     """The output folder, made and seen to be writable before the work begins."""
     path = Path(out)
     probe = path / f".writable-{os.getpid()}.tmp"

@@ -16,6 +16,7 @@ from guidance.names import FOR_ALL, check_read, listing, read_by
 from guidance.options import USUAL, Options
 from guidance.retell import read_guidance
 from guidance.settings import Settings, spec_of_steps
+from guidance.stage_args import ONE_STAGE, StageArgs, stage_of
 from guidance.terms import Term
 
 CAPTIONS = (
@@ -26,6 +27,9 @@ CAPTIONS = (
 )
 """Drawn where no caption is asked for."""
 
+
+STRENGTH = 0.6
+"""Of --init-image where none is given; SDEdit (2108.01073) finds 0.3 to 0.6 best."""
 
 READ_BY_RERANK = frozenset({"clip", "clip_vocab"})
 
@@ -78,6 +82,10 @@ class Sample:
     """DDIM, or DDPM's ancestral sampler."""
     eta: float = 0.0
     """Noise that DDIM adds on the way, 0 to 1."""
+    init_image: Annotated[str | None, arg(metavar="FILE")] = None
+    """Begin with this picture in place of noise, as a drawing or a photo to be changed (its middle square)."""
+    strength: Annotated[float | None, arg(metavar="SHARE")] = None
+    """How far --init-image is noised, above 0 (it stays) to 1 (nothing of it is left). By default 0.6."""
     seed: int = 0
     """Picture i of the run, counted from 0, has the seed SEED + i."""
     out: Annotated[str, arg(metavar="FOLDER")] = "outputs"
@@ -85,9 +93,10 @@ class Sample:
     grid: bool = False
     """Also one picture of all (grid-00000.png)."""
     gif: bool = False
-    """Also an animation of all pictures emerging from noise (grid-00000.gif)."""
+    """Also an animation of all pictures emerging from noise (grid-00000.gif), before they are enlarged."""
     gif_frames: Annotated[str, arg(metavar="{xt,x0}")] = "xt"
     """What the animation shows: the noisy picture, or what the model takes it to be."""
+    second: Annotated[StageArgs, OmitArgPrefixes] = ONE_STAGE
     like: Annotated[str | None, arg(metavar="FILE.png")] = None
     """Draw a picture (or a grid) of an earlier run again, bit for bit on the same machine; other flags change it."""
     device: str = "auto"
@@ -108,6 +117,11 @@ class Sample:
             raise InputError("got --prompt and --prompts-file, expected one of them: leave one out")
         if self.gif_frames not in ("xt", "x0"):
             raise InputError(f"got --gif-frames {self.gif_frames!r}, expected xt or x0: choose one of these")
+        if self.strength is not None and self.init_image is None:
+            raise InputError(
+                f"got --strength {self.strength:g} without a picture to begin with, expected both: add --init-image"
+            )
+        self.second.check()
         self._check_rerank()
 
     def _check_rerank(self) -> None:
@@ -134,8 +148,18 @@ class Sample:
         """How to draw; has_null: whether the model knows classifier-free guidance. InputError out of range."""
         spec = self.respacing or spec_of_steps(50 if self.steps is None else self.steps)
         usual = "cfg" if has_null or self.guiding.negative is not None else "none"
-        settings = Settings(self.sampler, spec, self.eta, self.guidance or usual, self.scale, self.guiding)
-        check_read(settings.terms, self.guiding, READ_BY_RERANK if self.rerank else frozenset())
+        strength = 1.0 if self.init_image is None else STRENGTH if self.strength is None else self.strength
+        settings = Settings(
+            self.sampler,
+            spec,
+            self.eta,
+            self.guidance or usual,
+            self.scale,
+            self.guiding,
+            strength=strength,
+        )
+        also = read_by(self.second.terms) | (READ_BY_RERANK if self.rerank else frozenset())
+        check_read(settings.terms, self.guiding, also)
         return settings
 
     def captions(self) -> tuple[str, ...]:
@@ -155,6 +179,11 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Sample, 
     from glide.images import read_recipe
 
     recipe = read_recipe(given.like)
+    if "made_by" in recipe:
+        raise InputError(
+            f"{given.like} was made by {recipe['made_by']}, which --like does not repeat, expected a picture of "
+            "sample.py: run that script again"
+        )
     args = cli.parse(Sample, description, argv, _as_drawn(given, recipe))
     args.check()
     return args, recipe
@@ -162,8 +191,16 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Sample, 
 
 def _as_drawn(given: Sample, recipe: Mapping[str, Any]) -> Sample:
     """The flags with which the picture was drawn; a flag given now takes the place of those that it excludes."""
+    if "enlarged" in recipe:
+        raise InputError(
+            f"{given.like} was not drawn but enlarged, from {recipe['enlarged']}: repeat that by scripts/upsample.py"
+        )
     try:
         guidance, scale, options = read_guidance(recipe)
+        stage = stage_of(recipe)
+        if stage:
+            _, _, of_stage = read_guidance(recipe["upsampler"])
+            options = replace(options, **of_stage.given())
         default = Sample(
             model=str(recipe["model"]),
             vocab=recipe.get("vocab"),
@@ -176,7 +213,10 @@ def _as_drawn(given: Sample, recipe: Mapping[str, Any]) -> Sample:
             call_size=int(recipe["call_size"]),
             sampler=str(recipe["sampler"]),
             eta=float(recipe["eta"]),
+            init_image=recipe.get("init_image"),
+            strength=float(recipe["strength"]) if "strength" in recipe else None,
             seed=int(recipe["seed"]),
+            second=StageArgs(**stage),
             grid=bool(recipe.get("num_pictures")),
             device=str(recipe["device"]),
             dtype=str(recipe["dtype"]),
@@ -192,8 +232,14 @@ def _as_drawn(given: Sample, recipe: Mapping[str, Any]) -> Sample:
     if given.guidance:  # of the options only those that still belong to one
         read = read_by([Term.parse(text) for text in given.guidance]) | FOR_ALL
         read |= READ_BY_RERANK if default.rerank else frozenset()
+        read |= read_by(default.second.terms)
         default = replace(default, guidance=(), scale=None, guiding=options.of(read))
-    return default
+    second = default.second
+    if given.second.upsample_guidance:
+        second = replace(second, upsample_guidance=())
+    if given.second.upsample_steps is not None:
+        second = replace(second, upsample_respacing=None)
+    return replace(default, second=second)
 
 
 def _several(recipe: Mapping[str, Any], name: str) -> tuple[str, ...]:

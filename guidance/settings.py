@@ -5,6 +5,7 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from glide.errors import InputError
@@ -28,13 +29,29 @@ class Settings:
     scale: float | None = None
     """From 0; of the guidances that are written without one. None: their usual one."""
     options: Options = USUAL
+    temperature: float = 1.0
+    """Multiplies the noise that a picture begins with: a little less than 1 (0.997) is calmer (GLIDE's release)."""
+    strength: float = 1.0
+    """Above 0, to 1: of the way from noise to the picture, the share that a run with a start picture takes."""
+    jump: int = 1
+    resamplings: int = 1
+    """With known pixels and more than 1: RePaint, which takes every `jump` steps so many times (glide/repaint.py)."""
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0.0):
+            raise InputError(
+                f"got the temperature {self.temperature}, expected a number of at least 0: 1 changes nothing, 0.997 is "
+                "a little calmer"
+            )
         if self.scale is not None:
             check_scale(self.scale)
         if not 0.0 <= self.eta <= 1.0:
             raise InputError(
                 f"got eta {self.eta}, expected 0 (no noise) to 1 (as much as DDPM): choose in between"
+            )
+        if not 0.0 < self.strength <= 1.0:
+            raise InputError(
+                f"got the strength {self.strength:g}, expected above 0 (nothing changes) to 1 (everything may): try 0.6"
             )
         self.options.check()
         terms = self.terms  # seen now, not in the middle of a run

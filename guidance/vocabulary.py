@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,10 +18,13 @@ GLIDE_VOCABULARY = "openai-community/gpt2"
 """Hub id of GPT-2's byte-level BPE, which is GLIDE's."""
 
 
-def load_with_vocabulary(name: str | Path, device: torch.device, vocab: str | None = None) -> Model:
+def load_with_vocabulary(
+    name: str | Path, device: torch.device, vocab: str | None = None, places: Sequence[Path] = ()
+) -> Model:
     """The diffusion model of that name, as `load_model`, able to read captions if it is a text model.
 
     vocab: folder or hub id of the vocabulary of a published `.pt` file; None: GLIDE's, from the hub.
+    places: folders with further embedded models, which are looked through first.
     InputError where it cannot be had, does not fit, or the model has its own or reads no captions.
     """
     published = str(name).endswith(".pt")
@@ -30,7 +34,7 @@ def load_with_vocabulary(name: str | Path, device: torch.device, vocab: str | No
         )
     if vocab is None and published and model_config(options_for(str(name))).text is not None:
         vocab = _from_hub(name)
-    return load_model(name, device, vocab=vocab)
+    return load_model(name, device, vocab=vocab, places=places)
 
 
 def _from_hub(name: str | Path) -> str:

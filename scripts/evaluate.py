@@ -3,6 +3,7 @@
 examples:
     python scripts/evaluate.py --model shapes
     python scripts/evaluate.py --model runs/shapes --captions 200 --kinds one --scales 3 --steps 25
+    python scripts/evaluate.py --model shapes --scales 3 --upsampler shapes
 """
 
 import _path  # noqa: F401
@@ -12,8 +13,9 @@ from glide.cli import parse, run
 
 def main() -> None:
     from guidance.evaluate_run import Evaluate, evaluate
+    from upsampler.parts import UPSAMPLING
 
-    evaluate(parse(Evaluate, __doc__))
+    evaluate(parse(Evaluate, __doc__), UPSAMPLING)
 
 
 if __name__ == "__main__":

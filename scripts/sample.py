@@ -5,6 +5,7 @@ examples:
     python scripts/sample.py --prompt "a large red circle to the left of a small blue square" --num-samples 4 --grid
     python scripts/sample.py --prompt "three green stars" --sampler ddpm --respacing 100 --seed 7 --gif
     python scripts/sample.py --guidance apg:5 --guidance pag:1@200-800 --rescale 0.5
+    python scripts/sample.py --prompt "a white ring above a purple cross" --size 256 --upsample-temp 0.997
     python scripts/sample.py --like outputs/00000.png --scale 5
 """
 
@@ -18,9 +19,10 @@ from guidance.sample_args import parse
 
 def main(argv: Sequence[str] | None = None) -> None:
     args, recipe = parse(argv, __doc__)
-    from guidance.sample import sample  # torch, only once the flags are right
+    from guidance.sample import sample
+    from upsampler.parts import UPSAMPLING  # torch, only once the flags are right
 
-    sample(args, recipe)
+    sample(args, recipe, UPSAMPLING)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ examples:
     python scripts/train_base.py --data photos/ --preset shapes-64 --out runs/photos
     python scripts/train_base.py --data photos/ --preset shapes-64 --out runs/photos --resume
     python scripts/train_base.py --data photos/ --init runs/photos --null-captions 0.2 --out runs/photos-cfg
+    python scripts/train_base.py --data photos/ --init runs/photos --inpaint --out runs/photos-inpaint
 
 photos/ holds x.png with x.txt beside it, or a captions.csv or metadata.jsonl naming them, or a folder per class.
 """
@@ -16,9 +17,9 @@ from glide.cli import parse, run
 
 def main() -> None:
     from glide.train_base import TrainBase, train_base
-    from guidance.watch import sample_grid
+    from guidance.watch import fill_grid, sample_grid
 
-    train_base(parse(TrainBase, __doc__), sample_grid)
+    train_base(parse(TrainBase, __doc__), sample_grid, fill=fill_grid)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What several tests need: one thread, and tiny models with random weights, in memory and as folders."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from glide.checkpoint import save_model
 from glide.model import Model, ModelConfig, ProcessConfig, TextConfig
 from glide.tokenizer import Tokenizer
 from glide.unet import UNetConfig
+from upsampler.presets import UPSAMPLERS
 
 torch.set_num_threads(1)  # tiny tensors: threads only wait for each other, and for whoever else runs here
 
@@ -64,6 +66,22 @@ def class_model() -> Model:
     process = ProcessConfig(steps=100, prediction="x0", variance="fixed_small")
     config = ModelConfig(tiny_unet(3), None, len(CLASSES), True, CLASSES, process=process)
     return randomised(Model(config), seed=2)
+
+
+@pytest.fixture(scope="session")
+def upsampler_model() -> Model:
+    """Enlarges 8x8 to 32x32, told captions and noise."""
+    config = UPSAMPLERS["tiny-upsampler"]
+    tokenizer = Tokenizer.train(CAPTIONS, vocab_size=300, context=12)
+    text = replace(config.text, vocab=tokenizer.n_vocab, context=12)  # type: ignore[type-var]
+    return randomised(Model(replace(config, text=text), tokenizer), seed=3)
+
+
+@pytest.fixture(scope="session")
+def upsampler_folder(upsampler_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "upsampler"
+    save_model(folder, upsampler_model)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from glide.conditioning import Cond
-from glide.denoise import Prediction, clamp, keep_known, log_variance, predictor, project
+from glide.denoise import Prediction, clamp, held, keep_known, log_variance, predictor, project
 from glide.errors import InputError
 from glide.process import make_process
 
@@ -173,3 +173,14 @@ def test_variance_mistakes_are_explained():
         log_variance(process, t, None, "learned", like)
     with pytest.raises(InputError, match="'small'"):
         log_variance(process, t, None, "small", like)
+
+
+def test_what_is_known_is_held() -> None:
+    """Its x0 is the picture's, no gradient moves it, and where there is no gradient there is none."""
+    image, mask = torch.full((1, 1, 1, 2), 0.5), torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
+    x0, pull = torch.full((1, 1, 1, 2), -1.0), torch.ones(1, 1, 1, 2)
+    found = held(lambda x, t: Prediction(x0, grad=pull), image, mask)(x0, 0)
+    assert found.x0.flatten().tolist() == [0.5, -1.0]
+    assert isinstance(found.grad, torch.Tensor) and found.grad.flatten().tolist() == [0.0, 1.0]
+    plain = held(lambda x, t: Prediction(x0), image, mask)(x0, 0)
+    assert isinstance(plain.grad, float) and plain.grad == 0.0

@@ -70,6 +70,21 @@ def test_coordinates_begin_without_effect_and_are_carried_over(source: Model, x:
         init_from(Model(TINY), learned)
 
 
+@torch.no_grad()
+def test_an_upsampler_that_is_to_inpaint_begins_as_it_was(x: Tensor) -> None:
+    """Its new planes stand before those of the low-resolution picture, and a larger patch has more of each."""
+    plain = randomised(Model(dataclasses.replace(TINY, low_res=True)), seed=2)
+    t, low_res = torch.tensor([10, 800]), torch.randn(2, 3, 4, 4)
+    known = {"inpaint_image": torch.randn(2, 3, 16, 16), "inpaint_mask": torch.ones(2, 1, 16, 16)}
+    both = Model(dataclasses.replace(TINY, low_res=True, inpaint=True)).eval()
+    assert init_from(both, plain) == []
+    expected = plain(x, t, {"low_res": low_res})
+    torch.testing.assert_close(both(x, t, {"low_res": low_res, **known}), expected, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(expected, plain(x, t, {"low_res": low_res + 1}), atol=1e-3)
+    with pytest.raises(InputError, match=r"4 input channels more than this one \(inpainting\)"):
+        init_from(plain, both)
+
+
 def test_other_differences_are_refused_by_name(source: Model) -> None:
     with pytest.raises(InputError, match=r"--init: unet\.\S+ is \[.*\] there and \[.*\] here"):
         init_from(Model(changed(channels=64)), source)

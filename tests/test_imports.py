@@ -100,7 +100,18 @@ def test_setup_lists_every_package() -> None:
     assert f"packages={list(PACKAGES)}".replace("'", '"') in text
 
 
-@pytest.mark.parametrize("module", [*PACKAGES, "glide.cli", "guidance.sample_args", "guidance.settings"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        *PACKAGES,
+        "glide.cli",
+        "guidance.inpaint_args",
+        "guidance.interpolate_args",
+        "guidance.sample_args",
+        "guidance.settings",
+        "guidance.upsample_args",
+    ],
+)
 def test_light_to_import(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

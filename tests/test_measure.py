@@ -41,7 +41,9 @@ def test_nll_adds_up(untrained: Path, tmp_path: Path) -> None:
     assert mean > 3  # an untrained network knows nothing about these pictures
 
 
-def test_nll_refuses_what_does_not_fit(untrained: Path, class_folder: Path) -> None:
+def test_nll_refuses_what_does_not_fit(untrained: Path, class_folder: Path, upsampler_folder: Path) -> None:
+    with pytest.raises(InputError, match="another picture beside the noisy one"):
+        nll(Nll(str(upsampler_folder), images=1))
     with pytest.raises(InputError, match="--images 0"):
         nll(Nll(str(untrained), images=0))
     with pytest.raises(InputError, match="has no classes"):

@@ -189,12 +189,16 @@ def test_nothing_is_overwritten(text_folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("default:the caption is longer")
-def test_the_examples_in_help_run(text_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_in_help_run(
+    text_folder: Path, upsampler_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = process("--help", cwd=tmp_path)
     examples = re.findall(r"^ +python scripts/sample\.py (.*)$", done.stdout, re.MULTILINE)
     assert done.returncode == 0 and len(examples) >= 4 and "--batch-size" in done.stdout
     monkeypatch.chdir(tmp_path)
     for example in examples:
         flags = shlex.split(example)
-        small = [] if {"--like", "--respacing"} & set(flags) else QUICK
+        small = [] if {"--like", "--respacing"} & set(flags) else list(QUICK)
+        if "--size" in flags:
+            small += ["--size", "32", "--upsampler", str(upsampler_folder), "--upsample-steps", "2"]
         assert call(*flags, *small, "--model", text_folder) == 0, example

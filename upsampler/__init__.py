@@ -1,1 +1,4 @@
-"""From 64x64 to 256x256: the low-resolution planes and the cascade that join a second model to the first."""
+"""Upsamplers: the low-resolution planes, their training, and the cascade that joins a second model to the first.
+
+The package itself imports nothing heavy; the modules are imported where they are used.
+"""

@@ -1,0 +1,72 @@
+"""How exactly DDIM inversion gives true pictures back: held-out scenes, inverted and drawn again.
+
+python benchmarks/inversion.py --model shapes --pictures 16 --steps 100
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from glide.cli import parse, run
+from glide.images import from_uint8, to_uint8
+from glide.inversion import ITERATIONS
+from glide.shapes import held_out_scenes, render
+from guidance.conditions import Given, Picture
+from guidance.inversion import decode, encode, psnr
+from guidance.pipeline import Pipeline
+from guidance.settings import Settings
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What is measured."""
+
+    model: str = "shapes"
+    pictures: int = 16
+    steps: int = 100
+    iterations: int = ITERATIONS
+    """Network calls for each step towards noise."""
+    scale: float = 1.0
+    """Of classifier-free guidance, both ways; 1 is none."""
+    captions: bool = False
+    """Invert and draw under the scene's caption; by default under none."""
+    seed: int = 0
+    call_size: int | None = None
+    """Pictures in one network call."""
+    device: str = "auto"
+
+
+def main() -> None:
+    args = parse(Inversion, __doc__)
+    pipe = Pipeline.from_pretrained(args.model, args.device, call_size=args.call_size)
+    scenes = held_out_scenes(args.pictures, seed=args.seed)
+    true = from_uint8(torch.from_numpy(render(scenes, pipe.model.config.unet.image_size)))
+    rows = [
+        Picture(i, scene.caption if args.captions else "", given=Given(start=one))
+        for i, (scene, one) in enumerate(zip(scenes, true, strict=True))
+    ]
+    guidance = "none" if args.scale == 1 else "cfg"
+    settings = Settings("ddim", str(args.steps), 0.0, guidance, args.scale)
+    start = time.perf_counter()
+    latents = encode(pipe, rows, settings, args.iterations)
+    rows = [replace(row, given=Given(latent=one)) for row, one in zip(rows, latents, strict=True)]
+    drawn = from_uint8(to_uint8(decode(pipe, rows, settings)))  # as a PNG holds it
+    found = psnr(drawn, true)
+    seconds = (time.perf_counter() - start) / len(rows)
+    print(
+        f"{len(rows)} pictures, {args.steps} steps there (of {args.iterations} calls) and back: mean "
+        f"{mean(found):.1f} dB, worst {min(found):.1f} dB; latents have mean {float(latents.mean()):.3f} and deviation "
+        f"{float(latents.std()):.3f}; {seconds:.1f} s a picture"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,101 @@
+"""The second stage on this machine: seconds for a large picture from a caption, and what memory tiles take.
+
+python benchmarks/upsampling.py --upsampler runs/shapes-upsampler
+python benchmarks/upsampling.py --upsampler random --repeats 1
+
+"random" is the preset shapes-upsampler with random weights, which takes as long.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from glide.cli import parse, run
+from glide.images import to_uint8
+from glide.model import Model
+from guidance.conditions import Picture
+from guidance.pipeline import Pipeline
+from guidance.settings import Settings
+from guidance.stage import Stage, usual_settings
+from upsampler.parts import UPSAMPLING
+from upsampler.presets import UPSAMPLERS
+
+CAPTION = "a large red circle to the left of a small blue square"
+PEAK_STEPS = "2"  # memory is the same at each step
+
+
+@dataclass(frozen=True)
+class Upsampling:
+    """What is measured."""
+
+    model: str = "shapes"
+    upsampler: str = "shapes"
+    """A folder, an embedded name, or random."""
+    steps: int = 50
+    """Of the base model."""
+    scale: float = 3.0
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    device: str = "auto"
+    repeats: int = 5
+    sides: tuple[int, int] = (64, 256)
+    """Pictures whose enlargement's peak memory is compared."""
+
+
+def load(name: str, device: str, dtype: str) -> Stage:
+    if name != "random":
+        return Stage.load(name, UPSAMPLING, device, dtype)
+    model = Model(replace(UPSAMPLERS["shapes-upsampler"], text=None))
+    return Stage(Pipeline(model, name, dtype, 1, around=UPSAMPLING.tiles), usual_settings(model), UPSAMPLING)
+
+
+def peak(args: Upsampling, side: int) -> float:
+    """Peak memory, in MB, of a process that enlarges one picture of that side."""
+    stage = load(args.upsampler, args.device, args.dtype)
+    stage = replace(stage, settings=replace(stage.settings, respacing=PEAK_STEPS))
+    stage.enlarged(torch.zeros(side, side, 3, dtype=torch.uint8), Picture(0))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    args = parse(Upsampling, __doc__)
+    pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype)
+    stage = load(args.upsampler, args.device, args.dtype)
+    settings = Settings("ddim", str(args.steps), guidance="cfg", scale=args.scale)
+    picture = Picture(0, CAPTION)
+    drawn, enlarged = [], []
+    for _ in range(args.repeats + 1):
+        start = time.perf_counter()
+        *_, last = pipe.draw([picture], settings)
+        small = to_uint8(last.x)[0]
+        between = time.perf_counter()
+        stage.enlarged(small, picture)
+        drawn.append(between - start)
+        enlarged.append(time.perf_counter() - between)
+    print(f"{torch.__version__}, {pipe.device}, {torch.get_num_threads()} threads, {args.dtype}")
+    first, second = median(drawn[1:]), median(enlarged[1:])
+    print(
+        f"{args.model}, {args.steps} steps: {first:.2f} s; {args.upsampler}, {stage.steps} steps: {second:.2f} s; "
+        f"together {first + second:.2f} s a picture"
+    )
+    context = multiprocessing.get_context("spawn")
+    peaks = []
+    for side in args.sides:
+        with context.Pool(1) as pool:  # a process of its own, so that nothing is left of the one before
+            peaks.append(pool.apply(peak, (args, side)))
+        print(f"{side} to {side * stage.scale}: at most {peaks[-1]:.0f} MB")
+    print(f"the larger one takes {peaks[-1] / peaks[0]:.2f} times the memory")
+
+
+if __name__ == "__main__":
+    run(main)

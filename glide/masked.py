@@ -1,0 +1,74 @@
+"""Data sets with masks to learn inpainting with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from glide.beside import unknown_around_first, with_other
+from glide.data import Batch, Dataset, GeneratedData
+from glide.errors import InputError
+from glide.images import from_uint8
+from glide.masks import EVERYTHING, random_masks
+from glide.shapes import render
+
+BESIDE = 0x0BE5  # sets these random numbers apart from all others of the same (seed, step)
+
+
+class Masked:
+    """A data set whose batches also hold "inpaint_mask" [N,1,H,W], 1 where a pixel is known.
+
+    A batch is a pure function of (seed, step), as it was without masks; `glide.masks` says what is masked.
+    """
+
+    def __init__(self, data: Dataset, seed: int, everything: float = EVERYTHING, beside: float = 0.0) -> None:
+        """everything: share of examples of which nothing is known.
+
+        beside: of the built-in scenes, share of those of one thing that get another thing beside it, which is known
+        and of which the caption does not speak (`glide.beside`). InputError for shares out of range, or other data.
+        """
+        random_masks(seed, 0, 0, (1, 1), everything)
+        if not 0.0 <= beside <= 1.0:
+            raise InputError(f"got the share {beside} of scenes with a thing beside, expected 0 to 1")
+        if beside and not isinstance(data, GeneratedData):
+            raise InputError(
+                "got scenes with a thing beside for other data than whole built-in scenes, expected these: leave it out"
+            )
+        self.data, self.seed, self.everything, self.beside = data, seed, everything, beside
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        return self.data.class_names
+
+    @property
+    def broken(self) -> Sequence[str]:
+        return self.data.broken
+
+    def check_batch(self, size: int) -> None:
+        self.data.check_batch(size)
+
+    def captions_for_tokenizer(self) -> list[str]:
+        return self.data.captions_for_tokenizer()
+
+    def batch(self, step: int, size: int) -> Batch:
+        batch = self.data.batch(step, size)
+        height, width = batch["image"].shape[-2:]
+        masks = random_masks(self.seed, step, size, (height, width), self.everything)
+        if self.beside:
+            self._put_beside(batch, masks, step)
+        return {**batch, "inpaint_mask": masks}
+
+    def _put_beside(self, batch: Batch, masks: torch.Tensor, step: int) -> None:
+        """Change pictures and masks [N,1,H,W] of a share of the scenes of one thing, in place."""
+        assert isinstance(self.data, GeneratedData)
+        side = masks.shape[-1]
+        for index, scene in enumerate(self.data.shapes.scenes(step, len(masks))):
+            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(BESIDE, step, index)))
+            if len(scene.things) != 1 or rng.random() >= self.beside:
+                continue
+            both = with_other(rng, scene)
+            if both is not None:
+                batch["image"][index] = from_uint8(render([both], side))[0]
+                masks[index, 0] = torch.from_numpy(~unknown_around_first(rng, both, side))

@@ -1,0 +1,134 @@
+"""The command line of scripts/inpaint.py: its flags, and what they ask for.
+
+Imports nothing heavy, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
+
+from glide.errors import InputError
+from guidance.names import check_read
+from guidance.options import USUAL, Options
+from guidance.sample_args import GUIDANCE
+from guidance.settings import Settings, spec_of_steps
+
+
+@dataclass(frozen=True)
+class Inpaint:
+    """The flags."""
+
+    image: Annotated[str, arg(metavar="FILE")]
+    """The picture, of any size and shape. It is only read, never written."""
+    out: Annotated[str, arg(metavar="FILE.png")]
+    """The result, in the picture's own size: outside the mask every pixel is the picture's, bit for bit."""
+    prompt: Annotated[str, arg(metavar="TEXT")] = ""
+    """What the whole picture shall show, what is new in it above all. Without it: whatever fits."""
+    mask: Annotated[str | None, arg(metavar="FILE")] = None
+    """A picture of the same size: WHITE is painted anew, black stays. Without --mask and --box what is transparent in
+    the picture is painted."""
+    box: Annotated[str | None, arg(metavar="X0,Y0,X1,Y1")] = None
+    """In place of a mask: a box in pixels, from left and top to right and bottom."""
+    invert_mask: bool = False
+    """The other way round: white stays, black is painted anew; or all but the box."""
+    label: Annotated[str | None, arg(metavar="CLASS")] = None
+    """For class-conditional models: the class, by name or number."""
+    model: Annotated[str, arg(metavar="NAME")] = "shapes"
+    """A model folder, an embedded model, a published OpenAI .pt file, or a hub id (org/name)."""
+    upsampler: Annotated[str | None, arg(metavar="NAME")] = None
+    """A second model that enlarges what the first has painted, named the same way; shapes is the embedded one. Without
+    it what is painted is scaled."""
+    upsample_respacing: Annotated[str | None, arg(metavar="SPEC")] = None
+    """Steps of the upsampler, as --respacing. By default 16, or fast27 for those that predict the noise."""
+    upsampler_vocab: Annotated[str | None, arg(metavar="NAME")] = None
+    """As --vocab, of the upsampler."""
+    vocab: Annotated[str | None, arg(metavar="NAME")] = None
+    """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
+    method: Annotated[str | None, arg(metavar="{model,repaint,replace}")] = None
+    """How it is painted. model: by a model trained to inpaint, which sees what is around (the default where there is
+    one). repaint: by any model, going back and forth until the new fits the old (RePaint; the default for all others;
+    slow). replace: by any model, putting the known pixels back at each step (quick; new and old may not fit)."""
+    context: float = 3.0
+    """How much of the picture the model looks at: a square so many times as long as what is masked. Less shows the
+    new in more detail, more (inf: all that fits into a square) lets a caption speak of the whole picture."""
+    feather: Annotated[int | None, arg(metavar="PIXELS")] = None
+    """How wide the mask's border is blended, inside the mask. By default as one pixel of the model's."""
+    jump: Annotated[int | None, arg(metavar="INT")] = None
+    """(repaint) Steps that are taken back at a time. By default 5."""
+    resamplings: Annotated[int | None, arg(metavar="INT")] = None
+    """(repaint) How often each stretch is painted, from 2. By default 10: it takes almost ten times as long."""
+    num_samples: int = 1
+    """Results to choose from: out.png shows all of them side by side, out-1.png, out-2.png, ... each alone."""
+    overwrite: bool = False
+    """Results take the place of files of the same name. Never of the picture or the mask."""
+    guidance: Annotated[
+        tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]", help=GUIDANCE)
+    ] = ()
+    scale: Annotated[float | None, arg(metavar="FLOAT")] = None
+    """Strength of the guidances that are written without one, from 0. By default each one's usual strength."""
+    guiding: Annotated[Options, OmitArgPrefixes] = USUAL
+    """Of single guidances, whose names are in brackets."""
+    steps: Annotated[int | None, arg(metavar="INT")] = None
+    """Sampling steps, spread evenly. By default 50."""
+    respacing: Annotated[str | None, arg(metavar="SPEC")] = None
+    """Instead of --steps: "100", "fast27", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
+    sampler: Annotated[str, arg(metavar="{ddim,ddpm}")] = "ddim"
+    """DDIM, or DDPM's ancestral sampler, which RePaint was described with."""
+    eta: float = 0.0
+    """Noise that DDIM adds on the way, 0 to 1."""
+    seed: int = 0
+    """Result i of the run, counted from 0, has the seed SEED + i."""
+    call_size: int | None = None
+    """Pictures in one network call. By default 8 or fewer on a CPU, 32 or fewer on a GPU."""
+    device: str = "auto"
+    """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
+    dtype: Annotated[str, arg(metavar="{float32,bfloat16,float16}")] = "float32"
+    """What the network computes in; bfloat16 is faster where the processor has it."""
+
+    def check(self) -> None:
+        """InputError for flags out of their range, or that exclude each other."""
+        for name, least in (
+            ("num_samples", 1),
+            ("call_size", 1),
+            ("seed", 0),
+            ("jump", 1),
+            ("resamplings", 2),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                flag = "--" + name.replace("_", "-")
+                raise InputError(f"got {flag} {value}, expected at least {least}: give a larger number")
+        if self.steps is not None and self.respacing is not None:
+            raise InputError("got --steps and --respacing, expected one of them: leave one out")
+        if self.mask is not None and self.box is not None:
+            raise InputError("got --mask and --box, expected one of them: leave one out")
+        if self.upsampler is None and (self.upsample_respacing or self.upsampler_vocab):
+            raise InputError(
+                "got --upsample-respacing or --upsampler-vocab without an upsampler, expected both: add --upsampler"
+            )
+        resampled = self.jump is not None or self.resamplings is not None
+        if resampled and self.method not in (None, "repaint"):
+            raise InputError(
+                f"got --jump or --resamplings with --method {self.method}, expected --method repaint: leave them out"
+            )
+
+    def settings(self, has_null: bool) -> Settings:
+        """How to draw; has_null: whether the model knows classifier-free guidance. InputError out of range."""
+        spec = self.respacing or spec_of_steps(50 if self.steps is None else self.steps)
+        told = bool(self.prompt or self.label is not None)
+        usual = "cfg" if (has_null and told) or self.guiding.negative is not None else "none"
+        settings = Settings(self.sampler, spec, self.eta, self.guidance or usual, self.scale, self.guiding)
+        check_read(settings.terms, self.guiding)
+        return settings
+
+    @property
+    def files(self) -> list[Path]:
+        """What is written: of one result its file; of several one of all, and one of each."""
+        out = Path(self.out)
+        if self.num_samples == 1:
+            return [out]
+        return [out, *(out.with_name(f"{out.stem}-{i}{out.suffix}") for i in range(1, self.num_samples + 1))]

@@ -1,0 +1,139 @@
+"""What scripts/interpolate.py does: from one picture, or one caption, to another in steps.
+
+Shape letters: N frames, C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from glide.errors import InputError
+from glide.images import grid, save_gif, save_png, to_uint8
+from glide.pictures import check_output
+from guidance.between import BetweenConditions, BetweenPredictions, slerp
+from guidance.compose import EVERYWHERE, Guidance
+from guidance.conditions import Given, Picture
+from guidance.interpolate_args import Interpolate
+from guidance.inversion import decode, encode, psnr
+from guidance.pipeline import Pipeline
+from guidance.settings import Settings
+from guidance.start import Start, read_start
+
+HOLD, SHOW = 800, 120  # ms that the ends and the frames between them are shown
+
+
+def interpolate(args: Interpolate) -> Tensor:
+    """Draw the frames and write strip and animation; returns uint8 [N,H,W,3]. Prints where they are.
+
+    InputError, before anything is drawn, for whatever cannot be.
+    """
+    args.settings(has_null=True)  # numbers out of range, before a model is loaded
+    strip, animation = args.files
+    check_output(strip, args.overwrite, args.image)
+    if animation.exists() and not args.overwrite:
+        raise InputError(f"{animation} exists already: give another name, or --overwrite")
+    pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.call_size, args.vocab)
+    if args.prompt and pipe.model.config.text is None:
+        raise InputError(
+            f"got captions for {args.model}, a model without text, expected none: leave them out"
+        )
+    settings = args.settings(pipe.conditions.has_null)
+    share = torch.linspace(0, 1, args.frames)
+    starts = [read_start(path, pipe.model) for path in args.image]
+    if args.inverts:
+        x = _between_latents(args, pipe, settings, starts, share)
+    else:
+        x = _drawn(args, pipe, settings, starts, share)
+    pixels = to_uint8(x)
+    save_png(strip, grid(pixels, columns=len(pixels)), _recipe(args, pipe, settings, starts))
+    there_and_back = torch.cat([pixels, pixels[1:-1].flip(0)])
+    times = [SHOW] * len(there_and_back)
+    times[0] = times[len(pixels) - 1] = HOLD
+    save_gif(animation, there_and_back, times)
+    print(f"strip of {len(pixels)} frames: {strip.resolve()}")
+    print(f"animation: {animation.resolve()}")
+    return pixels
+
+
+def _drawn(
+    args: Interpolate, pipe: Pipeline, settings: Settings, starts: list[Start], share: Tensor
+) -> Tensor:
+    """Frames [N,C,H,W] from one noise: of mixed pictures (DDPM, 2006.11239, section 4.3), or between two captions.
+
+    Noised with the same noise, the mixture of two noised pictures is the noised mixture.
+    """
+    given = [Given()] * len(share)
+    if starts:
+        first, last = (start.image for start in starts)
+        given = [Given(start=first + one * (last - first)) for one in share.tolist()]
+    frames = [Picture(args.seed, args.captions[0], given=one) for one in given]
+    steps = pipe.draw(frames, settings, _between_captions(args, pipe, settings, share))
+    for step in tqdm(steps, total=pipe.steps(settings), desc=f"drawing {len(frames)} frames", unit="step"):
+        x = step.x
+    return x.cpu()
+
+
+def _between_latents(
+    args: Interpolate, pipe: Pipeline, settings: Settings, starts: list[Start], share: Tensor
+) -> Tensor:
+    """Frames [N,C,H,W] between the latents of two pictures; the ends are the pictures (2010.02502, section 5.3)."""
+    ends = [
+        Picture(args.seed, caption, given=Given(start=start.image))
+        for caption, start in zip(args.captions, starts, strict=True)
+    ]
+    steps = pipe.steps(settings)
+    first, last = encode(pipe, ends, settings, args.iterations, _bar("inverting 2 pictures", steps))
+    frames = [
+        Picture(args.seed, args.captions[0], given=Given(latent=slerp(first, last, one)))
+        for one in share.tolist()
+    ]
+    between = _between_captions(args, pipe, settings, share)
+    drawn = decode(pipe, frames, settings, between, _bar(f"drawing {len(frames)} frames", steps - 1))
+    back = psnr(drawn[[0, -1]], torch.stack([start.image for start in starts]))
+    print(f"the pictures come back at {back[0]:.1f} and {back[1]:.1f} dB")
+    return drawn
+
+
+def _between_captions(args: Interpolate, pipe: Pipeline, settings: Settings, share: Tensor) -> list[Guidance]:
+    """What leads the frames of a share [N] from the first caption to the second; nothing where they are the same."""
+    first, second = args.captions
+    if first == second:
+        return []
+    size = (pipe.model.config.unet.image_size,) * 2
+    other = pipe.conditions.of([Picture(args.seed, second)], size)
+    if args.mix == "conditions":
+        return [BetweenConditions(other, share)]
+    found: list[Guidance] = [BetweenPredictions(1.0, other, share)]
+    found += [
+        BetweenPredictions(term.scale - 1.0, other, share, term.interval or EVERYWHERE)
+        for term in settings.terms
+        if term.name in ("cfg", "apg") and term.scale is not None and term.scale > 1.0
+    ]
+    return found
+
+
+def _recipe(args: Interpolate, pipe: Pipeline, settings: Settings, starts: list[Start]) -> dict[str, Any]:
+    found: dict[str, Any] = {"made_by": "interpolate.py", "frames": args.frames}
+    if starts:
+        found |= {"images": [start.path for start in starts], "method": args.method}
+        found |= {"images_sha256": [start.sha256 for start in starts]}
+        found |= {"iterations": args.iterations} if args.inverts else {}
+    if args.captions[0] != args.captions[1]:
+        found |= {"prompts": list(args.captions), "mix": args.mix}
+    return found | pipe.recipe(Picture(args.seed, args.captions[0]), settings, 0)
+
+
+def _bar(words: str, total: int) -> Callable[[], object]:
+    bar = tqdm(total=total, desc=words, unit="step")
+
+    def tick() -> None:
+        bar.update()
+        if bar.n >= total:
+            bar.close()
+
+    return tick

@@ -1,0 +1,174 @@
+"""The square of a picture that a model is shown and paints on, and the way back into the picture.
+
+Shape letters: H W pixels of the picture, S side of the square, s side of the model's pictures, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+Bytes = NDArray[np.uint8]  # [H,W,C]
+Unknown = NDArray[np.bool_]  # [H,W], true where a pixel is to be painted
+
+LEFT_WHOLE = 0.25  # share of a mask that blending at its border leaves in full strength, at least
+
+
+@dataclass(frozen=True)
+class Region:
+    """A square of the picture; it may reach beyond it."""
+
+    top: int
+    left: int
+    side: int
+
+    def cut(self, array: NDArray[Any], beyond: Any) -> NDArray[Any]:
+        """[H,W,...] -> [S,S,...]; `beyond` stands where there is no picture."""
+        square = np.full((self.side, self.side, *array.shape[2:]), beyond, array.dtype)
+        there, here = self.overlap(array.shape[0], array.shape[1])
+        square[here] = array[there]
+        return square
+
+    def overlap(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """What the square and a picture have in common: as part of the picture, and of the square."""
+        ends = ((self.top, height), (self.left, width))
+        there = [slice(max(start, 0), min(start + self.side, length)) for start, length in ends]
+        here = [slice(s.start - start, s.stop - start) for s, (start, _) in zip(there, ends, strict=True)]
+        return (there[0], there[1]), (here[0], here[1])
+
+
+def region_around(unknown: Unknown, least: int, context: float) -> Region:
+    """The square that is repainted: `context` times as long as what is masked, around its middle.
+
+    It is not smaller than `least`, the model's own pixels, which it could only be shown enlarged, and stays within the
+    picture, unless what is masked is longer than the picture's short side.
+    """
+    (top, bottom), (left, right) = _ends(unknown, 1), _ends(unknown, 0)
+    height, width = unknown.shape
+    longest = max(bottom - top, right - left)
+    wanted = max(context * longest, least)
+    side = max(longest, math.ceil(min(wanted, min(height, width))))
+    return Region(_start(top, bottom, side, height), _start(left, right, side, width), side)
+
+
+def _ends(unknown: Unknown, along: int) -> tuple[int, int]:
+    """Between which rows (along 1) or columns (along 0) all of the mask lies."""
+    places = np.flatnonzero(unknown.any(along))
+    return int(places[0]), int(places[-1]) + 1
+
+
+def _start(first: int, last: int, side: int, length: int) -> int:
+    """Where a stretch `side` long begins that has first..last in its middle, within 0..length if it fits."""
+    if side >= length:
+        return (length - side) // 2
+    return min(max((first + last - side) // 2, 0), length - side)
+
+
+def shown(region: Region, rgb: Bytes, unknown: Unknown, size: int) -> tuple[Tensor, Tensor]:
+    """What a model is shown: image [3,s,s] in [-1, 1], and where it is known, [1,s,s].
+
+    A pixel of the model's is known where all is known of which it is made, so nothing that is to be painted over
+    shines through. What lies beyond the picture is unknown.
+    """
+    missing = torch.from_numpy(region.cut(unknown, True)).float()[None, None]  # [1,1,S,S]
+    image = _tensor(region.cut(rgb, 0)) * (1 - missing)
+    known = (_scaled(missing, size) == 0).float()
+    return (_scaled(image, size) * known)[0], known[0]
+
+
+def _tensor(pixels: Bytes) -> Tensor:
+    """uint8 [S,S,3] -> [1,3,S,S] in [-1, 1]."""
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float()[None] / 127.5 - 1
+
+
+def _scaled(x: Tensor, size: int) -> Tensor:
+    """[1,C,S,S] -> [1,C,s,s]: averages on the way down, linear in between on the way up; weights are never negative."""
+    if x.shape[-1] == size:
+        return x
+    if x.shape[-1] > size:
+        return F.adaptive_avg_pool2d(x, size)
+    return F.interpolate(x, (size, size), mode="bilinear", align_corners=False)
+
+
+def usual_feather(region: Region, size: int) -> int:
+    """How wide the border is blended: as one pixel of the model's is in the picture, if it is larger there."""
+    return round(region.side / size) if region.side > size else 0
+
+
+def pasted(original: Bytes, unknown: Unknown, region: Region, painted: Tensor, feather: int) -> Bytes:
+    """The picture uint8 [H,W,3] with what was painted, [3,s,s] in [-1, 1], inside the mask and nowhere else.
+
+    Along the border, `feather` pixels wide, it goes over into the colours around the mask, carried on inwards: not
+    into what was there before, which is gone.
+    """
+    whole = painted.float().cpu()[None]  # [1,3,s,s]
+    if whole.shape[-1] != region.side:
+        whole = F.interpolate(
+            whole, (region.side, region.side), mode="bicubic", align_corners=False, antialias=True
+        )
+    if feather:
+        missing = torch.from_numpy(region.cut(unknown, True)).float()[None, None]
+        around = _carried_on(_tensor(region.cut(original, 0)), 1 - missing)
+        beyond = region.cut(softened(unknown, feather), 1.0)
+        share = torch.from_numpy(beyond).float()[None, None]  # [1,1,S,S] of what was painted
+        whole = whole * share + around * (1 - share)
+    pixels = ((whole[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    result = original.copy()
+    there, here = region.overlap(*unknown.shape)
+    inside = unknown[there]
+    result[there][inside] = pixels[here][inside]
+    return result
+
+
+def softened(unknown: Unknown, feather: int) -> NDArray[np.float32]:
+    """[H,W] from 0 outside the mask to 1 inside it, rising over `feather` pixels from its border inwards.
+
+    Over fewer where a quarter of the mask would not be reached. The picture's own edge is no border.
+    """
+    (top, bottom), (left, right) = _ends(unknown, 1), _ends(unknown, 0)
+    reach = feather + 1
+    window = (
+        slice(max(top - reach, 0), bottom + reach),
+        slice(max(left - reach, 0), right + reach),
+    )
+    inner = torch.from_numpy(unknown[window].astype(np.float32))[None, None]
+    k = feather // 2
+    while k and float(_shrunk(inner, 2 * k).sum()) < LEFT_WHOLE * float(inner.sum()):
+        k //= 2
+    share = np.zeros(unknown.shape, np.float32)
+    share[window] = (_blurred(_shrunk(inner, k), k) * inner)[0, 0].numpy()
+    return share
+
+
+def _shrunk(mask: Tensor, k: int) -> Tensor:
+    """[1,1,H,W] without what is within k pixels of a border."""
+    hole = F.max_pool2d(1 - mask, (2 * k + 1, 1), 1, (k, 0))
+    return 1 - F.max_pool2d(hole, (1, 2 * k + 1), 1, (0, k))
+
+
+def _blurred(mask: Tensor, k: int) -> Tensor:
+    """Averages of (2k+1)x(2k+1) pixels, of those that there are."""
+    mask = F.avg_pool2d(mask, (2 * k + 1, 1), 1, (k, 0), count_include_pad=False)
+    return F.avg_pool2d(mask, (1, 2 * k + 1), 1, (0, k), count_include_pad=False)
+
+
+def _carried_on(image: Tensor, known: Tensor) -> Tensor:
+    """[1,3,S,S] with its unknown pixels filled by averages of known ones, the nearest that there are.
+
+    Push-pull: each scale fills what the finer one leaves open (Gortler et al., The Lumigraph, 1996, section 3.4).
+    """
+    side = image.shape[-1]
+    if side == 1 or bool(known.all()):
+        return image * known
+    weight = F.avg_pool2d(known, 2, ceil_mode=True)
+    coarse = F.avg_pool2d(image * known, 2, ceil_mode=True) / weight.clamp(min=1e-6)
+    filled = _carried_on(coarse, (weight > 0).float())
+    open_ = F.interpolate(filled, (side, side), mode="bilinear", align_corners=False)
+    return image * known + open_ * (1 - known)

@@ -1,0 +1,64 @@
+"""A picture that a run begins with, in place of noise alone (SDEdit, 2108.01073).
+
+Shape letters: H W pixels of the model's pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from glide.errors import InputError
+from glide.images import from_uint8, on_white
+from glide.model import Model
+from glide.paths import read_bytes
+from glide.pictures import decode_picture
+from glide.resize import square
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The middle square of a picture's file, as large as the model's pictures."""
+
+    path: str
+    image: Tensor  # [3,H,W] in [-1, 1]
+    sha256: str  # of the file
+
+    def recipe(self, strength: float) -> dict[str, Any]:
+        """What of it a picture's recipe holds, JSON-able."""
+        return {"init_image": self.path, "init_sha256": self.sha256, "strength": strength}
+
+    def check(self, recipe: Mapping[str, Any], file: str) -> None:
+        """InputError where the recipe, of the picture in `file`, names this picture, but it was another one then."""
+        if recipe.get("init_image") == self.path and recipe.get("init_sha256") != self.sha256:
+            raise InputError(
+                f"the picture {self.path} is not the one any more that {file} began with: give that one by "
+                "--init-image"
+            )
+
+
+def read_start(path: str, model: Model) -> Start:
+    """InputError and warnings as `glide.pictures.read_picture`; a picture that is no square is said to be cut."""
+    data = read_bytes(path)
+    picture, lost = decode_picture(data, path)
+    for what in lost:
+        warnings.warn(f"{path} {what}", stacklevel=2)
+    if abs(picture.width - picture.height) > 1:
+        warnings.warn(
+            f"{path} is {picture.width}x{picture.height}: its middle square is the start", stacklevel=2
+        )
+    return Start(path, start_of(picture, model), hashlib.sha256(data).hexdigest())
+
+
+def start_of(picture: Image.Image, model: Model) -> Tensor:
+    """The middle square of a picture, as large as the model's: [3,H,W] in [-1, 1]; transparency lies on white."""
+    rgb = on_white(picture) if picture.mode == "RGBA" else picture.convert("RGB")
+    return from_uint8(square(torch.from_numpy(np.array(rgb)), model.config.unet.image_size)[None])[0]

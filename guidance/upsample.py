@@ -1,0 +1,120 @@
+"""What scripts/upsample.py does: enlarge pictures of a user, with a progress bar, and write them with their recipes.
+
+Shape letters: H W pixels, h w pixels of a picture to enlarge.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from glide.classes import class_number
+from glide.errors import InputError
+from glide.images import save_png, to_uint8
+from glide.listing import SUFFIXES
+from glide.pictures import check_output, read_picture
+from guidance.conditions import Picture
+from guidance.sample import ready_folder
+from guidance.sample_args import read_captions
+from guidance.stage import Stage, Upsampling
+from guidance.upsample_args import Upsample
+
+
+def upsample(args: Upsample, upsampling: Upsampling) -> list[Path]:
+    """Enlarge what is asked for; returns the paths of the results, and prints where they are.
+
+    InputError for what cannot be read, enlarged or written; results that were written before it stay.
+    """
+    args.check()
+    plan = list(_plan(args))
+    stage = Stage.load(args.model, upsampling, args.device, args.dtype, args.vocab)
+    stage = replace(stage, settings=args.settings(stage.settings), noise=args.noise)
+    label = None if args.label is None else class_number(stage.pipe.model.config, args.label)
+    stage.check([Picture(args.seed, args.prompt or "", label)])
+    pictures = [
+        Picture(args.seed + i, _caption(args, stage, source), label) for i, (source, _) in enumerate(plan)
+    ]
+    runs = (_begin(stage, source, picture) for (source, _), picture in zip(plan, pictures, strict=True))
+    head = next(runs)  # what is wrong with the first picture is said before there is a folder or a bar
+    results = [result for _, result in plan]
+    ready_folder(results[0].parent)
+    found = f"{len(plan)} picture{'s' if len(plan) != 1 else ''}"
+    with tqdm(total=len(plan) * stage.steps, desc=f"enlarging {found}", unit="step") as bar:
+        for (image, xs), picture, (source, result) in zip(chain([head], runs), pictures, plan, strict=True):
+            for x in xs:
+                bar.update()
+                last = x
+            pixels = _with_transparency(to_uint8(last)[0], image)
+            recipe = {**stage.recipe(picture), "scale": stage.scale, "enlarged": _told(image, source)}
+            check_output(result, args.overwrite, [source])  # looked at again: a run takes its time
+            save_png(result, pixels, recipe, image.info.get("icc_profile"))
+    print(f"{found} in {results[0].parent.resolve()}: {', '.join(path.name for path in results)}")
+    return results
+
+
+def _begin(stage: Stage, source: Path, picture: Picture) -> tuple[Image.Image, Iterator[Tensor]]:
+    """The picture in a file, and x after each step of its enlargement. InputError, at once, for what cannot be done."""
+    image = read_picture(source)
+    return image, stage.enlarge(_colours(image), picture)
+
+
+def _plan(args: Upsample) -> Iterator[tuple[Path, Path]]:
+    """Each picture and where its enlargement goes. InputError where one cannot be written, before any is drawn."""
+    source, out = Path(args.picture), Path(args.out)
+    sources = [source]
+    if source.is_dir():
+        sources = sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES)
+        if not sources:
+            raise InputError(f"{source} holds no pictures ({' '.join(SUFFIXES)}): give another folder")
+        if out.suffix.lower() == ".png":
+            raise InputError(f"got the output {out} for a folder of pictures, expected a folder")
+    owners: dict[Path, Path] = {}
+    for path in sources:
+        result = out if out.suffix.lower() == ".png" else out / f"{path.stem}.png"
+        if result in owners:
+            raise InputError(f"{owners[result]} and {path} would both be written to {result}: rename one")
+        owners[result] = path
+        check_output(result, args.overwrite, sources)
+        yield path, result
+
+
+def _caption(args: Upsample, stage: Stage, source: Path) -> str:
+    beside = source.with_suffix(".txt")
+    if args.prompt is None and Path(args.picture).is_dir() and beside.is_file():
+        caption = " ".join(read_captions(str(beside)))
+    else:
+        caption = (args.prompt or "").strip()
+    if args.prompt and stage.pipe.model.config.text is None and not stage.asked(Picture(0, caption)).caption:
+        raise InputError(
+            f"got a caption for {args.model}, a model without text, expected none: leave --prompt out"
+        )
+    return caption
+
+
+def _colours(image: Image.Image) -> Tensor:
+    """uint8 [h,w,3]. Colours under transparency count as they are: they show where an edge is half transparent."""
+    return torch.from_numpy(np.array(image.convert("RGB")))
+
+
+def _with_transparency(pixels: Tensor, image: Image.Image) -> Tensor:
+    """The enlargement, uint8 [H,W,3], with the picture's transparency, enlarged too: [H,W,4] where it has any."""
+    if image.mode != "RGBA":
+        return pixels
+    height, width, _ = pixels.shape
+    alpha = image.getchannel("A").resize((width, height), Image.Resampling.BICUBIC)
+    return torch.cat([pixels, torch.from_numpy(np.array(alpha))[..., None]], dim=2)
+
+
+def _told(image: Image.Image, source: Path) -> dict[str, str | Sequence[int]]:
+    """Which picture it was: its name, size, and a fingerprint of its pixels."""
+    digest = hashlib.sha256(image.tobytes()).hexdigest()[:16]
+    return {"picture": source.name, "size": [image.width, image.height], "pixels": digest}

@@ -1,0 +1,31 @@
+"""Paint a region of a picture anew, as a caption says. Everything outside the mask stays as it is, bit for bit.
+
+In a mask's file WHITE is painted anew and black stays. Without a mask what is transparent in the picture is painted.
+
+examples:
+    python scripts/inpaint.py --image photo.png --mask mask.png --prompt "a red ring" --out result.png
+    python scripts/inpaint.py --image photo.png --box 0,0,32,32 --prompt "a green star in the top left corner" \\
+        --num-samples 4 --out choices.png
+    python scripts/inpaint.py --image cutout.png --method repaint --steps 25 --resamplings 5 --out filled.png
+    python scripts/inpaint.py --image photo.png --mask mask.png --invert-mask --method replace --out other.png
+"""
+
+from collections.abc import Sequence
+
+import _path  # noqa: F401
+
+from glide.cli import parse, run
+from guidance.inpaint_args import Inpaint
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(Inpaint, __doc__, argv)
+    args.check()
+    from guidance.inpaint_run import inpaint_file
+    from upsampler.parts import UPSAMPLING  # torch, only once the flags are right
+
+    inpaint_file(args, UPSAMPLING)
+
+
+if __name__ == "__main__":
+    run(main)

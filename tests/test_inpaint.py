@@ -1,0 +1,491 @@
+"""scripts/inpaint.py: outside the mask nothing changes, whatever the picture; and what it says of bad input."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import inpaint as script  # scripts/inpaint.py
+import numpy as np
+import pytest
+import torch
+from conftest import CAPTIONS, randomised, tiny_unet
+from openai_nets import golden
+from PIL import Image
+from sample_script import Capture, refused
+from torch import Tensor
+
+from glide.checkpoint import save_model
+from glide.cli import run
+from glide.images import load_image, read_recipe
+from glide.model import Model, ModelConfig, ProcessConfig
+from glide.openai import from_state_dict
+from glide.tokenizer import Tokenizer
+from guidance import LogLikelihood, Pipeline
+from guidance.conditions import Given, Picture
+from guidance.inpaint import inpaint, plan
+from guidance.settings import Settings
+
+RED = CAPTIONS[0]
+RNG = np.random.default_rng(0)
+
+
+def call(*argv: object) -> int:
+    """Exit code of the script, called in this process."""
+    with pytest.raises(SystemExit) as end:
+        run(lambda: script.main([str(arg) for arg in argv]))
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+@pytest.fixture(scope="module")
+def filler(text_model: Model) -> Model:
+    """Like text_model, with inpainting planes."""
+    config = ModelConfig(tiny_unet(6), text_model.config.text, inpaint=True, process=ProcessConfig(steps=100))
+    return randomised(Model(config, text_model.tokenizer), seed=5)
+
+
+@pytest.fixture(scope="module")
+def filler_folder(filler: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "filler"
+    save_model(folder, filler)
+    return folder
+
+
+def photo(path: Path, mode: str = "RGB", size: tuple[int, int] = (20, 13)) -> Path:
+    """A picture file of random pixels in some mode."""
+    width, height = size
+    if mode == "16":
+        Image.fromarray(RNG.integers(0, 65536, (height, width), dtype=np.uint16)).save(path)
+        return path
+    channels = {"RGB": 3, "RGBA": 4, "L": 1, "LA": 2, "P": 3, "1": 1, "CMYK": 4}[mode]
+    pixels = RNG.integers(0, 256, (height, width, channels), dtype=np.uint8)
+    if mode in ("RGB", "P"):
+        image = Image.fromarray(pixels)
+        image = image.quantize(16) if mode == "P" else image
+    elif mode == "CMYK":
+        image = Image.frombytes("CMYK", size, pixels.tobytes())
+    else:
+        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        image = image.convert("1") if mode == "1" else image
+    image.save(path)
+    return path
+
+
+def mask_file(path: Path, size: tuple[int, int] = (20, 13), box: tuple[int, ...] = (5, 2, 12, 9)) -> Path:
+    mask = Image.new("L", size, 0)
+    mask.paste(255, box)
+    mask.save(path)
+    return path
+
+
+def inside(size: tuple[int, int] = (20, 13), box: tuple[int, ...] = (5, 2, 12, 9)) -> np.ndarray:
+    unknown = np.zeros(size[::-1], bool)
+    unknown[box[1] : box[3], box[0] : box[2]] = True
+    return unknown
+
+
+# --- nothing outside the mask changes -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "result"),
+    [("RGB", "RGB"), ("RGBA", "RGBA"), ("L", "L"), ("LA", "LA"), ("P", "RGB"), ("1", "L")],
+)
+def test_every_mode_keeps_its_pixels(
+    filler_folder: Path, tmp_path: Path, capsys: Capture, mode: str, result: str
+) -> None:
+    image = photo(tmp_path / "photo.png", mode)
+    before = image.read_bytes()
+    flags = ["--image", image, "--mask", mask_file(tmp_path / "m.png"), "--out", tmp_path / "o.png"]
+    assert call(*flags, "--model", filler_folder, "--prompt", RED, "--steps", 2) == 0
+    assert image.read_bytes() == before  # the original is only read
+    with Image.open(image) as old, Image.open(tmp_path / "o.png") as new:
+        assert (new.mode, new.size) == (result, old.size)
+        was, now = np.asarray(old.convert(result)), np.asarray(new)
+    assert np.array_equal(was[~inside()], now[~inside()]) and not np.array_equal(was[inside()], now[inside()])
+    if result.endswith("A"):
+        assert (now[inside()][:, -1] == 255).all()  # what is painted is opaque
+    assert f"1 picture: {tmp_path / 'o.png'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["model", "repaint", "replace"])
+@pytest.mark.parametrize("size", [(8, 8), (33, 9), (5, 70), (64, 40)])
+def test_every_size_and_method(
+    filler_folder: Path, tmp_path: Path, method: str, size: tuple[int, int]
+) -> None:
+    image = photo(tmp_path / "photo.png", size=size)
+    box = (size[0] // 4, size[1] // 3, size[0] // 2 + 1, size[1] - 1)
+    flags = ["--image", image, "--box", ",".join(map(str, box)), "--out", tmp_path / "o.png", "--steps", 3]
+    assert call(*flags, "--model", filler_folder, "--method", method, "--seed", 3) == 0
+    with Image.open(image) as old, Image.open(tmp_path / "o.png") as new:
+        was, now = np.asarray(old), np.asarray(new)
+    unknown = inside(size, box)
+    assert np.array_equal(was[~unknown], now[~unknown]) and not np.array_equal(was, now)
+    assert read_recipe(tmp_path / "o.png")["method"] == method
+
+
+@pytest.mark.filterwarnings("default:.*more than 8 bits")
+def test_a_deeper_picture_is_said_to_be_reduced(filler_folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    image = photo(tmp_path / "photo.png", "16")
+    flags = ["--image", image, "--box", "0,0,9,9", "--model", filler_folder, "--steps", 1]
+    assert call(*flags, "--out", tmp_path / "o.png") == 0
+    assert "more than 8 bits a colour: it is reduced to 8" in capsys.readouterr().err
+    with Image.open(tmp_path / "o.png") as new:
+        assert new.mode == "L"
+
+
+@pytest.mark.filterwarnings("default:.*(is CMYK|has 2 frames)")
+@pytest.mark.parametrize("kind", ["turned.jpg", "inks.tif", "moving.gif"])
+def test_other_files_are_painted_as_a_viewer_shows_them(
+    filler_folder: Path, tmp_path: Path, capsys: Capture, kind: str
+) -> None:
+    path = tmp_path / kind
+    image = Image.fromarray(RNG.integers(0, 256, (13, 20, 3), dtype=np.uint8))
+    if kind == "turned.jpg":
+        exif = image.getexif()
+        exif[0x112] = 6  # a quarter turn
+        image.save(path, exif=exif)
+    elif kind == "inks.tif":
+        image.convert("CMYK").save(path)
+    else:
+        image.save(path, save_all=True, append_images=[image.rotate(180)])
+    flags = ["--image", path, "--box", "2,3,9,12", "--model", filler_folder, "--steps", 1]
+    assert call(*flags, "--out", tmp_path / "o.png") == 0
+    said = capsys.readouterr().err
+    assert ("is CMYK" in said) == (kind == "inks.tif") and ("2 frames" in said) == (kind == "moving.gif")
+    with Image.open(tmp_path / "o.png") as new:
+        now = np.asarray(new.convert("RGB"))
+    shown = load_image(path).numpy()
+    assert shown.shape == ((20, 13, 3) if kind == "turned.jpg" else (13, 20, 3))
+    unknown = inside(shown.shape[1::-1], (2, 3, 9, 12))
+    assert np.array_equal(now[~unknown], shown[~unknown]) and not np.array_equal(now, shown)
+
+
+def test_the_usual_method_is_what_the_model_can(
+    filler_folder: Path, text_folder: Path, tmp_path: Path
+) -> None:
+    image = photo(tmp_path / "photo.png")
+    flags = ["--image", image, "--box", "0,0,9,9", "--steps", 3, "--overwrite", "--out", tmp_path / "o.png"]
+    for folder, method in ((filler_folder, "model"), (text_folder, "repaint")):
+        assert call(*flags, "--model", folder) == 0
+        recipe = read_recipe(tmp_path / "o.png")
+        assert recipe["method"] == method and recipe["guidance"] == "none"  # nothing to be led to
+    assert (recipe["jump"], recipe["resamplings"], recipe["steps"]) == (2, 10, 21)
+    assert call(*flags, "--model", text_folder, "--jump", 1, "--resamplings", 2) == 0
+    assert read_recipe(tmp_path / "o.png")["steps"] == 5
+
+
+def test_known_pixels_stay_under_a_gradient(filler: Model) -> None:
+    """DDIM spends a gradient through epsilon and back, which moves a known pixel by rounding: it is pasted."""
+    pipe = Pipeline(filler, call_size=2)
+    image, mask = torch.rand(3, 8, 8) * 2 - 1, torch.zeros(1, 8, 8)
+    mask[:, :, :5] = 1
+    pictures = [Picture(i, RED, given=Given(image=image, mask=mask)) for i in range(3)]
+    pull = LogLikelihood(lambda x, t: 30 * x.flatten(1).sum(1), 1.0)
+    for sampler in ("ddim", "ddpm"):
+        for resamplings in (1, 3):
+            settings = Settings(sampler, "4", 0.0, "none", jump=2, resamplings=resamplings)
+            *_, plain = pipe.draw(pictures, settings)
+            *_, step = pipe.draw(pictures, settings, [pull])
+            known = image[:, :, :5].expand(3, -1, -1, -1)
+            assert torch.equal(step.x[:, :, :, :5], known) and torch.equal(step.x0[:, :, :, :5], known)
+            assert not torch.equal(step.x, plain.x)
+
+
+def test_replacing_tells_the_model_nothing(filler: Model) -> None:
+    pipe = Pipeline(filler, call_size=1)
+    image, mask = torch.rand(3, 8, 8), torch.ones(1, 8, 8)
+    told, hidden = (
+        pipe.conditions.of([Picture(0, RED, given=Given(image=image, mask=mask, told=tell))])
+        for tell in (True, False)
+    )
+    nothing = pipe.conditions.of([Picture(0, RED)])
+    assert hidden.same(nothing) and not told.same(nothing)
+
+
+def test_dynamic_thresholds_do_not_scale_what_is_known(filler: Model) -> None:
+    from guidance.options import Options
+
+    pipe = Pipeline(filler, call_size=1)
+    image, mask = torch.rand(3, 8, 8) * 2 - 1, torch.zeros(1, 8, 8)
+    mask[:, 4:] = 1
+    settings = Settings("ddim", "4", 0.0, "cfg", 9.0, Options(threshold=0.5))
+    for step in pipe.draw([Picture(0, RED, given=Given(image=image, mask=mask))], settings):
+        assert torch.equal(step.x0[0, :, 4:], image[:, 4:])
+
+
+# --- choices, recipes, stages ---------------------------------------------------------------------------------------
+
+
+def test_choices_side_by_side_and_each_alone(filler_folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    image = photo(tmp_path / "photo.png")
+    flags = ["--image", image, "--box", "5,2,12,9", "--model", filler_folder, "--steps", 2, "--prompt", RED]
+    assert call(*flags, "--num-samples", 3, "--seed", 7, "--out", tmp_path / "all.png") == 0
+    assert "side by side" in capsys.readouterr().out
+    assert sorted(p.name for p in tmp_path.glob("all*")) == ["all-1.png", "all-2.png", "all-3.png", "all.png"]
+    with Image.open(tmp_path / "all.png") as sheet, Image.open(tmp_path / "all-2.png") as second:
+        assert sheet.size == (2 * 22 + 2, 2 * 15 + 2)
+        assert sheet.crop((24, 2, 44, 15)).tobytes() == second.tobytes()
+    assert read_recipe(tmp_path / "all-2.png")["seed"] == 8
+    first, last = ((tmp_path / f"all-{i}.png").read_bytes() for i in (1, 3))
+    assert first != last
+    assert call(*flags, "--seed", 7, "--out", tmp_path / "one.png") == 0  # alone as among others
+    with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "all-1.png") as among:
+        assert one.tobytes() == among.tobytes()
+
+
+def test_a_recipe_says_all(filler_folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    import sample
+
+    image, mask = photo(tmp_path / "photo.png"), mask_file(tmp_path / "m.png")
+    flags = ["--image", image, "--mask", mask, "--model", filler_folder, "--steps", 2, "--prompt", RED]
+    assert call(*flags, "--out", tmp_path / "o.png") == 0
+    recipe = read_recipe(tmp_path / "o.png")
+    expected = {"made_by": "inpaint.py", "image": str(image), "mask": str(mask), "invert_mask": False}
+    expected |= {
+        "method": "model",
+        "context": 3.0,
+        "prompt": RED,
+        "seed": 0,
+        "steps": 2,
+        "guidance": "cfg",
+        "scale": 3.0,
+    }
+    expected |= {"region": [2, 0, 13], "feather": 2, "painted_at": 8, "model": str(filler_folder)}
+    assert expected.items() <= recipe.items()
+    assert all(re.fullmatch("[0-9a-f]{64}", recipe[name]) for name in ("image_sha256", "mask_sha256"))
+    capsys.readouterr()
+    with pytest.raises(SystemExit):  # the other script says that it cannot repeat this one
+        run(lambda: sample.main(["--like", str(tmp_path / "o.png"), "--out", str(tmp_path / "x")]))
+    assert "was made by inpaint.py" in capsys.readouterr().err
+
+
+class Twice:
+    """A second stage that draws nothing but says what it was given."""
+
+    size = 16
+
+    def __init__(self) -> None:
+        self.seen: dict[str, Any] = {}
+
+    def recipe(self) -> dict[str, Any]:
+        return {"model": "twice"}
+
+    def __call__(self, small: Tensor, **given: Any) -> Tensor:
+        self.seen = {"small": small, **given}
+        return small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+def test_two_stages(filler: Model) -> None:
+    pipe, twice = Pipeline(filler), Twice()
+    rgb = RNG.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    unknown = inside((16, 16))
+    how = plan(pipe, unknown, Settings("ddim", "2", 0.0, "none"), enlarge=twice)
+    assert (how.small, how.final, how.region.side, how.feather) == (8, 16, 16, 0)
+    (new,) = inpaint(pipe, rgb, unknown, [Picture(4, RED)], how, twice)
+    assert twice.seen["small"].shape == (1, 3, 8, 8) and twice.seen["captions"] == [RED]
+    assert twice.seen["seeds"] == [4] and twice.seen["labels"] == [None]
+    assert torch.equal(twice.seen["mask"][0] == 0, torch.from_numpy(unknown))  # at the pixels themselves
+    assert np.array_equal(new[~unknown], rgb[~unknown])
+    painted = twice(twice.seen["small"])[0]
+    pixels = ((painted + 1) * 127.5).round().permute(1, 2, 0).numpy()
+    assert np.array_equal(new[unknown], pixels[unknown])
+
+
+def glide(name: str, size: int) -> Model:
+    """One of the golden networks, as the published checkpoint of that kind would be converted."""
+    options, state, _ = golden(name)
+    model = from_state_dict(
+        {key: value.float() for key, value in state.items()}, {**options, "image_size": size}
+    )
+    model.tokenizer = Tokenizer.train(CAPTIONS, vocab_size=300, context=16)
+    return model.eval()
+
+
+def test_glides_own_models(tmp_path: Path) -> None:
+    """Its inpainting model (here 16x16), alone and with its upsampler (to 64x64)."""
+    save_model(tmp_path / "base", glide("glide_inpaint", 16))
+    save_model(tmp_path / "large", glide("glide_upsampler", 64))
+    image = photo(tmp_path / "photo.png", size=(50, 40))
+    flags = ["--image", image, "--box", "10,10,20,25", "--prompt", RED, "--model", tmp_path / "base"]
+    flags += ["--steps", 2, "--scale", 5, "--call-size", 1]
+    assert call(*flags, "--out", tmp_path / "a.png") == 0
+    flags += ["--upsampler", tmp_path / "large", "--upsample-respacing", 2]
+    assert call(*flags, "--out", tmp_path / "b.png") == 0
+    for name in ("a", "b"):
+        with Image.open(image) as old, Image.open(tmp_path / f"{name}.png") as new:
+            unknown = inside((50, 40), (10, 10, 20, 25))
+            assert np.array_equal(np.asarray(old)[~unknown], np.asarray(new)[~unknown])
+            assert not np.array_equal(np.asarray(old), np.asarray(new))
+    recipe = read_recipe(tmp_path / "b.png")
+    assert recipe["painted_at"] == 64 and recipe["method"] == "model"
+    assert recipe["upsampler"]["model"] == str(tmp_path / "large") and recipe["upsampler"]["respacing"] == "2"
+
+
+# --- masks ----------------------------------------------------------------------------------------------------------
+
+
+def painted(image: Path, result: Path) -> np.ndarray:
+    """Where the result differs from the picture."""
+    with Image.open(image) as old, Image.open(result) as new:
+        return (np.asarray(old.convert("RGBA")) != np.asarray(new.convert("RGBA"))).any(-1)
+
+
+def test_where_masks_come_from(filler_folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    image, mask = photo(tmp_path / "photo.png"), mask_file(tmp_path / "m.png")
+    out, flags = tmp_path / "o.png", ["--model", filler_folder, "--steps", 1, "--overwrite"]
+
+    def where(*more: object) -> np.ndarray:
+        assert call(*flags, "--out", out, *more) == 0
+        return painted(image, out)
+
+    def alike(a: np.ndarray, b: np.ndarray) -> bool:
+        return bool((a & ~b).sum() == 0 and a.sum() > 0.8 * b.sum())  # by chance a pixel is what it was
+
+    assert alike(where("--image", image, "--mask", mask), inside())
+    assert alike(where("--image", image, "--mask", mask, "--invert-mask"), ~inside())
+    assert alike(where("--image", image, "--box", "5,2,12,9"), inside())
+    clear = tmp_path / "clear.png"  # white strokes on nothing are a mask too
+    layer = Image.new("RGBA", (20, 13), (255, 255, 255, 0))
+    layer.paste((255, 255, 255, 255), (5, 2, 12, 9))
+    layer.save(clear)
+    assert alike(where("--image", image, "--mask", clear), inside())
+    with Image.open(image) as opaque:
+        opaque.putalpha(Image.fromarray(np.where(inside(), 0, 255).astype(np.uint8)))
+        opaque.save(tmp_path / "hole.png")
+    image = tmp_path / "hole.png"
+    assert alike(where("--image", image), inside())
+    with Image.open(out) as filled:
+        assert filled.mode == "RGBA" and filled.getchannel("A").getextrema() == (255, 255)
+
+
+@pytest.mark.filterwarnings("default:the mask .* is scaled")
+@pytest.mark.parametrize(
+    ("size", "said"), [((40, 26), "of 40x26 pixels for a picture of 20x13 is scaled"), ((10, 7), "is scaled")]
+)
+def test_a_mask_of_another_size_is_scaled(
+    filler_folder: Path, tmp_path: Path, capsys: Capture, size: tuple[int, int], said: str
+) -> None:
+    image = photo(tmp_path / "photo.png")
+    mask = mask_file(tmp_path / "m.png", size, (0, 0, size[0] // 2, size[1]))
+    flags = ["--image", image, "--mask", mask, "--out", tmp_path / "o.png", "--steps", 1]
+    assert call(*flags, "--model", filler_folder) == 0
+    assert said in capsys.readouterr().err
+    assert not painted(image, tmp_path / "o.png")[:, 10:].any()
+    assert painted(image, tmp_path / "o.png")[:, :10].mean() > 0.8
+
+
+@pytest.mark.filterwarnings("default:the mask .* has greys")
+def test_greys_are_cut_at_one_half(filler_folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    image = photo(tmp_path / "photo.png")
+    mask = np.full((13, 20), 100, np.uint8)
+    mask[:, 12:] = 140
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    flags = ["--image", image, "--mask", tmp_path / "m.png", "--out", tmp_path / "o.png", "--steps", 1]
+    assert call(*flags, "--model", filler_folder) == 0
+    assert "has greys: lighter than half counts as white" in capsys.readouterr().err
+    assert not painted(image, tmp_path / "o.png")[:, :12].any()
+
+
+# --- bad input ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--mask square.png", "of 13x13 pixels for a picture of 20x13, expected the same shape"),
+        ("--mask black.png", "the mask covers nothing"),
+        ("--mask white.png", "the mask covers the whole picture"),
+        ("--mask black.png --invert-mask", "the mask covers the whole picture"),
+        ("--mask nowhere.png", "cannot read"),
+        ("--mask text.png", "not a readable picture"),
+        ("--mask cut.png", "not a readable picture"),
+        ("", "no transparency that could be one, expected either: give --mask or --box"),
+        ("--box 0,0,5", "expected four numbers"),
+        ("--box a,b,c,d", "expected four numbers"),
+        ("--box 0,0,21,5", "in a picture of 20x13"),
+        ("--box 5,0,5,5", "in a picture of 20x13"),
+        ("--box 0,0,20,13", "the mask covers the whole picture"),
+        ("--box 0,0,5,5 --mask black.png", "--mask and --box, expected one"),
+        ("--box 0,0,5,5 --method magic", "'magic', expected model or repaint or replace"),
+        ("--box 0,0,5,5 --method replace --jump 2", "--jump or --resamplings with --method replace"),
+        ("--box 0,0,5,5 --jump 2", "which this model has of its own"),
+        ("--box 0,0,5,5 --method repaint --jump 5 --steps 3", "jump of 5 steps back in a run of 3"),
+        ("--box 0,0,5,5 --resamplings 1", "--resamplings 1, expected at least 2"),
+        ("--box 0,0,5,5 --context 0.5", "context 0.5"),
+        ("--box 0,0,5,5 --context nan", "context nan"),
+        ("--box 0,0,5,5 --feather -1", "-1 pixels"),
+        ("--box 0,0,5,5 --num-samples 0", "--num-samples 0"),
+        ("--box 0,0,5,5 --steps 5 --respacing 5", "--steps and --respacing"),
+        ("--box 0,0,5,5 --scale -1", "scale -1"),
+        ("--box 0,0,5,5 --label 3", "without classes"),
+        ("--box 0,0,5,5 --upsampler FILLER", "draws and does not enlarge, expected an upsampler"),
+        ("--box 0,0,5,5 --upsample-respacing 5", "without an upsampler"),
+        ("--box 0,0,5,5 --out there.png", "there.png exists already: give another name, or --overwrite"),
+        ("--box 0,0,5,5 --out photo.png --overwrite", "originals are never written over"),
+        ("--mask white.png --out white.png --overwrite", "originals are never written over"),
+        ("--box 0,0,5,5 --out o.jpg", "expected a name that ends in .png"),
+        ("--box 0,0,5,5 --image nowhere.png", "cannot read"),
+        ("--box 0,0,5,5 --image text.png", "not a readable picture"),
+        ("--box 0,0,5,5 --image cut.png", "not a readable picture"),
+    ],
+)
+def test_bad_input(
+    filler_folder: Path,
+    tmp_path: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: str,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo(Path("photo.png"))
+    Image.new("L", (20, 13), 0).save("black.png")
+    Image.new("L", (20, 13), 255).save("white.png")
+    mask_file(Path("square.png"), (13, 13), (2, 2, 9, 9))
+    Path("text.png").write_text("no picture")
+    Path("cut.png").write_bytes(photo(Path("whole.png"), size=(60, 60)).read_bytes()[:3000])
+    Path("there.png").write_text("mine")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    given = shlex.split(flags.replace("FILLER", str(filler_folder)))
+    usual = [["--image", "photo.png"], ["--out", "o.png"]]
+    rest = [flag for pair in usual if pair[0] not in given for flag in pair]
+    refused(call("--model", filler_folder, *rest, *given), capsys, said)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_method_that_the_model_does_not_have(text_folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    image = photo(tmp_path / "photo.png")
+    flags = ["--image", image, "--box", "0,0,5,5", "--out", tmp_path / "o.png", "--model", text_folder]
+    refused(call(*flags, "--method", "model"), capsys, "'model' for a model without inpainting planes")
+    assert not (tmp_path / "o.png").exists()
+
+
+# --- help -----------------------------------------------------------------------------------------------------------
+
+
+def test_help_says_which_way_round_a_mask_is(capsys: Capture) -> None:
+    assert call("--help") == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "WHITE is painted anew" in said and "white stays, black is painted anew" in said
+
+
+def test_the_examples_in_help_run(text_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo(Path("photo.png"), size=(70, 50))
+    mask_file(Path("mask.png"), (70, 50))
+    hole = Image.new("RGBA", (20, 20), (9, 9, 9, 255))
+    hole.paste((0, 0, 0, 0), (5, 5, 12, 12))
+    hole.save("cutout.png")
+    text = (script.__doc__ or "").replace("\\\n", " ")
+    examples = re.findall(r"^ +python scripts/inpaint\.py (.*)$", text, re.MULTILINE)
+    assert len(examples) >= 4
+    for example in examples:
+        flags = shlex.split(example)
+        cut = flags.index("--steps") if "--steps" in flags else len(flags)
+        small = [*flags[:cut], *flags[cut + 2 :], "--steps", "7", "--model", str(text_folder)]
+        prompt = [
+            RED if last == "--prompt" else flag for last, flag in zip(["", *small], small, strict=False)
+        ]
+        assert call(*prompt) == 0, example

@@ -1,0 +1,110 @@
+"""Pictures for an upsampler to learn from: crops, each with the low-resolution planes that belong to it.
+
+A crop costs what a small picture does, so a 256x256 model is trained at the cost of a 64x64 one. Shape letters: N
+pictures, H W pixels, h w pixels of the low-resolution picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glide.data import Batch, Dataset, GeneratedData
+from glide.errors import InputError
+from glide.images import from_uint8, to_uint8
+from glide.shapes_render import render
+from upsampler.lowres import REDUCTIONS, LowRes, Pixels, Reduction, enlarged_crop, reduced, worsened
+
+LOW_RES = 0x10E5  # sets these random numbers apart from those of the data of the same (seed, step)
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """Pictures uncut, with their low-resolution ones as a viewer would see them."""
+
+    pixels: Tensor  # uint8 [N,H,W,3]
+    low_res: Tensor  # uint8 [N,h,w,3]
+    captions: Sequence[str]
+    labels: Sequence[int | None]
+
+
+class LowResCrops:
+    """A data set of low-resolution pictures and crops of what they enlarge to; a batch is a function of its step.
+
+    data: pictures of one size. crop: height and width of the crops. scale: how many times the picture is larger.
+    InputError for settings that do not fit.
+    """
+
+    def __init__(self, data: Dataset, settings: LowRes, size: int, crop: int, scale: int, seed: int) -> None:
+        settings.check()
+        if crop % scale or size % scale or not scale <= crop <= size:
+            raise InputError(
+                f"got crops of {crop} pixels of pictures of {size}, expected a multiple of {scale} up to {size}: "
+                "change --crop-size"
+            )
+        generated = isinstance(data, GeneratedData)
+        methods = settings.reduce or (("rendered", "area") if generated else ("area",))
+        if "rendered" in methods and not generated:
+            raise InputError(
+                "got --reduce rendered for pictures of a folder, which cannot be drawn anew, expected "
+                f"{', '.join(REDUCTIONS)}: choose of these"
+            )
+        self.data, self.settings, self.methods = data, settings, methods
+        self.size, self.crop, self.scale, self.seed = size, crop, scale, seed
+        self.class_names = data.class_names
+
+    @property
+    def broken(self) -> Sequence[str]:
+        return self.data.broken
+
+    def check_batch(self, size: int) -> None:
+        self.data.check_batch(size)
+
+    def captions_for_tokenizer(self) -> list[str]:
+        return self.data.captions_for_tokenizer()
+
+    def batch(self, step: int, size: int) -> Batch:
+        """image and low_res [N,3,crop,crop], low_res_level [N]; with caption or y as the data has them."""
+        large, drawn, batch = self._pictures(step, size)
+        room = (self.size - self.crop) // self.scale
+        images, planes, levels = [], [], []
+        for index, pixels in enumerate(large):
+            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(LOW_RES, step, index)))
+            low_pixels = self._small(pixels, drawn, index, self.methods[rng.integers(len(self.methods))])
+            top, left = rng.integers(0, room + 1, 2).tolist()
+            low_res, level = worsened(low_pixels, self.settings, rng)
+            y, x = top * self.scale, left * self.scale
+            images.append(pixels[y : y + self.crop, x : x + self.crop])
+            planes.append(enlarged_crop(low_res, self.scale, top, left, self.crop))
+            levels.append(level)
+        told = {"low_res": torch.stack(planes), "low_res_level": torch.tensor(levels, dtype=torch.float32)}
+        return {**batch, "image": from_uint8(np.stack(images)), **told}
+
+    def whole(self, step: int, size: int) -> Whole:
+        """The first pictures of a step as they are, each with its low-resolution one by the first way to reduce."""
+        large, drawn, batch = self._pictures(step, size)
+        small = [self._small(pixels, drawn, i, self.methods[0]) for i, pixels in enumerate(large)]
+        captions = batch.get("caption", [""] * size)
+        labels = batch["y"].tolist() if "y" in batch else [None] * size
+        return Whole(torch.from_numpy(large), torch.from_numpy(np.stack(small)), captions, labels)
+
+    def _pictures(self, step: int, size: int) -> tuple[Pixels, Pixels | None, Batch]:
+        """Pixels, uint8 [N,H,W,3]; of scenes that are drawn anew also small ones [N,h,w,3]; the rest of the batch."""
+        if not isinstance(self.data, GeneratedData):
+            batch = dict(self.data.batch(step, size))
+            return to_uint8(batch.pop("image")).numpy(), None, batch
+        # all of a batch at 256x256 in float32 would take more time and memory than to draw it
+        scenes = self.data.shapes.scenes(step, size)
+        drawn = render(scenes, self.size // self.scale) if "rendered" in self.methods else None
+        return render(scenes, self.size), drawn, {"caption": [scene.caption for scene in scenes]}
+
+    def _small(self, pixels: Pixels, drawn: Pixels | None, index: int, method: Reduction) -> Pixels:
+        """The low-resolution picture, uint8 [h,w,3], of one of the pictures."""
+        if method == "rendered":
+            assert drawn is not None
+            return drawn[index]
+        return reduced(pixels, self.scale, method)

@@ -1,0 +1,134 @@
+"""How near an upsampler comes to the truth: true small renderings of the built-in scenes, enlarged, against true large
+ones, beside what Pillow's filters make of them. What scripts/evaluate_upsampler.py does.
+
+Shape letters: H W pixels, h w pixels of the low-resolution picture.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+from tyro.conf import arg
+
+from glide.atomic import atomic_path
+from glide.errors import InputError
+from glide.images import grid, save_png
+from glide.model import ModelConfig
+from glide.shapes import held_out_scenes
+from glide.shapes_render import render
+
+FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
+SHOWN = 8  # pictures side by side, those of the largest error first
+
+
+@dataclass(frozen=True)
+class EvaluateUpsampler:
+    """Settings of the evaluation."""
+
+    model: Annotated[str, arg(metavar="NAME")] = "shapes"
+    """The upsampler: a folder, an embedded name, a published .pt file or a hub id."""
+    pictures: int = 200
+    """How many held-out scenes."""
+    kinds: tuple[Literal["one", "count", "pair"], ...] = ("one", "count", "pair")
+    respacing: Annotated[str | None, arg(metavar="SPEC")] = None
+    """Sampling steps ("16", "fast27", "ddim50"). By default as in sample.py."""
+    temp: float = 1.0
+    """Multiplies the noise that a picture begins with."""
+    noise: float = 0.0
+    """Noise that is added to a picture before it is enlarged, 0 to below 1."""
+    captions: bool = True
+    """Whether the upsampler is told what the pictures show."""
+    seed: int = 0
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    device: str = "auto"
+    out: Path = Path("outputs/evaluate-upsampler")
+    """Receives psnr.json and a picture: small, bicubic, enlarged and true, side by side."""
+
+
+@dataclass
+class Errors:
+    """Mean squared errors of pictures, in levels of 0 to 255."""
+
+    squared: list[float] = field(default_factory=list)
+
+    def add(self, pixels: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
+        difference = pixels.astype(np.float64) - truth
+        self.squared.append(float((difference**2).mean()))
+
+    @property
+    def psnr(self) -> float:
+        """Of all pictures together, in dB: of the mean of their squared errors."""
+        return decibels(float(np.mean(self.squared)))
+
+    @property
+    def median(self) -> float:
+        """The median of the pictures' own, in dB."""
+        return decibels(float(np.median(self.squared)))
+
+
+def decibels(squared: float) -> float:
+    """PSNR of a mean squared error in levels of 0 to 255. What is equal counts as 120 dB, which no rounding gives."""
+    return 10 * math.log10(255**2 / squared) if squared else 120.0
+
+
+def evaluate_upsampler(
+    args: EvaluateUpsampler, config: ModelConfig, enlarge: Callable[[Tensor, str, int], Tensor]
+) -> dict[str, Errors]:
+    """Enlarge, compare, write the pictures and figures, print the table; returns the errors by method.
+
+    config: of the upsampler. enlarge: from uint8 [h,w,3], a caption and a seed to uint8 [H,W,3]. InputError for
+    settings that do not fit.
+    """
+    if args.pictures < 1:
+        raise InputError(f"--pictures {args.pictures}: expected at least 1.")
+    size, scenes = config.unet.image_size, held_out_scenes(args.pictures, args.kinds, args.seed)
+    errors = {name: Errors() for name in (*FILTERS, "upsampler")}
+    rows: list[list[NDArray[np.uint8]]] = []
+    seconds = 0.0
+    for index, scene in enumerate(tqdm(scenes, desc="enlarging", unit="picture")):
+        small, truth = render([scene], config.low_res_size)[0], render([scene], size)[0]
+        found = {name: filtered(small, size, name) for name in FILTERS}
+        start = time.perf_counter()
+        caption = scene.caption if args.captions and config.text is not None else ""
+        found["upsampler"] = enlarge(torch.from_numpy(small), caption, args.seed + index).numpy()
+        seconds += time.perf_counter() - start
+        for name, pixels in found.items():
+            errors[name].add(pixels, truth)
+        squares = small.repeat(config.scale, 0).repeat(config.scale, 1)
+        rows.append([squares, found["bicubic"], found["upsampler"], truth])
+    _write(args, errors, rows)
+    print(f"{len(scenes)} pictures from {config.low_res_size} to {size}, {seconds / len(scenes):.2f} s each")
+    for name, error in errors.items():
+        print(f"{name:10s} PSNR {error.psnr:6.2f} dB   median picture {error.median:6.2f} dB")
+    gain = errors["upsampler"].psnr - max(errors[name].psnr for name in FILTERS)
+    print(f"the upsampler is {gain:+.2f} dB from the better filter; pictures: {args.out.resolve()}")
+    return errors
+
+
+def filtered(pixels: NDArray[np.uint8], size: int, name: str) -> NDArray[np.uint8]:
+    """uint8 [h,w,3] -> uint8 [size,size,3] by a filter of FILTERS."""
+    return np.asarray(Image.fromarray(pixels).resize((size, size), FILTERS[name]))
+
+
+def _write(args: EvaluateUpsampler, errors: dict[str, Errors], rows: list[list[NDArray[np.uint8]]]) -> None:
+    figures: dict[str, Any] = {
+        name: {"psnr": error.psnr, "median": error.median, "squared_errors": error.squared}
+        for name, error in errors.items()
+    }
+    with atomic_path(args.out / "psnr.json") as temporary:
+        temporary.write_text(json.dumps(figures, indent=1) + "\n")
+    worst = sorted(range(len(rows)), key=lambda index: -errors["upsampler"].squared[index])[:SHOWN]
+    sheet = np.stack([picture for index in worst for picture in rows[index]])
+    save_png(args.out / "side-by-side.png", grid(sheet, columns=4))

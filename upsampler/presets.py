@@ -1,0 +1,77 @@
+"""Known configurations of upsamplers by name, and where the embedded ones are.
+
+Imports no more than `glide.model` does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from glide.errors import InputError
+from glide.model import ModelConfig, ProcessConfig, TextConfig
+from glide.unet import UNetConfig
+
+EMBEDDED = Path(__file__).parent / "models"
+"""The folder of the upsamplers that are part of the package, each of the name of the base model it enlarges for."""
+
+
+def _published(size: int, attention: tuple[int, ...], **unet: Any) -> UNetConfig:
+    return UNetConfig(size, 3, 6, 192, (1, 1, 2, 2, 4, 4), 2, attention, **unet)
+
+
+_linear = ProcessConfig("linear")
+_small_process = ProcessConfig(shift=2.0, prediction="x0", variance="fixed_small")
+
+UPSAMPLERS: dict[str, ModelConfig] = {
+    # for a look at the training loop, in seconds: from 8x8 to 32x32
+    "tiny-upsampler": ModelConfig(
+        UNetConfig(
+            32, 3, 3, 32, (1, 2), 1, (2,), head_channels=32, resblock_updown=False, patch_size=4, local=True
+        ),
+        TextConfig(vocab=512, context=24, width=32, layers=1, heads=2),
+        low_res=True,
+        low_res_noise=True,
+        process=_small_process,
+    ),
+    # for the built-in scenes; one cell of its inner grid is one pixel of the low-resolution picture
+    "shapes-upsampler": ModelConfig(
+        UNetConfig(
+            image_size=256,
+            out_channels=3,
+            channels=64,
+            channel_mult=(1.5, 2),
+            num_res_blocks=2,
+            attention=(2,),
+            head_channels=32,
+            resblock_updown=False,
+            patch_size=4,
+            local=True,
+        ),
+        TextConfig(vocab=512, context=24, width=128, layers=2, heads=4),
+        low_res=True,
+        low_res_noise=True,
+        process=_small_process,
+    ),
+    # the published configurations
+    "glide-upsampler": ModelConfig(
+        _published(256, (8, 16, 32), dropout=0.1), TextConfig(), low_res=True, process=_linear
+    ),
+    "adm-64-256": ModelConfig(
+        _published(256, (8, 16, 32), num_heads=4, head_channels=0),
+        num_classes=1000,
+        low_res=True,
+        process=_linear,
+    ),
+    "adm-128-512": ModelConfig(_published(512, (16, 32)), num_classes=1000, low_res=True, process=_linear),
+}
+"""The vocabulary of the small text models is set when their tokenizer is trained."""
+
+
+def check_upsampler(config: ModelConfig, name: str) -> None:
+    """InputError for a model that draws from noise alone."""
+    if not config.low_res:
+        raise InputError(
+            f"got the model {name}, which draws and does not enlarge, expected an upsampler: give one that "
+            "train_upsampler.py made, or a published one"
+        )
