@@ -33,8 +33,8 @@ class Cond:
 
     def with_planes(self, *planes: Tensor) -> "Cond":
         """The same with planes [N,p,H,W], in order, joined after those already there."""
-        had = [] if self.planes is None else [self.planes]
-        return replace(self, planes=torch.cat([*had, *planes], dim=1))  # [N,P,H,W]
+        joined = [*([] if self.planes is None else [self.planes]), *planes]
+        return replace(self, planes=joined[0] if len(joined) == 1 else torch.cat(joined, dim=1))  # [N,P,H,W]
 
     def sharing_planes(self, other: "Cond") -> "Cond":
         """With the planes of `other`, and what it says of them, where it has none of its own.
@@ -50,6 +50,8 @@ class Cond:
     @staticmethod
     def cat(conds: Sequence["Cond"]) -> "Cond":
         """All rows one below the other. Raises InputError unless every Cond has the same parts."""
+        if len(conds) == 1:
+            return conds[0]  # planes are large: no copy of them
         names = [list(cond.parts()) for cond in conds]
         if any(other != names[0] for other in names):
             found = " against ".join("+".join(parts) or "none" for parts in names)

@@ -124,7 +124,8 @@ def predictor(net: Network, process: Process, prediction: Space = "eps") -> Pred
         n, k = len(x), len(conds)
         together = Cond.cat([_fit_rows(cond, n) for cond in conds])
         steps = torch.full((k * n,), t, dtype=torch.int64, device=x.device)
-        output = net(x.repeat(k, *[1] * (x.ndim - 1)), steps, together)  # [K*N,C or 2C,H,W]
+        repeated = x if k == 1 else x.repeat(k, *[1] * (x.ndim - 1))  # [K*N,C,H,W]
+        output = net(repeated, steps, together)  # [K*N,C or 2C,H,W]
         predictions = []
         for out in output.to(torch.promote_types(x.dtype, torch.float32)).chunk(k):  # K x [N,C or 2C,H,W]
             mean, v = split_variance(out, x.shape[1])

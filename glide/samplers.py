@@ -85,10 +85,12 @@ def ddim(
             (1.0 - alpha_bar_prev) / (1.0 - alpha_bar) * (1.0 - alpha_bar / alpha_bar_prev)
         )
         x0 = steered(denoise(x, int(process.timesteps[i])), x, alpha_bar)
-        eps = (x - math.sqrt(alpha_bar) * x0) / math.sqrt(1.0 - alpha_bar)
-        x = math.sqrt(alpha_bar_prev) * x0 + math.sqrt(1.0 - alpha_bar_prev - sigma**2) * eps
+        # in place where nobody else looks: pictures can be large
+        eps = (x - math.sqrt(alpha_bar) * x0).div_(math.sqrt(1.0 - alpha_bar))
+        x = eps.mul_(math.sqrt(1.0 - alpha_bar_prev - sigma**2)).add_(math.sqrt(alpha_bar_prev) * x0)
         if sigma > 0.0 and noise is not None:
             x = x + sigma * noise(x)
+        del x0, eps  # not held while the next step is predicted
         yield x
 
 

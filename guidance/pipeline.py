@@ -366,6 +366,7 @@ class _Seen:
         self.denoise = denoise
 
     def __call__(self, x: Tensor, t: int) -> Prediction:
+        self.x0 = x[:0]  # the last one is not held while the next is predicted: it can be large
         prediction = self.denoise(x, t)
         self.x0 = prediction.x0
         return prediction

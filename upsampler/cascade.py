@@ -53,7 +53,15 @@ def enlarge(
         low_res = noised(low_res, noise, torch.randn(low_res.shape, generator=generator))
     size = (low_res.shape[1] * config.scale, low_res.shape[2] * config.scale)
     steps = draw(low_res, noise, (seed ^ STAGE) % 2**63, size)
-    return (step.x[..., :height, :width] for step in steps)
+    return _shown(steps, height, width)
+
+
+def _shown(steps: Iterable[Step], height: int, width: int) -> Iterator[Tensor]:
+    """x [1,3,height,width] of each step, and nothing else of it, which would be held while the next one is made."""
+    for step in steps:
+        x = step.x[..., :height, :width]
+        del step
+        yield x
 
 
 def large_size(config: ModelConfig, size: tuple[int, int]) -> tuple[int, int]:
