@@ -1,0 +1,183 @@
+"""Which facts of a caption a network uses, and at which noise levels: its loss with the right caption and a wrong one.
+
+Samples take long to draw and judge, and say that a fact is wrong, not why. This says within seconds whether a model in
+training attends to "left" at all, and where: a fact whose change leaves the loss as it is has not been learned.
+
+Shape letters: N pictures, C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glide.atomic import atomic_path
+from glide.checkpoint import load_model
+from glide.denoise import split_variance, to_x0
+from glide.errors import InputError
+from glide.model import Model
+from glide.process import gather
+from glide.shapes import held_out_scenes, render
+from glide.shapes_scene import (
+    BACKGROUNDS,
+    COLORS,
+    COUNTS,
+    POSITIONS,
+    RELATIONS,
+    SHAPES,
+    SPOKEN_SIZES,
+    Fact,
+    Scene,
+    write_caption,
+)
+
+VALUES: dict[str, tuple[str | int, ...]] = {
+    "count": tuple(COUNTS.values()),
+    "size": SPOKEN_SIZES,
+    "color": tuple(COLORS),
+    "shape": SHAPES,
+    "position": tuple(POSITIONS),
+    "relation": RELATIONS,
+    "background": tuple(BACKGROUNDS),
+}
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Mean squared errors of x0 at one timestep, over the pictures whose caption says the fact."""
+
+    fact: str  # one of FACT_KINDS, or "caption": all of it against none
+    t: int
+    snr: float
+    right: float
+    wrong: float
+    pictures: int
+
+
+def changed(scene: Scene, kind: str, rng: np.random.Generator) -> str | None:
+    """The scene's caption with another value for one fact of that kind; None where it says none that can change."""
+    said = [
+        fact for fact in scene.facts if fact.kind == kind and not (kind == "count" and scene.kind != "count")
+    ]
+    if not said:
+        return None
+    old = said[int(rng.integers(len(said)))]
+    others = [value for value in VALUES[kind] if value != old.value]
+    new = Fact(kind, others[int(rng.integers(len(others)))], old.thing)
+    return write_caption(tuple(new if fact is old else fact for fact in scene.facts))
+
+
+@torch.no_grad()
+def binding(
+    model: Model,
+    scenes: Sequence[Scene],
+    timesteps: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> list[Binding]:
+    """One Binding for each kind of fact that the captions say, and one for the whole caption, at each timestep.
+
+    scenes: of `glide.shapes.held_out_scenes`, drawn at the model's size. Noise and changes are the same for every model
+    (seed). InputError for a model without captions, or a timestep that it does not have.
+    """
+    if model.text is None or model.config.planes:
+        raise InputError(
+            "got a model without captions, or one that is shown another picture too, expected one that draws from "
+            "captions alone: give a text model"
+        )
+    process = model.process
+    if not all(0 <= t < len(process) for t in timesteps):
+        raise InputError(f"got timesteps {list(timesteps)}, expected 0 to {len(process) - 1}")
+    size = model.config.unet.image_size
+    pixels = torch.from_numpy(render(list(scenes), size)).permute(0, 3, 1, 2)  # [N,3,H,W]
+    x0 = (pixels.float() / 127.5 - 1).to(model.device)
+    rng = np.random.default_rng(seed)
+    captions: dict[str, list[str | None]] = {"caption": [""] * len(scenes)}
+    captions |= {kind: [changed(scene, kind, rng) for scene in scenes] for kind in VALUES}
+    found = []
+    for t in timesteps:
+        noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed + t)).to(x0)
+        right = _errors(model, x0, noise, t, [scene.caption for scene in scenes], dtype)
+        for fact, wrongs in captions.items():
+            rows = [i for i, caption in enumerate(wrongs) if caption is not None]
+            if not rows:
+                continue
+            told = [caption for caption in wrongs if caption is not None]
+            wrong = _errors(model, x0[rows], noise[rows], t, told, dtype)
+            means = float(right[rows].mean()), float(wrong.mean())
+            found.append(Binding(fact, t, float(process.snr[t]), *means, len(rows)))
+    return found
+
+
+def _errors(
+    model: Model, x0: Tensor, noise: Tensor, t: int, captions: list[str], dtype: torch.dtype
+) -> Tensor:
+    """Mean squared error in x0 of each picture, [N]."""
+    errors = []
+    for rows in torch.arange(len(x0)).split(32):
+        part, steps = x0[rows], torch.full((len(rows),), t, device=x0.device)
+        x = model.process.q_sample(part, steps, noise[rows]).contiguous(memory_format=torch.channels_last)
+        batch = model.caption_batch([captions[i] for i in rows.tolist()])
+        with nullcontext() if dtype == torch.float32 else torch.autocast(x.device.type, dtype):
+            output = model(x, steps, batch)
+        mean, _ = split_variance(output.float(), x.shape[1])
+        alpha = gather(np.sqrt(model.process.alpha_bar), steps, x)
+        sigma = gather(np.sqrt(1.0 - model.process.alpha_bar), steps, x)
+        x0_ = to_x0(model.config.process.prediction, mean, x, alpha, sigma)
+        errors.append(((x0_ - part) ** 2).mean(dim=(1, 2, 3)))
+    return torch.cat(errors)
+
+
+def table(bindings: Sequence[Binding]) -> str:
+    """A row for each timestep; for each fact, by how many percent the wrong caption raises the error."""
+    facts = list(dict.fromkeys(b.fact for b in bindings))
+    lines = [" | ".join(["| t", "snr", *facts]) + " |", "|---" * (2 + len(facts)) + "|"]
+    for t in dict.fromkeys(b.t for b in bindings):
+        row = {b.fact: b for b in bindings if b.t == t}
+        cells = [f"{100 * (row[f].wrong / row[f].right - 1):+.0f}%" if f in row else "-" for f in facts]
+        lines.append(" | ".join([f"| {t}", f"{next(iter(row.values())).snr:.2g}", *cells]) + " |")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Bind:
+    """Settings of a measurement of what a model reads in its captions."""
+
+    model: str = "shapes"
+    """A folder (a run in training, too), an embedded name or a hub id."""
+    kinds: tuple[Literal["one", "count", "pair"], ...] = ("one", "count", "pair")
+    """Of the built-in scenes."""
+    pictures: int = 128
+    timesteps: tuple[int, ...] = (975, 925, 850, 750, 650, 500, 300)
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    seed: int = 0
+    device: str = "cpu"
+    out: Path | None = None
+    """Write the errors themselves, as JSON."""
+
+
+def bind(args: Bind) -> list[Binding]:
+    """Measure, print the table, write the file. InputError for settings that do not fit."""
+    if args.pictures < 1:
+        raise InputError(f"--pictures {args.pictures}: expected at least 1.")
+    model = load_model(args.model, args.device).eval()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    scenes = held_out_scenes(args.pictures, args.kinds, args.seed)
+    found = binding(model, scenes, args.timesteps, getattr(torch, args.dtype), args.seed)
+    print(
+        f"error of x0 with a wrong fact in the caption, against the right one ({len(scenes)} held-out scenes):"
+    )
+    print(table(found))
+    if args.out is not None:
+        with atomic_path(args.out) as temporary:
+            temporary.write_text(json.dumps([dataclasses.asdict(b) for b in found], indent=1) + "\n")
+    return found
