@@ -27,28 +27,7 @@ from glide.errors import InputError
 from glide.model import Model
 from glide.process import gather
 from glide.shapes import held_out_scenes, render
-from glide.shapes_scene import (
-    BACKGROUNDS,
-    COLORS,
-    COUNTS,
-    POSITIONS,
-    RELATIONS,
-    SHAPES,
-    SPOKEN_SIZES,
-    Fact,
-    Scene,
-    write_caption,
-)
-
-VALUES: dict[str, tuple[str | int, ...]] = {
-    "count": tuple(COUNTS.values()),
-    "size": SPOKEN_SIZES,
-    "color": tuple(COLORS),
-    "shape": SHAPES,
-    "position": tuple(POSITIONS),
-    "relation": RELATIONS,
-    "background": tuple(BACKGROUNDS),
-}
+from glide.shapes_scene import VALUES, Fact, Scene, write_caption
 
 
 @dataclass(frozen=True)

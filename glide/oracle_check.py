@@ -25,17 +25,7 @@ from numpy.typing import NDArray
 from glide.oracle import Oracle, judge_reading, read_scene
 from glide.shapes import held_out_scenes
 from glide.shapes_render import render
-from glide.shapes_scene import (
-    BACKGROUNDS,
-    COLORS,
-    COUNTS,
-    POSITIONS,
-    RELATIONS,
-    SHAPES,
-    SPOKEN_SIZES,
-    Fact,
-    Scene,
-)
+from glide.shapes_scene import VALUES, Fact, Scene
 
 Image = NDArray[np.uint8]
 Corruption = Callable[[Image, np.random.Generator], Image]
@@ -79,17 +69,8 @@ def swapped(scene: Scene, rng: np.random.Generator) -> Iterator[tuple[Fact, tupl
 
     Some changes leave a caption true: "a ring above a ring" is "a ring below a ring".
     """
-    values: dict[str, Sequence[str | int]] = {
-        "count": tuple(COUNTS.values()),
-        "color": tuple(COLORS),
-        "shape": SHAPES,
-        "size": SPOKEN_SIZES,
-        "position": tuple(POSITIONS),
-        "relation": RELATIONS,
-        "background": tuple(BACKGROUNDS),
-    }
     for index, fact in enumerate(scene.facts):
-        others = [value for value in values[fact.kind] if value != fact.value]
+        others = [value for value in VALUES[fact.kind] if value != fact.value]
         changed = Fact(fact.kind, others[rng.integers(len(others))], fact.thing)
         facts = (*scene.facts[:index], changed, *scene.facts[index + 1 :])
         truth = judge_reading(read_scene(scene), facts)

@@ -70,6 +70,16 @@ POSITIONS = {  # phrase -> (column, row) of a 3 x 3 grid
 RELATIONS = ("to the left of", "to the right of", "above", "below", "inside")
 COUNTS = {"two": 2, "three": 3, "four": 4}
 FACT_KINDS = ("count", "size", "color", "shape", "position", "relation", "background")
+VALUES: dict[str, tuple[str | int, ...]] = {
+    "count": tuple(COUNTS.values()),
+    "size": SPOKEN_SIZES,
+    "color": tuple(COLORS),
+    "shape": SHAPES,
+    "position": tuple(POSITIONS),
+    "relation": RELATIONS,
+    "background": tuple(BACKGROUNDS),
+}
+"""What a fact of each kind may say."""
 
 
 @dataclass(frozen=True)
