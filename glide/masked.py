@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ class Masked:
         beside: of the built-in scenes, share of those of one thing that get another thing beside it, which is known
         and of which the caption does not speak (`glide.beside`). InputError for shares out of range, or other data.
         """
-        random_masks(seed, 0, 0, (1, 1), everything)
+        random_masks(seed, 0, range(0), (1, 1), everything)
         if not 0.0 <= beside <= 1.0:
             raise InputError(f"got the share {beside} of scenes with a thing beside, expected 0 to 1")
         if beside and not isinstance(data, GeneratedData):
@@ -43,7 +43,7 @@ class Masked:
         return self.data.class_names
 
     @property
-    def broken(self) -> Sequence[str]:
+    def broken(self) -> Mapping[str, str]:
         return self.data.broken
 
     def check_batch(self, size: int) -> None:
@@ -52,23 +52,26 @@ class Masked:
     def captions_for_tokenizer(self) -> list[str]:
         return self.data.captions_for_tokenizer()
 
-    def batch(self, step: int, size: int) -> Batch:
-        batch = self.data.batch(step, size)
+    def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
+        wanted = range(size) if rows is None else rows
+        batch = self.data.batch(step, size, rows)
         height, width = batch["image"].shape[-2:]
-        masks = random_masks(self.seed, step, size, (height, width), self.everything)
+        masks = random_masks(self.seed, step, wanted, (height, width), self.everything)
         if self.beside:
-            self._put_beside(batch, masks, step)
+            self._put_beside(batch, masks, step, size, wanted)
         return {**batch, "inpaint_mask": masks}
 
-    def _put_beside(self, batch: Batch, masks: torch.Tensor, step: int) -> None:
+    def _put_beside(self, batch: Batch, masks: torch.Tensor, step: int, size: int, rows: range) -> None:
         """Change pictures and masks [N,1,H,W] of a share of the scenes of one thing, in place."""
         assert isinstance(self.data, GeneratedData)
         side = masks.shape[-1]
-        for index, scene in enumerate(self.data.shapes.scenes(step, len(masks))):
-            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(BESIDE, step, index)))
+        scenes = self.data.shapes.scenes(step, size)
+        for place, row in enumerate(rows):
+            scene = scenes[row]
+            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(BESIDE, step, row)))
             if len(scene.things) != 1 or rng.random() >= self.beside:
                 continue
             both = with_other(rng, scene)
             if both is not None:
-                batch["image"][index] = from_uint8(render([both], side))[0]
-                masks[index, 0] = torch.from_numpy(~unknown_around_first(rng, both, side))
+                batch["image"][place] = from_uint8(render([both], side))[0]
+                masks[place, 0] = torch.from_numpy(~unknown_around_first(rng, both, side))

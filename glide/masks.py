@@ -25,20 +25,21 @@ BANDS = (0.15, 0.7)  # what is missing at a side of the picture
 
 
 def random_masks(
-    seed: int, step: int, count: int, size: tuple[int, int], everything: float = EVERYTHING
+    seed: int, step: int, examples: int | range, size: tuple[int, int], everything: float = EVERYTHING
 ) -> Tensor:
-    """Masks of the first `count` examples of a training step, float32 [N,1,H,W]: 1 known, 0 to be painted.
+    """Masks of examples of a training step, float32 [N,1,H,W]: 1 known, 0 to be painted.
 
-    size: (H, W). everything: share of examples of which nothing is known, so that the model goes on to draw from
+    examples: that many of the first ones, or which. size: (H, W). everything: share of examples of which nothing is known, so that the model goes on to draw from
     captions alone; of the others a third each has rectangles, strokes, or missing sides. The mask of example i does
     not depend on how many there are. InputError for a share out of range.
     """
     if not 0.0 <= everything <= 1.0:
         raise InputError(f"got the share {everything} of pictures without a known pixel, expected 0 to 1")
-    masks = np.empty((count, 1, *size), np.float32)
-    for index in range(count):
+    wanted = range(examples) if isinstance(examples, int) else examples
+    masks = np.empty((len(wanted), 1, *size), np.float32)
+    for place, index in enumerate(wanted):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(MASKS, step, index)))
-        masks[index, 0] = ~random_unknown(rng, size, everything)
+        masks[place, 0] = ~random_unknown(rng, size, everything)
     return torch.from_numpy(masks)
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from glide.atomic import atomic_path
 from glide.errors import InputError
 
 
@@ -29,6 +33,58 @@ def read_bytes(path: str | Path) -> bytes:
         return Path(path).read_bytes()
     except Exception as error:
         raise _cannot_read(path, error) from error
+
+
+@contextmanager
+def open_binary(path: str | Path) -> Iterator[BinaryIO]:
+    """The file, to be read from front to back or anywhere. InputError if it cannot be, then or later."""
+    try:
+        with _remote().BlobFile(str(path), "rb") if is_remote(path) else open(path, "rb") as file:
+            yield file
+    except InputError:
+        raise
+    except Exception as error:
+        raise _cannot_read(path, error) from error
+
+
+def read_range(path: str | Path, offset: int, size: int) -> bytes:
+    """`size` bytes from `offset` on, fewer where the file ends. InputError if they cannot be read."""
+    with open_binary(path) as file:
+        file.seek(offset)
+        return bytes(file.read(size))
+
+
+def file_stamp(path: str | Path) -> tuple[int, str]:
+    """The size of a file in bytes, and what changes when it is written again. InputError if there is none."""
+    try:
+        if is_remote(path):
+            found = _remote().stat(str(path))
+            return int(found.size), f"{found.mtime} {found.version or ''}".strip()
+        local = os.stat(path)
+        return local.st_size, str(local.st_mtime_ns)
+    except Exception as error:
+        raise _cannot_read(path, error) from error
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file whole or not at all. InputError if it cannot be written."""
+    if not is_remote(path):
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(data)
+        return
+    try:
+        with _remote().BlobFile(str(path), "wb") as file:  # an object appears when it is closed
+            file.write(data)
+    except Exception as error:
+        raise InputError(f"cannot write {path} ({_reason(error)}): check the permission to write it") from error
+
+
+def matching(pattern: str) -> list[str]:
+    """The files that fit a pattern with *, ? or [...], sorted. InputError if they cannot be listed."""
+    try:
+        return sorted(_remote().glob(pattern) if is_remote(pattern) else glob(pattern))
+    except Exception as error:
+        raise _cannot_read(pattern, error) from error
 
 
 def list_files(folder: str | Path) -> list[str]:
@@ -89,7 +145,9 @@ def _remote() -> Any:
 
 
 def _cannot_read(path: str | Path, error: Exception) -> InputError:
-    reason = (
-        getattr(error, "strerror", None) or str(error).strip().split("\n")[0][:300] or type(error).__name__
-    )
-    return InputError(f"cannot read {path} ({reason}): check the path and the permission to read it")
+    return InputError(f"cannot read {path} ({_reason(error)}): check the path and the permission to read it")
+
+
+def _reason(error: Exception) -> str:
+    said = getattr(error, "strerror", None) or str(error).strip().split("\n")[0][:300]
+    return said or type(error).__name__

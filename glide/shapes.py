@@ -244,9 +244,13 @@ class Shapes:
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(split, step)))
         return [sample_scene(rng, self.kinds, self.weights) for _ in range(size)]
 
-    def batch(self, step: int, size: int) -> dict[str, Any]:
-        """{"image": [size, 3, H, W] float32 in [-1, 1], "caption": list of str}, the same on every call."""
+    def batch(self, step: int, size: int, rows: range | None = None) -> dict[str, Any]:
+        """{"image": [size, 3, H, W] float32 in [-1, 1], "caption": list of str}, the same on every call.
+
+        rows: of the `size` pictures those that are drawn.
+        """
         scenes = self.scenes(step, size)
+        scenes = scenes if rows is None else [scenes[row] for row in rows]
         pixels = torch.from_numpy(render(scenes, self.image_size)).permute(0, 3, 1, 2)  # [N, 3, H, W]
         image = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
         return {"image": image, "caption": [scene.caption for scene in scenes]}

@@ -13,14 +13,16 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
+from glide.broken import keep_broken, tell_broken
 from glide.checkpoint import load_model, read_config, resolve, save_model
-from glide.data import Batch, Dataset, open_data, prefetch
+from glide.data import MAX_BROKEN, Batch, Dataset, open_data
 from glide.errors import InputError
 from glide.grow import init_from
 from glide.losses import LossConfig, LossSecondMoment, TimestepSampler, UniformTimesteps
 from glide.masked import Masked
 from glide.masks import EVERYTHING
 from glide.model import PRESETS, Model, ModelConfig
+from glide.prefetch import prefetch, usual_workers
 from glide.tasks import Diffusion
 from glide.tokenizer import Tokenizer
 from glide.train import TrainConfig, check_run_folder, fit, jsonable, last_line
@@ -33,7 +35,8 @@ class TrainBase:
     out: Path
     """Folder of the run: log.jsonl, checkpoints/, samples/, and the model itself, which sample.py takes as --model."""
     data: str = "shapes"
-    """shapes (shapes:one, shapes:one=1,count=2,pair=3), a folder of captioned pictures, or one of class folders."""
+    """shapes (shapes:one, shapes:one=1,count=2,pair=3), WebDataset shards ("shards/{0000..0999}.tar"), a folder of
+    captioned pictures, or one of class folders."""
     preset: str | None = None
     """Sizes of the model by name; by default those of --init, else shapes-64."""
     init: str | None = None
@@ -54,12 +57,14 @@ class TrainBase:
     unconditional: bool = False
     """Learn the pictures alone, without their captions or classes."""
     held_out: float = 0.0
-    """Share of a folder's pictures that are left out of training."""
+    """Share of the pictures of a folder or of shards that are left out of training."""
     crop: Literal["center", "random"] = "center"
     flip: bool = False
     """Mirror pictures at random; captions that say "left" are then wrong."""
-    max_broken: float = 0.01
-    """Share of damaged pictures that are skipped and counted."""
+    max_broken: float = MAX_BROKEN
+    """Share of damaged pictures, and of those without a caption, that are skipped and counted."""
+    workers: int | None = None
+    """Threads that read and decode pictures; by default 1 beside a network on the CPU, else up to 8."""
     vocab_size: int = 512
     """Of the tokenizer that is trained on the captions."""
     dropout: float | None = None
@@ -123,8 +128,11 @@ def train_base(
     for name in ("null_captions", "token_captions"):
         if not 0 <= (share := getattr(args, name)) < 1:
             raise InputError(f"--{name.replace('_', '-')} {share}: expected a share from 0 to below 1.")
+    if args.workers is not None and args.workers < 1:
+        raise InputError(f"--workers {args.workers}: expected at least 1.")
     check_run_folder(args.out, args.resume)
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    workers = args.workers or usual_workers(device)
     torch.manual_seed(args.train.seed)
 
     source = load_model(args.init) if args.init else None
@@ -167,6 +175,7 @@ def train_base(
     def save(model: Model, out: Path, step: int) -> None:
         last = last_line(out / "log.jsonl")
         save_model(out, model, {**record, "step": step, "log": last}, getattr(torch, args.save_dtype))
+        keep_broken(out, data.broken)
 
     captions = WATCHED
     if not args.data.startswith("shapes"):
@@ -184,13 +193,13 @@ def train_base(
             sample(model, path, captions)
 
     def batches(start: int) -> Any:
-        return prefetch(data, start, args.train.batch_size)
+        return prefetch(data, start, args.train.batch_size, workers=workers)
 
     if not args.resume:
         save(model, args.out, 0)
-    return fit(
-        model, task, batches, timesteps, args.train, args.out, resume=args.resume, save=save, sample=watch
-    )
+    fit(model, task, batches, timesteps, args.train, args.out, resume=args.resume, save=save, sample=watch)
+    tell_broken(args.out, data.broken)
+    return model
 
 
 def _base_config(args: TrainBase, source: Model | None, kind: Kind) -> ModelConfig:

@@ -14,12 +14,15 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from glide.broken import tell_broken
 from glide.checkpoint import read_model_config
-from glide.data import Batch, Dataset, FolderData, prefetch
+from glide.data import MAX_BROKEN, Batch, Dataset
 from glide.errors import InputError
 from glide.model import ModelConfig
 from glide.plots import figure
+from glide.prefetch import prefetch, usual_workers
 from glide.process import Process
+from glide.stored import StoredData
 from glide.timesteps import UniformTimesteps
 from glide.train import Task, TrainConfig, check_run_folder, fit, jsonable, last_line
 from guidance.levels import LEVELS, newest, record, spread
@@ -38,7 +41,8 @@ class TrainGuide:
     resume: bool = False
     """Go on exactly where the last checkpoint in --out was."""
     held_out: float = 0.05
-    """Share of a folder's pictures that are left out of training and measured; 0 to measure nothing."""
+    """Share of the pictures of a folder or of shards that are left out of training and measured; 0 to measure
+    nothing."""
     levels: int = 10
     """Noise levels at which they are measured."""
     plot: bool = False
@@ -46,8 +50,10 @@ class TrainGuide:
     crop: Literal["center", "random"] = "center"
     flip: bool = False
     """Mirror pictures at random; captions that say "left" are then wrong."""
-    max_broken: float = 0.01
-    """Share of damaged pictures that are skipped and counted."""
+    max_broken: float = MAX_BROKEN
+    """Share of damaged pictures, and of those without a caption, that are skipped and counted."""
+    workers: int | None = None
+    """Threads that read and decode pictures; by default 1 beside a network on the CPU, else up to 8."""
     save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the weights in the model folder; checkpoints are float32 always."""
     device: str | None = None
@@ -55,6 +61,8 @@ class TrainGuide:
 
     def check(self) -> None:
         """InputError for settings that cannot be, before anything is read."""
+        if self.workers is not None and self.workers < 1:
+            raise InputError(f"--workers {self.workers}: expected at least 1.")
         if self.levels < 1:
             raise InputError(f"--levels {self.levels}: expected at least 1.")
         check_run_folder(self.out, self.resume)
@@ -108,20 +116,22 @@ def train_guide(
             _report(args, path, measure(model, spread(len(process), args.levels)))
 
     def batches(start: int) -> Iterator[Batch]:
-        return prefetch(data, start, config.batch_size)
+        workers = args.workers or usual_workers(args.place())
+        return prefetch(data, start, config.batch_size, workers=workers)
 
     if not args.resume:
         (args.out / LEVELS).unlink(missing_ok=True)
         save(model, args.out, 0)
     steps = UniformTimesteps(len(process))
     fit(model, task, batches, steps, config, args.out, resume=args.resume, save=save, sample=watch)
+    tell_broken(args.out, data.broken)
     save(model, args.out, config.steps)  # once more, now that the last measurement is there
     return model
 
 
 def held_out_batch(data: Dataset, count: int) -> Batch:
     """At most `count` examples of a data set that was opened with split "held_out"."""
-    return data.batch(0, min(count, len(data)) if isinstance(data, FolderData) else count)
+    return data.batch(0, min(count, len(data)) if isinstance(data, StoredData) else count)
 
 
 def noise_of(like: str, check: Callable[[ModelConfig], None]) -> ModelConfig:

@@ -6,7 +6,7 @@ pictures, H W pixels, h w pixels of the low-resolution picture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +58,7 @@ class LowResCrops:
         self.class_names = data.class_names
 
     @property
-    def broken(self) -> Sequence[str]:
+    def broken(self) -> Mapping[str, str]:
         return self.data.broken
 
     def check_batch(self, size: int) -> None:
@@ -67,13 +67,14 @@ class LowResCrops:
     def captions_for_tokenizer(self) -> list[str]:
         return self.data.captions_for_tokenizer()
 
-    def batch(self, step: int, size: int) -> Batch:
+    def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
         """image and low_res [N,3,crop,crop], low_res_level [N]; with caption or y as the data has them."""
-        large, drawn, batch = self._pictures(step, size)
+        wanted = range(size) if rows is None else rows
+        large, drawn, batch = self._pictures(step, size, wanted)
         room = (self.size - self.crop) // self.scale
         images, planes, levels = [], [], []
-        for index, pixels in enumerate(large):
-            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(LOW_RES, step, index)))
+        for index, (row, pixels) in enumerate(zip(wanted, large, strict=True)):
+            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(LOW_RES, step, row)))
             low_pixels = self._small(pixels, drawn, index, self.methods[rng.integers(len(self.methods))])
             top, left = rng.integers(0, room + 1, 2).tolist()
             low_res, level = worsened(low_pixels, self.settings, rng)
@@ -86,19 +87,20 @@ class LowResCrops:
 
     def whole(self, step: int, size: int) -> Whole:
         """The first pictures of a step as they are, each with its low-resolution one by the first way to reduce."""
-        large, drawn, batch = self._pictures(step, size)
+        large, drawn, batch = self._pictures(step, size, range(size))
         small = [self._small(pixels, drawn, i, self.methods[0]) for i, pixels in enumerate(large)]
         captions = batch.get("caption", [""] * size)
         labels = batch["y"].tolist() if "y" in batch else [None] * size
         return Whole(torch.from_numpy(large), torch.from_numpy(np.stack(small)), captions, labels)
 
-    def _pictures(self, step: int, size: int) -> tuple[Pixels, Pixels | None, Batch]:
+    def _pictures(self, step: int, size: int, rows: range) -> tuple[Pixels, Pixels | None, Batch]:
         """Pixels, uint8 [N,H,W,3]; of scenes that are drawn anew also small ones [N,h,w,3]; the rest of the batch."""
         if not isinstance(self.data, GeneratedData):
-            batch = dict(self.data.batch(step, size))
+            batch = dict(self.data.batch(step, size, rows))
             return to_uint8(batch.pop("image")).numpy(), None, batch
         # all of a batch at 256x256 in float32 would take more time and memory than to draw it
         scenes = self.data.shapes.scenes(step, size)
+        scenes = [scenes[row] for row in rows]
         drawn = render(scenes, self.size // self.scale) if "rendered" in self.methods else None
         return render(scenes, self.size), drawn, {"caption": [scene.caption for scene in scenes]}
 

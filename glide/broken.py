@@ -1,0 +1,65 @@
+"""Which pictures a training skipped, and why: told at its end, and kept in its folder as broken.jsonl."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from tqdm import tqdm
+
+from glide.paths import write_bytes
+
+NAME = "broken"
+
+
+def keep_broken(out: Path, broken: Mapping[str, str]) -> dict[str, str]:
+    """Add to the run's broken.jsonl what was met since; returns all that it holds, by name, with the reason.
+
+    Each process writes a file of its own (broken-1.jsonl, ...), because each meets other pictures; what is returned
+    is of all of them. A line that is damaged is left out. InputError if the file cannot be written.
+    """
+    rank = int(os.environ.get("RANK", "0"))  # set by torchrun and accelerate
+    path = out / (f"{NAME}-{rank}.jsonl" if rank else f"{NAME}.jsonl")
+    mine = {**_read(path), **broken}
+    if mine and mine != _read(path):
+        lines = [json.dumps({"file": name, "reason": mine[name]}) for name in sorted(mine)]
+        write_bytes(path, ("\n".join(lines) + "\n").encode())
+    for other in sorted(out.glob(f"{NAME}*.jsonl")):
+        mine = {**_read(other), **mine}
+    return dict(sorted(mine.items()))
+
+
+def tell_broken(out: Path, broken: Mapping[str, str]) -> None:
+    """`keep_broken`, and one line on the screen where there are any."""
+    every = keep_broken(out, broken)
+    if every:
+        tqdm.write(f"{len(every)} pictures were skipped, listed in {out / NAME}.jsonl: {summary(every)}")
+
+
+def summary(broken: Mapping[str, str]) -> str:
+    """How often each reason was given, the most frequent ones first."""
+    counts = Counter(kind(name, reason) for name, reason in broken.items())
+    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+
+
+def kind(name: str, reason: str) -> str:
+    """A reason without what is particular to its picture: its name, its numbers, and what to do about it."""
+    said = reason.replace(name, "").split(": ")[0]
+    said = re.sub(r"\S+\.(txt|json|cls|csv|jsonl)\b", r"its .\1", said)
+    said = re.sub(r"\b(line )?\d+\b", "some", said)
+    return " ".join(said.split())
+
+
+def _read(path: Path) -> dict[str, str]:
+    found = {}
+    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+        try:
+            entry = json.loads(line)
+            found[str(entry["file"])] = str(entry["reason"])
+        except (ValueError, TypeError, KeyError):
+            continue
+    return found

@@ -1,0 +1,42 @@
+"""Values that are made when they are first asked for, and held while they are among those used last."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Held(Generic[K, V]):
+    """At most `most` values, for many threads: who asks for what another is making waits for that one."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._values: OrderedDict[K, Future[V]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: K, make: Callable[[], V]) -> V:
+        """The value of `key`; an error of `make` is raised for all who wait, and the next one tries again."""
+        with self._lock:
+            value = self._values.get(key)
+            mine = value is None
+            if value is None:
+                value = self._values[key] = Future()
+                while len(self._values) > self.most:
+                    self._values.popitem(last=False)
+            else:
+                self._values.move_to_end(key)
+        if mine:
+            try:
+                value.set_result(make())
+            except BaseException as error:
+                with self._lock:
+                    if self._values.get(key) is value:
+                        del self._values[key]
+                value.set_exception(error)
+        return value.result()

@@ -1,0 +1,173 @@
+"""What a shard holds, found by reading its tar headers once: where each picture's bytes are, and its caption.
+
+The webdataset library reads shards as streams, which cannot give the batch of step k without all before it (see
+`glide.shuffle`); with an index pictures are read from anywhere. The layout is webdataset's, as img2dataset writes
+it: the members of one sample share their name up to its first dot, the rest says what they are. jpg, jpeg, png, webp,
+bmp, gif, tif or tiff is the picture, txt the caption, json holds one as "caption" or "text", cls is a class number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from glide.errors import InputError
+from glide.listing import BrokenCaptionError, clean_caption, decode_text
+from glide.paths import open_binary
+
+PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
+LARGEST_TEXT = 2**20  # bytes of a caption, with all that img2dataset says beside it
+BLOCK = tarfile.BLOCKSIZE
+
+
+@dataclass
+class ShardIndex:
+    """The pictures of a shard in the order in which they lie, a value a picture; and what cannot be used."""
+
+    names: list[str] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    captions: list[str | None] = field(default_factory=list)
+    labels: list[int | None] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)
+    """Of a picture without a caption or class: what is wrong with the one it has."""
+    unusable: dict[str, str] = field(default_factory=dict)
+    """Samples without a picture, and where the shard itself is damaged, with the reason."""
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> ShardIndex:
+        """ValueError or TypeError for what `to_json` did not make."""
+        index = cls(**values)
+        count = len(index.names)
+        lists = (index.offsets, index.sizes, index.captions, index.labels)
+        if not all(isinstance(v, list) and len(v) == count for v in lists):
+            raise ValueError("lists of different lengths")
+        return index
+
+
+@dataclass
+class _Sample:
+    picture: tarfile.TarInfo | None = None
+    caption: str | None = None
+    label: int | None = None
+    fault: str = ""
+
+    @property
+    def offset(self) -> int:
+        return -1 if self.picture is None else self.picture.offset_data
+
+
+def scan_shard(path: str) -> ShardIndex:
+    """The index of a tar file, local or remote. InputError if it cannot be read or is no tar file."""
+    samples: dict[str, _Sample] = {}
+    index = ShardIndex()
+    with open_binary(path) as file:
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                for member in _members(tar, file, index.unusable):
+                    _take(samples, member, lambda m=member: _read(file, m), index.unusable)  # type: ignore[misc]
+        except tarfile.TarError as error:
+            raise InputError(
+                f"{path} is no tar file ({error}): write it again, or leave it out of the shards"
+            ) from error
+    # in the order in which they lie, so that neighbours are read by one request
+    for key, sample in sorted(samples.items(), key=lambda item: item[1].offset):
+        _add(index, key, sample)
+    return index
+
+
+def _members(tar: tarfile.TarFile, file: BinaryIO, unusable: dict[str, str]) -> Iterator[tarfile.TarInfo]:
+    """The whole files of a tar; where it is cut off or damaged, it ends, and `unusable` says so."""
+    size = file.seek(0, 2)
+    while True:
+        try:
+            member = tar.next()
+        except (tarfile.TarError, ValueError):  # ValueError: damaged extended headers
+            member = None
+            if tar.offset >= size:  # the header that is missing would be behind the end
+                unusable["(end)"] = f"is cut off at byte {size}: what followed is lost"
+                return
+        tar.members = []  # type: ignore[attr-defined]  # else it keeps all of them
+        if member is None:
+            break
+        if member.offset_data + member.size > size:
+            unusable[member.name] = "is cut off with its shard"
+            return
+        if member.isfile():
+            yield member
+    file.seek(tar.offset)
+    if any(file.read(BLOCK)):  # a tar ends with zeros
+        unusable["(end)"] = f"is damaged at byte {tar.offset}: what follows is lost"
+
+
+def _read(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
+    file.seek(member.offset_data)
+    return file.read(member.size)
+
+
+def _take(
+    samples: dict[str, _Sample],
+    member: tarfile.TarInfo,
+    read: Callable[[], bytes],
+    unusable: dict[str, str],
+) -> None:
+    """Put a member to the sample that it belongs to."""
+    folder, slash, name = member.name.rpartition("/")
+    stem, dot, suffix = name.partition(".")
+    suffix = suffix.lower()
+    if not stem or not dot or name.startswith("__"):  # hidden files, and webdataset's own remarks
+        return
+    sample = samples.setdefault(f"{folder}{slash}{stem}", _Sample())
+    if suffix in PICTURES:
+        if sample.picture is None:
+            sample.picture = member
+        else:
+            unusable[f"{member.name} (beside {sample.picture.name})"] = "is a second picture of its sample"
+    elif suffix in ("txt", "json", "cls"):
+        if member.size > LARGEST_TEXT:
+            sample.fault = f"{member.name} is too large for a text: {member.size} bytes"
+            return
+        try:
+            _tell(sample, suffix, read(), member.name)
+        except (BrokenCaptionError, ValueError) as error:
+            sample.fault = str(error)
+
+
+def _tell(sample: _Sample, suffix: str, data: bytes, name: str) -> None:
+    """What a text member says of its sample. BrokenCaptionError or ValueError where that is nothing."""
+    text = decode_text(data, name)
+    if suffix == "txt":
+        sample.caption = clean_caption(text, name)
+    elif suffix == "cls":
+        if not text.strip().isdecimal():
+            raise ValueError(f"{name} holds {text.strip()[:40]!r}, expected a class number from 0")
+        sample.label = int(text)
+    else:
+        try:
+            values = json.loads(text)
+        except (json.JSONDecodeError, RecursionError):
+            raise ValueError(f"{name} is not JSON") from None
+        said = (values.get("caption") or values.get("text")) if isinstance(values, dict) else None
+        if isinstance(said, str) and sample.caption is None:
+            sample.caption = clean_caption(said, name)
+
+
+def _add(index: ShardIndex, key: str, sample: _Sample) -> None:
+    if sample.picture is None:
+        index.unusable[key] = "has no picture"
+        return
+    name = sample.picture.name
+    if sample.fault:
+        index.faults[name] = sample.fault
+    index.names.append(name)
+    index.offsets.append(sample.picture.offset_data)
+    index.sizes.append(sample.picture.size)
+    index.captions.append(sample.caption)
+    index.labels.append(sample.label)

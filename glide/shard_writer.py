@@ -1,0 +1,40 @@
+"""Pictures and captions to WebDataset shards, which `--data` and the webdataset library read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+
+from glide.atomic import atomic_path
+from glide.errors import InputError
+from glide.shard_names import webdataset
+
+Sample = tuple[str, Mapping[str, bytes]]
+"""The name that its files share, and their bytes by suffix: ("00012", {"png": ..., "txt": ...})."""
+
+
+def write_shards(folder: str | Path, samples: Iterable[Sample], per_shard: int = 1000) -> list[Path]:
+    """Write 00000.tar, 00001.tar, ... with up to `per_shard` samples each, whole or not at all; returns their paths.
+
+    The same samples give the same bytes. InputError for samples that no reader would take apart as they were put
+    together (a dot or nothing in a name), or where the folder cannot be written or webdataset is not installed.
+    """
+    if per_shard < 1:
+        raise InputError(f"got {per_shard} samples a shard, expected at least 1")
+    writer = webdataset().writer
+    paths: list[Path] = []
+    remaining = iter(samples)
+    while part := list(islice(remaining, per_shard)):
+        path = Path(folder) / f"{len(paths):05d}.tar"
+        with (
+            atomic_path(path) as temporary,
+            open(temporary, "wb") as file,
+            writer.TarWriter(file, encoder=False, mtime=0.0) as tar,  # a time would make each run's bytes differ
+        ):
+            for key, files in part:
+                if not key or "." in key.rpartition("/")[2]:
+                    raise InputError(f"got a sample of the name {key!r}, expected one without a dot")
+                tar.write({"__key__": key, **files})
+        paths.append(path)
+    return paths

@@ -1,0 +1,161 @@
+"""WebDataset shards as a source of pictures: `--data "shards/{0000..0999}.tar"`, local or by a blobfile URL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glide.errors import InputError
+from glide.held import Held
+from glide.listing import decode_text
+from glide.paths import is_remote, join, read_bytes, read_range
+from glide.shard_cache import index_all, shard_index
+from glide.shard_index import ShardIndex
+from glide.shard_names import shard_names
+from glide.shuffle import BLOCK, MIXED, WINDOW, EpochOrder
+
+HELD_SHARDS = 4 * MIXED  # whose indices are in memory: those that are mixed, those before and after them
+HELD_BLOCKS = 2 * WINDOW // BLOCK  # of remote shards: this window's and the next one's
+CLASS_NAMES = "classnames.txt"
+
+
+class Shards:
+    """Pictures with captions, or with classes, in tar files; each is "shard/member" by name.
+
+    Where any sample has a caption all are captioned pictures, else all have a class number (.cls), whose names stand
+    one a line in classnames.txt beside the first shard, where there is one. InputError for shards that are missing,
+    no tar files, or hold no picture that can be used.
+    """
+
+    def __init__(self, spec: str, keep: Callable[[str], bool] | None = None) -> None:
+        self.folder, self.keep = spec, keep
+        self.paths = shard_names(spec)
+        self._indices: Held[int, ShardIndex] = Held(HELD_SHARDS)
+        self._blocks: Held[tuple[int, int], bytes] = Held(HELD_BLOCKS)
+        index_all(self.paths)
+        self.captioned, classes = self._kinds()
+        self.class_names = () if self.captioned else self._class_names(classes)
+        self.problems: dict[str, str] = {}
+        rows = [self._usable(shard) for shard in range(len(self.paths))]
+        if not sum(map(len, rows)):
+            first = next(iter(self.problems.items()), None)
+            why = f" ({first[0]} {first[1]})" if first else ""
+            raise InputError(
+                f"{spec} holds no picture that can be used{why}: expected KEY.jpg with KEY.txt, KEY.json or KEY.cls"
+            )
+        self.rows: list[NDArray[np.int32]] = rows
+        self.ends = np.cumsum([len(r) for r in rows])
+
+    def only(self, keep: Callable[[str], bool]) -> Shards:
+        """The pictures whose names `keep` takes."""
+        return Shards(self.folder, keep)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def name(self, index: int) -> str:
+        shard, row = self._place(index)
+        return self._name(shard, self._index(shard).names[row])
+
+    def caption(self, index: int) -> str:
+        shard, row = self._place(index)
+        caption = self._index(shard).captions[row]
+        assert caption is not None
+        return caption
+
+    def label(self, index: int) -> int:
+        shard, row = self._place(index)
+        label = self._index(shard).labels[row]
+        assert label is not None
+        return label
+
+    def order(self, seed: int, epoch: int) -> Sequence[int]:
+        """The order of an epoch: every index once, shuffled as `glide.shuffle` says."""
+        return EpochOrder([len(r) for r in self.rows], seed, epoch)  # type: ignore[return-value]
+
+    def read(self, index: int) -> bytes:
+        """The bytes of a picture file. InputError if the shard cannot be read.
+
+        Of a remote shard the pictures beside it come in the same request: they are wanted soon.
+        """
+        shard, row = self._place(index)
+        held, path = self._index(shard), self.paths[shard]
+        offset, size = held.offsets[row], held.sizes[row]
+        if not is_remote(path):
+            return read_range(path, offset, size)
+        number = int(index - (self.ends[shard] - len(self.rows[shard]))) // BLOCK
+        rows = self.rows[shard][number * BLOCK : (number + 1) * BLOCK].tolist()
+        begin, end = held.offsets[rows[0]], held.offsets[rows[-1]] + held.sizes[rows[-1]]
+        block = self._blocks.get((shard, number), lambda: read_range(path, begin, end - begin))
+        return block[offset - begin : offset - begin + size]
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """The shard that holds picture `index`, and its row there."""
+        shard = int(np.searchsorted(self.ends, index, side="right"))
+        return shard, int(self.rows[shard][index - (self.ends[shard] - len(self.rows[shard]))])
+
+    def _index(self, shard: int) -> ShardIndex:
+        return self._indices.get(shard, lambda: shard_index(self.paths[shard]))
+
+    def _name(self, shard: int, member: str) -> str:
+        return f"{self._shard_names[shard]}/{member}"
+
+    @cached_property
+    def _shard_names(self) -> list[str]:
+        """The file names of the shards, with as many folders before them as tell them apart."""
+        for parts in range(1, 50):
+            names = ["/".join(path.replace(os.sep, "/").split("/")[-parts:]) for path in self.paths]
+            if len(set(names)) == len(names):
+                break
+        return names
+
+    def _kinds(self) -> tuple[bool, int]:
+        """Whether any sample has a caption, and the number of classes."""
+        classes = 0
+        for shard in range(len(self.paths)):
+            index = self._index(shard)
+            if any(caption is not None for caption in index.captions):
+                return True, 0
+            classes = max([classes, *(label + 1 for label in index.labels if label is not None)])
+        return classes == 0, classes
+
+    def _class_names(self, classes: int) -> tuple[str, ...]:
+        folder, slash, _ = self.paths[0].replace(os.sep, "/").rpartition("/")
+        path = join(folder, CLASS_NAMES) if slash else CLASS_NAMES
+        if not is_remote(path) and not os.path.exists(path):
+            return tuple(map(str, range(classes)))
+        try:
+            names = [line.strip() for line in decode_text(read_bytes(path), path).splitlines() if line.strip()]
+        except InputError:
+            if is_remote(path):  # where nothing is there
+                return tuple(map(str, range(classes)))
+            raise
+        if len(names) < classes or len(set(names)) < len(names):
+            raise InputError(
+                f"{path} has {len(set(names))} different names, expected one for each of the {classes} classes of the "
+                "shards: correct it"
+            )
+        return tuple(names)
+
+    def _usable(self, shard: int) -> NDArray[np.int32]:
+        """The rows of a shard that are pictures of this data set; what is wrong with others goes to `problems`."""
+        index, rows = self._index(shard), []
+        values: Sequence[object] = index.captions if self.captioned else index.labels
+        for key, reason in index.unusable.items():
+            if self.keep is None or self.keep(self._name(shard, key)):
+                self.problems[self._name(shard, key)] = reason
+        for row, (member, value) in enumerate(zip(index.names, values, strict=True)):
+            name = self._name(shard, member)
+            if self.keep is not None and not self.keep(name):
+                continue
+            if value is not None:
+                rows.append(row)
+            else:
+                missing = "has no caption" if self.captioned else "has no class"
+                fault = index.faults.get(member)
+                self.problems[name] = f"{missing} ({fault})" if fault else missing
+        return np.array(rows, np.int32)

@@ -1,0 +1,183 @@
+"""Pictures of folders and shards to batches; whatever they lie in, a batch is a pure function of (seed, step, size).
+
+N pictures, H W pixels.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from glide.errors import InputError
+from glide.images import on_white
+from glide.listing import BrokenCaptionError
+from glide.pictures import BrokenImageError, decode_picture
+from glide.resize import square_picture
+
+MIN_SHARE = 0.8  # of the short side that a random crop shows, at least: ADM's
+FINER = 2  # times the size in which a JPEG is decoded at least: the last halving is by averages, as ADM's
+ORDERS = 3  # epochs whose order is remembered: batches are made a little ahead
+TOKENIZER_CAPTIONS = 20_000
+
+
+class Source(Protocol):
+    """Pictures that lie somewhere, by number: a folder (`glide.listing`) or shards (`glide.shards`)."""
+
+    @property
+    def folder(self) -> str:
+        """Where they lie, for messages."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each label; empty where pictures have captions."""
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """What was found not to be usable without decoding a picture, with the reason; it is not counted by len."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str: ...
+
+    def read(self, index: int) -> bytes:
+        """InputError if it cannot be read."""
+
+    def caption(self, index: int) -> str:
+        """InputError if it cannot be read, BrokenCaptionError if it is empty or no text."""
+
+    def label(self, index: int) -> int: ...
+
+    def order(self, seed: int, epoch: int) -> Sequence[int]:
+        """Every index once."""
+
+    def only(self, keep: Callable[[str], bool]) -> Source:
+        """The pictures whose names `keep` takes."""
+
+
+class StoredData:
+    """A source's pictures, in a new order every epoch; a batch may hold the end of one epoch and the next's start.
+
+    A picture that is damaged, or whose caption is, is skipped: its place is taken by the next one of the epoch's order
+    that is whole, so that a batch is a function of its step all the same. Safe to be asked by several threads.
+    """
+
+    def __init__(
+        self, source: Source, image_size: int, seed: int, random_crop: bool, flip: bool, max_broken: float
+    ) -> None:
+        self.source, self.image_size, self.seed = source, image_size, seed
+        self.random_crop, self.flip, self.max_broken = random_crop, flip, max_broken
+        self.class_names = source.class_names
+        self._broken: dict[int, tuple[str, str]] = {}  # name and reason
+        self._orders: dict[int, Sequence[int]] = {}
+        self._lock = threading.Lock()
+        if source.problems:
+            self._check_share("first", next(iter(source.problems.items())))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """What cannot be used, as far as it was met, sorted by name, with the reason."""
+        with self._lock:
+            met = dict(self._broken.values())
+        return dict(sorted({**self.source.problems, **met}.items()))
+
+    def check_batch(self, size: int) -> None:
+        if size > len(self):
+            raise InputError(
+                f"{self.source.folder} has {len(self)} pictures, fewer than a batch of {size}: "
+                "lower the batch size or add pictures"
+            )
+
+    def batch(self, step: int, size: int, rows: range | None = None) -> dict[str, object]:
+        """image [N,3,H,W] with caption or y: of the `size` pictures of a step, or of these `rows` of them."""
+        self.check_batch(size)
+        wanted = range(size) if rows is None else rows
+        image = torch.empty(len(wanted), 3, self.image_size, self.image_size)
+        told: list[str | int] = []
+        for row, place in zip(wanted, image, strict=True):
+            pixels, said = self._sample(step * size + row)
+            place.copy_(pixels.permute(2, 0, 1))
+            told.append(said)
+        image.div_(127.5).sub_(1)  # as `glide.images.from_uint8`
+        if self.class_names:
+            return {"image": image, "y": torch.tensor(told, dtype=torch.int64)}
+        return {"image": image, "caption": told}
+
+    def captions_for_tokenizer(self) -> list[str]:
+        if self.class_names:
+            return []
+        # a fixed sample: enough for any vocabulary, and no hour of reading small files
+        indices = np.random.default_rng(0).permutation(len(self))[:TOKENIZER_CAPTIONS]
+        captions = []
+        for index in sorted(indices.tolist()):
+            try:
+                captions.append(self.source.caption(index))
+            except BrokenCaptionError as error:
+                self._count(index, error)
+        return captions
+
+    def _sample(self, position: int) -> tuple[Tensor, str | int]:
+        """Pixels, uint8 [H,W,3], and caption or label at a position of the endless sequence of epochs."""
+        epoch, place = divmod(position, len(self))
+        order = self._order(epoch)
+        for offset in range(len(self)):
+            index = int(order[(place + offset) % len(self)])
+            if index in self._broken:
+                continue
+            data = self.source.read(index)
+            try:
+                said = self.source.label(index) if self.class_names else self.source.caption(index)
+                pixels = self._pixels(data, self.source.name(index), epoch, place)
+            except (BrokenImageError, BrokenCaptionError) as error:
+                self._count(index, error)
+                continue
+            return pixels, said
+        raise InputError(f"every picture in {self.source.folder} is broken: replace them")
+
+    def _pixels(self, data: bytes, name: str, epoch: int, place: int) -> Tensor:
+        """uint8 [H,W,3], cut and mirrored by chance as the place of the epoch says."""
+        x, y, share, mirrored = 0.5, 0.5, 1.0, False
+        if self.random_crop or self.flip:
+            draws = np.random.default_rng((self.seed, epoch, place)).random(4).tolist()
+            mirrored = self.flip and draws[3] < 0.5
+            if self.random_crop:
+                x, y, share = draws[0], draws[1], MIN_SHARE + (1 - MIN_SHARE) * draws[2]
+        least = FINER * self.image_size / (MIN_SHARE if self.random_crop else 1)
+        picture = on_white(decode_picture(data, name, least=round(least))[0])
+        picture = square_picture(picture, self.image_size, x, y, share)
+        if mirrored:
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return torch.from_numpy(np.array(picture))
+
+    def _count(self, index: int, error: InputError) -> None:
+        found = self.source.name(index), str(error)
+        with self._lock:
+            self._broken[index] = found
+        self._check_share("last", found)
+
+    def _check_share(self, which: str, found: tuple[str, str]) -> None:
+        """InputError where more is broken than may be."""
+        total = len(self) + len(self.source.problems)
+        if len(self._broken) + len(self.source.problems) > self.max_broken * total:
+            broken = self.broken
+            raise InputError(
+                f"{len(broken)} of {total} pictures in {self.source.folder} are broken, more than the "
+                f"{self.max_broken:.2%} that may be: {', '.join(list(broken)[:5])} (the {which}: {' '.join(found)}): "
+                "remove them or raise --max-broken"
+            )
+
+    def _order(self, epoch: int) -> Sequence[int]:
+        with self._lock:
+            if epoch not in self._orders:
+                while len(self._orders) >= ORDERS:
+                    del self._orders[next(iter(self._orders))]
+                self._orders[epoch] = self.source.order(self.seed, epoch)
+            return self._orders[epoch]
