@@ -19,9 +19,18 @@ def version() -> str:
 
 EXTRAS = {
     # ruff's formatting changes between minor versions
-    "dev": ["pytest>=8", "ruff>=0.17,<0.18", "mypy>=1.19", "matplotlib>=3.8"],
+    "dev": [
+        "pytest>=8",
+        "ruff>=0.17,<0.18",
+        "mypy>=1.19",
+        "matplotlib>=3.8",
+        "webdataset>=1.0",
+        "fonttools>=4.40",
+    ],
     "hub": ["huggingface_hub>=0.30"],
     "plot": ["matplotlib>=3.8"],
+    "shards": ["webdataset>=1.0"],  # writes shards, and expands {0000..0999}
+    "emoji": ["webdataset>=1.0", "fonttools>=4.40"],  # examples/emoji: glyphs of several code points
     "clip": ["huggingface_hub>=0.30"],  # fetches the CLIP that guides; its code comes with transformers
 }
 

@@ -55,11 +55,13 @@ def kind(name: str, reason: str) -> str:
 
 
 def _read(path: Path) -> dict[str, str]:
-    found = {}
-    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
-        try:
-            entry = json.loads(line)
-            found[str(entry["file"])] = str(entry["reason"])
-        except (ValueError, TypeError, KeyError):
-            continue
-    return found
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return dict(entry for line in lines if (entry := _entry(line)) is not None)
+
+
+def _entry(line: str) -> tuple[str, str] | None:
+    try:
+        values = json.loads(line)
+        return str(values["file"]), str(values["reason"])
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -36,7 +36,9 @@ class LabelledShapes(GeneratedData):
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
         """{"image": float32 [size, 3, H, W] in [-1, 1], "y": int64 [size]}, or these rows of it."""
         seen = [getattr(scene.things[0], self.target) for scene in self.shapes.scenes(step, size)]
-        y = torch.tensor([self.class_names.index(seen[row]) for row in (range(size) if rows is None else rows)])
+        y = torch.tensor(
+            [self.class_names.index(seen[row]) for row in (range(size) if rows is None else rows)]
+        )
         return {"image": self.shapes.batch(step, size, rows)["image"], "y": y}
 
     def captions_for_tokenizer(self) -> list[str]:

@@ -108,7 +108,9 @@ def list_folder(folder: str) -> Listing:
         return _from_table(folder, tables[0], files)
     if captioned:
         _check_owners(folder, captioned, texts)
-        missing = {name: f"has no caption: write {texts[name]}" for name in images if texts[name] not in files}
+        missing = {
+            name: f"has no caption: write {texts[name]}" for name in images if texts[name] not in files
+        }
         return Listing(folder, captioned, caption_files=[texts[n] for n in captioned], problems=missing)
     return _from_classes(folder, names, images)
 

@@ -29,9 +29,9 @@ def random_masks(
 ) -> Tensor:
     """Masks of examples of a training step, float32 [N,1,H,W]: 1 known, 0 to be painted.
 
-    examples: that many of the first ones, or which. size: (H, W). everything: share of examples of which nothing is known, so that the model goes on to draw from
-    captions alone; of the others a third each has rectangles, strokes, or missing sides. The mask of example i does
-    not depend on how many there are. InputError for a share out of range.
+    examples: that many of the first ones, or which. size: (H, W). everything: share of examples of which nothing is
+    known, so that the model goes on to draw from captions alone; of the others a third each has rectangles, strokes,
+    or missing sides. The mask of example i does not depend on how many there are. InputError for a share out of range.
     """
     if not 0.0 <= everything <= 1.0:
         raise InputError(f"got the share {everything} of pictures without a known pixel, expected 0 to 1")

@@ -76,7 +76,9 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         with _remote().BlobFile(str(path), "wb") as file:  # an object appears when it is closed
             file.write(data)
     except Exception as error:
-        raise InputError(f"cannot write {path} ({_reason(error)}): check the permission to write it") from error
+        raise InputError(
+            f"cannot write {path} ({_reason(error)}): check the permission to write it"
+        ) from error
 
 
 def matching(pattern: str) -> list[str]:

@@ -41,7 +41,9 @@ def prefetch(
     where its batch would have come. Closing the iterator ends the threads.
     """
     making = _Making(dataset, start_step, size, max(ahead, workers), rows)
-    threads = [threading.Thread(target=making.work, name="prefetch", daemon=True) for _ in range(max(workers, 1))]
+    threads = [
+        threading.Thread(target=making.work, name="prefetch", daemon=True) for _ in range(max(workers, 1))
+    ]
     for thread in threads:
         thread.start()
     try:

@@ -36,7 +36,9 @@ def shard_names(spec: str) -> list[str]:
             names += found
         else:
             names.append(part)
-    twice = next((name for name, after in zip(sorted(names), sorted(names)[1:], strict=False) if name == after), None)
+    twice = next(
+        (name for name, after in zip(sorted(names), sorted(names)[1:], strict=False) if name == after), None
+    )
     if twice is not None:
         raise InputError(f"{spec} names {twice} twice: its pictures would be learned twice as often")
     missing = [name for name in names if not is_remote(name) and not os.path.isfile(name)]

@@ -30,7 +30,9 @@ def write_shards(folder: str | Path, samples: Iterable[Sample], per_shard: int =
         with (
             atomic_path(path) as temporary,
             open(temporary, "wb") as file,
-            writer.TarWriter(file, encoder=False, mtime=0.0) as tar,  # a time would make each run's bytes differ
+            writer.TarWriter(
+                file, encoder=False, mtime=0.0
+            ) as tar,  # a time would make each run's bytes differ
         ):
             for key, files in part:
                 if not key or "." in key.rpartition("/")[2]:

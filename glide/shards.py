@@ -129,7 +129,9 @@ class Shards:
         if not is_remote(path) and not os.path.exists(path):
             return tuple(map(str, range(classes)))
         try:
-            names = [line.strip() for line in decode_text(read_bytes(path), path).splitlines() if line.strip()]
+            names = [
+                line.strip() for line in decode_text(read_bytes(path), path).splitlines() if line.strip()
+            ]
         except InputError:
             if is_remote(path):  # where nothing is there
                 return tuple(map(str, range(classes)))

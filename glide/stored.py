@@ -116,13 +116,15 @@ class StoredData:
             return []
         # a fixed sample: enough for any vocabulary, and no hour of reading small files
         indices = np.random.default_rng(0).permutation(len(self))[:TOKENIZER_CAPTIONS]
-        captions = []
-        for index in sorted(indices.tolist()):
-            try:
-                captions.append(self.source.caption(index))
-            except BrokenCaptionError as error:
-                self._count(index, error)
-        return captions
+        captions = [self._caption(index) for index in sorted(indices.tolist())]
+        return [caption for caption in captions if caption is not None]
+
+    def _caption(self, index: int) -> str | None:
+        try:
+            return self.source.caption(index)
+        except BrokenCaptionError as error:
+            self._count(index, error)
+            return None
 
     def _sample(self, position: int) -> tuple[Tensor, str | int]:
         """Pixels, uint8 [H,W,3], and caption or label at a position of the endless sequence of epochs."""

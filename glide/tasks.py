@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glide.encoded import caption_inputs
 from glide.errors import InputError
 from glide.losses import LossConfig, loss_terms
 from glide.model import Model
@@ -42,8 +43,7 @@ class Diffusion:
         dropped = torch.rand(len(x0), generator=generator) < self.null_captions
         inputs: dict[str, Tensor] = {}
         if model.text is not None:
-            pairs = zip(batch["caption"], dropped.tolist(), strict=True)
-            inputs |= model.caption_batch(["" if drop else caption for caption, drop in pairs])
+            inputs |= caption_inputs(model, batch, dropped)
             if self.token_captions:
                 keep = torch.rand(len(x0), generator=generator) >= self.token_captions
                 inputs["keep_vector"] = keep.to(x0)

@@ -83,6 +83,10 @@ class Tokenizer:
         mask = torch.tensor([row.attention_mask for row in rows], dtype=torch.bool).view(-1, self.context)
         return tokens, mask
 
+    def fits(self, text: str) -> bool:
+        """Whether the context holds all of a caption."""
+        return not self._bpe.encode(self._clean(text)).overflowing
+
     def _clean(self, text: str) -> str:
         if not isinstance(text, str):
             raise InputError(f"a caption must be text, got {type(text).__name__}: {text!r}")

@@ -16,6 +16,7 @@ import tyro
 from glide.broken import keep_broken, tell_broken
 from glide.checkpoint import load_model, read_config, resolve, save_model
 from glide.data import MAX_BROKEN, Batch, Dataset, open_data
+from glide.encoded import Encoded
 from glide.errors import InputError
 from glide.grow import init_from
 from glide.losses import LossConfig, LossSecondMoment, TimestepSampler, UniformTimesteps
@@ -156,6 +157,8 @@ def train_base(
         raise InputError("--beside or --all-unknown without --inpaint: add it, or leave them out.")
     if model is None:
         model = _build(config, data, args, source)
+    if model.tokenizer is not None and not data.class_names:
+        data = Encoded(data, model.tokenizer)
     model.to(device)
     model.unet.gradient_checkpointing = args.gradient_checkpointing
 

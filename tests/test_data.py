@@ -225,7 +225,10 @@ BAD_FOLDERS = {
         lambda f: (f / "000.txt").unlink(),
         r"000\.png in .* has no caption: give pictures with",
     ),
-    "captions and classes": (lambda f: picture(f / "dog" / "x.png"), r"dog/x\.png has no caption: write dog/x\.txt"),
+    "captions and classes": (
+        lambda f: picture(f / "dog" / "x.png"),
+        r"dog/x\.png has no caption: write dog/x\.txt",
+    ),
     "pictures beside class folders": (
         lambda f: [(f / "000.txt").unlink(), picture(f / "dog" / "x.png")],
         r"000\.png in .* has no caption while dog/x\.png lies in a class folder",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_data import FakeBlobs, captioned, picture, same, values
+from test_data import FakeBlobs, captioned, same, values
 
 from glide import paths, shards
 from glide.data import open_data, rank_rows
@@ -61,10 +61,16 @@ def tar(path, members: dict[str, bytes]) -> None:
 
 def test_shards_are_read_as_the_webdataset_library_reads_them(tmp_path):
     spec = written(tmp_path, 12)
-    stream = webdataset.WebDataset(sorted(map(str, tmp_path.glob("*.tar"))), shardshuffle=False)
-    theirs = [(s["__key__"], s["png"], " ".join(s["txt"].decode().split())) for s in stream]
+    theirs = []
+    for path in sorted(tmp_path.glob("*.tar")):
+        with path.open("rb") as file:
+            members = webdataset.tariterators.tar_file_expander([{"url": str(path), "stream": file}])
+            samples = webdataset.tariterators.group_by_keys(members)
+            theirs += [(s["__key__"], s["png"], " ".join(s["txt"].decode().split())) for s in samples]
     ours = Shards(spec)
-    assert [ours.name(i) for i in range(12)] == [f"{i // 5:05}.tar/{key}.png" for i, (key, _, _) in enumerate(theirs)]
+    assert [ours.name(i) for i in range(12)] == [
+        f"{i // 5:05}.tar/{key}.png" for i, (key, _, _) in enumerate(theirs)
+    ]
     assert [(ours.read(i), ours.caption(i)) for i in range(12)] == [t[1:] for t in theirs]
     assert len(theirs) == 12 and ours.class_names == () and not ours.problems
 
@@ -73,8 +79,9 @@ def test_writing_again_gives_the_same_bytes(tmp_path):
     for name in "ab":
         write_shards(tmp_path / name, map(sample, range(7)), 4)
     assert [p.name for p in sorted((tmp_path / "a").iterdir())] == ["00000.tar", "00001.tar"]
-    assert all((tmp_path / "a" / n).read_bytes() == (tmp_path / "b" / n).read_bytes() for n in ("00000.tar", "00001.tar"))
-    with pytest.raises(InputError, match="'a.b', expected one without a dot"):
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+    with pytest.raises(InputError, match=r"'a\.b', expected one without a dot"):
         write_shards(tmp_path / "c", [("a.b", {"png": b""})])
     with pytest.raises(InputError, match="got 0 samples a shard"):
         write_shards(tmp_path / "c", [], 0)
@@ -175,7 +182,9 @@ def test_classes_come_from_cls_files(tmp_path):
     (tmp_path / "classnames.txt").write_text("cat\ndog\nbee\nfox\n")
     assert open_data(str(tmp_path / "*.tar"), 4).class_names == ("cat", "dog", "bee", "fox")
     (tmp_path / "classnames.txt").write_text("cat\ncat\ndog\n")
-    with pytest.raises(InputError, match=r"classnames\.txt has 2 different names, expected one for each of the 3"):
+    with pytest.raises(
+        InputError, match=r"classnames\.txt has 2 different names, expected one for each of the 3"
+    ):
         open_data(str(tmp_path / "*.tar"), 4)
 
 
@@ -211,7 +220,9 @@ def test_what_is_wrong_with_a_sample_is_said_and_counted(tmp_path):
     assert {v for b in epoch for v in values(b)} == set(range(10, 90))
     again = open_data(str(tmp_path / "a.tar"), 4, max_broken=0.2)
     assert all(same(again.batch(step, 83 // 4), epoch[step]) for step in (4, 2, 0))
-    with pytest.raises(InputError, match=r"6 of 89 pictures in .*a\.tar are broken, more than the 5\.00%.*a\.tar/0\.png"):
+    with pytest.raises(
+        InputError, match=r"6 of 89 pictures in .*a\.tar are broken, .* 5\.00%.*a\.tar/0\.png"
+    ):
         open_data(str(tmp_path / "a.tar"), 4)
 
 
@@ -263,7 +274,11 @@ def test_names_of_shards(tmp_path):
     for i in range(12):
         (tmp_path / f"{i:02}.tar").touch()
     at = str(tmp_path)
-    assert shard_names(f"{at}/{{00..11}}.tar") == [f"{at}/{i:02}.tar" for i in range(12)] == shard_names(f"{at}/*.tar")
+    assert (
+        shard_names(f"{at}/{{00..11}}.tar")
+        == [f"{at}/{i:02}.tar" for i in range(12)]
+        == shard_names(f"{at}/*.tar")
+    )
     assert shard_names(f"{at}/{{03,01}}.tar") == [f"{at}/03.tar", f"{at}/01.tar"]
     assert shard_names(f"{at}/00.tar::{at}/0[1-2].tar") == [f"{at}/{i:02}.tar" for i in range(3)]
 
@@ -303,7 +318,9 @@ def test_held_out_pictures_of_shards(tmp_path):
     spec = written(tmp_path, 40)
     train, held_out = (open_data(spec, 4, held_out=0.25, split=split) for split in ("train", "held_out"))
     assert len(train) + len(held_out) == 40 and 4 < len(held_out) < 16
-    assert sorted(values(train.batch(0, len(train))) + values(held_out.batch(0, len(held_out)))) == list(range(40))
+    assert sorted(values(train.batch(0, len(train))) + values(held_out.batch(0, len(held_out)))) == list(
+        range(40)
+    )
 
 
 class RemoteTars(FakeBlobs):
@@ -370,4 +387,3 @@ def test_names_of_shards_in_several_folders_differ(tmp_path):
     data = Shards(f"{tmp_path}/{{a,b}}/00000.tar")
     assert [data.name(i) for i in (0, 3)] == ["a/00000.tar/00000.png", "b/00000.tar/00001.png"]
     assert shards.CLASS_NAMES == "classnames.txt" and not (tmp_path / "a" / shards.CLASS_NAMES).exists()
-    picture(tmp_path / "x.png")

@@ -1,0 +1,144 @@
+"""A training goes through a damaged data set, and what it says was skipped is exactly what is damaged."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glide.broken import keep_broken, summary
+from glide.data import open_data
+from glide.encoded import Encoded, caption_inputs
+from glide.prefetch import prefetch, usual_workers
+from glide.shard_writer import write_shards
+from glide.train import TrainConfig
+from glide.train_base import TrainBase, train_base
+
+GOOD, BAD = 95, 5
+
+
+def jpeg(seed: int, side: int = 24) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((side, side)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def damaged() -> dict[str, dict[str, bytes]]:
+    """Samples by key: one each cut off, empty, text, without a caption, with an empty one; the rest is whole."""
+    samples = {f"{i:03}": {"jpg": jpeg(i), "txt": b"noise %d" % i} for i in range(GOOD + BAD)}
+    samples["010"]["jpg"] = samples["010"]["jpg"][:150]
+    samples["030"]["jpg"] = b""
+    samples["050"]["jpg"] = b"<html>not found</html>"
+    del samples["070"]["txt"]
+    samples["090"]["txt"] = b"\n"
+    return samples
+
+
+WRONG = ("010", "030", "050", "070", "090")
+
+
+@pytest.fixture(params=["folder", "shards"])
+def data(request, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLIDE_CACHE", str(tmp_path / "cache"))
+    if request.param == "shards":
+        pytest.importorskip("webdataset")
+        write_shards(tmp_path / "set", damaged().items(), 40)
+        return str(tmp_path / "set" / "*.tar")
+    (tmp_path / "set").mkdir()
+    for key, files in damaged().items():
+        for suffix, content in files.items():
+            (tmp_path / "set" / f"{key}.{suffix}").write_bytes(content)
+    return str(tmp_path / "set")
+
+
+def test_training_goes_through_and_the_count_is_exact(data, tmp_path, capsys):
+    args = TrainBase(
+        tmp_path / "run",
+        data=data,
+        preset="tiny",
+        workers=2,
+        train=TrainConfig(
+            steps=7, batch_size=16, dtype="float32", log_every=7, sample_every=99, save_every=99
+        ),
+    )  # 112 of 95 to 99 pictures: all of an epoch
+    train_base(args)
+    lines = (tmp_path / "run" / "broken.jsonl").read_text().splitlines()
+    skipped = {json.loads(line)["file"]: json.loads(line)["reason"] for line in lines}
+    assert [name.rpartition("/")[2].removesuffix(".jpg") for name in sorted(skipped)] == list(WRONG)
+    said = capsys.readouterr().out
+    assert f"{BAD} pictures were skipped, listed in" in said
+
+
+def test_the_limit_of_damage_is_kept(data):
+    whole = open_data(data, 16, max_broken=0.05)
+    seen = [caption for step in range(8) for caption in whole.batch(step, 14)["caption"]]
+    assert len(whole.broken) == BAD and set(seen) == {f"noise {i}" for i in range(100)} - {
+        f"noise {int(key)}" for key in WRONG
+    }
+    with pytest.raises(ValueError, match=r"of 100 pictures in .* are broken, more than the 4\.00%"):
+        strict = open_data(data, 16, max_broken=0.04)
+        [strict.batch(step, 14) for step in range(8)]
+
+
+def test_several_threads_make_the_same_batches_and_count(data):
+    one, many = open_data(data, 16), open_data(data, 16)
+    batches = prefetch(many, 2, 10, workers=4)
+    for step in range(2, 23):  # an epoch and more: who reads ahead meets what the other did
+        batch, expected = next(batches), one.batch(step, 10)
+        assert torch.equal(batch["image"], expected["image"]) and batch["caption"] == expected["caption"]
+    batches.close()
+    assert dict(many.broken) == dict(one.broken)
+    rows = prefetch(one, 1, 10, workers=2, rows=range(1, 10, 2))
+    assert torch.equal(next(rows)["image"], one.batch(1, 10)["image"][1::2])
+    rows.close()
+
+
+def test_workers_leave_cores_for_the_processes_of_a_machine(monkeypatch):
+    assert usual_workers(torch.device("cpu")) == 1
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)), raising=False)
+    assert usual_workers(torch.device("cuda")) == 8
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert usual_workers(torch.device("cuda")) == 3
+
+
+def test_what_was_skipped_survives_a_restart_and_is_of_all_processes(tmp_path, monkeypatch):
+    keep_broken(tmp_path, {})
+    assert not (tmp_path / "broken.jsonl").exists()
+    keep_broken(tmp_path, {"b.png": "b.png is not a readable picture (x): repair or remove it"})
+    with (tmp_path / "broken.jsonl").open("a") as file:
+        file.write('{"file": "cut')
+    monkeypatch.setenv("RANK", "1")
+    every = keep_broken(tmp_path, {"a.png": "has no caption", "c.png": "c.png is not a readable picture (x)"})
+    assert list(every) == ["a.png", "b.png", "c.png"]
+    assert summary(every) == "2 is not a readable picture (x), 1 has no caption"
+    assert len((tmp_path / "broken-1.jsonl").read_text().splitlines()) == 2
+
+
+def test_captions_encoded_ahead_tell_the_model_the_same(text_model):
+    class Short:
+        class_names = ()
+
+        def batch(self, step, size, rows=None):
+            return {"caption": ["a red circle", "a blue square", "three yellow stars", "a ring"]}
+
+    plain, encoded = Short().batch(3, 4), Encoded(Short(), text_model.tokenizer).batch(3, 4)
+    assert plain["caption"] == encoded["caption"] and encoded["tokens"].shape == (4, 12)
+    dropped = torch.tensor([True, False, False, True])
+    told, again = (caption_inputs(text_model, batch, dropped) for batch in (plain, encoded))
+    assert told.keys() == again.keys() and all(torch.equal(told[k], again[k]) for k in told)
+
+
+def test_a_cut_caption_is_told_once(text_model):
+    class Long:
+        class_names = ()
+
+        def batch(self, step, size, rows=None):
+            return {"caption": ["a red circle " * 20, "a red circle", "a blue square " * 20]}
+
+    data = Encoded(Long(), text_model.tokenizer)
+    with pytest.warns(UserWarning, match="longer than 12 tokens") as said:
+        data.batch(0, 3), data.batch(1, 3)
+    assert len(said) == 1
