@@ -1,0 +1,177 @@
+"""Judge a model trained on emoji: is the picture drawn for a caption nearest to the right glyph?
+
+examples:
+    python examples/emoji/judge_emoji.py --model runs/emoji --data "data/emoji/shards/train/*.tar"
+    python examples/emoji/judge_emoji.py --model runs/emoji --upsampler runs/emoji-upsampler --captions 100
+    python examples/emoji/judge_emoji.py --model runs/emoji --asked "data/emoji/shards/held_out/*.tar"
+
+Prints the share of right captions (top 1), and writes judged.json and sheets of pictures: for each caption what was
+drawn, the nearest training picture, and the right one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+import torch
+from emoji_nearest import Glyphs, Pixels, features
+from PIL import Image
+from tqdm import tqdm
+
+from glide.atomic import atomic_path
+from glide.cli import parse, run
+from glide.contact_sheet import contact_sheet
+from glide.data import open_source
+from glide.errors import InputError
+from glide.images import decode_image, save_png
+from glide.resize import square
+from guidance.conditions import Picture
+from guidance.pipeline import Pipeline
+from guidance.stage import Stage
+from upsampler.parts import UPSAMPLING
+
+PER_SHEET = 60
+
+
+@dataclass(frozen=True)
+class JudgeEmoji:
+    """What is judged, and how it is drawn."""
+
+    model: str
+    """A base model trained on captions of emoji: its run's folder."""
+    data: str = "data/emoji/shards/train/*.tar"
+    """What it was trained on, shards or a folder: the pictures that may be nearest."""
+    asked: str | None = None
+    """Draw the captions of another set (held-out ones), whose pictures then may be nearest, too."""
+    captions: int | None = None
+    """Only so many of the captions, chosen by --seed."""
+    upsampler: str | None = None
+    """Enlarge what is drawn by this upsampler, and judge that."""
+    scale: float = 3.0
+    """Classifier-free guidance; 1 is none."""
+    steps: int = 50
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    batch_size: int = 16
+    seed: int = 0
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str | None = None
+    sheets: int = 1
+    """Sheets of pictures to write, of 60 captions each."""
+    out: Path = Path("outputs/emoji")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A caption, the caption of the nearest glyph, and whether that is the right one."""
+
+    caption: str
+    nearest: str
+    right: bool
+
+
+def judge(args: JudgeEmoji) -> list[Judged]:
+    """Draw, compare, print and write. InputError for settings that do not fit."""
+    if args.batch_size < 1 or (args.captions is not None and args.captions < 1) or args.sheets < 0:
+        raise InputError(
+            f"--batch-size {args.batch_size} --captions {args.captions} --sheets {args.sheets}: expected at least 1, 1 "
+            "and 0"
+        )
+    pictures, names = captioned(args.data)
+    wanted = list(range(len(names)))
+    trained = len(names)
+    if args.asked is not None:
+        more, more_names = captioned(args.asked)
+        wanted = list(range(trained, trained + len(more)))
+        pictures, names = pictures + more, names + more_names
+    if args.captions is not None:
+        order = np.random.default_rng(args.seed).permutation(len(wanted))[: args.captions]
+        wanted = [wanted[i] for i in sorted(order.tolist())]
+    glyphs = Glyphs(pictures)
+    # beside a held-out glyph is shown the nearest of those that the model was trained on
+    training = glyphs if args.asked is None else Glyphs(pictures[:trained])
+    own = glyphs.own_error()
+    print(
+        f"{len(names)} glyphs; of true ones, moved by up to 2 of 64 pixels and noised, {own:.1%} are mistaken"
+    )
+    judged, shown = [], []
+    for index, drawn in zip(wanted, draw(args, [names[i] for i in wanted]), strict=True):
+        found = int(glyphs.nearest(features([drawn]))[0])
+        judged.append(Judged(names[index], names[found], glyphs.right(found, index)))
+        if len(shown) < PER_SHEET * args.sheets:
+            near = int(training.nearest(features([drawn]))[0])
+            shown.append(_side_by_side(drawn, pictures[near], pictures[index]))
+    _write(args, judged, shown)
+    return judged
+
+
+def captioned(spec: str) -> tuple[list[Pixels], list[str]]:
+    """The pictures of a data set, uint8 [64,64,3] or as large as they are, with their captions."""
+    source = open_source(spec)
+    if source.class_names:
+        raise InputError(f"{spec} has classes, expected captions: give what build_emoji.py made")
+    pictures = [decode_image(source.read(i), source.name(i)) for i in range(len(source))]
+    side = max((min(p.shape[:2]) for p in pictures), default=0)
+    return [square(p, side).numpy() for p in pictures], [source.caption(i) for i in range(len(source))]
+
+
+def draw(args: JudgeEmoji, captions: Sequence[str]) -> Iterator[Pixels]:
+    """A picture for each caption, uint8 [H,W,3]; number i has the seed `seed + i`."""
+    pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.batch_size)
+    stage = None
+    if args.upsampler is not None:
+        stage = Stage.load(args.upsampler, UPSAMPLING, args.device, args.dtype)
+    bar = tqdm(total=len(captions), desc="drawing", unit="picture")
+    for begin in range(0, len(captions), args.batch_size):
+        part = list(captions[begin : begin + args.batch_size])
+        result = pipe(
+            part,
+            guidance_scale=args.scale,
+            num_inference_steps=args.steps,
+            sampler=args.sampler,
+            seed=args.seed + begin,
+        )
+        for offset, (caption, image) in enumerate(zip(part, result.images, strict=True)):
+            pixels = torch.from_numpy(np.array(image))
+            if stage is not None:
+                pixels = stage.enlarged(pixels, Picture(args.seed + begin + offset, caption))
+            yield pixels.numpy()
+            bar.update()
+    bar.close()
+
+
+def _side_by_side(drawn: Pixels, nearest: Pixels, right: Pixels) -> Pixels:
+    """One picture of three, as high as the drawn one, a white line between them."""
+    side = len(drawn)
+    line = np.full((side, 2, 3), 255, np.uint8)
+    others = [
+        np.asarray(Image.fromarray(p).resize((side, side), Image.Resampling.LANCZOS))
+        for p in (nearest, right)
+    ]
+    return np.concatenate([drawn, line, others[0], line, others[1]], axis=1)
+
+
+def _write(args: JudgeEmoji, judged: Sequence[Judged], shown: Sequence[Pixels]) -> None:
+    top1 = sum(one.right for one in judged) / len(judged)
+    error = (top1 * (1 - top1) / len(judged)) ** 0.5
+    print(f"top 1: {top1:.1%} of {len(judged)} captions (standard error {error:.1%})")
+    with atomic_path(args.out / "judged.json") as temporary:
+        values = {"top1": top1, "settings": asdict(args), "captions": [asdict(one) for one in judged]}
+        temporary.write_text(json.dumps(values, indent=1, default=str) + "\n", "utf-8")
+    for number in range(0, len(shown), PER_SHEET):
+        part = judged[number : number + len(shown[number : number + PER_SHEET])]
+        told = [one.caption if one.right else f"{one.caption} (nearest: {one.nearest})" for one in part]
+        path = args.out / f"sheet-{number // PER_SHEET}.png"
+        save_png(path, contact_sheet(np.stack(shown[number : number + PER_SHEET]), told, columns=6))
+        print(f"drawn, nearest training picture, right picture: {path}")
+
+
+if __name__ == "__main__":
+    run(lambda: judge(parse(JudgeEmoji, __doc__)))
