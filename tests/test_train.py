@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from glide.checkpoint import load_model, read_config
 from glide.conditioning import Cond
+from glide.encoded import caption_inputs
 from glide.errors import InputError
 from glide.losses import LossConfig
 from glide.model import Model
@@ -172,17 +173,18 @@ def test_captions_by_tokens_alone(text_model: Model, monkeypatch: pytest.MonkeyP
 
 
 def test_null_captions_reach_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
-    encode = Model.caption_batch
+    seen: list[bool] = []
 
-    def spy(self: Model, captions: list[str]) -> dict[str, torch.Tensor]:
-        seen.extend(captions)
-        return encode(self, captions)
+    def spy(model: Model, batch: dict[str, Any], dropped: torch.Tensor) -> dict[str, torch.Tensor]:
+        seen.extend(dropped.tolist())
+        told = caption_inputs(model, batch, dropped)
+        assert torch.equal(told["mask"].any(dim=1), ~dropped)
+        return told
 
-    monkeypatch.setattr(Model, "caption_batch", spy)
+    monkeypatch.setattr("glide.tasks.caption_inputs", spy)
     train = {"steps": 50, "batch_size": 8, "save_every": 50, "log_every": 50}
     train_base(settings(tmp_path / "run", null_captions=0.2, train=train))
-    assert len(seen) == 400 and 0.14 < seen.count("") / 400 < 0.26
+    assert len(seen) == 400 and 0.14 < seen.count(True) / 400 < 0.26
 
 
 def test_class_folders_train_a_class_model_with_a_null_class(tmp_path: Path) -> None:
