@@ -2,15 +2,11 @@
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("webdataset")
-
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from build_emoji import BuildEmoji
 from data_loading import DataLoading
@@ -21,6 +17,7 @@ from glide.cli import parse
 from glide.train_base import TrainBase
 from upsampler.train_upsampler import TrainUpsampler
 
+ROOT = Path(__file__).parents[1]
 FLAGS = {
     "scripts/check_data.py": CheckData,
     "scripts/train_base.py": TrainBase,

@@ -1,15 +1,12 @@
 """benchmarks/data_loading.py runs at tiny size, and what it loads is what it wrote."""
 
 import io
-import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 pytest.importorskip("webdataset")
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import data_loading
 from data_loading import DataLoading, jpegs, measure
 

@@ -76,7 +76,7 @@ def _usual() -> Iterator[Path]:
 
 
 def glyphs(font: Path) -> list[Emoji]:
-    """All emoji of a font that have a name, in the order of their code points, each name and each glyph once.
+    """All emoji of a font that have a name, in the order of their code points, each name once, and each glyph but for flags.
 
     InputError for a file that is no font of colour bitmaps.
     """
@@ -107,7 +107,7 @@ def _by_tables(font: Path) -> dict[tuple[int, ...], Image.Image]:
     from fontTools.ttLib import TTFont, TTLibError
 
     try:
-        with TTFont(font, lazy=True) as file:
+        with font.open("rb") as stream, TTFont(stream, lazy=True) as file:
             if not {"CBDT", "CBLC", "cmap"} <= set(file.keys()):
                 raise InputError(f"{font} has no colour bitmaps (CBDT), expected some: give a {FILE}")
             names = dict(file.getBestCmap().items())
@@ -119,16 +119,18 @@ def _by_tables(font: Path) -> dict[tuple[int, ...], Image.Image]:
             return {
                 points: Image.open(io.BytesIO(strikes[name].imageData)).convert("RGBA")
                 for name, every in wanted.items()
-                if name in strikes and (points := _best(every)) is not None
+                if name in strikes
+                for points in _wanted(every)
             }
     except (TTLibError, OSError, KeyError, AttributeError, AssertionError) as error:
         raise InputError(f"{font} cannot be read as a font ({error}): give a {FILE}") from error
 
 
-def _best(every: list[tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Of the code points that give one glyph: a single one, else those of a couple with the woman first."""
+def _wanted(every: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Of the code points that give one glyph: all flags, else a single one, else those of a couple, the woman first."""
     fitting = [points for points in every if _is_emoji(points)]
-    return max(fitting, key=lambda points: (-len(points), points), default=None)
+    flags = [points for points in fitting if kind_of(points) == "flag"]
+    return flags or sorted(fitting, key=lambda points: (-len(points), points))[-1:]
 
 
 def _sequences(table: Any, names: dict[int, str]) -> dict[str, list[tuple[int, ...]]]:
