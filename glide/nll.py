@@ -29,14 +29,14 @@ class Nll:
     model: str = "shapes"
     """A folder, an embedded name, a published OpenAI .pt, or a hub id."""
     data: str = "shapes"
-    """As for training: shapes, a folder of captioned pictures, or a folder of class folders."""
+    """As for training: shapes, WebDataset shards, a folder of captioned pictures, or one of class folders."""
     images: int = 64
     batch_size: int = 16
     respacing: str | None = None
     """Evaluate the shorter chain ("100", "fast27", ...); by default every training timestep."""
     variance: Literal["model", "learned", "fixed_small", "fixed_large"] = "model"
     held_out: float = 0.0
-    """Evaluate on this share of a folder's pictures, the one that training with the same --held-out left out."""
+    """Evaluate on this share of stored pictures, the one that training with the same --held-out left out."""
     seed: int = 0
     device: str = "cpu"
     out: Path | None = None

@@ -28,7 +28,7 @@ class TrainClip(TrainGuide):
     """Settings of a CLIP's training."""
 
     data: str = "shapes"
-    """shapes (shapes:one, shapes:one=1,count=2,pair=3), or a folder of captioned pictures."""
+    """shapes (shapes:one, shapes:one=1,count=2,pair=3), WebDataset shards, or a folder of captioned pictures."""
     preset: str = "shapes-64"
     """Sizes of the CLIP by name; glide is the published one."""
     vocab: str | None = None

@@ -4,10 +4,12 @@ examples:
     python scripts/train_base.py --data shapes:one --preset shapes-32 --steps 3000 --out runs/one
     python scripts/train_base.py --data photos/ --preset shapes-64 --out runs/photos
     python scripts/train_base.py --data photos/ --preset shapes-64 --out runs/photos --resume
+    python scripts/train_base.py --data "shards/{0000..0999}.tar" --preset glide-base --out runs/base
     python scripts/train_base.py --data photos/ --init runs/photos --null-captions 0.2 --out runs/photos-cfg
     python scripts/train_base.py --data photos/ --init runs/photos --inpaint --out runs/photos-inpaint
 
-photos/ holds x.png with x.txt beside it, or a captions.csv or metadata.jsonl naming them, or a folder per class.
+photos/ holds x.png with x.txt beside it, or a captions.csv or metadata.jsonl naming them, or a folder per class;
+shards are WebDataset's. docs/data.md says more, and scripts/check_data.py says what is in them.
 """
 
 import _path  # noqa: F401

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -70,6 +71,23 @@ def test_training_goes_through_and_the_count_is_exact(data, tmp_path, capsys):
     assert [name.rpartition("/")[2].removesuffix(".jpg") for name in sorted(skipped)] == list(WRONG)
     said = capsys.readouterr().out
     assert f"{BAD} pictures were skipped, listed in" in said
+
+
+def test_a_run_goes_on_in_the_middle_of_an_epoch(data, tmp_path):
+    def args(resume: bool) -> TrainBase:
+        train = TrainConfig(steps=4, batch_size=8, dtype="float32", sample_every=9, save_every=2)
+        return TrainBase(
+            tmp_path / "run", data=data, preset="tiny", crop="random", resume=resume, train=train
+        )
+
+    train_base(args(resume=False))
+    whole = (tmp_path / "run" / "model.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-0000004")
+    (tmp_path / "run" / "model.safetensors").write_bytes(
+        (tmp_path / "run" / "checkpoints" / "step-0000002" / "ema-0.999.safetensors").read_bytes()
+    )
+    train_base(args(resume=True))
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == whole
 
 
 def test_the_limit_of_damage_is_kept(data):

@@ -76,7 +76,8 @@ def _usual() -> Iterator[Path]:
 
 
 def glyphs(font: Path) -> list[Emoji]:
-    """All emoji of a font that have a name, in the order of their code points, each name once, and each glyph but for flags.
+    """All emoji of a font that have a name, in the order of their code points; each name once, and so each glyph, but
+    for flags that look the same.
 
     InputError for a file that is no font of colour bitmaps.
     """
