@@ -49,9 +49,20 @@ def open_binary(path: str | Path) -> Iterator[BinaryIO]:
 
 def read_range(path: str | Path, offset: int, size: int) -> bytes:
     """`size` bytes from `offset` on, fewer where the file ends. InputError if they cannot be read."""
+    if not is_remote(path):
+        return _read_local_range(path, offset, size)
     with open_binary(path) as file:
         file.seek(offset)
         return bytes(file.read(size))
+
+
+def _read_local_range(path: str | Path, offset: int, size: int) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:  # what a buffer would read ahead is not wanted
+            file.seek(offset)
+            return file.read(size) or b""
+    except Exception as error:
+        raise _cannot_read(path, error) from error
 
 
 def file_stamp(path: str | Path) -> tuple[int, str]:

@@ -20,6 +20,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from glide.errors import InputError
 from glide.paths import read_bytes
 
+TURNED_BY = ("exif", "xmp")  # where a JPEG says that it is to be turned
 WITH_PROFILE = ("RGB", "RGBA", "P", "PA")  # modes whose colour profile still fits when they are RGB
 
 
@@ -60,8 +61,11 @@ def decode_picture(data: bytes, name: str | Path, least: int = 0) -> tuple[Image
             lost = _lost(image)
             if least and image.format == "JPEG":
                 image.draft(None, (least, least))
-            turned = ImageOps.exif_transpose(image)  # decodes it, also where nothing is turned
-            picture = _colours(turned)
+            image.load()
+            ImageOps.exif_transpose(
+                image, in_place=True
+            )  # a copy takes a tenth of the time that a JPEG takes
+            picture = _colours(image)
             profile = image.info.get("icc_profile") if image.mode in WITH_PROFILE else None
     except UnidentifiedImageError as error:
         raise BrokenImageError(
@@ -122,7 +126,8 @@ def _colours(image: Image.Image) -> Image.Image:
         return Image.fromarray(grey).convert("RGB")
     if image.mode == "CMYK" and (converted := _by_profile(image)) is not None:
         return converted
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _by_profile(image: Image.Image) -> Image.Image | None:

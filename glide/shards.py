@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
@@ -48,14 +49,14 @@ class Shards:
                 f"{spec} holds no picture that can be used{why}: expected KEY.jpg with KEY.txt, KEY.json or KEY.cls"
             )
         self.rows: list[NDArray[np.int32]] = rows
-        self.ends = np.cumsum([len(r) for r in rows])
+        self.ends: list[int] = np.cumsum([len(r) for r in rows]).tolist()
 
     def only(self, keep: Callable[[str], bool]) -> Shards:
         """The pictures whose names `keep` takes."""
         return Shards(self.folder, keep)
 
     def __len__(self) -> int:
-        return int(self.ends[-1])
+        return self.ends[-1]
 
     def name(self, index: int) -> str:
         shard, row = self._place(index)
@@ -87,7 +88,7 @@ class Shards:
         offset, size = held.offsets[row], held.sizes[row]
         if not is_remote(path):
             return read_range(path, offset, size)
-        number = int(index - (self.ends[shard] - len(self.rows[shard]))) // BLOCK
+        number = (index - self.ends[shard] + len(self.rows[shard])) // BLOCK
         rows = self.rows[shard][number * BLOCK : (number + 1) * BLOCK].tolist()
         begin, end = held.offsets[rows[0]], held.offsets[rows[-1]] + held.sizes[rows[-1]]
         block = self._blocks.get((shard, number), lambda: read_range(path, begin, end - begin))
@@ -95,7 +96,7 @@ class Shards:
 
     def _place(self, index: int) -> tuple[int, int]:
         """The shard that holds picture `index`, and its row there."""
-        shard = int(np.searchsorted(self.ends, index, side="right"))
+        shard = bisect_right(self.ends, index)
         return shard, int(self.rows[shard][index - (self.ends[shard] - len(self.rows[shard]))])
 
     def _index(self, shard: int) -> ShardIndex:

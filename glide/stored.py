@@ -11,9 +11,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
+from glide.buffers import Buffers
 from glide.errors import InputError
 from glide.images import on_white
 from glide.listing import BrokenCaptionError
@@ -76,6 +77,7 @@ class StoredData:
         self._broken: dict[int, tuple[str, str]] = {}  # name and reason
         self._orders: dict[int, Sequence[int]] = {}
         self._lock = threading.Lock()
+        self._buffers = Buffers()
         if source.problems:
             self._check_share("first", next(iter(source.problems.items())))
 
@@ -100,16 +102,16 @@ class StoredData:
         """image [N,3,H,W] with caption or y: of the `size` pictures of a step, or of these `rows` of them."""
         self.check_batch(size)
         wanted = range(size) if rows is None else rows
-        image = torch.empty(len(wanted), 3, self.image_size, self.image_size)
+        image = self._buffers.get((len(wanted), 3, self.image_size, self.image_size))
         told: list[str | int] = []
         for row, place in zip(wanted, image, strict=True):
-            pixels, said = self._sample(step * size + row)
-            place.copy_(pixels.permute(2, 0, 1))
+            picture, said = self._sample(step * size + row)
+            put_planes(picture, place)
             told.append(said)
-        image.div_(127.5).sub_(1)  # as `glide.images.from_uint8`
+        batch: dict[str, object] = {"image": torch.from_numpy(image)}
         if self.class_names:
-            return {"image": image, "y": torch.tensor(told, dtype=torch.int64)}
-        return {"image": image, "caption": told}
+            return {**batch, "y": torch.tensor(told, dtype=torch.int64)}
+        return {**batch, "caption": told}
 
     def captions_for_tokenizer(self) -> list[str]:
         if self.class_names:
@@ -126,8 +128,8 @@ class StoredData:
             self._count(index, error)
             return None
 
-    def _sample(self, position: int) -> tuple[Tensor, str | int]:
-        """Pixels, uint8 [H,W,3], and caption or label at a position of the endless sequence of epochs."""
+    def _sample(self, position: int) -> tuple[Image.Image, str | int]:
+        """A picture of HxW, RGB, and its caption or label, at a position of the endless sequence of epochs."""
         epoch, place = divmod(position, len(self))
         order = self._order(epoch)
         for offset in range(len(self)):
@@ -137,15 +139,15 @@ class StoredData:
             data = self.source.read(index)
             try:
                 said = self.source.label(index) if self.class_names else self.source.caption(index)
-                pixels = self._pixels(data, self.source.name(index), epoch, place)
+                picture = self._picture(data, self.source.name(index), epoch, place)
             except (BrokenImageError, BrokenCaptionError) as error:
                 self._count(index, error)
                 continue
-            return pixels, said
+            return picture, said
         raise InputError(f"every picture in {self.source.folder} is broken: replace them")
 
-    def _pixels(self, data: bytes, name: str, epoch: int, place: int) -> Tensor:
-        """uint8 [H,W,3], cut and mirrored by chance as the place of the epoch says."""
+    def _picture(self, data: bytes, name: str, epoch: int, place: int) -> Image.Image:
+        """HxW, RGB, cut and mirrored by chance as the place of the epoch says."""
         x, y, share, mirrored = 0.5, 0.5, 1.0, False
         if self.random_crop or self.flip:
             draws = np.random.default_rng((self.seed, epoch, place)).random(4).tolist()
@@ -155,9 +157,7 @@ class StoredData:
         least = FINER * self.image_size / (MIN_SHARE if self.random_crop else 1)
         picture = on_white(decode_picture(data, name, least=round(least))[0])
         picture = square_picture(picture, self.image_size, x, y, share)
-        if mirrored:
-            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return torch.from_numpy(np.array(picture))
+        return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else picture
 
     def _count(self, index: int, error: InputError) -> None:
         found = self.source.name(index), str(error)
@@ -183,3 +183,15 @@ class StoredData:
                     del self._orders[next(iter(self._orders))]
                 self._orders[epoch] = self.source.order(self.seed, epoch)
             return self._orders[epoch]
+
+
+def put_planes(picture: Image.Image, place: NDArray[np.float32]) -> None:
+    """A picture of HxW, RGB, into `place` [3,H,W], in [-1, 1]: the same values as `glide.images.from_uint8`.
+
+    Pillow gives each line's colours one after the other ("RGB;L"), so that lines are copied in one piece; to pick
+    colours from [H,W,3] one by one took longer than to decode the JPEG.
+    """
+    _, height, width = place.shape
+    lines = np.frombuffer(picture.tobytes("raw", "RGB;L"), np.uint8).reshape(height, 3, width)
+    np.divide(lines.transpose(1, 0, 2), np.float32(127.5), out=place)
+    np.subtract(place, np.float32(1), out=place)

@@ -4,11 +4,15 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from glide.buffers import Buffers
 from glide.data import open_data
+from glide.images import from_uint8
 from glide.pictures import decode_picture
 from glide.resize import square_picture
+from glide.stored import put_planes
 
 
 def jpeg(width: int, height: int) -> bytes:
@@ -39,3 +43,23 @@ def test_what_is_no_jpeg_comes_as_it_is():
     file = io.BytesIO()
     Image.new("RGB", (80, 80)).save(file, "PNG")
     assert decode_picture(file.getvalue(), "x.png", 8)[0].size == (80, 80)
+
+
+def test_planes_hold_what_every_other_picture_becomes():
+    pixels = np.random.default_rng(0).integers(0, 256, (17, 17, 3), dtype=np.uint8)
+    place = np.empty((3, 17, 17), np.float32)
+    put_planes(Image.fromarray(pixels), place)
+    assert torch.equal(torch.from_numpy(place), from_uint8(pixels[None])[0])
+
+
+def test_memory_is_used_again_only_when_nobody_holds_it():
+    buffers = Buffers()
+    first = torch.from_numpy(buffers.get((2, 3)))
+    address, row = first.data_ptr(), first[1]
+    second = torch.from_numpy(buffers.get((2, 3)))
+    assert second.data_ptr() != address
+    del first
+    third = torch.from_numpy(buffers.get((3, 2)))  # a row of the first is still held
+    assert third.data_ptr() not in (address, second.data_ptr())
+    del row
+    assert torch.from_numpy(buffers.get((6,))).data_ptr() == address

@@ -113,7 +113,9 @@ def _by_tables(font: Path) -> dict[tuple[int, ...], Image.Image]:
                 raise InputError(f"{font} has no colour bitmaps (CBDT), expected some: give a {FILE}")
             names = dict(file.getBestCmap().items())
             strikes = {name: glyph for strike in file["CBDT"].strikeData for name, glyph in strike.items()}
-            wanted = {name: [(point,)] for point, name in sorted(names.items(), reverse=True)}
+            wanted: dict[str, list[tuple[int, ...]]] = {}
+            for point, name in sorted(names.items()):
+                wanted.setdefault(name, []).append((point,))
             if "GSUB" in file:
                 for name, sequences in _sequences(file["GSUB"].table, names).items():
                     wanted.setdefault(name, []).extend(sequences)
@@ -158,7 +160,7 @@ def _by_drawing(font: Path) -> dict[tuple[int, ...], Image.Image]:
         raise InputError(
             f"{font} cannot be drawn at size {SIZE} ({error}): expected a font of colour bitmaps, a {FILE}"
         ) from error
-    found = {}
+    found: dict[tuple[int, ...], Image.Image] = {}
     for point in PLANES:
         if unicodedata.name(chr(point), None) is None:
             continue

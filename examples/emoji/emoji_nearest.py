@@ -32,7 +32,7 @@ def features(pictures: Sequence[Pixels]) -> Features:
         .resize((CELLS, CELLS), Image.Resampling.BOX)
         for picture in pictures
     ]
-    return np.stack([np.asarray(cell, np.float32).reshape(-1) for cell in cells]) / 255
+    return np.stack([np.asarray(cell, np.float32).reshape(-1) for cell in cells]) / np.float32(255)
 
 
 class Glyphs:

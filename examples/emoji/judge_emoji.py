@@ -101,7 +101,8 @@ def judge(args: JudgeEmoji) -> list[Judged]:
     print(
         f"{len(names)} glyphs; of true ones, moved by up to 2 of 64 pixels and noised, {own:.1%} are mistaken"
     )
-    judged, shown = [], []
+    judged: list[Judged] = []
+    shown: list[Pixels] = []
     for index, drawn in zip(wanted, draw(args, [names[i] for i in wanted]), strict=True):
         found = int(glyphs.nearest(features([drawn]))[0])
         judged.append(Judged(names[index], names[found], glyphs.right(found, index)))
