@@ -19,7 +19,10 @@ class Buffers:
         self._lock = threading.RLock()  # an array may come back while this thread takes one
 
     def get(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """An array of any content; its memory is used again when it, and what was made of it, is gone."""
+        """An array of any content; its memory is used again when it, and what torch made of it, is gone.
+
+        NumPy's own views of it do not keep it.
+        """
         size = math.prod(shape)
         with self._lock:
             place = next((i for i, memory in enumerate(self._free) if memory.size == size), None)
