@@ -5,13 +5,12 @@ K wrong captions for each picture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from glide.data import Batch, Dataset, GeneratedData
 from glide.errors import InputError
 from glide.shapes_scene import VALUES, Fact, Scene, write_caption
+from glide.wrapped import Wrapped
 
 WRONG = 0x3806  # sets these random numbers apart from all others of the same (seed, step)
 
@@ -41,7 +40,7 @@ def wrong_captions(scene: Scene, count: int, rng: np.random.Generator) -> list[s
     return found[:count]
 
 
-class WithWrong:
+class WithWrong(Wrapped[GeneratedData]):
     """Built-in scenes whose batches also hold "wrong": for each picture a list of K captions that are nearly right.
 
     A batch is a pure function of (seed, step), as it was without them.
@@ -54,21 +53,8 @@ class WithWrong:
                 "got wrong captions to learn from for pictures of a folder, expected the built-in scenes, of which it "
                 "is known what would be wrong: leave them out, or give the data 'shapes'"
             )
-        self.data, self.seed, self.count = data, seed, count
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        return self.data.class_names
-
-    @property
-    def broken(self) -> Sequence[str]:
-        return self.data.broken
-
-    def check_batch(self, size: int) -> None:
-        self.data.check_batch(size)
-
-    def captions_for_tokenizer(self) -> list[str]:
-        return self.data.captions_for_tokenizer()
+        super().__init__(data)
+        self.seed, self.count = seed, count
 
     def batch(self, step: int, size: int) -> Batch:
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(WRONG, step)))

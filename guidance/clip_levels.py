@@ -113,8 +113,9 @@ def plot(levels: Sequence[Retrieval], pairs: int, title: str) -> Figure:
     ts = [level.t for level in levels]
     axes.plot(ts, [level.image_to_text for level in levels], "o-", label="picture finds caption")
     axes.plot(ts, [level.text_to_image for level in levels], "o-", label="caption finds picture")
-    if all(level.fact is not None for level in levels):
-        axes.plot(ts, [level.fact for level in levels], "o-", label="a caption wrong in one fact fits less")
+    facts = [level.fact for level in levels if level.fact is not None]
+    if facts:
+        axes.plot(ts, facts, "o-", label="a caption wrong in one fact fits less")
     axes.axhline(1 / pairs, color="gray", linestyle=":", label="guessing")
     axes.set(
         xlabel="training timestep (noise grows)", ylabel=f"best of {pairs} held-out pairs", ylim=(0, 1.02)
