@@ -187,7 +187,7 @@ class ResBlock(nn.Module):
         self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """x [N,C,H,W], emb [N,E] (already through its SiLU) -> [N,out_channels,H',W']."""
+        """x [N,C,H,W], emb [N,E] (already through its SiLU), both in the weights' type -> [N,out_channels,H',W']."""
         h = F.silu(self.norm_in(x))
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
@@ -223,21 +223,21 @@ class Attention(nn.Module):
         self.token_kv = nn.Linear(token_width, 2 * channels) if token_width else None
         self.proj = zero_init(nn.Linear(channels, channels))
 
-    def forward(self, x: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """x [N,C,H,W], tokens [N,L,D] -> [N,C,H,W]."""
+    def forward(self, x: Tensor, kv: Tensor | None = None) -> Tensor:
+        """x [N,C,H,W], kv [N,L,2C] keys and values of tokens, by `token_kv` -> [N,C,H,W]."""
         n, c, h, w = x.shape
         y = self.norm(x).permute(0, 2, 3, 1).reshape(n, h * w, c)  # free when x is channels_last
         if self.place is not None:
-            y = y + self.place(coordinates(h, w, self.octaves, x.device).flatten(0, 1))  # [HW,C]
+            where = coordinates(h, w, self.octaves, x.device).flatten(0, 1)
+            y = y + self.place(where).to(y.dtype)  # [HW,C]
         q, k, v = self.qkv(y).chunk(3, dim=-1)  # [N,HW,C] each
-        y = v if self.identity else self._mixed(q, k, v, tokens)
+        y = v if self.identity else self._mixed(q, k, v, kv)
         return x + self.proj(y).reshape(n, h, w, c).permute(0, 3, 1, 2)
 
-    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, tokens: Tensor | None) -> Tensor:
-        """q, k, v [N,HW,C], tokens [N,L,D] -> [N,HW,C]."""
-        if self.token_kv is not None:
-            assert tokens is not None
-            token_k, token_v = self.token_kv(tokens).chunk(2, dim=-1)  # [N,L,C] each
+    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, kv: Tensor | None) -> Tensor:
+        """q, k, v [N,HW,C], kv [N,L,2C] -> [N,HW,C]."""
+        if kv is not None:
+            token_k, token_v = kv.chunk(2, dim=-1)  # [N,L,C] each
             k, v = torch.cat([token_k, k], dim=1), torch.cat([token_v, v], dim=1)  # [N,L+HW,C]
         y = attend(split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads))
         return y.transpose(1, 2).flatten(2)  # [N,heads,HW,d] -> [N,HW,C]
@@ -255,11 +255,11 @@ class TokenAttention(nn.Module):
         self.token_kv = nn.Linear(token_width, 2 * channels)
         self.proj = zero_init(nn.Linear(channels, channels))
 
-    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """x [N,C,H,W], tokens [N,L,D] -> [N,C,H,W]."""
+    def forward(self, x: Tensor, kv: Tensor) -> Tensor:
+        """x [N,C,H,W], kv [N,L,2C] keys and values of tokens, by `token_kv` -> [N,C,H,W]."""
         n, c, h, w = x.shape
         q = self.q(self.norm(x).permute(0, 2, 3, 1).reshape(n, h * w, c))
-        k, v = self.token_kv(tokens).chunk(2, dim=-1)  # [N,L,C] each
+        k, v = kv.chunk(2, dim=-1)  # [N,L,C] each
         y = attend(split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads))
         y = self.proj(y.transpose(1, 2).flatten(2))  # [N,heads,HW,d] -> [N,HW,C]
         return x + y.reshape(n, h, w, c).permute(0, 3, 1, 2)
