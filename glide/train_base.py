@@ -17,11 +17,12 @@ from glide.checkpoint import load_model, read_config, resolve, save_model
 from glide.data import Batch, Dataset, open_data, prefetch
 from glide.errors import InputError
 from glide.grow import init_from
-from glide.losses import LossConfig, LossSecondMoment, TimestepSampler, UniformTimesteps
+from glide.losses import LossConfig
 from glide.masked import Masked
 from glide.masks import EVERYTHING
 from glide.model import PRESETS, Model, ModelConfig
 from glide.tasks import Diffusion
+from glide.timesteps import LogitNormalTimesteps, LossSecondMoment, TimestepSampler, UniformTimesteps
 from glide.tokenizer import Tokenizer
 from glide.train import TrainConfig, check_run_folder, fit, jsonable, last_line
 
@@ -66,9 +67,15 @@ class TrainBase:
     """In the U-Net; the preset's by default."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, a third more time."""
-    timesteps: Literal["uniform", "loss_second_moment"] = "uniform"
+    timesteps: Literal["uniform", "logit_normal", "loss_second_moment"] = "uniform"
+    """Which noise levels are practised: all alike, those in the middle (2403.03206), or those of large loss
+    (2102.09672)."""
     timestep_power: float = 0.0
     """Over 0: uniform timesteps become noisier ones, with a density in proportion to t to this power."""
+    timestep_mean: float = 0.0
+    """Of logit-normal ones: above 0 prefers noise."""
+    timestep_deviation: float = 1.0
+    """Of logit-normal ones, above 0: how far they spread from the middle."""
     save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the weights in the model folder; checkpoints are float32 always."""
     device: str | None = None
@@ -154,12 +161,7 @@ def train_base(
     loss = dataclasses.replace(args.loss, prediction=config.process.prediction)
     task = Diffusion(loss, args.null_captions, args.token_captions)
     task.check(model)
-    steps = len(model.process)
-    timesteps: TimestepSampler = (
-        UniformTimesteps(steps, args.timestep_power)
-        if args.timesteps == "uniform"
-        else LossSecondMoment(steps)
-    )
+    timesteps = _timesteps(args, len(model.process))
     record = {"command": shlex.join(["python", *sys.argv]), **jsonable(dataclasses.asdict(args))}
     if args.init:
         record["init_training"] = _training_of(args.init)
@@ -203,6 +205,15 @@ def _base_config(args: TrainBase, source: Model | None, kind: Kind) -> ModelConf
     # weights that inpaint already go on to
     inpaint = args.inpaint or (source is not None and source.config.inpaint)
     return kind.config(dataclasses.replace(config, inpaint=inpaint))
+
+
+def _timesteps(args: TrainBase, steps: int) -> TimestepSampler:
+    """Which timesteps, of so many, are trained on."""
+    if args.timesteps == "logit_normal":
+        return LogitNormalTimesteps(steps, args.timestep_mean, args.timestep_deviation)
+    if args.timesteps == "loss_second_moment":
+        return LossSecondMoment(steps)
+    return UniformTimesteps(steps, args.timestep_power)
 
 
 def _build(config: ModelConfig, data: Dataset, args: TrainBase, source: Model | None) -> Model:
