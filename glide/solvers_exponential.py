@@ -3,9 +3,10 @@
 Shape letters: N batch, C channels, H W pixels, S entries of the (respaced) process.
 
 With lambda = log(alpha / sigma) a step is x' = sigma'/sigma x + sigma' * integral of e^lambda x0(lambda), from lambda
-to lambda' (DPM-Solver++, 2211.01095, proposition 4.1): what is linear is exact, and only x0 is approximated, by a polynomial
-through what was predicted before. x0 constant is DDIM's step, `glide.solvers.along`. All take S network calls. The
-picture's lambda is infinite, so the last step is of first order, and gives x0; so is one that leaves noise alone.
+to lambda' (DPM-Solver++, 2211.01095, proposition 4.1): what is linear is exact, and only x0 is approximated, by a
+polynomial through what was predicted before. x0 constant is DDIM's step, `glide.solvers.along`. All take S network
+calls. The picture's lambda is infinite, so the last step is of first order, and gives x0; so is one that leaves noise
+alone.
 """
 
 from __future__ import annotations

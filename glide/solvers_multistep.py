@@ -44,7 +44,7 @@ def mean_slope(past: Past, end: float) -> Tensor:
 
 
 def _transfer(x: Tensor, x0: Tensor, eps: Tensor, mean: Tensor, here: Level, below: Level) -> Tensor:
-    """PNDM's transfer (2202.09778, section 3) of x by `mean` in place of eps: DDIM's step, and the difference of both."""
+    """PNDM's transfer (2202.09778, section 3) of x by `mean` in place of eps: DDIM's step, and their difference."""
     return along(x, x0, here, below) + below.alpha * (below.ratio - here.ratio) * (mean - eps)
 
 
@@ -53,8 +53,8 @@ def plms(process: Process, denoise: Denoiser, x: Tensor, order: int = 4) -> Iter
     """PNDM's pseudo linear multistep method (2202.09778, eq. 12): second order, S + 1 network calls.
 
     The polynomial is of the training timestep, so for evenly spaced ones the weights are the paper's, and other
-    spacings have theirs; the picture's timestep is -1. The first step is the pseudo improved Euler method, of two calls,
-    where it is `gentle`, else DDIM's; then the order of the weights rises to `order`.
+    spacings have theirs; the picture's timestep is -1. The first step is the pseudo improved Euler method's, of two
+    calls, where it is `gentle`, else DDIM's; then the order of the weights rises to `order`.
     """
     x = full(x)
     past: Past = []

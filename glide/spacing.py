@@ -13,7 +13,7 @@ from glide.errors import InputError
 from glide.process import Array, Process, respacing
 
 MOST_NOISE = 80.0
-"""sigma / alpha at which log-snr and karras begin: EDM's sigma_max (2206.00364, table 1). Noisier, nothing is decided."""
+"""sigma / alpha at which log-snr and karras begin: EDM's sigma_max (2206.00364, table 1). Above, nothing is decided."""
 RHO = 7.0  # of EDM (2206.00364, table 1)
 
 

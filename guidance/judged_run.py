@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import torch
+from torch import Tensor
+from tqdm import tqdm
 from tyro.conf import arg
 
 from glide.errors import InputError
+from guidance.asked import Asked
+from guidance.conditions import Picture
 from guidance.options import USUAL, Options
 from guidance.pipeline import Pipeline
 from guidance.settings import Settings, spec_of_steps
@@ -50,3 +56,15 @@ class JudgedRun:
         """How it draws with this guidance."""
         spec = spec_of_steps(self.steps)
         return Settings(self.sampler, spec, self.eta, guidance, scale, options, spacing=self.spacing)
+
+
+def drawn(pipe: Pipeline, settings: Settings, asked: Sequence[Asked], batch_size: int, seed: int) -> Tensor:
+    """x [N,C,H,W] of what is asked for, on the CPU, nominally from -1 to 1; picture i has the seed `seed + i`."""
+    parts = []
+    for start in tqdm(range(0, len(asked), batch_size), leave=False, unit="batch"):
+        batch = asked[start : start + batch_size]
+        pictures = [Picture(seed + start + i, one.caption, one.label) for i, one in enumerate(batch)]
+        for step in pipe.draw(pictures, settings):
+            x = step.x
+        parts.append(x.cpu())
+    return torch.cat(parts)

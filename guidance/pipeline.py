@@ -167,12 +167,13 @@ class Pipeline:
         label: class numbers or names, for class-conditional models. guidance_scale: of classifier-free guidance; 1
         is none; by default 3 where the model has a null condition and no guidance is asked for by name.
         num_inference_steps: a number, or a respacing ("fast27", "ddim50", "10,10,3,2,2"). sampler, spacing: a name of
-        `guidance.solver_names`; spacing says where a number of steps lie. eta: DDIM's noise, 0 to 1. seed: picture i has the seed `seed + i`. generator: instead, one for all pictures,
-        or one for each, from which their seeds are drawn; without either they come from torch's global generator.
-        guidances: further ones, by name as on the command line ("pag:2", "clip:50@0-800"), or objects, made for as
-        many rows as there are pictures, or for one; recipes tell of names only. options: of the guidances that are
-        asked for by name, and for all. init_image: what all of them begin with (its middle square), noised as far as
-        strength says, above 0 (it stays) to 1 (nothing of it is left). InputError for whatever does not fit.
+        `guidance.solver_names`; spacing says where a number of steps lie. eta: DDIM's noise, 0 to 1. seed: picture i
+        has the seed `seed + i`. generator: instead, one for all pictures, or one for each, from which their seeds are
+        drawn; without either they come from torch's global generator. guidances: further ones, by name as on the
+        command line ("pag:2", "clip:50@0-800"), or objects, made for as many rows as there are pictures, or for one;
+        recipes tell of names only. options: of the guidances that are asked for by name, and for all. init_image: what
+        all of them begin with (its middle square), noised as far as strength says, above 0 (it stays) to 1 (nothing of
+        it is left). InputError for whatever does not fit.
         """
         names = [guidance for guidance in guidances if isinstance(guidance, str)]
         if guidance_scale is None:
