@@ -37,6 +37,8 @@ def foreseen(before: Level, here: Level, below: Level) -> bool:
     Where steps even in time end, the last ones are long in lambda: there x0 hardly changes any more, and a line through
     the last two predictions shoots past it. Such a step is of first order, as the one to the picture itself is.
     """
+    if below.sigma == 0.0:
+        return False
     return below.log_snr - here.log_snr <= STRETCH * (here.log_snr - before.log_snr)
 
 

@@ -252,6 +252,14 @@ def test_from_zero_terminal_snr(name, spacing):
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_two_steps_from_zero_terminal_snr(name):
+    """From noise alone right to the last step: infinite on either side."""
+    data = Gaussian(make_process("linear", zero_terminal_snr=True), mean=0.3, std=0.5)
+    found = list(ALL[name](data.process.respaced([300, 999]), data.denoise, start(1, 1, 4, 4), no_noise))
+    assert len(found) == 2 and all(x.isfinite().all() for x in found)
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_one_step_returns_the_prediction(name):
     for process in (make_process("cosine"), make_process("cosine", zero_terminal_snr=True)):
         steps = ALL[name](
