@@ -150,7 +150,8 @@ def check(args: SolverSweep) -> list[Line]:
     """The lines of the plot. InputError for what can be seen to be wrong without a model."""
     args.check()
     lines = [Line.parse(text) for text in args.solver or USUAL_LINES]
-    fewest = min([*args.calls, *(line.calls for line in lines if line.calls is not None)], default=0)
+    wanted = [args.calls or (0,) if line.calls is None else (line.calls,) for line in lines]
+    fewest = min(min(calls) for calls in wanted)
     if fewest < 1:
         raise InputError(f"got {fewest} network calls, expected at least 1: give --calls 5 10 20 or the like")
     if args.sampler in STOCHASTIC or args.eta:
