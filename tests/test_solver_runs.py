@@ -95,7 +95,8 @@ def test_known_pixels_stay(pipe: Pipeline, sampler: str) -> None:
     image, mask = torch.rand(3, 8, 8) * 2 - 1, torch.zeros(1, 8, 8)
     mask[:, :, :5] = 1
     pictures = [Picture(i, RED, given=Given(image=image, mask=mask)) for i in range(2)]
-    pull = LogLikelihood(lambda x, t: 0.3 * x.flatten(1).sum(1), 1.0)
+    # not at the noisiest timestep: what does not fade there takes x0 out of every bound
+    pull = LogLikelihood(lambda x, t: 0.3 * x.flatten(1).sum(1), 1.0, (0, 80))
     for resamplings in (1, 2):
         settings = Settings(sampler, "5", 0.0, "cfg:2", jump=2, resamplings=resamplings)
         *_, step = pipe.draw(pictures, settings, [pull])
