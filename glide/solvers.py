@@ -24,8 +24,8 @@ from glide.process import Process
 from glide.samplers import Noise, steered
 
 LEAP = 8.0
-"""The noise ratio may fall to so small a part in a step that the prediction at its end corrects; EDM's own ladder of 18
-steps takes less than 4 at a time."""
+"""The noise ratio falls at most by this factor in a step that is corrected by the prediction at its end. In EDM's own
+ladder of 18 steps it is less than 4."""
 
 
 @dataclass(frozen=True)

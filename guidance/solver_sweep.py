@@ -117,25 +117,11 @@ def solver_sweep(args: SolverSweep) -> list[SolverPoint]:
         x = drawn(pipe, settings, asked, args.batch_size, args.seed)
         seconds = (time.perf_counter() - start) / len(asked)
         reference = x if reference is None else reference
-        process = pipe.process(settings)
-        point = SolverPoint(
-            line=line,
-            sampler=settings.sampler,
-            spacing=settings.spaced,
-            steps=len(process),
-            calls=network_calls(process, settings.sampler),
-            right=(right := count_right(to_uint8(x), asked)),
-            asked=len(asked),
-            accuracy=right / len(asked),
-            error=standard_error(right, len(asked)),
-            distance=math.nan if settings.sampler in STOCHASTIC else rms(x - reference),
-            seconds=seconds,
-        )
-        points.append(point)
-        save_png(
-            args.out / f"{line.replace(', ', '-').replace(':', '-').replace(' ', '-')}-{point.calls}.png",
-            grid(to_uint8(x[:SHOWN]), columns=8),
-        )
+        point = _point(line, settings, pipe.process(settings), count_right(to_uint8(x), asked), len(asked))
+        distance = math.nan if settings.sampler in STOCHASTIC else rms(x - reference)
+        points.append(point := replace(point, distance=distance, seconds=seconds))
+        stem = re.sub("[, :]+", "-", line)
+        save_png(args.out / f"{stem}-{point.calls}.png", grid(to_uint8(x[:SHOWN]), columns=8))
         write_csv(args.out / "solvers.csv", points)
         with atomic_path(args.out / "solvers.md") as temporary:
             temporary.write_text(table(points) + "\n")
@@ -144,6 +130,23 @@ def solver_sweep(args: SolverSweep) -> list[SolverPoint]:
         plot(args.out / "solvers.png", points[1:], points[0], args.model)
     print(table(points))
     return points
+
+
+def _point(line: str, settings: Settings, process: Process, right: int, asked: int) -> SolverPoint:
+    """Without distance and time."""
+    return SolverPoint(
+        line=line,
+        sampler=settings.sampler,
+        spacing=settings.spaced,
+        steps=len(process),
+        calls=network_calls(process, settings.sampler),
+        right=right,
+        asked=asked,
+        accuracy=right / asked,
+        error=standard_error(right, asked),
+        distance=math.nan,
+        seconds=math.nan,
+    )
 
 
 def check(args: SolverSweep) -> list[Line]:
