@@ -77,6 +77,9 @@ def plot(path: Path, points: Sequence[SolverPoint], reference: SolverPoint, titl
         distance.set_yscale("log")
     for axes in (accuracy, distance):
         axes.set_xscale("log")
+        axes.set_xticks(sorted({point.calls for point in points}), minor=False)
+        axes.set_xticks([], minor=True)
+        axes.xaxis.set_major_formatter("{x:.0f}")
         axes.set_xlabel("network calls for a picture")
         axes.grid(alpha=0.3)
     accuracy.legend(fontsize=8)
