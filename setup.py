@@ -20,6 +20,9 @@ def version() -> str:
 EXTRAS = {
     # ruff's formatting changes between minor versions
     "dev": ["pytest>=8", "ruff>=0.17,<0.18", "mypy>=1.19", "matplotlib>=3.8"],
+    "test": [
+        "diffusers>=0.30"
+    ],  # a second implementation of every solver; its test is left out where it is not there
     "hub": ["huggingface_hub>=0.30"],
     "plot": ["matplotlib>=3.8"],
     "clip": ["huggingface_hub>=0.30"],  # fetches the CLIP that guides; its code comes with transformers

@@ -273,7 +273,8 @@ def test_the_fingerprint_is_of_the_weights(class_model: Model) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"sampler": "euler"}, "'euler', expected ddim or ddpm"),
+        ({"sampler": "magic"}, "'magic', expected ddim or ddpm"),
+        ({"spacing": "even"}, "'even', expected uniform or"),
         ({"num_inference_steps": 0}, "0 steps"),
         ({"num_inference_steps": 101}, "at most 100 steps"),
         ({"num_inference_steps": "ddim60"}, "whole stride"),
