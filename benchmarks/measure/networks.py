@@ -16,7 +16,7 @@ from glide.tokenizer import Tokenizer
 from guidance.runtime import DTYPES
 from upsampler.presets import UPSAMPLERS
 
-CAPTION = "a large red circle to the left of a small blue square"
+CAPTION = "a red circle"
 
 _text = TextConfig(vocab=300, context=12, width=32, layers=1, heads=2)
 
