@@ -218,7 +218,7 @@ def test_every_case_at_tiny_size(embedded: str, upsampler_folder: Path) -> None:
             assert mine.work < row.work < 1.1 * mine.work
     assert all(row.seconds > 0 and row.weights > 0 for row in found if isinstance(row, Measured))
     whole = [one.what for one in found if isinstance(one, Spent)]
-    assert [what.partition(":")[0] for what in whole] == ["cascade", "cascade", "picture"]
+    assert [what.partition(":")[0] for what in whole] == ["cascade", "cascade", "picture", "picture"]
     assert "calls of 8" in whole[0] and "calls of 1" in whole[1] and "64x64" in whole[2]
     titles = [one.title for one in found if isinstance(one, Table)]
     assert [title.split(",")[0] for title in titles] == [
