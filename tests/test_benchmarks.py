@@ -430,9 +430,14 @@ def test_the_report_computes_what_it_says() -> None:
     assert [row["GFLOP/s"] for row in rows] == ["4000", "1000", "667", "1333"]
     assert [row["of the convolution peak"] for row in rows] == ["50%", "50%", "33%", "-"]
     assert [row["of the matmul peak"] for row in rows] == ["10%", "25%", "17%", "-"]
-    assert [row["times here, same type"] for row in rows] == ["-", "-", "1.50", "-"]
-    assert [row["times here, its fastest type"] for row in rows] == ["-", "-", "6.00", "3.00"]
+    assert [row["times the step here, same type"] for row in rows] == ["-", "-", "1.50", "-"]
+    assert [row["times the step here, fastest type"] for row in rows] == ["-", "-", "6.00", "3.00"]
     assert rows[0]["weights, GB"] == "1.000" and rows[0]["peak memory once loaded, GB"] == "2.000"
+    line = report.line(found[2])
+    assert line.startswith(
+        "base, diffusers 1, float32, batch 2: 6 s a step, 667 GFLOP/s, 33% of the convolution peak"
+    )
+    assert "6.00 times the step here, fastest type" in line
     text = report.markdown()
     assert "| CPU | one/two |" in text
     for table in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
@@ -452,7 +457,7 @@ def test_operators_have_kinds() -> None:
     assert kind_of("aten::convolution_backward") == "conv"
     assert kind_of("aten::native_group_norm") == "norm"
     assert kind_of("aten::addmm") == "linear"
-    assert kind_of("aten::bmm") == "attention"
+    assert kind_of("aten::bmm") == "attention, and Muon's products"
     assert kind_of("aten::_foreach_lerp_") == "optimizer and averages"
     assert kind_of("aten::add") == "rest"
 

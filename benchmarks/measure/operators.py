@@ -16,7 +16,7 @@ KINDS = {  # by parts of an operator's name; the first that fits counts
     "optimizer and averages": ("_foreach", "optimizer", "lerp", "_fused_adam"),
     "conv": ("conv",),
     "norm": ("norm",),
-    "attention": ("softmax", "scaled_dot_product", "flash", "bmm"),
+    "attention, and Muon's products": ("softmax", "scaled_dot_product", "flash", "bmm"),
     "linear": ("mm", "linear", "gemm"),
     "activation": ("silu", "gelu"),
     "copies and layout": ("copy", "cat", "contiguous", "to_copy", "clone"),
@@ -43,6 +43,8 @@ def profile_training(plan: Plan, dtype: str) -> list[Found]:
     training.fit(batches, plan.repeats + WARM_UP + 1)
     spent: dict[str, float] = {}
     for event in profiler.key_averages():
+        if event.device_type.name != "CPU":
+            continue  # a kernel, whose time is also that of the operator that launched it
         own = event.self_device_time_total if gpu else event.self_cpu_time_total  # microseconds
         spent[event.key] = spent.get(event.key, 0.0) + own / plan.repeats / 1000
     return tables(f"train, {dtype}, batch {plan.train_batch}", spent)

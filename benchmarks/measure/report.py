@@ -25,8 +25,8 @@ STEPS = (
     "weights, GB",
     "peak memory once loaded, GB",
     "and with loading, GB",
-    "times here, same type",
-    "times here, its fastest type",
+    "times the step here, same type",
+    "times the step here, fastest type",
 )
 ABOUT = """\
 `here` is this project. A step is one network call with all that the sampler does around it, or one training step.
@@ -91,9 +91,14 @@ class Report:
         """What is said as soon as it is known."""
         if isinstance(one, Measured):
             cells = dict(zip(STEPS, self.cells(one), strict=True))
-            case, by, dtype, batch = (cells.pop(name) for name in ("case", "by", "type", "batch"))
-            rest = ", ".join(f"{name} {cell}" for name, cell in cells.items() if cell != "-")
-            return f"{case}, {by}, {dtype}, batch {batch}: {rest}"
+            parts = [f"{cells['s a step']} s a step", f"{cells['GFLOP/s']} GFLOP/s"]
+            parts += [f"{cells[name]} {name}" for name in STEPS[8:10] if cells[name] != "-"]
+            parts.append(f"{cells['peak memory once loaded, GB']} GB of memory once loaded")
+            parts.append(
+                f"{cells['and with loading, GB']} GB with loading, for {cells['weights, GB']} GB of weights"
+            )
+            parts += [f"{cells[name]} {name}" for name in STEPS[13:] if cells[name] != "-"]
+            return f"{one.case}, {one.by}, {one.dtype}, batch {one.batch}: {', '.join(parts)}"
         if isinstance(one, Spent):
             return f"{one.what}: {one.seconds:.3g} s" + (f" ({one.note})" if one.note else "")
         if isinstance(one, Table):
