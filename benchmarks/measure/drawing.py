@@ -46,22 +46,25 @@ def load_stage(plan: Plan, name: str | Path, device: torch.device, dtype: str) -
 
     pipe = Pipeline.from_pretrained(name, device, dtype, 1, around=in_tiles, places=UPSAMPLING.places)
     UPSAMPLING.check(pipe.model.config, str(name))
-    return Stage(pipe, usual(plan, pipe.model), UPSAMPLING)
+    return Stage(pipe, usual(plan, pipe), UPSAMPLING)
 
 
-def usual(plan: Plan, model: Model) -> Settings:
+def usual(plan: Plan, pipe: Pipeline) -> Settings:
     """How whole pictures are drawn: as scripts/sample.py does it, but for what the flags say."""
-    low_res = model.config.low_res
-    settings = usual_settings(model) if low_res else Settings()
+    low_res = pipe.model.config.low_res
+    settings = usual_settings(pipe.model) if low_res else Settings()
     steps = plan.upsampler_steps if low_res else plan.base_steps
-    return replace(settings, respacing=steps or settings.respacing, sampler=plan.sampler or settings.sampler)
+    return replace(
+        settings,
+        respacing=steps or settings.respacing,
+        sampler=plan.sampler or settings.sampler,
+        guidance=settings.guidance if pipe.conditions.has_null else "none",
+    )
 
 
 def one_call_a_step(plan: Plan, pipe: Pipeline, steps: int) -> Settings:
     """So many steps of a sampler that calls the network once in each, guided where whole pictures are."""
-    asked = usual(plan, pipe.model)
-    guidance = asked.guidance if pipe.conditions.has_null else "none"
-    return Settings("ddim", str(steps), guidance=guidance)
+    return Settings("ddim", str(steps), guidance=usual(plan, pipe).guidance)
 
 
 def evaluations(pipe: Pipeline, settings: Settings) -> int:
@@ -73,11 +76,12 @@ def pictures_of(model: Model, batch: int, seed: int) -> list[Picture]:
     """Pictures to draw; what an upsampler enlarges is random, too."""
     generator = torch.Generator().manual_seed(seed)
     caption = CAPTION if model.config.text is not None else ""
+    label = 0 if model.config.num_classes else None
     side = model.config.low_res_size
     made = []
     for i in range(batch):
         low_res = 2 * torch.rand(3, side, side, generator=generator) - 1 if model.config.low_res else None
-        made.append(Picture(seed + i, caption, given=Given(low_res=low_res)))
+        made.append(Picture(seed + i, caption, label, Given(low_res=low_res)))
     return made
 
 
@@ -106,7 +110,7 @@ def draw_steps(plan: Plan, case: str, name: str | Path, dtype: str, batch: int) 
             call_work(pipe.model.config, batch * evaluations(pipe, settings)),
             bytes_of(held_by(pipe)),
             peak,
-            pipe.steps(usual(plan, pipe.model)),
+            pipe.steps(usual(plan, pipe)),
         )
     ]
 
@@ -130,7 +134,7 @@ def draw_whole(
 
 
 def _whole(plan: Plan, case: str, pipe: Pipeline, stage: Stage, dtype: str, repeats: int) -> Spent:
-    settings, picture = usual(plan, pipe.model), Picture(plan.seed, CAPTION)
+    settings, (picture,) = usual(plan, pipe), pictures_of(pipe.model, 1, plan.seed)
     small: list[torch.Tensor] = []
 
     def first(settings: Settings) -> None:
