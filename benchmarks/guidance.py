@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarks.sampling import timed
+from benchmarks.measure.machine import timed
 from glide.cli import parse, run
 from guidance.conditions import Picture
 from guidance.options import Options
@@ -61,7 +61,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {line: [] for line in LINES}
     for repeat in range(args.repeats + 1):
         for line, draw in draws.items():  # in turn, so that a machine that slows down slows all of them
-            elapsed = timed(draw)
+            elapsed = timed(draw, pipe.device)
             if repeat:  # the first loads networks and warms up
                 seconds[line].append(elapsed)
     print(f"{torch.__version__}, {pipe.device}, {torch.get_num_threads()} threads, {args.dtype}")
