@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glide.draws import Draws
 from glide.errors import InputError
 from glide.losses import LossConfig, loss_terms
 from glide.model import Model
@@ -29,23 +30,21 @@ class Diffusion:
     learned from first, and explains away what attention to the tokens could learn (Stable Diffusion 3, 2403.03206,
     drops its text encoders apart for the like reason)."""
 
-    def __call__(
-        self, model: Model, batch: dict[str, Any], t: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def __call__(self, model: Model, batch: dict[str, Any], t: Tensor, draws: Draws) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses.
 
         For a model with inpainting planes also inpaint_mask [N,1,H,W], 1 where a pixel is known (`glide.masks`); for an
         upsampler low_res [N,3,H,W] and low_res_level [N] (`upsampler.crops`).
         """
         x0 = batch["image"]
-        noise = torch.randn(x0.shape, generator=generator).to(x0)
-        dropped = torch.rand(len(x0), generator=generator) < self.null_captions
+        noise = draws.normal(x0)
+        dropped = draws.uniform() < self.null_captions
         inputs: dict[str, Tensor] = {}
         if model.text is not None:
             pairs = zip(batch["caption"], dropped.tolist(), strict=True)
             inputs |= model.caption_batch(["" if drop else caption for caption, drop in pairs])
             if self.token_captions:
-                keep = torch.rand(len(x0), generator=generator) >= self.token_captions
+                keep = draws.uniform() >= self.token_captions
                 inputs["keep_vector"] = keep.to(x0)
         if model.config.num_classes:
             y = batch["y"]

@@ -14,16 +14,17 @@ import torch
 import tyro
 
 from glide.checkpoint import load_model, read_config, resolve, save_model
-from glide.data import Batch, Dataset, open_data, prefetch
+from glide.data import Batch, Dataset, open_data
 from glide.errors import InputError
 from glide.grow import init_from
 from glide.losses import LossConfig, LossSecondMoment, TimestepSampler, UniformTimesteps
 from glide.masked import Masked
 from glide.masks import EVERYTHING
 from glide.model import PRESETS, Model, ModelConfig
+from glide.processes import start
 from glide.tasks import Diffusion
 from glide.tokenizer import Tokenizer
-from glide.train import TrainConfig, check_run_folder, fit, jsonable, last_line
+from glide.train import Settings, TrainConfig, check_run_folder, fit, jsonable, last_line
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,6 @@ class TrainBase:
     """Of the tokenizer that is trained on the captions."""
     dropout: float | None = None
     """In the U-Net; the preset's by default."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, a third more time."""
     timesteps: Literal["uniform", "loss_second_moment"] = "uniform"
     timestep_power: float = 0.0
     """Over 0: uniform timesteps become noisier ones, with a density in proportion to t to this power."""
@@ -100,6 +99,11 @@ class Kind:
 
 BASE = Kind()
 
+KEPT = ("preset", "init", "inpaint", "unconditional", "vocab_size", "dropout")
+"""Settings of a run that are in its folder by now."""
+BOUND = ("timesteps", "train.ema")
+"""Settings that its checkpoints hold the state of."""
+
 WATCHED = (
     "a red circle",
     "a small green star in the top left corner",
@@ -123,13 +127,15 @@ def train_base(
     for name in ("null_captions", "token_captions"):
         if not 0 <= (share := getattr(args, name)) < 1:
             raise InputError(f"--{name.replace('_', '-')} {share}: expected a share from 0 to below 1.")
-    check_run_folder(args.out, args.resume)
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    args.train.check()
+    processes = start(args.device)
+    resume = check_run_folder(args.out, args.resume)
+    processes.wait()  # before the main process writes what another would find
     torch.manual_seed(args.train.seed)
 
     source = load_model(args.init) if args.init else None
     # a run that goes on has its sizes and tokenizer in its folder; its weights come from the checkpoint
-    model = load_model(args.out) if args.resume else None
+    model = load_model(args.out) if resume else None
     config = model.config if model is not None else _base_config(args, source, kind)
     data = open_data(
         args.data,
@@ -148,8 +154,7 @@ def train_base(
         raise InputError("--beside or --all-unknown without --inpaint: add it, or leave them out.")
     if model is None:
         model = _build(config, data, args, source)
-    model.to(device)
-    model.unet.gradient_checkpointing = args.gradient_checkpointing
+    model.to(processes.device)
 
     loss = dataclasses.replace(args.loss, prediction=config.process.prediction)
     task = Diffusion(loss, args.null_captions, args.token_captions)
@@ -183,14 +188,21 @@ def train_base(
         elif sample is not None:
             sample(model, path, captions)
 
-    def batches(start: int) -> Any:
-        return prefetch(data, start, args.train.batch_size)
-
-    if not args.resume:
-        save(model, args.out, 0)
-    return fit(
-        model, task, batches, timesteps, args.train, args.out, resume=args.resume, save=save, sample=watch
+    trained = fit(
+        model,
+        task,
+        lambda start: processes.batches(data, start, args.train.batch_size),
+        timesteps,
+        args.train,
+        args.out,
+        resume=resume,
+        save=save,
+        sample=watch,
+        processes=processes,
+        settings=Settings.of(args, KEPT, BOUND),
     )
+    processes.finish()
+    return trained
 
 
 def _base_config(args: TrainBase, source: Model | None, kind: Kind) -> ModelConfig:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from glide.conditioning import Cond
 from glide.nn import (
@@ -22,6 +21,7 @@ from glide.nn import (
     Upsample,
     coordinates,
     norm,
+    run,
     timestep_embedding,
     zero_init,
 )
@@ -144,9 +144,7 @@ class Encoder(nn.Module):
         return F.silu(emb)
 
     def run(self, block: nn.Module, x: Tensor, emb: Tensor, tokens: Tensor | None) -> Tensor:
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, x, emb, tokens, use_reentrant=False)
-        return block(x, emb, tokens)
+        return run(block, x, emb, tokens, again=self.gradient_checkpointing)
 
     def encode(self, x: Tensor, emb: Tensor, cond: Cond) -> Iterator[Tensor]:
         """Yields the activation after the stem and after every block, the middle last."""

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from glide.data import Batch
+from glide.draws import Draws
 from guidance.clip import MAX_SCALE, NoisyClip
 
 
@@ -21,12 +22,10 @@ from guidance.clip import MAX_SCALE, NoisyClip
 class Contrastive:
     """The task of a noisy CLIP: CLIP's loss (2103.00020, figure 3) on x_t, each picture at a timestep of its own."""
 
-    def __call__(
-        self, model: NoisyClip, batch: Batch, t: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def __call__(self, model: NoisyClip, batch: Batch, t: Tensor, draws: Draws) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with caption (list of N); t [N] -> [N] losses and their companions."""
         x0 = batch["image"]
-        x_t = model.process.q_sample(x0, t, torch.randn(x0.shape, generator=generator).to(x0))
+        x_t = model.process.q_sample(x0, t, draws.normal(x0))
         with torch.no_grad():  # the parameter itself: above the limit it would have no gradient back
             model.logit_scale.clamp_(max=math.log(MAX_SCALE))
         tokens, mask = model.caption_batch(batch["caption"])
