@@ -235,6 +235,23 @@ def _adm(size: int, channels: int, mult: tuple[float, ...], blocks: int, **kwarg
     return UNetConfig(size, 3, 6, channels, mult, blocks, attention, **kwargs)
 
 
+def _ddpm(channels: int, mult: tuple[float, ...], dropout: float) -> UNetConfig:
+    return UNetConfig(
+        32,
+        3,
+        3,
+        channels,
+        mult,
+        2,
+        (2,),
+        head_channels=0,
+        scale_shift=False,
+        resblock_updown=False,
+        dropout=dropout,
+    )
+
+
+_ddpm_process = ProcessConfig("linear", variance="fixed_large")
 _small_text = TextConfig(vocab=512, context=24, width=128, layers=3, heads=4, pooled="mean")
 _small_process = ProcessConfig(shift=2.0, prediction="x0", variance="fixed_small")
 _small_unet = UNetConfig(
@@ -264,6 +281,9 @@ PRESETS: dict[str, ModelConfig] = {
         _small_text,
         process=dataclasses.replace(_small_process, shift=4.0),
     ),
+    # DDPM's for 32x32 (2006.11239, appendix B), and a narrower one for pictures as simple as Fashion-MNIST's
+    "ddpm-32": ModelConfig(_ddpm(128, (1, 2, 2, 2), 0.1), process=_ddpm_process),
+    "small-32": ModelConfig(_ddpm(64, (1, 2, 2), 0.1), process=_ddpm_process),
     # the published configurations
     "glide-base": ModelConfig(_adm(64, 192, (1, 2, 3, 4), 3, dropout=0.1), TextConfig()),
     "adm-64": ModelConfig(_adm(64, 192, (1, 2, 3, 4), 3, dropout=0.1), num_classes=1000),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glide.posthoc import decay as decay_of
 from glide.processes import Processes
 from glide.sharding import is_sharded, local, part_of, whole
 
@@ -203,10 +204,12 @@ class Averages:
     weights that are shared out over processes each averages its parts: an average is taken element by element.
     """
 
-    def __init__(self, model: nn.Module, decays: Sequence[float]) -> None:
+    def __init__(self, model: nn.Module, decays: Sequence[float], widths: Sequence[float] = ()) -> None:
+        """widths: relative ones of power-function averages (`glide.posthoc`), one for each."""
         self.like = dict(model.named_parameters())
         self.source = {k: local(p) for k, p in self.like.items()}  # what of them is here, in the same memory
         self.weights = {d: {k: p.clone() for k, p in self.source.items()} for d in decays}
+        self.powers = {w: {k: p.clone() for k, p in self.source.items()} for w in widths}
 
     @property
     def first(self) -> dict[str, Tensor]:
@@ -220,3 +223,5 @@ class Averages:
         for decay, weights in self.weights.items():
             d = min(decay, (1 + step) / (10 + step))
             torch._foreach_lerp_(list(weights.values()), new, 1 - d)
+        for width, weights in self.powers.items():
+            torch._foreach_lerp_(list(weights.values()), new, 1 - decay_of(width, step + 1))

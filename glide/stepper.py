@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from glide.data import Batch
 from glide.draws import Draws, DropoutRows, mixed
 from glide.losses import TimestepSampler
+from glide.machine import flops_of
 from glide.optim import Averages, Optimizer
 from glide.precision import LossScale, autocast
 from glide.processes import Processes
@@ -89,13 +90,11 @@ class Stepper(Generic[M]):
         if sharded:
             self.scalars = shard(self.net, processes)
         elif processes.world > 1:
-            self.net = nn.parallel.DistributedDataParallel(
-                self.net, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            self.net = nn.parallel.DistributedDataParallel(self.net, gradient_as_bucket_view=True)
             self.unsynced = self.net.no_sync
         optimizer = Optimizer(model, config.optim, config.steps, processes)
         self.scale = LossScale(config.dtype)
-        averages = Averages(model, config.ema)
+        averages = Averages(model, config.ema, config.ema_snapshots)
         self.weights = Weights(model, twin, averages, optimizer, timesteps, self.scale, processes)
         self.dropout = DropoutRows(model)
         self.generator = torch.Generator()
@@ -152,6 +151,20 @@ class Stepper(Generic[M]):
             if p.grad is not None:
                 p.grad = self.processes.total(p.grad) / self.processes.world
         return {k: torch.cat([part[k] for part in found]) for k in found[0]}
+
+    def flops(self, step: int, batch: Batch) -> float:
+        """Of a whole step, all processes together, counted in a forward pass of its first part. All call it."""
+        rows, device = self.processes.rows(self.config.batch_size), self.processes.device
+        part = torch.arange(len(rows)).chunk(self.config.accumulate)[0]
+        inputs = {k: _rows(v, part, device) for k, v in batch.items()}
+        t, _ = self.draw(step)
+        net = self.net.module if isinstance(self.net, nn.parallel.DistributedDataParallel) else self.net
+
+        def forward() -> None:
+            with autocast(device, self.config.dtype):
+                net(inputs, t[part].to(device), Draws(step, part.tolist()))
+
+        return flops_of(forward) * len(rows) / len(part) * self.processes.world
 
     def _gathered(self, terms: dict[str, Tensor], stop: bool) -> tuple[dict[str, Tensor], bool]:
         """The terms of all processes, and whether one of them was asked to stop: one message for both."""

@@ -22,9 +22,11 @@ from glide.masked import Masked
 from glide.masks import EVERYTHING
 from glide.model import PRESETS, Model, ModelConfig
 from glide.processes import start
+from glide.strip import write_strip
 from glide.tasks import Diffusion
 from glide.tokenizer import Tokenizer
 from glide.train import Settings, TrainConfig, check_run_folder, fit, jsonable, last_line
+from glide.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class TrainBase:
     """shapes (shapes:one, shapes:one=1,count=2,pair=3), a folder of captioned pictures, or one of class folders."""
     preset: str | None = None
     """Sizes of the model by name; by default those of --init, else shapes-64."""
+    recipe: str | None = None
+    """A published configuration, whose batch, steps, rate and preset stand in for flags that are not given
+    (`glide.recipes`)."""
     init: str | None = None
     """Model whose weights to begin with: a folder, an embedded name, a published .pt, a hub id."""
     resume: bool = False
@@ -55,7 +60,10 @@ class TrainBase:
     unconditional: bool = False
     """Learn the pictures alone, without their captions or classes."""
     held_out: float = 0.0
-    """Share of a folder's pictures that are left out of training."""
+    """Share of a folder's pictures that are left out of training, and whose loss is measured. (The built-in scenes have
+    held-out ones of their own.)"""
+    validation_batches: int = 4
+    """Batches of held-out pictures whose loss is measured every --sample-every steps (validation.jsonl); 0: none."""
     crop: Literal["center", "random"] = "center"
     flip: bool = False
     """Mirror pictures at random; captions that say "left" are then wrong."""
@@ -101,7 +109,7 @@ BASE = Kind()
 
 KEPT = ("preset", "init", "inpaint", "unconditional", "vocab_size", "dropout")
 """Settings of a run that are in its folder by now."""
-BOUND = ("timesteps", "train.ema")
+BOUND = ("timesteps", "train.ema", "train.ema_snapshots")
 """Settings that its checkpoints hold the state of."""
 
 WATCHED = (
@@ -129,7 +137,7 @@ def train_base(
             raise InputError(f"--{name.replace('_', '-')} {share}: expected a share from 0 to below 1.")
     args.train.check()
     processes = start(args.device)
-    resume = check_run_folder(args.out, args.resume)
+    resume = not args.train.dry_run and check_run_folder(args.out, args.resume)
     processes.wait()  # before the main process writes what another would find
     torch.manual_seed(args.train.seed)
 
@@ -137,15 +145,13 @@ def train_base(
     # a run that goes on has its sizes and tokenizer in its folder; its weights come from the checkpoint
     model = load_model(args.out) if resume else None
     config = model.config if model is not None else _base_config(args, source, kind)
-    data = open_data(
-        args.data,
-        config.unet.image_size,
-        seed=args.train.seed,
-        crop=args.crop,
-        flip=args.flip,
-        max_broken=args.max_broken,
-        held_out=args.held_out,
-    )
+    reading: dict[str, Any] = {
+        "seed": args.train.seed,
+        "max_broken": args.max_broken,
+        "held_out": args.held_out,
+    }
+    size = config.unet.image_size
+    data = open_data(args.data, size, crop=args.crop, flip=args.flip, **reading)
     data.check_batch(args.train.batch_size)
     plain = data = kind.data(data, config)
     if config.inpaint:
@@ -187,6 +193,22 @@ def train_base(
             fill(model, path, masked)
         elif sample is not None:
             sample(model, path, captions)
+        write_strip(path.parent, model.config.unet.image_size + 4)  # with the grid's white lines
+
+    validate = None
+    if args.validation_batches and processes.main and (args.held_out or args.data.startswith("shapes")):
+        unseen = kind.data(open_data(args.data, size, split="held_out", **reading), config)
+        if config.inpaint:
+            unseen = Masked(unseen, args.train.seed, args.all_unknown, args.beside)
+        validate = Validation(
+            task,
+            unseen,
+            args.validation_batches,
+            _batch_of(unseen, args.train.batch_size),
+            steps,
+            args.train.seed,
+            args.train.dtype,
+        )
 
     trained = fit(
         model,
@@ -198,11 +220,21 @@ def train_base(
         resume=resume,
         save=save,
         sample=watch,
+        validate=validate,
         processes=processes,
         settings=Settings.of(args, KEPT, BOUND),
     )
     processes.finish()
     return trained
+
+
+def _batch_of(data: Dataset, size: int) -> int:
+    """`size`, halved until a data set has pictures for it."""
+    try:
+        data.check_batch(size)
+    except InputError:
+        return _batch_of(data, size // 2) if size > 1 else 1
+    return size
 
 
 def _base_config(args: TrainBase, source: Model | None, kind: Kind) -> ModelConfig:

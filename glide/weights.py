@@ -51,7 +51,8 @@ class Weights(Generic[M]):
         """Tensors by file, and the rest, of a checkpoint. All processes call it; what the main one gets is whole."""
         files = {"model": self.averages.source}
         files |= {f"ema-{decay}": weights for decay, weights in self.averages.weights.items()}
-        tensors = {name: self._whole(part) for name, part in files.items()}
+        files |= {f"power-{width}": weights for width, weights in self.averages.powers.items()}
+        tensors = {name: self.whole(part) for name, part in files.items()}
         state = {
             "optimizer": self.optimizer.state_dict(),
             "timesteps": self.timesteps.state_dict(),
@@ -59,7 +60,7 @@ class Weights(Generic[M]):
         }
         return tensors, state
 
-    def _whole(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def whole(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Gathered one by one, and kept by the main process alone."""
         if not self.sharded:
             return dict(parts)
@@ -81,6 +82,8 @@ class Weights(Generic[M]):
             self._copy(self.averages.source, load_file(path / "model.safetensors"))
             for decay, weights in self.averages.weights.items():
                 self._copy(weights, load_file(path / f"ema-{decay}.safetensors"))
+            for width, weights in self.averages.powers.items():
+                self._copy(weights, load_file(path / f"power-{width}.safetensors"))
             self.optimizer.load_state_dict(state["optimizer"])
             self.timesteps.load_state_dict(state["timesteps"])
             self.scale.load_state_dict(state.get("scale", {}))
@@ -112,7 +115,7 @@ class Weights(Generic[M]):
         All processes must enter it.
         """
         if self.sharded:
-            weights = self._whole(self.averages.first)
+            weights = self.whole(self.averages.first)
             yield None if self.twin is None else self._filled(self.twin, weights)
             if self.twin is not None:
                 self.twin.cpu()

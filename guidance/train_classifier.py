@@ -80,7 +80,7 @@ def train_classifier(args: TrainClassifier) -> NoisyClassifier:
     """Build data and model, and `fit`; returns the trained classifier. InputError for settings that do not fit."""
     args.train.check()
     processes = start(args.device)
-    resume = args.check()
+    resume = args.check(args.train.dry_run)
     processes.wait()  # before the main process writes what another would find
     if args.held_out_images < 1:
         raise InputError(f"--held-out-images {args.held_out_images}: expected at least 1.")

@@ -73,7 +73,7 @@ KEPT = ("preset", "like", "vocab", "vocab_size", "context")
 
 def _check(args: TrainClip) -> bool:
     """Whether the run goes on. InputError for settings that cannot be."""
-    resume = args.check()
+    resume = args.check(args.train.dry_run)
     if args.held_out_pairs < 2:
         raise InputError(f"--held-out-pairs {args.held_out_pairs}: expected at least 2.")
     if args.train.batch_size < 2 or args.train.accumulate != 1:

@@ -33,6 +33,9 @@ class TrainGuide:
     out: Path
     """Folder of the run: log.jsonl, levels.jsonl (measured on held-out data at each noise level), checkpoints/, and
     the guide itself, which sample.py takes as --classifier or --clip."""
+    recipe: str | None = None
+    """A published configuration, whose batch, steps, rate and preset stand in for flags that are not given
+    (`glide.recipes`)."""
     like: str | None = None
     """The diffusion model to steer: its noise and resolution must be the guide's. By default the noise is that of
     the preset's base model."""
@@ -54,11 +57,11 @@ class TrainGuide:
     device: str | None = None
     """cpu, cuda, cuda:1, ...; a GPU where there is one."""
 
-    def check(self) -> bool:
+    def check(self, dry_run: bool) -> bool:
         """Whether the run goes on. InputError for settings that cannot be, before anything is read."""
         if self.levels < 1:
             raise InputError(f"--levels {self.levels}: expected at least 1.")
-        resume = check_run_folder(self.out, self.resume)
+        resume = not dry_run and check_run_folder(self.out, self.resume)
         if self.plot:
             figure()  # that matplotlib is missing is said now, not after the first thousand steps
         return resume
@@ -112,7 +115,7 @@ def train_guide(
         if measure is not None:
             _report(args, path, measure(model, spread(len(process), args.levels)))
 
-    if not resume and processes.main:
+    if not resume and processes.main and not config.dry_run:
         (args.out / LEVELS).unlink(missing_ok=True)
     trained = fit(
         model,
@@ -125,7 +128,7 @@ def train_guide(
         save=save,
         sample=watch,
         processes=processes,
-        settings=Settings.of(args, kept, ("train.ema",)),
+        settings=Settings.of(args, kept, ("train.ema", "train.ema_snapshots")),
     )
     processes.finish()
     return trained
