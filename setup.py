@@ -22,6 +22,10 @@ EXTRAS = {
     "dev": ["pytest>=8", "ruff>=0.17,<0.18", "mypy>=1.19", "matplotlib>=3.8"],
     "hub": ["huggingface_hub>=0.30"],
     "plot": ["matplotlib>=3.8"],
+    # where a training's numbers may go besides its log (--track)
+    "tensorboard": ["tensorboard>=2.16"],
+    "wandb": ["wandb>=0.17"],
+    "trackio": ["trackio>=0.2"],
     "clip": ["huggingface_hub>=0.30"],  # fetches the CLIP that guides; its code comes with transformers
 }
 

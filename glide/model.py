@@ -158,10 +158,11 @@ class Model(nn.Module):
 
         batch: the keys that this model takes: tokens [N,L] int64 with mask [N,L] bool; y [N] int64;
         low_res [N,3,h,w] with low_res_level [N], 0 where it is not given; inpaint_image [N,3,H,W] with inpaint_mask
-        [N,1,H,W], 1 where a pixel is known.
+        [N,1,H,W], 1 where a pixel is known; estimate [N,3,H,W], its own of x0, where there is one.
         """
         told = self.encode(batch)
-        return replace(told, planes=self.input_planes(batch, size), level=self.low_res_level(batch))
+        planes, level = self.input_planes(batch, size), self.low_res_level(batch)
+        return replace(told, planes=planes, level=level, estimate=batch.get("estimate"))
 
     def encode(self, batch: Mapping[str, Tensor]) -> Cond:
         """What `condition` says in words: captions and classes, no planes.

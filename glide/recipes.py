@@ -55,9 +55,11 @@ def _train(
     )
 
 
-_ADM = "2105.05233, table 11"
-_ADM_UP = "2105.05233, table 12"
-_ADM_CLASSIFIER = "2105.05233, table 13 (a classifier's average is not spoken of: none to speak of here)"
+_ADM = "2105.05233, appendix: hyperparameters of diffusion models"
+_ADM_UP = "2105.05233, appendix: hyperparameters of upsampling models"
+_ADM_CLASSIFIER = (
+    "2105.05233, appendix: hyperparameters of classifiers; it speaks of no average, so there is none"
+)
 _GLIDE = "2112.10741, section 4; it gives neither rate nor average: ADM's"
 
 RECIPES: dict[str, Recipe] = {
@@ -91,7 +93,7 @@ RECIPES: dict[str, Recipe] = {
     "glide-inpaint": Recipe(
         "train_base",
         "glide-base",
-        "2112.10741, section 2.4: a fine-tune of the base model; it gives no numbers: a tenth of the base model's steps",
+        "2112.10741, section 2.4: a fine-tune of the base model; it gives no numbers: a tenth of the base's steps",
         _train(2048, 250_000, 1e-4),
         {"null_captions": 0.2, "inpaint": True},
     ),
@@ -131,8 +133,8 @@ RECIPES: dict[str, Recipe] = {
     "glide-clip": Recipe(
         "train_clip",
         "glide",
-        "2112.10741, section 2.4 gives no numbers; those of CLIP, 2103.00020, table 18 (its rate falls by a cosine, "
-        "here on a line)",
+        "2112.10741, section 2.4 gives no numbers: CLIP's ViT-L/14, 2103.00020, appendix F, 32 epochs of 400 million "
+        "pairs (its rate falls by a cosine, here on a line)",
         _train(32_768, 390_000, 4e-4, weight_decay=0.2, betas=(0.9, 0.98), warmup=2000, cooldown=0.99),
     ),
 }

@@ -58,10 +58,14 @@ class UNetConfig:
     """Nothing sees the picture as a whole: norms take each pixel by itself, and attention is to the caption's tokens
     alone (none where there are no tokens). Trained on crops, such a network draws any size in the same way."""
 
+    self_condition: bool = False
+    """The network also sees its own last estimate of x0, or zeros where there is none (2208.04202, section 3.2)."""
+
     @property
     def stem_channels(self) -> int:
         """Of the stem's input, besides those of input planes."""
-        return self.in_channels * self.patch_size**2 + 4 * self.coordinates
+        pixels = self.in_channels * (2 if self.self_condition else 1)
+        return pixels * self.patch_size**2 + 4 * self.coordinates
 
     @property
     def factor(self) -> int:
@@ -148,6 +152,8 @@ class Encoder(nn.Module):
 
     def encode(self, x: Tensor, emb: Tensor, cond: Cond) -> Iterator[Tensor]:
         """Yields the activation after the stem and after every block, the middle last."""
+        if self.config.self_condition:
+            x = torch.cat([x, torch.zeros_like(x) if cond.estimate is None else cond.estimate.to(x)], dim=1)
         if cond.planes is not None:
             x = torch.cat([x, cond.planes], dim=1)
         h = F.pixel_unshuffle(x, self.config.patch_size)

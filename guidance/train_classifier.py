@@ -55,7 +55,7 @@ class TrainClassifier(TrainGuide):
     """As ADM: the learning rate falls linearly to zero from the start (--cooldown 1)."""
 
 
-KEPT = ("preset", "noised", "dropout", "like")
+KEPT = ("preset", "recipe", "noised", "dropout", "like")
 """Settings of a run that are in its folder by now."""
 
 

@@ -67,7 +67,7 @@ def train_clip(args: TrainClip) -> NoisyClip:
     )
 
 
-KEPT = ("preset", "like", "vocab", "vocab_size", "context")
+KEPT = ("preset", "recipe", "like", "vocab", "vocab_size", "context")
 """Settings of a run that are in its folder by now."""
 
 

@@ -2,13 +2,18 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from launch import finished, started
+from launch import ROOT, finished, free_port, started
 from safetensors.torch import load_file
 from torch import nn
 
@@ -118,6 +123,59 @@ def test_muon_over_processes(folder: Path) -> None:
         assert losses(out) == pytest.approx(losses(alone), rel=1e-3)
         x, y = (load_file(run / "checkpoints/step-0000003/model.safetensors") for run in (out, alone))
         assert max((x[k] - y[k]).abs().max().item() for k in x) < 1e-3
+
+
+# --- processes that are lost ------------------------------------------------------------------------------------------
+
+ENDLESS = ("--steps", "100000", "--save-every", "2", "--log-every", "1000")
+
+
+def wait_for(path: Path, running: list[subprocess.Popen[str]], seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline and all(process.poll() is None for process in running)
+        time.sleep(0.01)
+
+
+def test_a_lost_process_ends_the_run_with_a_reason(tmp_path: Path) -> None:
+    running = started(2, "scripts/train_base.py", "--out", str(tmp_path / "run"), *FLAGS.split(), *ENDLESS)
+    wait_for(tmp_path / "run/checkpoints/step-0000002", running)
+    running[1].kill()
+    begin = time.monotonic()
+    (code, said), _ = finished(running)
+    assert time.monotonic() - begin < 60 and code == 2
+    assert "error: process 0 of 2 stopped, as another one has ended" in said and "Traceback" not in said
+
+
+def test_a_signal_to_one_stops_all(tmp_path: Path) -> None:
+    running = started(2, "scripts/train_base.py", "--out", str(tmp_path / "run"), *FLAGS.split(), *ENDLESS)
+    wait_for(tmp_path / "run/checkpoints/step-0000002", running)
+    running[1].send_signal(signal.SIGTERM)
+    results = finished(running)
+    assert [code for code, _ in results] == [143, 143], results
+    assert "stopped by SIGTERM after step" in results[0][1] and "--resume" in results[0][1]
+
+
+def test_torchrun_takes_a_lost_run_up_again(tmp_path: Path, ddp: Path) -> None:
+    """One worker is killed after the first checkpoint; what comes out is what two processes make undisturbed."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
+    command += ["--master-port", str(free_port()), "scripts/train_base.py", "--out", str(out), *FLAGS.split()]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    wait_for(out / "checkpoints/step-0000003", [process])
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        process.kill()
+        pytest.skip("the system does not list a process's children")
+    os.kill(int(children.read_text().split()[-1]), signal.SIGKILL)
+    (code, said), *_ = finished([process])
+    assert code == 0, said
+    assert losses(out) == losses(ddp)
+    x, y = weights(out), weights(ddp)
+    assert all(torch.equal(x[k], y[k]) for k in x)
 
 
 # --- what makes it so -------------------------------------------------------------------------------------------------
