@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from glide.precision import DTYPES
+from glide.mixed import DTYPES
 
 ENOUGH = 0.005  # seconds that one measured run takes at least
 

@@ -8,6 +8,7 @@ Shape letters: N rows of a process, M of all processes.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,8 +127,7 @@ def start(device: str | None = None) -> Processes:
 class OwnRows:
     """A data set of whose batches one process takes its rows.
 
-    A data set may offer `batch_rows(step, size, rows)`, which makes those rows alone; of others the whole batch is
-    made and the rest let go.
+    A data set whose `batch` takes `rows` makes those alone; of others the whole batch is made and the rest let go.
     """
 
     data: Dataset
@@ -149,13 +149,10 @@ class OwnRows:
 
     def batch(self, step: int, size: int) -> Batch:
         """The rows of this process of the global batch of `size`."""
-        rows_of = getattr(self.data, "batch_rows", None)
-        if rows_of is not None:
-            return rows_of(step, size, self.rows)
-        return {
-            name: value[self.rows.start : self.rows.stop]
-            for name, value in self.data.batch(step, size).items()
-        }
+        make: Any = self.data.batch
+        if "rows" in inspect.signature(make).parameters:
+            return make(step, size, rows=self.rows)
+        return {name: value[self.rows.start : self.rows.stop] for name, value in make(step, size).items()}
 
 
 _LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe", "Socket", "process group")

@@ -18,8 +18,8 @@ from glide.data import Batch
 from glide.draws import Draws, DropoutRows, mixed
 from glide.losses import TimestepSampler
 from glide.machine import flops_of
+from glide.mixed import LossScale, autocast
 from glide.optim import Averages, Optimizer
-from glide.precision import LossScale, autocast
 from glide.processes import Processes
 from glide.sharding import shard
 from glide.weights import Weights, twin_of

@@ -25,9 +25,9 @@ from glide.data import Batch
 from glide.errors import InputError
 from glide.losses import TimestepSampler
 from glide.meters import last_line
+from glide.mixed import check_dtype
 from glide.optim import OptimConfig
 from glide.posthoc import gamma_of
-from glide.precision import check_dtype
 from glide.processes import Processes, others_lost
 from glide.rehearsal import rehearse
 from glide.run import MEASURED_AFTER, Run

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from glide.data import Batch, Dataset
 from glide.draws import Draws, mixed
-from glide.precision import autocast
+from glide.mixed import autocast
 from glide.stepper import Task
 
 M = TypeVar("M", bound=nn.Module)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from glide.checkpoints import STATE
 from glide.errors import InputError
 from glide.losses import TimestepSampler
+from glide.mixed import LossScale
 from glide.optim import Averages, Optimizer
-from glide.precision import LossScale
 from glide.processes import Processes
 from glide.sharding import part_of, whole
 

@@ -230,8 +230,8 @@ def test_a_data_set_may_make_the_rows_alone() -> None:
     assert share.batch(0, 6)["image"].tolist() == [2, 3] and share.batch(0, 6)["caption"] == ["2", "3"]
 
     class Some(Data):
-        def batch_rows(self, step: int, size: int, rows: range) -> dict[str, Any]:
-            return {"image": torch.tensor(rows)}
+        def batch(self, step: int, size: int, rows: range | None = None) -> dict[str, Any]:
+            return {"image": torch.tensor(range(size) if rows is None else rows)}
 
     assert OwnRows(Some(), range(2, 4)).batch(0, 6)["image"].tolist() == [2, 3]  # type: ignore[arg-type]
 

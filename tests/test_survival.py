@@ -22,9 +22,9 @@ from glide.changes import Settings, changes
 from glide.checkpoints import MANIFEST, Checkpoints, check_run_folder, damage
 from glide.errors import CannotWrite, InputError
 from glide.meters import last_line, read_lines
+from glide.mixed import LossScale
 from glide.model import Model
 from glide.optim import OptimConfig
-from glide.precision import LossScale
 from glide.signals import Stopped
 from glide.tasks import Diffusion
 from glide.train import TrainConfig

@@ -1,4 +1,4 @@
-"""Number formats of training: which autocast, and the loss scaling that float16 needs."""
+"""Mixed precision in training: which autocast, and the loss scaling that float16 needs."""
 
 from __future__ import annotations
 
