@@ -49,11 +49,22 @@ class GroupNorm(nn.GroupNorm):
         super().__init__(math.gcd(32, channels), channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last):
-            # PyTorch's channels_last kernel is slow on the CPU where groups are narrow: two copies to the plain
-            # layout and back, and the norm there, take an eighth of its time, forward and backward.
+        if self._slow(x):
             return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
         return super().forward(x)
+
+    def _slow(self, x: Tensor) -> bool:
+        """Whether PyTorch's channels_last kernel takes longer than the plain one and two copies around it.
+
+        Measured on CPUs, in half precision alone: groups narrower than a vector register take it up to ten times as
+        long, but for large pictures, where another kernel takes over, which is only slow backward.
+        """
+        if x.device.type != "cpu" or not x.is_contiguous(memory_format=torch.channels_last):
+            return False
+        half = torch.finfo(x.dtype).bits < 32
+        narrow = self.num_channels // self.num_groups < 16
+        small = x.shape[-2] * x.shape[-1] < 1024
+        return half and narrow and (small or torch.is_grad_enabled())
 
 
 class PixelNorm(nn.LayerNorm):
@@ -228,7 +239,7 @@ class ResBlock(nn.Module):
         self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """x [N,C,H,W], emb [N,E] (already through its SiLU) -> [N,out_channels,H',W']."""
+        """x [N,C,H,W], emb [N,E] (already through its SiLU), both in the weights' type -> [N,out_channels,H',W']."""
         h = F.silu(self.norm_in(x))
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
@@ -264,21 +275,21 @@ class Attention(nn.Module):
         self.token_kv = nn.Linear(token_width, 2 * channels) if token_width else None
         self.proj = zero_init(nn.Linear(channels, channels))
 
-    def forward(self, x: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """x [N,C,H,W], tokens [N,L,D] -> [N,C,H,W]."""
+    def forward(self, x: Tensor, kv: Tensor | None = None) -> Tensor:
+        """x [N,C,H,W], kv [N,L,2C] keys and values of tokens, by `token_kv` -> [N,C,H,W]."""
         n, c, h, w = x.shape
         y = self.norm(x).permute(0, 2, 3, 1).reshape(n, h * w, c)  # free when x is channels_last
         if self.place is not None:
-            y = y + self.place(coordinates(h, w, self.octaves, x.device).flatten(0, 1))  # [HW,C]
+            where = coordinates(h, w, self.octaves, x.device).flatten(0, 1)
+            y = y + self.place(where).to(y.dtype)  # [HW,C]
         q, k, v = self.qkv(y).chunk(3, dim=-1)  # [N,HW,C] each
-        y = v if self.identity else self._mixed(q, k, v, tokens)
+        y = v if self.identity else self._mixed(q, k, v, kv)
         return x + self.proj(y).reshape(n, h, w, c).permute(0, 3, 1, 2)
 
-    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, tokens: Tensor | None) -> Tensor:
-        """q, k, v [N,HW,C], tokens [N,L,D] -> [N,HW,C]."""
-        if self.token_kv is not None:
-            assert tokens is not None
-            token_k, token_v = self.token_kv(tokens).chunk(2, dim=-1)  # [N,L,C] each
+    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, kv: Tensor | None) -> Tensor:
+        """q, k, v [N,HW,C], kv [N,L,2C] -> [N,HW,C]."""
+        if kv is not None:
+            token_k, token_v = kv.chunk(2, dim=-1)  # [N,L,C] each
             k, v = torch.cat([token_k, k], dim=1), torch.cat([token_v, v], dim=1)  # [N,L+HW,C]
         y = attend(split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads))
         return y.transpose(1, 2).flatten(2)  # [N,heads,HW,d] -> [N,HW,C]
@@ -296,11 +307,11 @@ class TokenAttention(nn.Module):
         self.token_kv = nn.Linear(token_width, 2 * channels)
         self.proj = zero_init(nn.Linear(channels, channels))
 
-    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """x [N,C,H,W], tokens [N,L,D] -> [N,C,H,W]."""
+    def forward(self, x: Tensor, kv: Tensor) -> Tensor:
+        """x [N,C,H,W], kv [N,L,2C] keys and values of tokens, by `token_kv` -> [N,C,H,W]."""
         n, c, h, w = x.shape
         q = self.q(self.norm(x).permute(0, 2, 3, 1).reshape(n, h * w, c))
-        k, v = self.token_kv(tokens).chunk(2, dim=-1)  # [N,L,C] each
+        k, v = kv.chunk(2, dim=-1)  # [N,L,C] each
         y = attend(split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads))
         y = self.proj(y.transpose(1, 2).flatten(2))  # [N,heads,HW,d] -> [N,HW,C]
         return x + y.reshape(n, h, w, c).permute(0, 3, 1, 2)

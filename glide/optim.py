@@ -48,11 +48,11 @@ def orthogonalize(g: Tensor, iterations: int = 5) -> Tensor:
     a, b, c = 3.4445, -4.7750, 2.0315
     x = g.bfloat16()
     if tall := g.shape[-2] > g.shape[-1]:
-        x = x.mT
+        x = x.mT.contiguous()
     x = x / (x.float().norm(dim=(-2, -1), keepdim=True) + 1e-7).to(x.dtype)
     for _ in range(iterations):
         s = x @ x.mT
-        x = a * x + (b * s + c * s @ s) @ x
+        x = torch.baddbmm(x, torch.baddbmm(s, s, s, beta=b, alpha=c), x, beta=a)  # a x + (b s + c s s) x
     return (x.mT if tall else x).to(g.dtype)
 
 

@@ -19,6 +19,7 @@ from glide.denoise import Denoiser, Network, Prediction, clamp, held, keep_known
 from glide.errors import InputError
 from glide.images import to_uint8
 from glide.model import Model
+from glide.precision import lowered
 from glide.process import Process, respacing
 from glide.recipe import environment, fingerprint
 from glide.repaint import repaint, walk
@@ -99,9 +100,9 @@ class Pipeline:
     ) -> None:
         """model: on its device already; it is put in eval mode and channels_last. name: for recipes.
 
-        dtype: what the U-Net runs in (autocast); all else is float32. call_size: pictures in a network call, see
-        guidance/calls.py. vocab: for recipes, and for a weaker model that is a published .pt file. around: put around
-        the network, as upsampler/tiles.py is. InputError for a dtype or size that is not possible.
+        dtype: what the U-Net runs in (`glide.precision`); all else is float32. call_size: pictures in a network call,
+        see guidance/calls.py. vocab: for recipes, and for a weaker model that is a published .pt file. around: put
+        around the network, as upsampler/tiles.py is. InputError for a dtype or size that is not possible.
         """
         self.dtype = find_dtype(dtype)
         self.device = model.device
@@ -114,9 +115,10 @@ class Pipeline:
         self.fingerprint = fingerprint(model)
         self.model = model.eval().requires_grad_(False)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.conditions = Conditions(model)
-        self.guides = Guides(self.device, vocab)
-        network = network_of(model, self.dtype)
+        self.unet = lowered(model.unet, self.dtype)
+        self.conditions = Conditions(model, self.unet)
+        self.guides = Guides(self.device, vocab, self.dtype)
+        network = network_of(self.unet)
         self.network = network if around is None else around(network, model)
         self.predict = predict_by(self.network, model, self.call_size)
 

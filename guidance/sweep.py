@@ -167,7 +167,7 @@ def counted(pipe: Pipeline, settings: Settings) -> Iterator[list[int]]:
     def add(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
         count[0] += len(inputs[0])
 
-    nets = [pipe.model.unet]
+    nets = [pipe.unet]
     if any(term.name == "auto" for term in settings.terms):
         nets.append(pipe.guides.weak(settings.options).unet)
     hooks = [net.register_forward_pre_hook(add) for net in nets]

@@ -17,6 +17,7 @@ from glide.optim import OptimConfig
 from glide.processes import start
 from glide.tokenizer import Tokenizer
 from glide.train import TrainConfig
+from glide.wrong import WithWrong
 from guidance.clip import CLIPS, ClipConfig, NoisyClip, load_clip, save_clip
 from guidance.clip_levels import plot, retrieval, table
 from guidance.contrastive import Contrastive
@@ -38,6 +39,8 @@ class TrainClip(TrainGuide):
     """Of the tokenizer that is trained."""
     context: int | None = None
     """Tokens of a caption, the rest is cut; by default the preset's."""
+    wrong_captions: int = 0
+    """Of the built-in scenes: so many further captions for each picture, each wrong in one fact, to tell it from."""
     held_out_pairs: int = 256
     """Pairs that are measured, at most, every --sample-every steps."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(
@@ -81,6 +84,8 @@ def _check(args: TrainClip) -> bool:
             f"--batch-size {args.train.batch_size} --accumulate {args.train.accumulate}: expected at least 2, and 1, "
             "as all of a batch are compared with each other."
         )
+    if args.wrong_captions < 0:
+        raise InputError(f"--wrong-captions {args.wrong_captions}: expected at least 0.")
     if args.preset not in CLIPS:
         raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(CLIPS)}.")
     return resume
@@ -114,7 +119,7 @@ def _open(args: TrainClip, size: int, **options: Any) -> Dataset:
         raise InputError(
             f"{args.data} has classes, expected captions: give pictures with a caption each (x.png and x.txt)"
         )
-    return data
+    return WithWrong(data, args.train.seed, args.wrong_captions) if args.wrong_captions else data
 
 
 def _held_out(args: TrainClip, size: int) -> Measure[NoisyClip] | None:
@@ -122,10 +127,10 @@ def _held_out(args: TrainClip, size: int) -> Measure[NoisyClip] | None:
     if not (args.held_out or args.data.split(":")[0] == "shapes"):
         return None
     batch = held_out_batch(_open(args, size, split="held_out"), args.held_out_pairs)
-    image, captions = batch["image"], batch["caption"]
+    image, captions, wrong = batch["image"], batch["caption"], batch.get("wrong", ())
 
     def measured(clip: NoisyClip, timesteps: Sequence[int]) -> Measured:
-        levels = retrieval(clip, image, captions, timesteps, getattr(torch, args.train.dtype))
+        levels = retrieval(clip, image, captions, timesteps, getattr(torch, args.train.dtype), wrong)
         pairs = len(captions)
         return Measured(
             levels, f"{pairs} held-out pairs", table(levels), lambda title: plot(levels, pairs, title)
