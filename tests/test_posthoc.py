@@ -2,11 +2,14 @@
 
 import dataclasses
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from launch import ROOT
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -118,7 +121,10 @@ def test_a_run_and_the_script(tmp_path: Path) -> None:
         (t, s) for t in (2.0, 4.0, 6.0, 8.0) for s in (0.05, 0.1)
     ]
     kept = load_file(run / "checkpoints/step-0000008/power-0.1.safetensors")
-    far = posthoc(Posthoc(run, tmp_path / "model", sigma_rel=0.1))
+    command = [sys.executable, "scripts/posthoc_ema.py", "--run", str(run), "--out", str(tmp_path / "model")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "average of relative width 0.1" in done.stdout, done.stdout + done.stderr
+    far = posthoc(Posthoc(run, tmp_path / "again", sigma_rel=0.1))
     model = load_model(tmp_path / "model")
     assert far < 1e-3 and model.tokenizer is not None
     for name, p in model.named_parameters():

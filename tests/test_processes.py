@@ -125,6 +125,23 @@ def test_muon_over_processes(folder: Path) -> None:
         assert max((x[k] - y[k]).abs().max().item() for k in x) < 1e-3
 
 
+def test_a_clip_over_processes(folder: Path) -> None:
+    """All pairs of the global batch are compared, and its temperature, a scalar, is no part of a sharded weight."""
+    flags = "--data shapes:one --preset tiny --steps 3 --batch-size 4 --dtype float32 --lr 1e-4 --ema 0.9 --log-every 1"
+    flags += " --save-every 3 --sample-every 100 --held-out-pairs 4 --levels 2 --device cpu"
+    results = {}
+    for name, world in (("one", 1), ("ddp", 2), ("--shard", 2)):
+        out = folder / f"clip{name}"
+        command = ["scripts/train_clip.py", "--out", str(out), *flags.split()]
+        done = finished(started(world, *command, *([name] if name == "--shard" else [])))
+        assert [code for code, _ in done] == [0] * world, done
+        results[name] = losses(out), load_file(out / "checkpoints/step-0000003/ema-0.9.safetensors")
+    alone, average = results.pop("one")
+    for found, weights_of in results.values():
+        assert found == pytest.approx(alone, rel=1e-5)
+        assert max((weights_of[k] - average[k]).abs().max().item() for k in average) < 1e-5
+
+
 # --- processes that are lost ------------------------------------------------------------------------------------------
 
 ENDLESS = ("--steps", "100000", "--save-every", "2", "--log-every", "1000")

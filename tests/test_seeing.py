@@ -170,3 +170,21 @@ def test_the_flag(tmp_path: Path) -> None:
     )
     assert done.returncode == 0 and "nothing was written" in done.stdout, done.stdout + done.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_the_overhead_is_measured() -> None:
+    command = [
+        sys.executable,
+        "benchmarks/training_overhead.py",
+        "--preset",
+        "tiny",
+        "--batch-size",
+        "2",
+        "--steps",
+        "3",
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "optimizer" in done.stdout and "overhead " in done.stdout
