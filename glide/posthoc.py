@@ -74,20 +74,19 @@ def decay(sigma_rel: float, t: int) -> float:
 def mixture(stored: Sequence[Profile], wanted: Profile) -> Array:
     """The weights [K] of the stored averages whose sum is nearest to the wanted one, float64; they add up to 1.
 
-    Minimises the integral of (sum of weights times profiles - wanted profile)^2. InputError for no snapshots, or a
-    wanted time that they do not reach.
+    Minimises the integral of (sum of weights times profiles - wanted profile)^2 over snapshots up to the wanted time.
+    InputError for no snapshots, or a time at which there is none: a profile ends at its time, as no other does.
     """
     if not stored:
         raise InputError("there are no snapshots of averages: train with --ema-snapshots")
-    if wanted.t > max(profile.t for profile in stored):
+    times = sorted({profile.t for profile in stored})
+    if wanted.t not in times:
+        near = min(times, key=lambda t: abs(t - wanted.t))
         raise InputError(
-            f"got the step {wanted.t:g}, expected one up to {max(p.t for p in stored):g}, that of the last snapshot"
+            f"got the step {wanted.t:g}, expected one of a snapshot, {times[0]:g} to {times[-1]:g}: the nearest "
+            f"is {near:g}"
         )
     used = [profile for profile in stored if profile.t <= wanted.t]
-    if not used:
-        raise InputError(
-            f"got the step {wanted.t:g}, before the first snapshot, of {min(p.t for p in stored):g}"
-        )
     # scaled to unit norm, else late and early snapshots differ by orders of magnitude
     norms = np.sqrt([profile.inner(profile) for profile in used])
     gram = np.array([[a.inner(b) for b in used] for a in used]) / np.outer(norms, norms)

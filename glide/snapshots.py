@@ -34,7 +34,7 @@ class Posthoc:
     sigma_rel: float = 0.1
     """Relative width of the average: the standard deviation of its times, over the time trained."""
     step: int | None = None
-    """As of which step; by default that of the last snapshot."""
+    """As of which snapshot; by default the last."""
     save_dtype: Annotated[Literal["float32", "float16", "bfloat16"], tyro.conf.arg()] = "float32"
     """Of the weights in the model folder."""
 

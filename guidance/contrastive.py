@@ -89,11 +89,17 @@ def contrast(
 
 def gather(x: Tensor) -> Tensor:
     """[N,...] of each process -> [M,...] of all, in order of rank; alone, x itself. Gradients flow back to where each
-    row came from, from the losses of all processes; DDP then takes their mean, that of the whole batch."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    row came from, from the losses of all processes; DDP then takes their mean, that of the whole batch.
+
+    Without gradients nothing is gathered: the main process measures alone, and nobody would answer.
+    """
+    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if not together or not torch.is_grad_enabled():
         return x
-    if x.requires_grad:
-        return _Gather.apply(x)
+    return _Gather.apply(x) if x.requires_grad else _gathered(x)
+
+
+def _gathered(x: Tensor) -> Tensor:
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, x.contiguous())
     return torch.cat(parts)
@@ -103,7 +109,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.rows = len(x)
-        return gather(x.detach())
+        return _gathered(x.detach())
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def test_inner_products_are_the_integrals() -> None:
         (Profile(3, 0.1),) * 2,
     ):
         assert a.inner(b) == pytest.approx((a(tau) * b(tau)).mean() * 9.0, rel=1e-3)
-        assert a.inner(b) == b.inner(a)
+        assert a.inner(b) == pytest.approx(b.inner(a), rel=1e-12)
 
 
 def test_the_decay_makes_the_profile() -> None:
@@ -65,17 +65,16 @@ def test_mixtures() -> None:
         weights = mixture(stored, stored[i])
         assert misfit(stored, weights, stored[i]) < 1e-4
     for sigma in (0.04, 0.07, 0.15, 0.2):
-        for t in (1000, 1970, 2000):
+        for t in (1000, 2000):
             wanted = Profile(t, sigma)
             weights = mixture(stored, wanted)
             assert weights.sum() == pytest.approx(1.0) and misfit(stored, weights, wanted) < 0.1, (sigma, t)
     assert misfit(stored, mixture(stored, Profile(2000, 0.07)), Profile(2000, 0.07)) < 0.01
     with pytest.raises(InputError, match="no snapshots"):
         mixture([], Profile(1, 0.1))
-    with pytest.raises(InputError, match="up to 2000"):
-        mixture(stored, Profile(2001, 0.1))
-    with pytest.raises(InputError, match="before the first"):
-        mixture(stored, Profile(50, 0.1))
+    for t, near in ((2001, 2000), (50, 100), (1970, 2000)):
+        with pytest.raises(InputError, match=f"100 to 2000: the nearest is {near}"):
+            mixture(stored, Profile(t, 0.1))
 
 
 def test_the_average_that_is_put_together_is_the_one_that_was_not_kept(tmp_path: Path) -> None:
