@@ -47,6 +47,7 @@ class Kills:
 def main() -> None:
     args = parse(Kills, __doc__)
     shutil.rmtree(args.out, ignore_errors=True)
+    args.out.mkdir(parents=True)
     torch.set_num_threads(1)  # before the process forks: threads do not survive that
     whole = settings(args, "whole")
     process = begun(whole)
