@@ -93,12 +93,11 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(grads, buffers, group["momentum"])
         # of weights that are shared out over processes, whole matrices are gathered, and each keeps its part
-        full = [whole(g, self.like[p]) for g, p in zip(nesterov, stack, strict=True)]
+        likes = [self.like[p] for p in params]
+        full = [whole(g, like) for g, like in zip(nesterov, likes, strict=True)]
         flat = torch.stack([g.reshape(g.shape[0], -1) for g in full])  # [B,m,n]
         update = orthogonalize(flat) * max(1.0, flat.shape[-2] / flat.shape[-1]) ** 0.5
-        parts = [
-            part_of(u.reshape(g.shape), self.like[p]) for u, g, p in zip(update, full, stack, strict=True)
-        ]
+        parts = [part_of(u.reshape(g.shape), like) for u, g, like in zip(update, full, likes, strict=True)]
         if group["weight_decay"]:
             torch._foreach_mul_(stack, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(stack, parts, alpha=-group["lr"])

@@ -76,9 +76,9 @@ class Stepper(Generic[M]):
     ) -> None:
         processes.rows(config.batch_size)
         self.config, self.processes, self.timesteps = config, processes, timesteps
-        for module in model.modules():
-            if hasattr(module, "gradient_checkpointing"):
-                module.gradient_checkpointing = config.gradient_checkpointing
+        parts: list[Any] = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
+        for part in parts:
+            part.gradient_checkpointing = config.gradient_checkpointing
         sharded = config.shard and processes.world > 1
         twin = twin_of(model) if sharded and processes.main else None
         if not sharded:  # FSDP2 takes contiguous weights alone
