@@ -25,6 +25,10 @@ EXTRAS = {
     ],  # a second implementation of every solver; its test is left out where it is not there
     "hub": ["huggingface_hub>=0.30"],
     "plot": ["matplotlib>=3.8"],
+    # where a training's numbers may go besides its log (--track)
+    "tensorboard": ["tensorboard>=2.16"],
+    "wandb": ["wandb>=0.17"],
+    "trackio": ["trackio>=0.2"],
     "clip": ["huggingface_hub>=0.30"],  # fetches the CLIP that guides; its code comes with transformers
 }
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 def timestep_embedding(t: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
@@ -92,6 +93,39 @@ def zero_init(module: M) -> M:
     return module
 
 
+class Dropout(nn.Module):
+    """Dropout (1207.0580) whose masks can be made to depend on a row's number alone.
+
+    With `rows` = (seed, first) row i of the input gets the mask of row first + i, whatever rows are beside it: a batch
+    in parts, or over several processes, then loses the same activations as in one piece. Masks are drawn anew from the
+    seed, so they are the same when activations are computed twice.
+    """
+
+    BLOCK = 8  # rows whose masks come of one generator: a call for each row would be slow on a GPU
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.rows: tuple[int, int] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N,C,H,W] -> [N,C,H,W]."""
+        if not self.training or not self.p:
+            return x
+        if self.rows is None:
+            return F.dropout(x, self.p)
+        seed, first = self.rows
+        n, c, h, w = x.shape
+        start = first // self.BLOCK
+        stop = -(-(first + n) // self.BLOCK)
+        mask = torch.empty((stop - start) * self.BLOCK, h, w, c, dtype=x.dtype, device=x.device)
+        for i, block in enumerate(mask.split(self.BLOCK)):
+            generator = torch.Generator(x.device).manual_seed((seed + start + i) % 2**63)
+            block.bernoulli_(1 - self.p, generator=generator)
+        own = mask[first - start * self.BLOCK :][:n].permute(0, 3, 1, 2)  # [N,H,W,C] -> [N,C,H,W]
+        return x * own.div_(1 - self.p)
+
+
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """[N,L,heads*d] -> [N,heads,L,d], a view."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -136,6 +170,13 @@ class TransformerBlock(nn.Module):
         )
         x = x + self.proj(y.transpose(1, 2).flatten(2))  # [N,heads,L,d] -> [N,L,D]
         return x + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x))))
+
+
+def run(block: nn.Module, *inputs: Tensor | None, again: bool) -> Tensor:
+    """block(*inputs). again: where gradients are taken, forget its activations and compute them again for these."""
+    if again and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)
 
 
 class Downsample(nn.Module):
@@ -193,7 +234,7 @@ class ResBlock(nn.Module):
         self.conv_in = nn.Conv2d(channels, out_channels, 3, padding=1)
         self.emb = nn.Linear(emb_width, 2 * out_channels if scale_shift else out_channels)
         self.norm_out = norm(out_channels, local)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv_out = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 

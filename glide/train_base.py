@@ -14,17 +14,20 @@ import torch
 import tyro
 
 from glide.checkpoint import load_model, read_config, resolve, save_model
-from glide.data import Batch, Dataset, open_data, prefetch
+from glide.data import Batch, Dataset, open_data
 from glide.errors import InputError
 from glide.grow import init_from
 from glide.losses import LossConfig
 from glide.masked import Masked
 from glide.masks import EVERYTHING
 from glide.model import PRESETS, Model, ModelConfig
+from glide.processes import start
+from glide.strip import write_strip
 from glide.tasks import Diffusion
 from glide.timesteps import LogitNormalTimesteps, LossSecondMoment, TimestepSampler, UniformTimesteps
 from glide.tokenizer import Tokenizer
-from glide.train import TrainConfig, check_run_folder, fit, jsonable, last_line
+from glide.train import Settings, TrainConfig, check_run_folder, fit, jsonable, last_line
+from glide.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,9 @@ class TrainBase:
     """shapes (shapes:one, shapes:one=1,count=2,pair=3), a folder of captioned pictures, or one of class folders."""
     preset: str | None = None
     """Sizes of the model by name; by default those of --init, else shapes-64."""
+    recipe: str | None = None
+    """A published configuration, whose batch, steps, rate and preset stand in for flags that are not given
+    (`glide.recipes`)."""
     init: str | None = None
     """Model whose weights to begin with: a folder, an embedded name, a published .pt, a hub id."""
     resume: bool = False
@@ -55,7 +61,10 @@ class TrainBase:
     unconditional: bool = False
     """Learn the pictures alone, without their captions or classes."""
     held_out: float = 0.0
-    """Share of a folder's pictures that are left out of training."""
+    """Share of a folder's pictures that are left out of training, and whose loss is measured. (The built-in scenes have
+    held-out ones of their own.)"""
+    validation_batches: int = 4
+    """Batches of held-out pictures whose loss is measured every --sample-every steps (validation.jsonl); 0: none."""
     crop: Literal["center", "random"] = "center"
     flip: bool = False
     """Mirror pictures at random; captions that say "left" are then wrong."""
@@ -65,8 +74,8 @@ class TrainBase:
     """Of the tokenizer that is trained on the captions."""
     dropout: float | None = None
     """In the U-Net; the preset's by default."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, a third more time."""
+    self_condition: bool = False
+    """The network is also shown its own last estimate of the picture (2208.04202): a third more time in training."""
     timesteps: Literal["uniform", "logit_normal", "loss_second_moment"] = "uniform"
     """Which noise levels are practised: all alike, those in the middle (2403.03206), or those of large loss
     (2102.09672)."""
@@ -107,6 +116,11 @@ class Kind:
 
 BASE = Kind()
 
+KEPT = ("preset", "recipe", "init", "inpaint", "unconditional", "vocab_size", "dropout", "self_condition")
+"""Settings of a run that are in its folder by now."""
+BOUND = ("timesteps", "train.ema", "train.ema_snapshots")
+"""Settings that its checkpoints hold the state of."""
+
 WATCHED = (
     "a red circle",
     "a small green star in the top left corner",
@@ -130,23 +144,23 @@ def train_base(
     for name in ("null_captions", "token_captions"):
         if not 0 <= (share := getattr(args, name)) < 1:
             raise InputError(f"--{name.replace('_', '-')} {share}: expected a share from 0 to below 1.")
-    check_run_folder(args.out, args.resume)
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    args.train.check()
+    processes = start(args.device)
+    resume = not args.train.dry_run and check_run_folder(args.out, args.resume)
+    processes.wait()  # before the main process writes what another would find
     torch.manual_seed(args.train.seed)
 
     source = load_model(args.init) if args.init else None
     # a run that goes on has its sizes and tokenizer in its folder; its weights come from the checkpoint
-    model = load_model(args.out) if args.resume else None
+    model = load_model(args.out) if resume else None
     config = model.config if model is not None else _base_config(args, source, kind)
-    data = open_data(
-        args.data,
-        config.unet.image_size,
-        seed=args.train.seed,
-        crop=args.crop,
-        flip=args.flip,
-        max_broken=args.max_broken,
-        held_out=args.held_out,
-    )
+    reading: dict[str, Any] = {
+        "seed": args.train.seed,
+        "max_broken": args.max_broken,
+        "held_out": args.held_out,
+    }
+    size = config.unet.image_size
+    data = open_data(args.data, size, crop=args.crop, flip=args.flip, **reading)
     data.check_batch(args.train.batch_size)
     plain = data = kind.data(data, config)
     if config.inpaint:
@@ -155,8 +169,7 @@ def train_base(
         raise InputError("--beside or --all-unknown without --inpaint: add it, or leave them out.")
     if model is None:
         model = _build(config, data, args, source)
-    model.to(device)
-    model.unet.gradient_checkpointing = args.gradient_checkpointing
+    model.to(processes.device)
 
     loss = dataclasses.replace(args.loss, prediction=config.process.prediction)
     task = Diffusion(loss, args.null_captions, args.token_captions)
@@ -184,15 +197,48 @@ def train_base(
             fill(model, path, masked)
         elif sample is not None:
             sample(model, path, captions)
+        write_strip(path.parent, model.config.unet.image_size + 4)  # with the grid's white lines
 
-    def batches(start: int) -> Any:
-        return prefetch(data, start, args.train.batch_size)
+    validate = None
+    if args.validation_batches and processes.main and (args.held_out or args.data.startswith("shapes")):
+        unseen = kind.data(open_data(args.data, size, split="held_out", **reading), config)
+        if config.inpaint:
+            unseen = Masked(unseen, args.train.seed, args.all_unknown, args.beside)
+        validate = Validation(
+            task,
+            unseen,
+            args.validation_batches,
+            _batch_of(unseen, args.train.batch_size),
+            steps,
+            args.train.seed,
+            args.train.dtype,
+        )
 
-    if not args.resume:
-        save(model, args.out, 0)
-    return fit(
-        model, task, batches, timesteps, args.train, args.out, resume=args.resume, save=save, sample=watch
+    trained = fit(
+        model,
+        task,
+        lambda start: processes.batches(data, start, args.train.batch_size),
+        timesteps,
+        args.train,
+        args.out,
+        resume=resume,
+        save=save,
+        sample=watch,
+        validate=validate,
+        processes=processes,
+        settings=Settings.of(args, KEPT, BOUND),
     )
+    processes.finish()
+    return trained
+
+
+def _batch_of(data: Dataset, size: int) -> int:
+    """`size`, halved until a data set has pictures for it."""
+    try:
+        data.check_batch(size)
+    except InputError:
+        return _batch_of(data, size // 2) if size > 1 else 1
+    return size
 
 
 def _base_config(args: TrainBase, source: Model | None, kind: Kind) -> ModelConfig:
@@ -202,6 +248,8 @@ def _base_config(args: TrainBase, source: Model | None, kind: Kind) -> ModelConf
     config = kind.presets[name] if name is not None else source.config  # type: ignore[union-attr]
     if args.dropout is not None:
         config = dataclasses.replace(config, unet=dataclasses.replace(config.unet, dropout=args.dropout))
+    if args.self_condition:
+        config = dataclasses.replace(config, unet=dataclasses.replace(config.unet, self_condition=True))
     # weights that inpaint already go on to
     inpaint = args.inpaint or (source is not None and source.config.inpaint)
     return kind.config(dataclasses.replace(config, inpaint=inpaint))

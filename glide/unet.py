@@ -12,7 +12,6 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from glide.conditioning import Cond
 from glide.nn import (
@@ -23,6 +22,7 @@ from glide.nn import (
     Upsample,
     coordinates,
     norm,
+    run,
     timestep_embedding,
     zero_init,
 )
@@ -59,10 +59,14 @@ class UNetConfig:
     """Nothing sees the picture as a whole: norms take each pixel by itself, and attention is to the caption's tokens
     alone (none where there are no tokens). Trained on crops, such a network draws any size in the same way."""
 
+    self_condition: bool = False
+    """The network also sees its own last estimate of x0, or zeros where there is none (2208.04202, section 3.2)."""
+
     @property
     def stem_channels(self) -> int:
         """Of the stem's input, besides those of input planes."""
-        return self.in_channels * self.patch_size**2 + 4 * self.coordinates
+        pixels = self.in_channels * (2 if self.self_condition else 1)
+        return pixels * self.patch_size**2 + 4 * self.coordinates
 
     @property
     def factor(self) -> int:
@@ -146,9 +150,7 @@ class Encoder(nn.Module):
 
     def run(self, block: Block, x: Tensor, emb: Tensor, keys: dict[Block, Tensor]) -> Tensor:
         kv = keys.get(block)
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, x, emb, kv, use_reentrant=False)
-        return block(x, emb, kv)
+        return run(block, x, emb, kv, again=self.gradient_checkpointing)
 
     @cached_property
     def readers(self) -> tuple[tuple[Block, nn.Linear], ...]:
@@ -181,6 +183,8 @@ class Encoder(nn.Module):
         keys: of `keys(cond)`, where they are there already.
         """
         keys = self.keys(cond) if keys is None else keys
+        if self.config.self_condition:
+            x = torch.cat([x, torch.zeros_like(x) if cond.estimate is None else cond.estimate.to(x)], dim=1)
         if cond.planes is not None:
             x = torch.cat([x, cond.planes], dim=1)
         h = F.pixel_unshuffle(x, self.config.patch_size)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glide.data import Batch
+from glide.draws import Draws
 from guidance.clip import MAX_SCALE, NoisyClip
 
 
@@ -26,15 +27,13 @@ class Contrastive:
     With captions that are nearly right beside them ("wrong" in a batch) it is not (2210.01936, section 4).
     """
 
-    def __call__(
-        self, model: NoisyClip, batch: Batch, t: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def __call__(self, model: NoisyClip, batch: Batch, t: Tensor, draws: Draws) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with caption (list of N); t [N] -> [N] losses and their companions.
 
         wrong in batch: N lists of K captions each, none of which is right.
         """
         x0 = batch["image"]
-        x_t = model.process.q_sample(x0, t, torch.randn(x0.shape, generator=generator).to(x0))
+        x_t = model.process.q_sample(x0, t, draws.normal(x0))
         with torch.no_grad():  # the parameter itself: above the limit it would have no gradient back
             model.logit_scale.clamp_(max=math.log(MAX_SCALE))
         n = len(x0)
@@ -90,11 +89,17 @@ def contrast(
 
 def gather(x: Tensor) -> Tensor:
     """[N,...] of each process -> [M,...] of all, in order of rank; alone, x itself. Gradients flow back to where each
-    row came from, from the losses of all processes; DDP then takes their mean, that of the whole batch."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    row came from, from the losses of all processes; DDP then takes their mean, that of the whole batch.
+
+    Without gradients nothing is gathered: the main process measures alone, and nobody would answer.
+    """
+    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if not together or not torch.is_grad_enabled():
         return x
-    if x.requires_grad:
-        return _Gather.apply(x)
+    return _Gather.apply(x) if x.requires_grad else _gathered(x)
+
+
+def _gathered(x: Tensor) -> Tensor:
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, x.contiguous())
     return torch.cat(parts)
@@ -104,7 +109,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.rows = len(x)
-        return gather(x.detach())
+        return _gathered(x.detach())
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:

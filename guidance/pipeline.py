@@ -35,6 +35,7 @@ from guidance.options import USUAL, Options
 from guidance.registry import SAMPLERS, Subject, choose, make
 from guidance.retell import recipe_of
 from guidance.runtime import find_device, find_dtype, find_seeds
+from guidance.self_condition import SelfConditioned
 from guidance.settings import Settings, spec_of_steps
 from guidance.solver_names import USUAL_SAMPLER, USUAL_STEPS
 from guidance.start import start_of
@@ -279,7 +280,8 @@ class Pipeline:
             *(guidance for term in settings.terms for guidance in make(term, subject)),
             *(OnlyReal(guidance, places) for guidance in guidances),
         ]
-        steered = guide(self.predict, cond, all_guidances, options.rescale)
+        predict = SelfConditioned(self.predict) if self.model.config.unet.self_condition else self.predict
+        steered = guide(predict, cond, all_guidances, options.rescale)
         bound = clamp if options.threshold is None else dynamic_threshold(options.threshold)
         denoise, known = project(steered, bound), known_of(rows, self.device)
         if known is not None:  # after the bound, which may scale a whole picture

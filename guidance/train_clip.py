@@ -14,6 +14,7 @@ from glide.data import Dataset, open_data
 from glide.errors import InputError
 from glide.model import ModelConfig
 from glide.optim import OptimConfig
+from glide.processes import start
 from glide.tokenizer import Tokenizer
 from glide.train import TrainConfig
 from glide.wrong import WithWrong
@@ -52,20 +53,30 @@ class TrainClip(TrainGuide):
 
 def train_clip(args: TrainClip) -> NoisyClip:
     """Build data and model, and `fit`; returns the trained CLIP. InputError for settings that do not fit."""
-    _check(args)
+    args.train.check()
+    processes = start(args.device)
+    resume = _check(args)
+    processes.wait()  # before the main process writes what another would find
     torch.manual_seed(args.train.seed)
-    saved = load_clip(args.out) if args.resume else None
+    saved = load_clip(args.out) if resume else None
     config = saved.config if saved is not None else _config(args)
     data = _open(args, config.image.size, crop=args.crop, flip=args.flip)
     data.check_batch(args.train.batch_size)
     measured = _held_out(args, config.image.size)
     # of a run that goes on, weights come from the checkpoint; sizes and tokenizer from the folder
-    model = (saved if saved is not None else _build(args, config, data)).to(args.place())
-    return train_guide(args, args.train, model, Contrastive(), data, save_clip, measured)
+    model = (saved if saved is not None else _build(args, config, data)).to(processes.device)
+    return train_guide(
+        args, args.train, model, Contrastive(), data, save_clip, measured, processes, resume, KEPT
+    )
 
 
-def _check(args: TrainClip) -> None:
-    args.check()
+KEPT = ("preset", "recipe", "like", "vocab", "vocab_size", "context")
+"""Settings of a run that are in its folder by now."""
+
+
+def _check(args: TrainClip) -> bool:
+    """Whether the run goes on. InputError for settings that cannot be."""
+    resume = args.check(args.train.dry_run)
     if args.held_out_pairs < 2:
         raise InputError(f"--held-out-pairs {args.held_out_pairs}: expected at least 2.")
     if args.train.batch_size < 2 or args.train.accumulate != 1:
@@ -77,6 +88,7 @@ def _check(args: TrainClip) -> None:
         raise InputError(f"--wrong-captions {args.wrong_captions}: expected at least 0.")
     if args.preset not in CLIPS:
         raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(CLIPS)}.")
+    return resume
 
 
 def _config(args: TrainClip) -> ClipConfig:
