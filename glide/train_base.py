@@ -209,7 +209,7 @@ def train_base(
             unseen,
             args.validation_batches,
             _batch_of(unseen, args.train.batch_size),
-            steps,
+            len(model.process),
             args.train.seed,
             args.train.dtype,
         )
