@@ -51,7 +51,7 @@ $(VENV)/.installed: setup.py pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: setup.py constraints.txt | $(BIN)/python
 	@echo 'installing into $(VENV): the first time this takes some minutes'
-	$(PIP) -e '.[dev]'
+	$(PIP) -e '.[dev,test]'
 	@touch $@ $(VENV)/.installed
 
 clean:

@@ -27,10 +27,17 @@ EXTRAS = {
         "webdataset>=1.0",
         "fonttools>=4.40",
     ],
+    "test": [
+        "diffusers>=0.30"
+    ],  # a second implementation of every solver; its test is left out where it is not there
     "hub": ["huggingface_hub>=0.30"],
     "plot": ["matplotlib>=3.8"],
     "shards": ["webdataset>=1.0"],  # writes shards, and expands {0000..0999}
     "emoji": ["webdataset>=1.0", "fonttools>=4.40"],  # examples/emoji: glyphs of several code points
+    # where a training's numbers may go besides its log (--track)
+    "tensorboard": ["tensorboard>=2.16"],
+    "wandb": ["wandb>=0.17"],
+    "trackio": ["trackio>=0.2"],
     "clip": ["huggingface_hub>=0.30"],  # fetches the CLIP that guides; its code comes with transformers
 }
 

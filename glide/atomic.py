@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from glide.errors import InputError
+from glide.errors import CannotWrite
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes the name `path`, on any error it is removed.
 
     The parent folder is made where it is missing. What stood at `path` before is untouched until the rename.
-    InputError in one sentence when the folder cannot be written or no space is left.
+    CannotWrite (an InputError) in one sentence when the folder cannot be written or no space is left.
     """
     path = Path(path)
     temporary = temporary_name(path)
@@ -43,7 +43,7 @@ def flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def cannot_write(path: Path, error: Exception) -> InputError:
+def cannot_write(path: Path, error: Exception) -> CannotWrite:
     """The one sentence for an output that could not be written."""
     reason = getattr(error, "strerror", None) or error
-    return InputError(f"cannot write {path} ({reason}): nothing was changed, choose another folder")
+    return CannotWrite(f"cannot write {path} ({reason}): nothing was changed, choose another folder")

@@ -27,7 +27,8 @@ from glide.errors import InputError
 from glide.model import Model
 from glide.process import gather
 from glide.shapes import held_out_scenes, render
-from glide.shapes_scene import VALUES, Fact, Scene, write_caption
+from glide.shapes_scene import VALUES, Scene
+from glide.wrong import changed
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,6 @@ class Binding:
     right: float
     wrong: float
     pictures: int
-
-
-def changed(scene: Scene, kind: str, rng: np.random.Generator) -> str | None:
-    """The scene's caption with another value for one fact of that kind; None where it says none that can change."""
-    said = [
-        fact for fact in scene.facts if fact.kind == kind and not (kind == "count" and scene.kind != "count")
-    ]
-    if not said:
-        return None
-    old = said[int(rng.integers(len(said)))]
-    others = [value for value in VALUES[kind] if value != old.value]
-    new = Fact(kind, others[int(rng.integers(len(others)))], old.thing)
-    return write_caption(tuple(new if fact is old else fact for fact in scene.facts))
 
 
 @torch.no_grad()

@@ -33,9 +33,9 @@ def keep_broken(out: Path, broken: Mapping[str, str]) -> dict[str, str]:
     return dict(sorted(mine.items()))
 
 
-def tell_broken(out: Path, broken: Mapping[str, str]) -> None:
-    """`keep_broken`, and one line on the screen where there are any."""
-    every = keep_broken(out, broken)
+def tell_broken(out: Path) -> None:
+    """One line on the screen where a run skipped any, of all its processes."""
+    every = keep_broken(out, {})
     if every:
         tqdm.write(f"{len(every)} pictures were skipped, listed in {out / NAME}.jsonl: {summary(every)}")
 

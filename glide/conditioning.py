@@ -1,6 +1,6 @@
 """Cond: the ways into a U-Net.
 
-Shape letters: N batch, E embedding width, L tokens, D token width, P planes, H W pixels.
+Shape letters: N batch, E embedding width, L tokens, D token width, K widths of keys and values, P planes, H W pixels.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +20,10 @@ class Cond:
     tokens: Tensor | None = None  # [N,L,D]   extra attention keys and values
     planes: Tensor | None = None  # [N,P,H,W] concatenated to x_t (low-res image; masked image and mask)
     level: Tensor | None = None  # [N,E]     added to the time embedding: how noisy the low-res image is
+    estimate: Tensor | None = None  # [N,C,H,W] the network's own last x0, where it is self-conditioned
+    keys: Tensor | None = (
+        None  # [N,L,K]   the tokens as the attention layers want them (`UNet.with_keys`), or not yet
+    )
 
     def parts(self) -> dict[str, Tensor]:
         """The parts that are there, by name."""
@@ -52,6 +56,8 @@ class Cond:
         """All rows one below the other. Raises InputError unless every Cond has the same parts."""
         if len(conds) == 1:
             return conds[0]  # planes are large: no copy of them
+        if any(cond.keys is None for cond in conds):  # no more than the tokens say
+            conds = [replace(cond, keys=None) for cond in conds]
         names = [list(cond.parts()) for cond in conds]
         if any(other != names[0] for other in names):
             found = " against ".join("+".join(parts) or "none" for parts in names)

@@ -38,7 +38,7 @@ class Dataset(Protocol):
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
         """{"image": float32 [size, 3, H, W] in [-1, 1]} with "caption": list[str], or "y": int64 [size].
 
-        rows: make these rows of it alone, the same as they are in the whole (`rank_rows`).
+        rows: make these rows of it alone, the same as they are in the whole (`glide.processes.Processes.rows`).
         """
 
     def captions_for_tokenizer(self) -> list[str]:
@@ -93,19 +93,6 @@ def open_data(
 def open_source(spec: str) -> Source:
     """The pictures of a folder or of shards, as they lie there. InputError as `open_data`."""
     return Shards(spec) if is_shards(spec) else list_folder(spec)
-
-
-def rank_rows(size: int, rank: int, world: int) -> range:
-    """The rows of each global batch of `size` that process `rank` of `world` makes: every world-th.
-
-    No row is made twice or left out, and the batch is the same whatever `world` is. InputError if the rows cannot be
-    shared out equally.
-    """
-    if size % world:
-        raise InputError(
-            f"a batch of {size} cannot be shared among {world} processes: take a multiple of {world} for --batch-size"
-        )
-    return range(rank, size, world)
 
 
 def is_held_out(name: str, share: float) -> bool:

@@ -1,6 +1,6 @@
 """Captions become token ids where batches are made, by the threads that make them ahead, not between training steps.
 
-Nothing of it is kept on disk: to encode a caption takes a hundredth of what it takes to decode its picture
+Nothing of it is kept on disk: to encode a caption takes a twentieth of what it takes to decode its picture
 (docs/data.md has the figures), and ids in a file would be bound to one tokenizer.
 """
 
@@ -15,31 +15,19 @@ from torch import Tensor
 from glide.data import Batch, Dataset
 from glide.model import Model
 from glide.tokenizer import Tokenizer
+from glide.wrapped import Wrapped
 
 
-class Encoded:
+class Encoded(Wrapped[Dataset]):
     """A captioned data set whose batches also hold "tokens" [N,L] int64 and "mask" [N,L] bool, true where one is real.
 
     Of the captions that are longer than the context the first one is told by a warning, others are cut in silence.
     """
 
     def __init__(self, data: Dataset, tokenizer: Tokenizer) -> None:
-        self.data, self.tokenizer = data, tokenizer
+        super().__init__(data)
+        self.tokenizer = tokenizer
         self._warn = True
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        return self.data.class_names
-
-    @property
-    def broken(self) -> Mapping[str, str]:
-        return self.data.broken
-
-    def check_batch(self, size: int) -> None:
-        self.data.check_batch(size)
-
-    def captions_for_tokenizer(self) -> list[str]:
-        return self.data.captions_for_tokenizer()
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
         batch = self.data.batch(step, size, rows)

@@ -3,3 +3,7 @@
 
 class InputError(ValueError):
     """A user's mistake. The message is one sentence: what came, what was expected, what to do."""
+
+
+class CannotWrite(InputError):
+    """An output could not be written, and what was there before is as it was: a full disk, a folder of others."""

@@ -92,9 +92,10 @@ def _fit_planes(weight: Tensor, to: Tensor, source: Model, model: Model) -> Tens
 
 
 def _inputs(model: Model) -> dict[str, range]:
-    """What the input channels show, in the order of `Model.input_planes`."""
+    """What the input channels show, the planes in the order of `Model.input_planes`."""
     config = model.config
     widths = {"x_t": config.unet.in_channels}
+    widths |= {"own estimate": config.unet.in_channels} if config.unet.self_condition else {}
     widths |= {"inpainting": 4} if config.inpaint else {}
     widths |= {"low resolution": 3} if config.low_res else {}
     found, start = {}, 0

@@ -37,6 +37,8 @@ class Listing:
     problems: dict[str, str] = field(default_factory=dict)
     """What cannot be used, and is not among the pictures, with the reason."""
 
+    lanes = 1  # any picture is as far as any other
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 import torch
 
@@ -13,11 +11,12 @@ from glide.errors import InputError
 from glide.images import from_uint8
 from glide.masks import EVERYTHING, random_masks
 from glide.shapes import render
+from glide.wrapped import Wrapped
 
 BESIDE = 0x0BE5  # sets these random numbers apart from all others of the same (seed, step)
 
 
-class Masked:
+class Masked(Wrapped[Dataset]):
     """A data set whose batches also hold "inpaint_mask" [N,1,H,W], 1 where a pixel is known.
 
     A batch is a pure function of (seed, step), as it was without masks; `glide.masks` says what is masked.
@@ -36,21 +35,8 @@ class Masked:
             raise InputError(
                 "got scenes with a thing beside for other data than whole built-in scenes, expected these: leave it out"
             )
-        self.data, self.seed, self.everything, self.beside = data, seed, everything, beside
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        return self.data.class_names
-
-    @property
-    def broken(self) -> Mapping[str, str]:
-        return self.data.broken
-
-    def check_batch(self, size: int) -> None:
-        self.data.check_batch(size)
-
-    def captions_for_tokenizer(self) -> list[str]:
-        return self.data.captions_for_tokenizer()
+        super().__init__(data)
+        self.seed, self.everything, self.beside = seed, everything, beside
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
         wanted = range(size) if rows is None else rows

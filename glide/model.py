@@ -158,10 +158,11 @@ class Model(nn.Module):
 
         batch: the keys that this model takes: tokens [N,L] int64 with mask [N,L] bool; y [N] int64;
         low_res [N,3,h,w] with low_res_level [N], 0 where it is not given; inpaint_image [N,3,H,W] with inpaint_mask
-        [N,1,H,W], 1 where a pixel is known.
+        [N,1,H,W], 1 where a pixel is known; estimate [N,3,H,W], its own of x0, where there is one.
         """
         told = self.encode(batch)
-        return replace(told, planes=self.input_planes(batch, size), level=self.low_res_level(batch))
+        planes, level = self.input_planes(batch, size), self.low_res_level(batch)
+        return replace(told, planes=planes, level=level, estimate=batch.get("estimate"))
 
     def encode(self, batch: Mapping[str, Tensor]) -> Cond:
         """What `condition` says in words: captions and classes, no planes.
@@ -235,6 +236,23 @@ def _adm(size: int, channels: int, mult: tuple[float, ...], blocks: int, **kwarg
     return UNetConfig(size, 3, 6, channels, mult, blocks, attention, **kwargs)
 
 
+def _ddpm(channels: int, mult: tuple[float, ...], dropout: float) -> UNetConfig:
+    return UNetConfig(
+        32,
+        3,
+        3,
+        channels,
+        mult,
+        2,
+        (2,),
+        head_channels=0,
+        scale_shift=False,
+        resblock_updown=False,
+        dropout=dropout,
+    )
+
+
+_ddpm_process = ProcessConfig("linear", variance="fixed_large")
 _small_text = TextConfig(vocab=512, context=24, width=128, layers=3, heads=4, pooled="mean")
 _small_process = ProcessConfig(shift=2.0, prediction="x0", variance="fixed_small")
 _small_unet = UNetConfig(
@@ -264,6 +282,9 @@ PRESETS: dict[str, ModelConfig] = {
         _small_text,
         process=dataclasses.replace(_small_process, shift=4.0),
     ),
+    # DDPM's for 32x32 (2006.11239, appendix B), and a narrower one for pictures as simple as Fashion-MNIST's
+    "ddpm-32": ModelConfig(_ddpm(128, (1, 2, 2, 2), 0.1), process=_ddpm_process),
+    "small-32": ModelConfig(_ddpm(64, (1, 2, 2), 0.1), process=_ddpm_process),
     # the published configurations
     "glide-base": ModelConfig(_adm(64, 192, (1, 2, 3, 4), 3, dropout=0.1), TextConfig()),
     "adm-64": ModelConfig(_adm(64, 192, (1, 2, 3, 4), 3, dropout=0.1), num_classes=1000),

@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 def timestep_embedding(t: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
@@ -48,11 +49,22 @@ class GroupNorm(nn.GroupNorm):
         super().__init__(math.gcd(32, channels), channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last):
-            # PyTorch's channels_last kernel is slow on the CPU where groups are narrow: two copies to the plain
-            # layout and back, and the norm there, take an eighth of its time, forward and backward.
+        if self._slow(x):
             return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
         return super().forward(x)
+
+    def _slow(self, x: Tensor) -> bool:
+        """Whether PyTorch's channels_last kernel takes longer than the plain one and two copies around it.
+
+        Measured on CPUs, in half precision alone: groups narrower than a vector register take it up to ten times as
+        long, but for large pictures, where another kernel takes over, which is only slow backward.
+        """
+        if x.device.type != "cpu" or not x.is_contiguous(memory_format=torch.channels_last):
+            return False
+        half = torch.finfo(x.dtype).bits < 32
+        narrow = self.num_channels // self.num_groups < 16
+        small = x.shape[-2] * x.shape[-1] < 1024
+        return half and narrow and (small or torch.is_grad_enabled())
 
 
 class PixelNorm(nn.LayerNorm):
@@ -79,6 +91,39 @@ def zero_init(module: M) -> M:
     for p in module.parameters():
         nn.init.zeros_(p)
     return module
+
+
+class Dropout(nn.Module):
+    """Dropout (1207.0580) whose masks can be made to depend on a row's number alone.
+
+    With `rows` = (seed, first) row i of the input gets the mask of row first + i, whatever rows are beside it: a batch
+    in parts, or over several processes, then loses the same activations as in one piece. Masks are drawn anew from the
+    seed, so they are the same when activations are computed twice.
+    """
+
+    BLOCK = 8  # rows whose masks come of one generator: a call for each row would be slow on a GPU
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.rows: tuple[int, int] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N,C,H,W] -> [N,C,H,W]."""
+        if not self.training or not self.p:
+            return x
+        if self.rows is None:
+            return F.dropout(x, self.p)
+        seed, first = self.rows
+        n, c, h, w = x.shape
+        start = first // self.BLOCK
+        stop = -(-(first + n) // self.BLOCK)
+        mask = torch.empty((stop - start) * self.BLOCK, h, w, c, dtype=x.dtype, device=x.device)
+        for i, block in enumerate(mask.split(self.BLOCK)):
+            generator = torch.Generator(x.device).manual_seed((seed + start + i) % 2**63)
+            block.bernoulli_(1 - self.p, generator=generator)
+        own = mask[first - start * self.BLOCK :][:n].permute(0, 3, 1, 2)  # [N,H,W,C] -> [N,C,H,W]
+        return x * own.div_(1 - self.p)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -125,6 +170,13 @@ class TransformerBlock(nn.Module):
         )
         x = x + self.proj(y.transpose(1, 2).flatten(2))  # [N,heads,L,d] -> [N,L,D]
         return x + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x))))
+
+
+def run(block: nn.Module, *inputs: Tensor | None, again: bool) -> Tensor:
+    """block(*inputs). again: where gradients are taken, forget its activations and compute them again for these."""
+    if again and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)
 
 
 class Downsample(nn.Module):
@@ -182,12 +234,12 @@ class ResBlock(nn.Module):
         self.conv_in = nn.Conv2d(channels, out_channels, 3, padding=1)
         self.emb = nn.Linear(emb_width, 2 * out_channels if scale_shift else out_channels)
         self.norm_out = norm(out_channels, local)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv_out = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """x [N,C,H,W], emb [N,E] (already through its SiLU) -> [N,out_channels,H',W']."""
+        """x [N,C,H,W], emb [N,E] (already through its SiLU), both in the weights' type -> [N,out_channels,H',W']."""
         h = F.silu(self.norm_in(x))
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
@@ -223,21 +275,21 @@ class Attention(nn.Module):
         self.token_kv = nn.Linear(token_width, 2 * channels) if token_width else None
         self.proj = zero_init(nn.Linear(channels, channels))
 
-    def forward(self, x: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """x [N,C,H,W], tokens [N,L,D] -> [N,C,H,W]."""
+    def forward(self, x: Tensor, kv: Tensor | None = None) -> Tensor:
+        """x [N,C,H,W], kv [N,L,2C] keys and values of tokens, by `token_kv` -> [N,C,H,W]."""
         n, c, h, w = x.shape
         y = self.norm(x).permute(0, 2, 3, 1).reshape(n, h * w, c)  # free when x is channels_last
         if self.place is not None:
-            y = y + self.place(coordinates(h, w, self.octaves, x.device).flatten(0, 1))  # [HW,C]
+            where = coordinates(h, w, self.octaves, x.device).flatten(0, 1)
+            y = y + self.place(where).to(y.dtype)  # [HW,C]
         q, k, v = self.qkv(y).chunk(3, dim=-1)  # [N,HW,C] each
-        y = v if self.identity else self._mixed(q, k, v, tokens)
+        y = v if self.identity else self._mixed(q, k, v, kv)
         return x + self.proj(y).reshape(n, h, w, c).permute(0, 3, 1, 2)
 
-    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, tokens: Tensor | None) -> Tensor:
-        """q, k, v [N,HW,C], tokens [N,L,D] -> [N,HW,C]."""
-        if self.token_kv is not None:
-            assert tokens is not None
-            token_k, token_v = self.token_kv(tokens).chunk(2, dim=-1)  # [N,L,C] each
+    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, kv: Tensor | None) -> Tensor:
+        """q, k, v [N,HW,C], kv [N,L,2C] -> [N,HW,C]."""
+        if kv is not None:
+            token_k, token_v = kv.chunk(2, dim=-1)  # [N,L,C] each
             k, v = torch.cat([token_k, k], dim=1), torch.cat([token_v, v], dim=1)  # [N,L+HW,C]
         y = attend(split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads))
         return y.transpose(1, 2).flatten(2)  # [N,heads,HW,d] -> [N,HW,C]
@@ -255,11 +307,11 @@ class TokenAttention(nn.Module):
         self.token_kv = nn.Linear(token_width, 2 * channels)
         self.proj = zero_init(nn.Linear(channels, channels))
 
-    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """x [N,C,H,W], tokens [N,L,D] -> [N,C,H,W]."""
+    def forward(self, x: Tensor, kv: Tensor) -> Tensor:
+        """x [N,C,H,W], kv [N,L,2C] keys and values of tokens, by `token_kv` -> [N,C,H,W]."""
         n, c, h, w = x.shape
         q = self.q(self.norm(x).permute(0, 2, 3, 1).reshape(n, h * w, c))
-        k, v = self.token_kv(tokens).chunk(2, dim=-1)  # [N,L,C] each
+        k, v = kv.chunk(2, dim=-1)  # [N,L,C] each
         y = attend(split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads))
         y = self.proj(y.transpose(1, 2).flatten(2))  # [N,heads,HW,d] -> [N,HW,C]
         return x + y.reshape(n, h, w, c).permute(0, 3, 1, 2)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from glide.posthoc import decay as decay_of
+from glide.processes import Processes
+from glide.sharding import is_sharded, local, part_of, whole
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,11 @@ def orthogonalize(g: Tensor, iterations: int = 5) -> Tensor:
     a, b, c = 3.4445, -4.7750, 2.0315
     x = g.bfloat16()
     if tall := g.shape[-2] > g.shape[-1]:
-        x = x.mT
+        x = x.mT.contiguous()
     x = x / (x.float().norm(dim=(-2, -1), keepdim=True) + 1e-7).to(x.dtype)
     for _ in range(iterations):
         s = x @ x.mT
-        x = a * x + (b * s + c * s @ s) @ x
+        x = torch.baddbmm(x, torch.baddbmm(s, s, s, beta=b, alpha=c), x, beta=a)  # a x + (b s + c s s) x
     return (x.mT if tall else x).to(g.dtype)
 
 
@@ -59,9 +64,16 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        like: Mapping[nn.Parameter, nn.Parameter] | None = None,
     ) -> None:
+        """like: the model's weight of which each parameter is this process's part, where weights are shared out."""
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.like = like or {p: p for group in self.param_groups for p in group["params"]}
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -70,7 +82,7 @@ class Muon(torch.optim.Optimizer):
             stacks: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
-                    stacks[p.shape].append(p)
+                    stacks[self.like[p].shape].append(p)
             for stack in stacks.values():
                 self._update(stack, group)
 
@@ -80,44 +92,94 @@ class Muon(torch.optim.Optimizer):
         buffers = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in stack]
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(grads, buffers, group["momentum"])
-        flat = torch.stack([g.reshape(g.shape[0], -1) for g in nesterov])  # [B,m,n]
+        # of weights that are shared out over processes, whole matrices are gathered, and each keeps its part
+        likes = [self.like[p] for p in params]
+        full = [whole(g, like) for g, like in zip(nesterov, likes, strict=True)]
+        flat = torch.stack([g.reshape(g.shape[0], -1) for g in full])  # [B,m,n]
         update = orthogonalize(flat) * max(1.0, flat.shape[-2] / flat.shape[-1]) ** 0.5
+        parts = [part_of(u.reshape(g.shape), like) for u, g, like in zip(update, full, likes, strict=True)]
         if group["weight_decay"]:
             torch._foreach_mul_(stack, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(
-            stack, [u.reshape(p.shape) for u, p in zip(update, stack, strict=True)], alpha=-group["lr"]
-        )
+        torch._foreach_add_(stack, parts, alpha=-group["lr"])
 
 
 class Optimizer:
-    """The optimizers of one model as one: Muon for its inner matrices where asked, AdamW for the rest."""
+    """The optimizers of one model as one: Muon for its inner matrices where asked, AdamW for the rest.
 
-    def __init__(self, model: nn.Module, config: OptimConfig, steps: int) -> None:
+    Of a model whose weights are shared out over processes it moves the parts that are here. Updates are equal on every
+    process: gradients are, and what is done with them is the same.
+    """
+
+    def __init__(
+        self, model: nn.Module, config: OptimConfig, steps: int, processes: Processes | None = None
+    ) -> None:
         self.config, self.steps = config, steps
+        self.processes = processes or Processes()
         matrices, rest = split_parameters(model) if config.muon_lr else ([], list(model.parameters()))
-        self.params = matrices + rest
+        self.params = matrices + rest  # the model's
+        # what is moved: the weights themselves, or the parts of them that are in this process's memory
+        self.own = [nn.Parameter(local(p)) if is_sharded(p) else p for p in self.params]
+        own_matrices, own_rest = self.own[: len(matrices)], self.own[len(matrices) :]
         self.parts: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(rest, config.lr, config.betas, weight_decay=config.weight_decay, foreach=True)
+            torch.optim.AdamW(
+                own_rest, config.lr, config.betas, weight_decay=config.weight_decay, foreach=True
+            )
         ]
         if matrices:
-            self.parts.append(Muon(matrices, config.muon_lr, weight_decay=config.weight_decay))
+            like = dict(zip(own_matrices, matrices, strict=True))
+            self.parts.append(Muon(own_matrices, config.muon_lr, weight_decay=config.weight_decay, like=like))
         self.rates = [part.param_groups[0]["lr"] for part in self.parts]
 
-    def step(self, step: int) -> Tensor:
-        """One update; returns the gradient's norm before clipping, a scalar."""
-        norm = torch.nn.utils.clip_grad_norm_(self.params, self.config.clip or float("inf"), foreach=True)
-        for part, rate in zip(self.parts, self.rates, strict=True):
-            part.param_groups[0]["lr"] = rate * self.config.rate(step, self.steps)
-            part.step()
-            part.zero_grad(set_to_none=True)
+    @torch.no_grad()
+    def step(self, step: int, scale: float = 1.0, apply: bool = True) -> float:
+        """One update; returns the gradient's norm before clipping. Where that is not finite, nothing is changed.
+
+        scale: the factor that the loss was multiplied by. apply: False to drop the gradient.
+        """
+        pairs = [(own, p) for own, p in zip(self.own, self.params, strict=True) if p.grad is not None]
+        grads = [local(p.grad) for _, p in pairs if p.grad is not None]
+        norm = self._norm(grads, [is_sharded(p) for _, p in pairs]) / scale
+        if apply and math.isfinite(norm):
+            clip = self.config.clip / (norm + 1e-6) if self.config.clip else 1.0
+            if (factor := min(1.0, clip) / scale) != 1.0:
+                torch._foreach_mul_(grads, factor)
+            for (own, _), grad in zip(pairs, grads, strict=True):
+                own.grad = grad
+            for part, rate in zip(self.parts, self.rates, strict=True):
+                part.param_groups[0]["lr"] = rate * self.config.rate(step, self.steps)
+                part.step()
+        for p in (*self.own, *self.params):
+            p.grad = None
         return norm
 
+    def _norm(self, grads: list[Tensor], sharded: list[bool]) -> float:
+        norms = torch.stack(torch._foreach_norm(grads))
+        if not any(sharded):
+            return float(torch.linalg.vector_norm(norms))
+        parts = torch.tensor(sharded, device=norms.device)
+        squares = norms.square()
+        return float((self.processes.total(squares[parts].sum()) + squares[~parts].sum()).sqrt())
+
     def state_dict(self) -> list[dict[str, Any]]:
-        return [part.state_dict() for part in self.parts]
+        """Whole tensors, also of a model that is shared out; all processes call it."""
+        return [self._exchanged(part, part.state_dict(), whole) for part in self.parts]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
         for part, state in zip(self.parts, states, strict=True):
-            part.load_state_dict(state)
+            part.load_state_dict(self._exchanged(part, state, part_of))
+
+    def _exchanged(
+        self, part: torch.optim.Optimizer, state: dict[str, Any], exchange: Callable[[Tensor, Tensor], Tensor]
+    ) -> dict[str, Any]:
+        """The state with its tensors gathered, or cut to this process's parts; not those that count steps."""
+        of = dict(zip(map(id, self.own), self.params, strict=True))
+        entries = {}
+        for index, own in enumerate(part.param_groups[0]["params"]):
+            entries[index] = {
+                name: exchange(value, of[id(own)]) if isinstance(value, Tensor) and value.ndim else value
+                for name, value in state["state"].get(index, {}).items()
+            }
+        return {**state, "state": {index: entry for index, entry in entries.items() if entry}}
 
 
 OUTER = {"stem", "head", "text_head", "time_in", "level_in", "times", "label", "positions"}
@@ -137,12 +199,21 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 class Averages:
     """Exponential moving averages of a model's weights, one for each decay.
 
-    A decay is reached gradually, min(decay, (1 + step) / (10 + step)), so that the first steps are forgotten.
+    A decay is reached gradually, min(decay, (1 + step) / (10 + step)), so that the first steps are forgotten. Of
+    weights that are shared out over processes each averages its parts: an average is taken element by element.
     """
 
-    def __init__(self, model: nn.Module, decays: Sequence[float]) -> None:
-        self.source = dict(model.named_parameters())
-        self.weights = {d: {k: p.detach().clone() for k, p in self.source.items()} for d in decays}
+    def __init__(self, model: nn.Module, decays: Sequence[float], widths: Sequence[float] = ()) -> None:
+        """widths: relative ones of power-function averages (`glide.posthoc`), one for each."""
+        self.like = dict(model.named_parameters())
+        self.source = {k: local(p) for k, p in self.like.items()}  # what of them is here, in the same memory
+        self.weights = {d: {k: p.clone() for k, p in self.source.items()} for d in decays}
+        self.powers = {w: {k: p.clone() for k, p in self.source.items()} for w in widths}
+
+    @property
+    def first(self) -> dict[str, Tensor]:
+        """The one that is saved as the model."""
+        return next(iter(self.weights.values()))
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -151,3 +222,5 @@ class Averages:
         for decay, weights in self.weights.items():
             d = min(decay, (1 + step) / (10 + step))
             torch._foreach_lerp_(list(weights.values()), new, 1 - d)
+        for width, weights in self.powers.items():
+            torch._foreach_lerp_(list(weights.values()), new, 1 - decay_of(width, step + 1))

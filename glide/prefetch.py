@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 
@@ -33,11 +33,11 @@ def prefetch(
     ahead: int = 2,
     workers: int = 1,
     rows: range | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The batches of start_step, start_step + 1, ... without end, made early by `workers` threads.
 
     ahead: batches that are made or being made beside the one in use, at least one for each worker. rows: of each batch,
-    where it is shared among processes (`glide.data.rank_rows`). They come in order; an error of the data set is raised
+    where it is shared among processes (`glide.processes`). They come in order; an error of the data set is raised
     where its batch would have come. Closing the iterator ends the threads.
     """
     making = _Making(dataset, start_step, size, max(ahead, workers), rows)

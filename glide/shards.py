@@ -17,7 +17,7 @@ from glide.paths import is_remote, join, read_bytes, read_range
 from glide.shard_cache import index_all, shard_index
 from glide.shard_index import ShardIndex
 from glide.shard_names import shard_names
-from glide.shuffle import BLOCK, MIXED, WINDOW, EpochOrder
+from glide.shuffle import BLOCK, LANES, MIXED, WINDOW, EpochOrder
 
 HELD_SHARDS = 4 * MIXED  # whose indices are in memory: those that are mixed, those before and after them
 HELD_BLOCKS = 2 * WINDOW // BLOCK  # of remote shards: this window's and the next one's
@@ -31,6 +31,8 @@ class Shards:
     one a line in classnames.txt beside the first shard, where there is one. InputError for shards that are missing,
     no tar files, or hold no picture that can be used.
     """
+
+    lanes = LANES
 
     def __init__(self, spec: str, keep: Callable[[str], bool] | None = None) -> None:
         self.folder, self.keep = spec, keep

@@ -7,8 +7,8 @@ global batches. A shuffle buffer, as webdataset's, has neither property: what it
 Three levels, from far to near. The shards come in a random order. Of MIXED shards at a time, runs of BLOCK pictures
 that lie beside each other are shuffled. Of that sequence, WINDOW pictures at a time are shuffled, within LANES:
 place p of a window takes from lane p mod LANES, which holds an unbroken part of the sequence. So a batch has pictures
-from everywhere in the window, while a process that makes every second (fourth, ...) row of each batch
-(`glide.data.rank_rows`) reads every second lane and nothing of the others.
+from everywhere in the window, while its rows are ordered by lanes (`by_lane`), so that a process, whose rows are one
+part of each batch (`glide.processes`), reads its share of the lanes and nothing of the others.
 """
 
 from __future__ import annotations
@@ -76,6 +76,20 @@ class EpochOrder:
             shuffled[lane :: self.lanes] = rng.permutation(sequence[begin : begin + size])
             begin += size
         return shuffled
+
+
+def by_lane(places: range, length: int, lanes: int) -> Sequence[int]:
+    """The places of a batch in the order of its rows; they count on through epochs of `length` pictures.
+
+    Lanes come in the order of their numbers' bits, the last bit first: even ones, then odd ones, and so on within each.
+    So of a half (fourth, eighth, ...) of a batch that can be halved (...), all lanes are alike in their last bits, and
+    the other parts have none of these, whatever the batch's size is. lanes: a power of two.
+    """
+    if lanes == 1:
+        return places
+    bits = lanes.bit_length() - 1
+    rank = [int(f"{lane:0{bits}b}"[::-1], 2) for lane in range(lanes)]
+    return sorted(places, key=lambda place: (place // length, rank[place % length % lanes]))
 
 
 def _blocks(

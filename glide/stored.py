@@ -20,6 +20,7 @@ from glide.images import on_white
 from glide.listing import BrokenCaptionError
 from glide.pictures import BrokenImageError, decode_picture
 from glide.resize import square_picture
+from glide.shuffle import by_lane
 
 MIN_SHARE = 0.8  # of the short side that a random crop shows, at least: ADM's
 FINER = 2  # times the size in which a JPEG is decoded at least: the last halving is by averages, as ADM's
@@ -41,6 +42,10 @@ class Source(Protocol):
     @property
     def problems(self) -> dict[str, str]:
         """What was found not to be usable without decoding a picture, with the reason; it is not counted by len."""
+
+    @property
+    def lanes(self) -> int:
+        """Places of an order that are alike modulo this lie near each other (`glide.shuffle`); 1: none do."""
 
     def __len__(self) -> int: ...
 
@@ -102,10 +107,11 @@ class StoredData:
         """image [N,3,H,W] with caption or y: of the `size` pictures of a step, or of these `rows` of them."""
         self.check_batch(size)
         wanted = range(size) if rows is None else rows
+        positions = by_lane(range(step * size, (step + 1) * size), len(self), self.source.lanes)
         image = self._buffers.get((len(wanted), 3, self.image_size, self.image_size))
         told: list[str | int] = []
         for row, place in zip(wanted, image, strict=True):
-            picture, said = self._sample(step * size + row)
+            picture, said = self._sample(positions[row])
             put_planes(picture, place)
             told.append(said)
         batch: dict[str, object] = {"image": torch.from_numpy(image)}

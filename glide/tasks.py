@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from glide.denoise import split_variance, to_x0
+from glide.draws import Draws
 from glide.encoded import caption_inputs
 from glide.errors import InputError
 from glide.losses import LossConfig, loss_terms
 from glide.model import Model
+from glide.process import gather
+
+SELF_CONDITIONED = 0.5
+"""Share of examples that are shown an estimate (2208.04202, section 3.2)."""
 
 
 @dataclass(frozen=True)
@@ -30,22 +37,20 @@ class Diffusion:
     learned from first, and explains away what attention to the tokens could learn (Stable Diffusion 3, 2403.03206,
     drops its text encoders apart for the like reason)."""
 
-    def __call__(
-        self, model: Model, batch: dict[str, Any], t: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def __call__(self, model: Model, batch: dict[str, Any], t: Tensor, draws: Draws) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses.
 
         For a model with inpainting planes also inpaint_mask [N,1,H,W], 1 where a pixel is known (`glide.masks`); for an
         upsampler low_res [N,3,H,W] and low_res_level [N] (`upsampler.crops`).
         """
         x0 = batch["image"]
-        noise = torch.randn(x0.shape, generator=generator).to(x0)
-        dropped = torch.rand(len(x0), generator=generator) < self.null_captions
+        noise = draws.normal(x0)
+        dropped = draws.uniform() < self.null_captions
         inputs: dict[str, Tensor] = {}
         if model.text is not None:
             inputs |= caption_inputs(model, batch, dropped)
             if self.token_captions:
-                keep = torch.rand(len(x0), generator=generator) >= self.token_captions
+                keep = draws.uniform() >= self.token_captions
                 inputs["keep_vector"] = keep.to(x0)
         if model.config.num_classes:
             y = batch["y"]
@@ -57,6 +62,9 @@ class Diffusion:
         if model.config.low_res:
             inputs |= {"low_res": batch["low_res"], "low_res_level": batch["low_res_level"]}
         x_t = model.process.q_sample(x0, t, noise)
+        if model.config.unet.self_condition:
+            told = draws.uniform() < SELF_CONDITIONED
+            inputs["estimate"] = estimate_of(model, x_t, t, inputs) * told.to(x0)[:, None, None, None]
         output = model(x_t, t, inputs).float()
         return loss_terms(model.process, self.loss, output, x0, x_t, t, noise)
 
@@ -68,3 +76,12 @@ class Diffusion:
                 f"null captions are asked for ({self.null_captions}), but this class-conditional model has no null "
                 "class; use --null-captions 0, or a model with null_class."
             )
+
+
+@torch.no_grad()
+def estimate_of(model: Model, x_t: Tensor, t: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+    """What a self-conditioned model thinks x0 is when it is shown no estimate: [N,C,H,W] in [-1, 1], no gradient."""
+    alpha_bar = model.process.alpha_bar
+    alpha, sigma = gather(np.sqrt(alpha_bar), t, x_t), gather(np.sqrt(1.0 - alpha_bar), t, x_t)
+    mean, _ = split_variance(model(x_t, t, inputs).float(), x_t.shape[1])
+    return to_x0(model.config.process.prediction, mean, x_t, alpha, sigma).clamp(-1.0, 1.0)

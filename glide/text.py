@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from glide.nn import TransformerBlock
+from glide.nn import TransformerBlock, run
 
 
 class TextEncoder(nn.Module):
@@ -31,6 +31,7 @@ class TextEncoder(nn.Module):
         causal: bool = False,
     ) -> None:
         super().__init__()
+        self.gradient_checkpointing = False
         self.tokens = nn.Embedding(vocab, width)
         # As large as what the blocks will add, which begin by adding nothing: so every word is heard from the start.
         self.positions = nn.Parameter(0.5 * torch.randn(context, width))
@@ -45,5 +46,5 @@ class TextEncoder(nn.Module):
             assert mask is not None
             x = torch.where(mask[..., None], x, self.padding)
         for block in self.blocks:
-            x = block(x)
+            x = run(block, x, again=self.gradient_checkpointing)
         return self.norm(x)

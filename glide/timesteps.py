@@ -1,4 +1,4 @@
-"""Which timesteps to train on: uniformly, or where the loss is large."""
+"""Which timesteps to train on: uniformly, in the middle, or where the loss is large."""
 
 from typing import Protocol
 
@@ -48,6 +48,34 @@ class UniformTimesteps:
         if not self.power:
             return torch.randint(0, self.steps, (n,), generator=generator), torch.ones(n)
         share = torch.rand(n, generator=generator, dtype=torch.float64) ** (1.0 / (1.0 + self.power))
+        return (share * self.steps).long().clamp(max=self.steps - 1), torch.ones(n)
+
+    def update(self, t: Tensor, loss: Tensor) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        assert not state
+
+
+class LogitNormalTimesteps:
+    """Timesteps sigmoid(mean + deviation * normal) of the whole way, weight 1 (2403.03206, section 3.1).
+
+    The noisiest steps have the largest losses, most of which nothing can explain, and in their noise what the middle
+    ones could teach is lost: what shape a thing has. Where things stand is decided there, and to be learned before.
+    """
+
+    def __init__(self, steps: int, mean: float = 0.0, deviation: float = 1.0) -> None:
+        """mean: above 0 prefers noise. Raises InputError for a deviation that is not above 0."""
+        if not deviation > 0.0:
+            raise InputError(f"got the deviation {deviation} of timesteps, expected more than 0: try 1")
+        self.steps, self.mean, self.deviation = steps, mean, deviation
+
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        normal = torch.randn(n, generator=generator, dtype=torch.float64)
+        share = torch.sigmoid(self.mean + self.deviation * normal)
         return (share * self.steps).long().clamp(max=self.steps - 1), torch.ones(n)
 
     def update(self, t: Tensor, loss: Tensor) -> None:

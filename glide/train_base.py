@@ -19,14 +19,17 @@ from glide.data import MAX_BROKEN, Batch, Dataset, open_data
 from glide.encoded import Encoded
 from glide.errors import InputError
 from glide.grow import init_from
-from glide.losses import LossConfig, LossSecondMoment, TimestepSampler, UniformTimesteps
+from glide.losses import LossConfig
 from glide.masked import Masked
 from glide.masks import EVERYTHING
 from glide.model import PRESETS, Model, ModelConfig
-from glide.prefetch import prefetch, usual_workers
+from glide.processes import start
+from glide.strip import write_strip
 from glide.tasks import Diffusion
+from glide.timesteps import LogitNormalTimesteps, LossSecondMoment, TimestepSampler, UniformTimesteps
 from glide.tokenizer import Tokenizer
-from glide.train import TrainConfig, check_run_folder, fit, jsonable, last_line
+from glide.train import Settings, TrainConfig, check_run_folder, fit, jsonable, last_line
+from glide.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class TrainBase:
     captioned pictures, or one of class folders."""
     preset: str | None = None
     """Sizes of the model by name; by default those of --init, else shapes-64."""
+    recipe: str | None = None
+    """A published configuration, whose batch, steps, rate and preset stand in for flags that are not given
+    (`glide.recipes`)."""
     init: str | None = None
     """Model whose weights to begin with: a folder, an embedded name, a published .pt, a hub id."""
     resume: bool = False
@@ -58,7 +64,10 @@ class TrainBase:
     unconditional: bool = False
     """Learn the pictures alone, without their captions or classes."""
     held_out: float = 0.0
-    """Share of the pictures of a folder or of shards that are left out of training."""
+    """Share of the pictures of a folder or of shards that are left out of training, and whose loss is measured. (The
+    built-in scenes have held-out ones of their own.)"""
+    validation_batches: int = 4
+    """Batches of held-out pictures whose loss is measured every --sample-every steps (validation.jsonl); 0: none."""
     crop: Literal["center", "random"] = "center"
     flip: bool = False
     """Mirror pictures at random; captions that say "left" are then wrong."""
@@ -70,11 +79,17 @@ class TrainBase:
     """Of the tokenizer that is trained on the captions."""
     dropout: float | None = None
     """In the U-Net; the preset's by default."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, a third more time."""
-    timesteps: Literal["uniform", "loss_second_moment"] = "uniform"
+    self_condition: bool = False
+    """The network is also shown its own last estimate of the picture (2208.04202): a third more time in training."""
+    timesteps: Literal["uniform", "logit_normal", "loss_second_moment"] = "uniform"
+    """Which noise levels are practised: all alike, those in the middle (2403.03206), or those of large loss
+    (2102.09672)."""
     timestep_power: float = 0.0
     """Over 0: uniform timesteps become noisier ones, with a density in proportion to t to this power."""
+    timestep_mean: float = 0.0
+    """Of logit-normal ones: above 0 prefers noise."""
+    timestep_deviation: float = 1.0
+    """Of logit-normal ones, above 0: how far they spread from the middle."""
     save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the weights in the model folder; checkpoints are float32 always."""
     device: str | None = None
@@ -106,6 +121,11 @@ class Kind:
 
 BASE = Kind()
 
+KEPT = ("preset", "recipe", "init", "inpaint", "unconditional", "vocab_size", "dropout", "self_condition")
+"""Settings of a run that are in its folder by now."""
+BOUND = ("timesteps", "train.ema", "train.ema_snapshots")
+"""Settings that its checkpoints hold the state of."""
+
 WATCHED = (
     "a red circle",
     "a small green star in the top left corner",
@@ -131,24 +151,23 @@ def train_base(
             raise InputError(f"--{name.replace('_', '-')} {share}: expected a share from 0 to below 1.")
     if args.workers is not None and args.workers < 1:
         raise InputError(f"--workers {args.workers}: expected at least 1.")
-    check_run_folder(args.out, args.resume)
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    workers = args.workers or usual_workers(device)
+    args.train.check()
+    processes = start(args.device)
+    resume = not args.train.dry_run and check_run_folder(args.out, args.resume)
+    processes.wait()  # before the main process writes what another would find
     torch.manual_seed(args.train.seed)
 
     source = load_model(args.init) if args.init else None
     # a run that goes on has its sizes and tokenizer in its folder; its weights come from the checkpoint
-    model = load_model(args.out) if args.resume else None
+    model = load_model(args.out) if resume else None
     config = model.config if model is not None else _base_config(args, source, kind)
-    data = open_data(
-        args.data,
-        config.unet.image_size,
-        seed=args.train.seed,
-        crop=args.crop,
-        flip=args.flip,
-        max_broken=args.max_broken,
-        held_out=args.held_out,
-    )
+    reading: dict[str, Any] = {
+        "seed": args.train.seed,
+        "max_broken": args.max_broken,
+        "held_out": args.held_out,
+    }
+    size = config.unet.image_size
+    data = open_data(args.data, size, crop=args.crop, flip=args.flip, **reading)
     data.check_batch(args.train.batch_size)
     plain = data = kind.data(data, config)
     if config.inpaint:
@@ -159,18 +178,12 @@ def train_base(
         model = _build(config, data, args, source)
     if model.tokenizer is not None and not data.class_names:
         data = Encoded(data, model.tokenizer)
-    model.to(device)
-    model.unet.gradient_checkpointing = args.gradient_checkpointing
+    model.to(processes.device)
 
     loss = dataclasses.replace(args.loss, prediction=config.process.prediction)
     task = Diffusion(loss, args.null_captions, args.token_captions)
     task.check(model)
-    steps = len(model.process)
-    timesteps: TimestepSampler = (
-        UniformTimesteps(steps, args.timestep_power)
-        if args.timesteps == "uniform"
-        else LossSecondMoment(steps)
-    )
+    timesteps = _timesteps(args, len(model.process))
     record = {"command": shlex.join(["python", *sys.argv]), **jsonable(dataclasses.asdict(args))}
     if args.init:
         record["init_training"] = _training_of(args.init)
@@ -178,7 +191,6 @@ def train_base(
     def save(model: Model, out: Path, step: int) -> None:
         last = last_line(out / "log.jsonl")
         save_model(out, model, {**record, "step": step, "log": last}, getattr(torch, args.save_dtype))
-        keep_broken(out, data.broken)
 
     captions = WATCHED
     if not args.data.startswith("shapes"):
@@ -194,15 +206,51 @@ def train_base(
             fill(model, path, masked)
         elif sample is not None:
             sample(model, path, captions)
+        write_strip(path.parent, model.config.unet.image_size + 4)  # with the grid's white lines
 
-    def batches(start: int) -> Any:
-        return prefetch(data, start, args.train.batch_size, workers=workers)
+    validate = None
+    if args.validation_batches and processes.main and (args.held_out or args.data.startswith("shapes")):
+        unseen = kind.data(open_data(args.data, size, split="held_out", **reading), config)
+        if config.inpaint:
+            unseen = Masked(unseen, args.train.seed, args.all_unknown, args.beside)
+        validate = Validation(
+            task,
+            unseen,
+            args.validation_batches,
+            _batch_of(unseen, args.train.batch_size),
+            len(model.process),
+            args.train.seed,
+            args.train.dtype,
+        )
 
-    if not args.resume:
-        save(model, args.out, 0)
-    fit(model, task, batches, timesteps, args.train, args.out, resume=args.resume, save=save, sample=watch)
-    tell_broken(args.out, data.broken)
-    return model
+    trained = fit(
+        model,
+        task,
+        lambda start: processes.batches(data, start, args.train.batch_size, args.workers),
+        timesteps,
+        args.train,
+        args.out,
+        resume=resume,
+        save=save,
+        sample=watch,
+        validate=validate,
+        note=lambda: keep_broken(args.out, data.broken),
+        processes=processes,
+        settings=Settings.of(args, KEPT, BOUND),
+    )
+    if processes.main and not args.train.dry_run:
+        tell_broken(args.out)
+    processes.finish()
+    return trained
+
+
+def _batch_of(data: Dataset, size: int) -> int:
+    """`size`, halved until a data set has pictures for it."""
+    try:
+        data.check_batch(size)
+    except InputError:
+        return _batch_of(data, size // 2) if size > 1 else 1
+    return size
 
 
 def _base_config(args: TrainBase, source: Model | None, kind: Kind) -> ModelConfig:
@@ -212,9 +260,20 @@ def _base_config(args: TrainBase, source: Model | None, kind: Kind) -> ModelConf
     config = kind.presets[name] if name is not None else source.config  # type: ignore[union-attr]
     if args.dropout is not None:
         config = dataclasses.replace(config, unet=dataclasses.replace(config.unet, dropout=args.dropout))
+    if args.self_condition:
+        config = dataclasses.replace(config, unet=dataclasses.replace(config.unet, self_condition=True))
     # weights that inpaint already go on to
     inpaint = args.inpaint or (source is not None and source.config.inpaint)
     return kind.config(dataclasses.replace(config, inpaint=inpaint))
+
+
+def _timesteps(args: TrainBase, steps: int) -> TimestepSampler:
+    """Which timesteps, of so many, are trained on."""
+    if args.timesteps == "logit_normal":
+        return LogitNormalTimesteps(steps, args.timestep_mean, args.timestep_deviation)
+    if args.timesteps == "loss_second_moment":
+        return LossSecondMoment(steps)
+    return UniformTimesteps(steps, args.timestep_power)
 
 
 def _build(config: ModelConfig, data: Dataset, args: TrainBase, source: Model | None) -> Model:

@@ -6,12 +6,12 @@ Shape letters: N batch, C channels, H W pixels, P planes, L tokens, D token widt
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from glide.conditioning import Cond
 from glide.nn import (
@@ -22,6 +22,7 @@ from glide.nn import (
     Upsample,
     coordinates,
     norm,
+    run,
     timestep_embedding,
     zero_init,
 )
@@ -58,10 +59,14 @@ class UNetConfig:
     """Nothing sees the picture as a whole: norms take each pixel by itself, and attention is to the caption's tokens
     alone (none where there are no tokens). Trained on crops, such a network draws any size in the same way."""
 
+    self_condition: bool = False
+    """The network also sees its own last estimate of x0, or zeros where there is none (2208.04202, section 3.2)."""
+
     @property
     def stem_channels(self) -> int:
         """Of the stem's input, besides those of input planes."""
-        return self.in_channels * self.patch_size**2 + 4 * self.coordinates
+        pixels = self.in_channels * (2 if self.self_condition else 1)
+        return pixels * self.patch_size**2 + 4 * self.coordinates
 
     @property
     def factor(self) -> int:
@@ -81,10 +86,10 @@ class Block(nn.Module):
         super().__init__()
         self.res, self.attn, self.up = res, attn, up
 
-    def forward(self, x: Tensor, emb: Tensor, tokens: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor, kv: Tensor | None) -> Tensor:
         x = self.res(x, emb) if isinstance(self.res, ResBlock) else self.res(x)
         if self.attn is not None:
-            x = self.attn(x, tokens)
+            x = self.attn(x, kv)
         if self.up is not None:
             x = self.up(x, emb) if isinstance(self.up, ResBlock) else self.up(x)
         return x
@@ -141,28 +146,59 @@ class Encoder(nn.Module):
         emb = self.time_out(F.silu(self.time_in(timestep_embedding(t, self.config.channels))))
         for told in (cond.vector, cond.level):
             emb = emb if told is None else emb + told
-        return F.silu(emb)
+        return F.silu(emb).to(self.stem.weight.dtype)
 
-    def run(self, block: nn.Module, x: Tensor, emb: Tensor, tokens: Tensor | None) -> Tensor:
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, x, emb, tokens, use_reentrant=False)
-        return block(x, emb, tokens)
+    def run(self, block: Block, x: Tensor, emb: Tensor, keys: dict[Block, Tensor]) -> Tensor:
+        kv = keys.get(block)
+        return run(block, x, emb, kv, again=self.gradient_checkpointing)
 
-    def encode(self, x: Tensor, emb: Tensor, cond: Cond) -> Iterator[Tensor]:
-        """Yields the activation after the stem and after every block, the middle last."""
+    @cached_property
+    def readers(self) -> tuple[tuple[Block, nn.Linear], ...]:
+        """The blocks that attend to tokens, with their maps to keys and values."""
+        blocks = [block for block in self.modules() if isinstance(block, Block)]
+        found = [(block, None if block.attn is None else block.attn.token_kv) for block in blocks]
+        return tuple((block, kv) for block, kv in found if kv is not None)
+
+    @torch.no_grad()
+    def with_keys(self, cond: Cond) -> Cond:
+        """What all steps of a sampling have in common: the keys and values of cond.tokens for every layer."""
+        keys = self.keys(replace(cond, keys=None))
+        return replace(cond, keys=torch.cat(list(keys.values()), dim=-1)) if keys else cond
+
+    def keys(self, cond: Cond) -> dict[Block, Tensor]:
+        """[N,L,2C] for each block that attends to tokens."""
+        if cond.keys is not None:
+            parts = cond.keys.split([kv.out_features for _, kv in self.readers], dim=-1)
+            return {block: part for (block, _), part in zip(self.readers, parts, strict=True)}
+        if cond.tokens is None:
+            assert not self.readers
+            return {}
+        return {block: kv(cond.tokens.to(kv.weight.dtype)) for block, kv in self.readers}
+
+    def encode(
+        self, x: Tensor, emb: Tensor, cond: Cond, keys: dict[Block, Tensor] | None = None
+    ) -> Iterator[Tensor]:
+        """Yields the activation after the stem and after every block, the middle last.
+
+        keys: of `keys(cond)`, where they are there already.
+        """
+        keys = self.keys(cond) if keys is None else keys
+        if self.config.self_condition:
+            x = torch.cat([x, torch.zeros_like(x) if cond.estimate is None else cond.estimate.to(x)], dim=1)
         if cond.planes is not None:
             x = torch.cat([x, cond.planes], dim=1)
         h = F.pixel_unshuffle(x, self.config.patch_size)
         if self.config.coordinates:
             places = coordinates(h.shape[-2], h.shape[-1], self.config.coordinates, h.device)  # [H,W,4K]
             h = torch.cat([h, places.permute(2, 0, 1).to(h.dtype).expand(len(h), -1, -1, -1)], dim=1)
-        h = self.stem(h)
+        h = self.stem(h.to(self.stem.weight.dtype))
         yield h
         for block in self.down:
-            h = self.run(block, h, emb, cond.tokens)
+            assert isinstance(block, Block)
+            h = self.run(block, h, emb, keys)
             yield h
         for block in (self.middle_in, self.middle_out):
-            h = self.run(block, h, emb, cond.tokens)
+            h = self.run(block, h, emb, keys)
         yield h
 
 
@@ -189,8 +225,10 @@ class UNet(Encoder):
 
     def forward(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
         """x [N,C,H,W], t [N] training timesteps, cond -> [N,out_channels,H,W]."""
-        emb = self.embed(t, cond)
-        *skips, h = self.encode(x, emb, cond)
+        emb, keys = self.embed(t, cond), self.keys(cond)
+        *skips, h = self.encode(x, emb, cond, keys)
         for block in self.up:
-            h = self.run(block, torch.cat([h, skips.pop()], dim=1), emb, cond.tokens)
-        return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.config.patch_size)
+            assert isinstance(block, Block)
+            h = self.run(block, torch.cat([h, skips.pop()], dim=1), emb, keys)
+        h = F.silu(self.norm(h.to(self.head.weight.dtype)))
+        return F.pixel_shuffle(self.head(h), self.config.patch_size)

@@ -20,6 +20,7 @@ from torch import Tensor
 from glide.conditioning import Cond
 from glide.denoise import Network, Predict, Prediction, predictor
 from glide.model import Model
+from glide.unet import UNet
 from guidance.compose import Guidance, Reference
 
 SMALL = 50_000_000  # parameters: below it, one picture alone does not keep a CPU busy
@@ -38,12 +39,11 @@ def computing_in(dtype: torch.dtype, device: torch.device) -> AbstractContextMan
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
-def network_of(model: Model, dtype: torch.dtype) -> Network:
-    """The model's U-Net, run in `dtype` (autocast) and in the memory format in which it is fastest."""
+def network_of(unet: UNet) -> Network:
+    """The U-Net, run in the memory format in which it is fastest."""
 
     def network(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        with computing_in(dtype, x.device):
-            return model.unet(x.contiguous(memory_format=torch.channels_last), t, cond)
+        return unet(x.contiguous(memory_format=torch.channels_last), t, cond)
 
     return network
 

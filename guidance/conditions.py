@@ -13,6 +13,7 @@ from glide.classes import class_number
 from glide.conditioning import Cond
 from glide.errors import InputError
 from glide.model import Model
+from glide.unet import UNet
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +46,14 @@ class Picture:
 
 
 class Conditions:
-    """The conditions of a model, each encoded once and alone, in float32.
+    """The conditions of a model, each encoded once and alone, in float32, with the keys of all attention layers.
 
     Alone, because an encoder's last bits depend on how many captions it gets, and a picture shall not.
     """
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, unet: UNet | None = None) -> None:
+        """unet: that the conditions are for; by default the model's, and not a copy in reduced precision."""
+        self.model, self.unet = model, unet or model.unet
         self._null: Cond | None = None
 
     @property
@@ -151,4 +153,4 @@ class Conditions:
                     f"got no class for a model that needs one, expected 0 to {config.num_classes - 1}: give a label"
                 )
             batch |= model.label_batch([config.num_classes if label is None else label])
-        return model.encode(batch)
+        return self.unet.with_keys(model.encode(batch))

@@ -1,6 +1,6 @@
 """What a CLIP learns from: each picture shall find its caption among all of a batch, each caption its picture.
 
-Shape letters: N pairs here, M pairs of all processes, L tokens, E embedding width.
+Shape letters: N pairs here, M pairs of all processes, K wrong captions of each, L tokens, E embedding width.
 """
 
 from __future__ import annotations
@@ -11,63 +11,95 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
 
 from glide.data import Batch
+from glide.draws import Draws
 from guidance.clip import MAX_SCALE, NoisyClip
 
 
 @dataclass(frozen=True)
 class Contrastive:
-    """The task of a noisy CLIP: CLIP's loss (2103.00020, figure 3) on x_t, each picture at a timestep of its own."""
+    """The task of a noisy CLIP: CLIP's loss (2103.00020, figure 3) on x_t, each picture at a timestep of its own.
 
-    def __call__(
-        self, model: NoisyClip, batch: Batch, t: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """batch: image [N,3,H,W] in [-1,1] with caption (list of N); t [N] -> [N] losses and their companions."""
+    Captions of other pictures are mostly wrong in everything, so what one of them says is enough to tell them apart.
+    With captions that are nearly right beside them ("wrong" in a batch) it is not (2210.01936, section 4).
+    """
+
+    def __call__(self, model: NoisyClip, batch: Batch, t: Tensor, draws: Draws) -> dict[str, Tensor]:
+        """batch: image [N,3,H,W] in [-1,1] with caption (list of N); t [N] -> [N] losses and their companions.
+
+        wrong in batch: N lists of K captions each, none of which is right.
+        """
         x0 = batch["image"]
-        x_t = model.process.q_sample(x0, t, torch.randn(x0.shape, generator=generator).to(x0))
+        x_t = model.process.q_sample(x0, t, draws.normal(x0))
         with torch.no_grad():  # the parameter itself: above the limit it would have no gradient back
             model.logit_scale.clamp_(max=math.log(MAX_SCALE))
-        tokens, mask = model.caption_batch(batch["caption"])
-        image, text = model.encode_image(x_t, t), model.encode_text(tokens, mask)
-        terms = contrast(image, text, tokens, model.scale)
+        n = len(x0)
+        wrong = [caption for captions in batch.get("wrong", ()) for caption in captions]
+        tokens, mask = model.caption_batch([*batch["caption"], *wrong])
+        image, text = model.encode_image(x_t, t), model.encode_text(tokens, mask)  # [N,E], [N+NK,E]
+        wrong_text = text[n:].unflatten(0, (n, -1)) if wrong else None  # [N,K,E]
+        terms = contrast(image, text[:n], tokens[:n], model.scale, wrong_text)
         return terms | {"scale": model.scale.detach().expand(len(x0))}
 
 
-def contrast(image: Tensor, text: Tensor, tokens: Tensor, scale: Tensor) -> dict[str, Tensor]:
+def contrast(
+    image: Tensor, text: Tensor, tokens: Tensor, scale: Tensor, wrong: Tensor | None = None
+) -> dict[str, Tensor]:
     """InfoNCE both ways, [N] each: "loss"; "image_to_text" and "text_to_image", whether the best match is right.
 
     image, text [N,E] of unit norm, tokens [N,L] of the captions, scale: the inverse temperature. Where processes train
     together, all their pairs are compared; each has as many.
     A caption that stands in the batch m times is no mistake at any of its m places: the wanted distribution is 1/m at
     each. The loss is the divergence from it, so it can always reach zero.
+    wrong [N,K,E] of unit norm: further captions, compared with their own picture alone; then there is also "fact", the
+    share of them that fit it less than its caption does.
     """
     images, texts, all_tokens = gather(image), gather(text), gather(tokens)  # [M,...]
     same = (tokens[:, None] == all_tokens[None]).all(dim=-1)  # [N,M]
     count = same.sum(dim=1)  # [N]
 
-    def one_way(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        logits = scale * queries @ keys.mT  # [N,M]
+    def one_way(queries: Tensor, keys: Tensor, further: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        logits, right = scale * queries @ keys.mT, same  # [N,M]
+        if further is not None:  # [N,K]
+            logits = torch.cat([logits, further], dim=1)  # [N,M+K]
+            right = F.pad(same, (0, further.shape[1]), value=False)
         log_p = logits.log_softmax(dim=1)
-        loss = -(log_p * same).sum(dim=1) / count - count.log()
-        return loss, same.gather(1, logits.argmax(dim=1, keepdim=True))[:, 0].float()
+        loss = -(log_p * right).sum(dim=1) / count - count.log()
+        return loss, right.gather(1, logits.argmax(dim=1, keepdim=True))[:, 0].float()
 
     with torch.autocast(
         image.device.type, enabled=False
     ):  # a scale of 100 leaves nothing of bfloat16's digits
-        to_text, found_text = one_way(image, texts)
+        nearly = None if wrong is None else scale * torch.einsum("ne,nke->nk", image, wrong)  # [N,K]
+        to_text, found_text = one_way(image, texts, nearly)
         to_image, found_image = one_way(text, images)
-    return {"loss": (to_text + to_image) / 2, "image_to_text": found_text, "text_to_image": found_image}
+        terms = {
+            "loss": (to_text + to_image) / 2,
+            "image_to_text": found_text,
+            "text_to_image": found_image,
+        }
+        if nearly is not None:
+            own = scale * (image * text).sum(dim=1, keepdim=True)  # [N,1]
+            terms["fact"] = (nearly < own).float().mean(dim=1)
+    return terms
 
 
 def gather(x: Tensor) -> Tensor:
     """[N,...] of each process -> [M,...] of all, in order of rank; alone, x itself. Gradients flow back to where each
-    row came from, from the losses of all processes; DDP then takes their mean, that of the whole batch."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    row came from, from the losses of all processes; DDP then takes their mean, that of the whole batch.
+
+    Without gradients nothing is gathered: the main process measures alone, and nobody would answer.
+    """
+    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if not together or not torch.is_grad_enabled():
         return x
-    if x.requires_grad:
-        return _Gather.apply(x)
+    return _Gather.apply(x) if x.requires_grad else _gathered(x)
+
+
+def _gathered(x: Tensor) -> Tensor:
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, x.contiguous())
     return torch.cat(parts)
@@ -77,7 +109,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.rows = len(x)
-        return gather(x.detach())
+        return _gathered(x.detach())
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from tqdm import tqdm
+from tyro.conf import arg
 
 from glide.errors import InputError
 from glide.images import grid, save_png
@@ -15,6 +16,7 @@ from guidance.evaluate_inpainting import Answer, cases, paint_and_judge, table
 from guidance.inpaint import plan
 from guidance.pipeline import Pipeline
 from guidance.settings import Settings, spec_of_steps
+from guidance.solver_names import SAMPLER_HELP, SPACING_HELP, USUAL_SAMPLER, USUAL_STEPS
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,9 @@ class EvaluateInpainting:
     """As of inpaint.py: by default model where the model was trained to inpaint, else repaint."""
     scale: float = 3.0
     """Of classifier-free guidance; 1 is none."""
-    steps: int = 50
-    sampler: str = "ddim"
+    steps: int = USUAL_STEPS
+    spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
+    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = USUAL_SAMPLER
     eta: float = 0.0
     seed: int = 0
     """Of the scenes and of the noise."""
@@ -53,7 +56,8 @@ def evaluate_inpainting(args: EvaluateInpainting) -> list[Answer]:
             f"got {args.model}, which draws no captions, expected a text model of the built-in scenes: give one"
         )
     guidance = "none" if args.scale == 1 else "cfg"
-    settings = Settings(args.sampler, spec_of_steps(args.steps), args.eta, guidance, args.scale)
+    spec = spec_of_steps(args.steps)
+    settings = Settings(args.sampler, spec, args.eta, guidance, args.scale, spacing=args.spacing)
     found = cases(args.scenes, args.seed)
     size = pipe.model.config.unet.image_size
     how = plan(pipe, found[0].unknown(size), settings, args.method, context=float("inf"))

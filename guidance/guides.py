@@ -9,6 +9,7 @@ import torch
 
 from glide.errors import InputError
 from glide.model import Model
+from glide.precision import lower_
 from glide.recipe import fingerprint
 from guidance.options import Options, flag
 from guidance.vocabulary import load_with_vocabulary
@@ -24,9 +25,11 @@ CLIP_VOCABULARY = "openai/clip-vit-base-patch32"
 class Guides:
     """Networks on one device, by the names in `Options`. InputError where there is none of that name."""
 
-    def __init__(self, device: torch.device, vocab: str | None = None) -> None:
-        """vocab: of a weaker model that is a published .pt file; None is GLIDE's."""
-        self.device, self.vocab = device, vocab
+    def __init__(
+        self, device: torch.device, vocab: str | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
+        """vocab: of a weaker model that is a published .pt file; None is GLIDE's. dtype: what its U-Net runs in."""
+        self.device, self.vocab, self.dtype = device, vocab, dtype
         self._loaded: dict[tuple[str, str], Any] = {}
         self._fingerprints: dict[tuple[str, str], str] = {}
 
@@ -36,6 +39,8 @@ class Guides:
         def load(name: str) -> Model:
             model = load_with_vocabulary(name, self.device, self.vocab if name.endswith(".pt") else None)
             model.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._fingerprints["weak", name] = fingerprint(model)  # of the weights as they are in the file
+            lower_(model.unet, self.dtype)
             return model
 
         return self._load("weak", "auto", options, load)

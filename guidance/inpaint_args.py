@@ -16,6 +16,7 @@ from guidance.names import check_read
 from guidance.options import USUAL, Options
 from guidance.sample_args import GUIDANCE
 from guidance.settings import Settings, spec_of_steps
+from guidance.solver_names import SAMPLER_HELP, SPACING_HELP, STEPS_HELP, USUAL_SAMPLER, USUAL_STEPS
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,11 @@ class Inpaint:
     """Strength of the guidances that are written without one, from 0. By default each one's usual strength."""
     guiding: Annotated[Options, OmitArgPrefixes] = USUAL
     """Of single guidances, whose names are in brackets."""
-    steps: Annotated[int | None, arg(metavar="INT")] = None
-    """Sampling steps, spread evenly. By default 50."""
+    steps: Annotated[int | None, arg(metavar="INT", help=STEPS_HELP)] = None
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """Instead of --steps: "100", "fast27", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
-    sampler: Annotated[str, arg(metavar="{ddim,ddpm}")] = "ddim"
-    """DDIM, or DDPM's ancestral sampler, which RePaint was described with."""
+    spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
+    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = USUAL_SAMPLER
     eta: float = 0.0
     """Noise that DDIM adds on the way, 0 to 1."""
     seed: int = 0
@@ -118,10 +118,18 @@ class Inpaint:
 
     def settings(self, has_null: bool) -> Settings:
         """How to draw; has_null: whether the model knows classifier-free guidance. InputError out of range."""
-        spec = self.respacing or spec_of_steps(50 if self.steps is None else self.steps)
+        spec = self.respacing or spec_of_steps(USUAL_STEPS if self.steps is None else self.steps)
         told = bool(self.prompt or self.label is not None)
         usual = "cfg" if (has_null and told) or self.guiding.negative is not None else "none"
-        settings = Settings(self.sampler, spec, self.eta, self.guidance or usual, self.scale, self.guiding)
+        settings = Settings(
+            self.sampler,
+            spec,
+            self.eta,
+            self.guidance or usual,
+            self.scale,
+            self.guiding,
+            spacing=self.spacing,
+        )
         check_read(settings.terms, self.guiding)
         return settings
 

@@ -16,6 +16,7 @@ from guidance.names import check_read
 from guidance.options import USUAL, Options
 from guidance.sample_args import GUIDANCE
 from guidance.settings import Settings, spec_of_steps
+from guidance.solver_names import SPACING_HELP, USUAL_SAMPLER, USUAL_STEPS
 
 DDPM_STRENGTH = 0.5  # where DDPM's figure 8 interpolates: step 500 of 1000
 
@@ -55,9 +56,10 @@ class Interpolate:
     guiding: Annotated[Options, OmitArgPrefixes] = USUAL
     """Of single guidances, whose names are in brackets."""
     steps: Annotated[int | None, arg(metavar="INT")] = None
-    """Sampling steps, spread evenly. By default 100 for pictures and ddim, else 50."""
-    sampler: Annotated[str, arg(metavar="{ddim,ddpm}")] = "ddim"
-    """(captions, ddpm) What the frames are drawn by."""
+    """Sampling steps. By default 100 for pictures and ddim, else as of sample.py."""
+    spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
+    sampler: Annotated[str, arg(metavar="NAME")] = USUAL_SAMPLER
+    """(captions, ddpm) What the frames are drawn by, as of sample.py."""
     seed: int = 0
     """Of the noise, which is the same for all frames."""
     call_size: int | None = None
@@ -102,7 +104,7 @@ class Interpolate:
 
     def settings(self, has_null: bool) -> Settings:
         """How to draw; has_null: whether the model knows classifier-free guidance. InputError out of range."""
-        steps = self.steps or (100 if self.inverts else 50)
+        steps = self.steps or (100 if self.inverts else USUAL_STEPS)
         strength = self.strength
         if strength is None:
             strength = DDPM_STRENGTH if self.image and self.method == "ddpm" else 1.0
@@ -117,6 +119,7 @@ class Interpolate:
             self.scale,
             self.guiding,
             strength=strength,
+            spacing=self.spacing,
         )
         check_read(settings.terms, self.guiding)
         return settings

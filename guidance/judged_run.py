@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from tyro.conf import arg
 
 from glide.errors import InputError
+from guidance.asked import Asked
+from guidance.conditions import Picture
 from guidance.options import USUAL, Options
 from guidance.pipeline import Pipeline
 from guidance.settings import Settings, spec_of_steps
+from guidance.solver_names import SAMPLER_HELP, SPACING_HELP, USUAL_SAMPLER, USUAL_STEPS
 
 
 @dataclass(frozen=True)
@@ -20,8 +29,9 @@ class JudgedRun:
     captions: int = 500
     """How many held-out captions of the grammar."""
     kinds: tuple[Literal["one", "count", "pair"], ...] = ("one", "count", "pair")
-    steps: int = 50
-    sampler: str = "ddim"
+    steps: int = USUAL_STEPS
+    spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
+    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = USUAL_SAMPLER
     eta: float = 0.0
     seed: int = 0
     """Of the captions and of the noise."""
@@ -44,4 +54,17 @@ class JudgedRun:
         self, guidance: str | tuple[str, ...], scale: float | None = None, options: Options = USUAL
     ) -> Settings:
         """How it draws with this guidance."""
-        return Settings(self.sampler, spec_of_steps(self.steps), self.eta, guidance, scale, options)
+        spec = spec_of_steps(self.steps)
+        return Settings(self.sampler, spec, self.eta, guidance, scale, options, spacing=self.spacing)
+
+
+def drawn(pipe: Pipeline, settings: Settings, asked: Sequence[Asked], batch_size: int, seed: int) -> Tensor:
+    """x [N,C,H,W] of what is asked for, on the CPU, nominally from -1 to 1; picture i has the seed `seed + i`."""
+    parts = []
+    for start in tqdm(range(0, len(asked), batch_size), leave=False, unit="batch"):
+        batch = asked[start : start + batch_size]
+        pictures = [Picture(seed + start + i, one.caption, one.label) for i, one in enumerate(batch)]
+        for step in pipe.draw(pictures, settings):
+            x = step.x
+        parts.append(x.cpu())
+    return torch.cat(parts)

@@ -57,7 +57,7 @@ def auto(subject: Subject, scale: float, interval: Interval) -> Autoguidance:
             f"got a weaker model of {theirs.num_classes} classes for a model of {ours.num_classes}, expected the same: "
             "give one of the same data"
         )
-    predict = predict_by(network_of(weak, pipe.dtype), weak, pipe.call_size)
+    predict = predict_by(network_of(weak.unet), weak, pipe.call_size)
     planes = subject.cond.planes
     size = None if planes is None else (planes.shape[-2], planes.shape[-1])
     return Autoguidance(scale, Reference(predict, Conditions(weak).of(subject.pictures, size)), interval)
@@ -65,7 +65,7 @@ def auto(subject: Subject, scale: float, interval: Interval) -> Autoguidance:
 
 def pag(subject: Subject, scale: float, interval: Interval) -> PerturbedAttention:
     pipe = subject.pipe
-    layers = choose_layers(pipe.model.unet, subject.options.pag_layers)
+    layers = choose_layers(pipe.unet, subject.options.pag_layers)
     predict = predict_by(perturbed(pipe.network, layers), pipe.model, pipe.call_size)
     return PerturbedAttention(scale, Reference(predict, subject.cond), interval)
 

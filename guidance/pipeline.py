@@ -19,10 +19,12 @@ from glide.denoise import Denoiser, Network, Prediction, clamp, held, keep_known
 from glide.errors import InputError
 from glide.images import to_uint8
 from glide.model import Model
-from glide.process import Process, respacing
+from glide.precision import lowered
+from glide.process import Process
 from glide.recipe import environment, fingerprint
 from glide.repaint import repaint, walk
 from glide.samplers import SeededNoise
+from glide.spacing import spaced
 from guidance.calls import OnlyReal, Places, default_call_size, network_of, predict_by
 from guidance.compose import Guidance, guide
 from guidance.conditions import NOTHING_GIVEN, Conditions, Given, Picture
@@ -33,7 +35,9 @@ from guidance.options import USUAL, Options
 from guidance.registry import SAMPLERS, Subject, choose, make
 from guidance.retell import recipe_of
 from guidance.runtime import find_device, find_dtype, find_seeds
+from guidance.self_condition import SelfConditioned
 from guidance.settings import Settings, spec_of_steps
+from guidance.solver_names import USUAL_SAMPLER, USUAL_STEPS
 from guidance.start import start_of
 from guidance.threshold import dynamic_threshold
 from guidance.vocabulary import load_with_vocabulary
@@ -98,9 +102,9 @@ class Pipeline:
     ) -> None:
         """model: on its device already; it is put in eval mode and channels_last. name: for recipes.
 
-        dtype: what the U-Net runs in (autocast); all else is float32. call_size: pictures in a network call, see
-        guidance/calls.py. vocab: for recipes, and for a weaker model that is a published .pt file. around: put around
-        the network, as upsampler/tiles.py is. InputError for a dtype or size that is not possible.
+        dtype: what the U-Net runs in (`glide.precision`); all else is float32. call_size: pictures in a network call,
+        see guidance/calls.py. vocab: for recipes, and for a weaker model that is a published .pt file. around: put
+        around the network, as upsampler/tiles.py is. InputError for a dtype or size that is not possible.
         """
         self.dtype = find_dtype(dtype)
         self.device = model.device
@@ -113,9 +117,10 @@ class Pipeline:
         self.fingerprint = fingerprint(model)
         self.model = model.eval().requires_grad_(False)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.conditions = Conditions(model)
-        self.guides = Guides(self.device, vocab)
-        network = network_of(model, self.dtype)
+        self.unet = lowered(model.unet, self.dtype)
+        self.conditions = Conditions(model, self.unet)
+        self.guides = Guides(self.device, vocab, self.dtype)
+        network = network_of(self.unet)
         self.network = network if around is None else around(network, model)
         self.predict = predict_by(self.network, model, self.call_size)
 
@@ -147,9 +152,10 @@ class Pipeline:
         *,
         label: str | int | Sequence[str | int] | None = None,
         guidance_scale: float | None = None,
-        num_inference_steps: int | str = 50,
+        num_inference_steps: int | str = USUAL_STEPS,
         num_images_per_prompt: int = 1,
-        sampler: str = "ddim",
+        sampler: str = USUAL_SAMPLER,
+        spacing: str | None = None,
         eta: float = 0.0,
         seed: int | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -163,13 +169,14 @@ class Pipeline:
 
         label: class numbers or names, for class-conditional models. guidance_scale: of classifier-free guidance; 1
         is none; by default 3 where the model has a null condition and no guidance is asked for by name.
-        num_inference_steps: a number, or a respacing ("fast27", "ddim50", "10,10,3,2,2"). sampler: "ddim" or "ddpm".
-        eta: DDIM's noise, 0 to 1. seed: picture i has the seed `seed + i`. generator: instead, one for all pictures,
-        or one for each, from which their seeds are drawn; without either they come from torch's global generator.
-        guidances: further ones, by name as on the command line ("pag:2", "clip:50@0-800"), or objects, made for as
-        many rows as there are pictures, or for one; recipes tell of names only. options: of the guidances that are
-        asked for by name, and for all. init_image: what all of them begin with (its middle square), noised as far as
-        strength says, above 0 (it stays) to 1 (nothing of it is left). InputError for whatever does not fit.
+        num_inference_steps: a number, or a respacing ("fast27", "ddim50", "10,10,3,2,2"). sampler, spacing: a name of
+        `guidance.solver_names`; spacing says where a number of steps lie. eta: DDIM's noise, 0 to 1. seed: picture i
+        has the seed `seed + i`. generator: instead, one for all pictures, or one for each, from which their seeds are
+        drawn; without either they come from torch's global generator. guidances: further ones, by name as on the
+        command line ("pag:2", "clip:50@0-800"), or objects, made for as many rows as there are pictures, or for one;
+        recipes tell of names only. options: of the guidances that are asked for by name, and for all. init_image: what
+        all of them begin with (its middle square), noised as far as strength says, above 0 (it stays) to 1 (nothing of
+        it is left). InputError for whatever does not fit.
         """
         names = [guidance for guidance in guidances if isinstance(guidance, str)]
         if guidance_scale is None:
@@ -187,6 +194,7 @@ class Pipeline:
             None if names else guidance_scale,
             options,
             strength=1.0 if init_image is None else strength,
+            spacing=spacing,
         )
         check_read(settings.terms, options)
         subjects = self._subjects(prompt, label, settings)
@@ -272,7 +280,8 @@ class Pipeline:
             *(guidance for term in settings.terms for guidance in make(term, subject)),
             *(OnlyReal(guidance, places) for guidance in guidances),
         ]
-        steered = guide(self.predict, cond, all_guidances, options.rescale)
+        predict = SelfConditioned(self.predict) if self.model.config.unet.self_condition else self.predict
+        steered = guide(predict, cond, all_guidances, options.rescale)
         bound = clamp if options.threshold is None else dynamic_threshold(options.threshold)
         denoise, known = project(steered, bound), known_of(rows, self.device)
         if known is not None:  # after the bound, which may scale a whole picture
@@ -282,7 +291,7 @@ class Pipeline:
     def process(self, settings: Settings) -> Process:
         """The process that a run walks down: respaced, and without the noisiest part that its strength leaves out."""
         whole = self.model.process
-        kept = respacing(settings.respacing, len(whole))
+        kept = spaced(whole, settings.respacing, settings.spaced)
         return whole.respaced([t for t in kept if t < settings.strength * len(whole)] or kept[:1])
 
     def steps(self, settings: Settings) -> int:
@@ -301,6 +310,7 @@ class Pipeline:
             if classes.class_names and picture.label is not None:
                 found["class"] = classes.class_names[picture.label]
         found |= {"seed": picture.seed, "sampler": settings.sampler, "respacing": settings.respacing}
+        found |= {"spacing": settings.spaced} if settings.spaced != "uniform" else {}
         found |= {"steps": self.steps(settings), "eta": settings.eta}
         found |= {"temperature": settings.temperature} if settings.temperature != 1.0 else {}
         found |= recipe_of(settings)

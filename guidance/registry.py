@@ -16,6 +16,9 @@ from glide.denoise import Denoiser
 from glide.errors import InputError
 from glide.process import Process
 from glide.samplers import Noise, Variance, ancestral, ddim
+from glide.solvers import euler, euler_ancestral, heun
+from glide.solvers_exponential import dpmpp_2m, dpmpp_2m_sde, unipc
+from glide.solvers_multistep import lms, plms
 from guidance.compose import EVERYWHERE, Guidance
 from guidance.conditions import Picture
 from guidance.names import named
@@ -45,12 +48,52 @@ def _ddim(
 def _ddpm(
     process: Process, denoise: Denoiser, x: Tensor, noise: Noise, *, eta: float, variance: Variance
 ) -> Iterator[Tensor]:
-    if eta:
-        raise InputError(f"got eta {eta} for the sampler ddpm, which has none: leave it out, or use ddim")
+    _no_eta("ddpm", eta)
     return ancestral(process, denoise, x, noise, variance)
 
 
-SAMPLERS: dict[str, Draw] = {"ddim": _ddim, "ddpm": _ddpm}
+def _without_noise(name: str, solver: Callable[[Process, Denoiser, Tensor], Iterator[Tensor]]) -> Draw:
+    """A solver of the equation without noise."""
+
+    def draw(
+        process: Process, denoise: Denoiser, x: Tensor, noise: Noise, *, eta: float, variance: Variance
+    ) -> Iterator[Tensor]:
+        _no_eta(name, eta)
+        return solver(process, denoise, x)
+
+    return draw
+
+
+def _with_noise(name: str, solver: Callable[[Process, Denoiser, Tensor, Noise], Iterator[Tensor]]) -> Draw:
+    """A solver that draws noise, as much as belongs to its equation, whatever variance the model learned."""
+
+    def draw(
+        process: Process, denoise: Denoiser, x: Tensor, noise: Noise, *, eta: float, variance: Variance
+    ) -> Iterator[Tensor]:
+        _no_eta(name, eta)
+        return solver(process, denoise, x, noise)
+
+    return draw
+
+
+def _no_eta(name: str, eta: float) -> None:
+    if eta:
+        raise InputError(f"got eta {eta} for the sampler {name}, which has none: leave it out, or use ddim")
+
+
+SAMPLERS: dict[str, Draw] = {
+    "ddim": _ddim,
+    "ddpm": _ddpm,
+    "euler": _without_noise("euler", euler),
+    "heun": _without_noise("heun", heun),
+    "euler-ancestral": _with_noise("euler-ancestral", euler_ancestral),
+    "plms": _without_noise("plms", plms),
+    "lms": _without_noise("lms", lms),
+    "dpmpp-2m": _without_noise("dpmpp-2m", dpmpp_2m),
+    "dpmpp-2m-sde": _with_noise("dpmpp-2m-sde", dpmpp_2m_sde),
+    "unipc": _without_noise("unipc", unipc),
+}
+"""By the names of `guidance.solver_names`, which says what they are."""
 
 
 @dataclass(frozen=True)

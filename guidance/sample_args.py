@@ -16,6 +16,7 @@ from guidance.names import FOR_ALL, check_read, listing, read_by
 from guidance.options import USUAL, Options
 from guidance.retell import read_guidance
 from guidance.settings import Settings, spec_of_steps
+from guidance.solver_names import SAMPLER_HELP, SPACING_HELP, STEPS_HELP, USUAL_SAMPLER, USUAL_STEPS
 from guidance.stage_args import ONE_STAGE, StageArgs, stage_of
 from guidance.terms import Term
 
@@ -74,12 +75,11 @@ class Sample:
     call_size: int | None = None
     """Pictures in one network call, which does change their last bits. By default 8 or fewer on a CPU, 32 or fewer on
     a GPU: less needs less memory, more can be faster."""
-    steps: Annotated[int | None, arg(metavar="INT")] = None
-    """Sampling steps, spread evenly. By default 50."""
+    steps: Annotated[int | None, arg(metavar="INT", help=STEPS_HELP)] = None
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """Instead of --steps: "100", "fast27", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
-    sampler: Annotated[str, arg(metavar="{ddim,ddpm}")] = "ddim"
-    """DDIM, or DDPM's ancestral sampler."""
+    spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
+    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = USUAL_SAMPLER
     eta: float = 0.0
     """Noise that DDIM adds on the way, 0 to 1."""
     init_image: Annotated[str | None, arg(metavar="FILE")] = None
@@ -146,7 +146,7 @@ class Sample:
 
     def settings(self, has_null: bool) -> Settings:
         """How to draw; has_null: whether the model knows classifier-free guidance. InputError out of range."""
-        spec = self.respacing or spec_of_steps(50 if self.steps is None else self.steps)
+        spec = self.respacing or spec_of_steps(USUAL_STEPS if self.steps is None else self.steps)
         usual = "cfg" if has_null or self.guiding.negative is not None else "none"
         strength = 1.0 if self.init_image is None else STRENGTH if self.strength is None else self.strength
         settings = Settings(
@@ -157,6 +157,7 @@ class Sample:
             self.scale,
             self.guiding,
             strength=strength,
+            spacing=self.spacing,
         )
         also = read_by(self.second.terms) | (READ_BY_RERANK if self.rerank else frozenset())
         check_read(settings.terms, self.guiding, also)
@@ -211,6 +212,7 @@ def _as_drawn(given: Sample, recipe: Mapping[str, Any]) -> Sample:
             keep=recipe.get("keep"),
             num_samples=int(recipe.get("num_samples", 1)),
             call_size=int(recipe["call_size"]),
+            spacing=str(recipe.get("spacing", "uniform")),
             sampler=str(recipe["sampler"]),
             eta=float(recipe["eta"]),
             init_image=recipe.get("init_image"),
@@ -227,6 +229,8 @@ def _as_drawn(given: Sample, recipe: Mapping[str, Any]) -> Sample:
         raise InputError(f"the recipe in {given.like} is incomplete ({error!r}): give another PNG") from error
     if given.steps is None and given.respacing is None:
         default = replace(default, respacing=respacing)
+    if not _is_number(given.respacing):
+        default = replace(default, spacing=None)  # it names its timesteps itself
     if not (given.prompt or given.prompts_file or given.label):
         default = replace(default, prompt=prompts, label=labels)
     if given.guidance:  # of the options only those that still belong to one
@@ -239,7 +243,13 @@ def _as_drawn(given: Sample, recipe: Mapping[str, Any]) -> Sample:
         second = replace(second, upsample_guidance=())
     if given.second.upsample_steps is not None:
         second = replace(second, upsample_respacing=None)
+    if not _is_number(given.second.upsample_respacing):
+        second = replace(second, upsample_spacing=None)
     return replace(default, second=second)
+
+
+def _is_number(respacing: str | None) -> bool:
+    return respacing is None or respacing.strip().isdecimal()
 
 
 def _several(recipe: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -29,7 +29,18 @@ class SecondStage:
         return self.small * self.stage.scale
 
     def recipe(self) -> dict[str, Any]:
-        kept = ("model", "weights", "sampler", "respacing", "eta", "guidance", "scale", "noise", "dtype")
+        kept = (
+            "model",
+            "weights",
+            "sampler",
+            "respacing",
+            "spacing",
+            "eta",
+            "guidance",
+            "scale",
+            "noise",
+            "dtype",
+        )
         told = self.stage.recipe(Picture(0))
         return {name: told[name] for name in kept if name in told}
 

@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 from glide.errors import InputError
 from guidance.names import named
 from guidance.options import USUAL, Options
+from guidance.solver_names import USUAL_SAMPLER, USUAL_STEPS, usual_spacing
 from guidance.terms import Term, check_scale
 
 
 @dataclass(frozen=True)
 class Settings:
-    """InputError for numbers out of their range and unknown guidances; samplers and respacings are checked where
-    they are looked up."""
+    """InputError for numbers out of their range and unknown guidances; samplers, respacings and spacings are checked
+    where they are looked up."""
 
-    sampler: str = "ddim"
-    respacing: str = "50"
+    sampler: str = USUAL_SAMPLER
+    respacing: str = str(USUAL_STEPS)
     """A number of steps, or what else `glide.process.respacing` takes."""
     eta: float = 0.0
     """Noise that DDIM adds on the way: 0 (none) to 1 (as much as DDPM)."""
@@ -36,6 +37,8 @@ class Settings:
     jump: int = 1
     resamplings: int = 1
     """With known pixels and more than 1: RePaint, which takes every `jump` steps so many times (glide/repaint.py)."""
+    spacing: str | None = None
+    """Where the steps of a respacing that is a number lie (glide/spacing.py). None is the usual spacing."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0.0):
@@ -66,6 +69,11 @@ class Settings:
             )
 
     @property
+    def spaced(self) -> str:
+        """The spacing, the usual one where none is asked for."""
+        return usual_spacing(self.respacing) if self.spacing is None else self.spacing
+
+    @property
     def terms(self) -> tuple[Term, ...]:
         """The guidances, each with its scale."""
         return tuple(self._full(Term.parse(text)) for text in self._texts)
@@ -82,5 +90,5 @@ class Settings:
 def spec_of_steps(steps: int) -> str:
     """A number of steps as a respacing. InputError below 1."""
     if steps < 1:
-        raise InputError(f"got {steps} steps, expected at least 1: try 50")
+        raise InputError(f"got {steps} steps, expected at least 1: try {USUAL_STEPS}")
     return str(steps)

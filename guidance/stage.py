@@ -26,6 +26,7 @@ from guidance.conditions import Given, Picture
 from guidance.names import named
 from guidance.pipeline import Around, Pipeline, Step
 from guidance.settings import Settings
+from guidance.solver_names import USUAL_SAMPLER
 
 DrawOne = Callable[[Tensor, float, int, tuple[int, int]], Iterator[Step]]
 """low_res [3,h,w], the level of its noise, a seed, and the (H, W) to draw."""
@@ -164,9 +165,9 @@ USUAL_STEPS = "16"
 
 
 def usual_settings(model: Model) -> Settings:
-    """DDIM without guidance. Networks that predict eps, the published ones among them, take GLIDE's 27 steps."""
+    """Without guidance. Networks that predict eps, the published ones among them, take GLIDE's 27 steps."""
     eps = model.config.process.prediction == "eps"
-    return Settings("ddim", "fast27" if eps else USUAL_STEPS, guidance="none")
+    return Settings(USUAL_SAMPLER, "fast27" if eps else USUAL_STEPS, guidance="none")
 
 
 def check_weights(stage: Stage, name: str, recipe: Mapping[str, Any], file: str) -> None:

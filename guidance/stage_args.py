@@ -16,6 +16,7 @@ from guidance.names import read_by
 from guidance.options import Options
 from guidance.retell import read_guidance
 from guidance.settings import Settings, spec_of_steps
+from guidance.solver_names import USUAL_SAMPLER
 from guidance.terms import Term
 
 
@@ -31,11 +32,13 @@ class StageArgs:
     upsampler_vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """(size) As --vocab, of the upsampler."""
     upsample_steps: Annotated[int | None, arg(metavar="INT")] = None
-    """(size) Steps of the upsampler, spread evenly. By default 16, or fast27 for those that predict the noise."""
+    """(size) Steps of the upsampler. By default 16, or fast27 for those that predict the noise."""
     upsample_respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """(size) Instead of --upsample-steps, as --respacing: "fast27", "ddim50", "10,10,3,2,2"."""
-    upsample_sampler: Annotated[str, arg(metavar="{ddim,ddpm}")] = "ddim"
-    """(size) Of the upsampler."""
+    upsample_spacing: Annotated[str | None, arg(metavar="NAME")] = None
+    """(size) As --spacing, of the upsampler."""
+    upsample_sampler: Annotated[str, arg(metavar="NAME")] = USUAL_SAMPLER
+    """(size) As --sampler, of the upsampler."""
     upsample_eta: float = 0.0
     """(size) Noise that DDIM adds on the way, 0 to 1."""
     upsample_guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]")] = ()
@@ -77,6 +80,7 @@ class StageArgs:
             None,
             options.of(read_by(self.terms)),
             self.upsample_temp,
+            spacing=self.upsample_spacing,
         )
 
 
@@ -98,6 +102,7 @@ def stage_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
         "upsampler": str(stage["model"]),
         "upsampler_vocab": stage.get("vocab"),
         "upsample_respacing": str(stage["respacing"]),
+        "upsample_spacing": str(stage.get("spacing", "uniform")),
         "upsample_sampler": str(stage["sampler"]),
         "upsample_eta": float(stage["eta"]),
         "upsample_guidance": guidance,

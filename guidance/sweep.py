@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +20,9 @@ from glide.images import grid, save_png, to_uint8
 from glide.oracle import Oracle
 from glide.plots import figure
 from glide.shapes import held_out_scenes, render
-from guidance.asked import Asked, classes, held_out, open_captions
-from guidance.conditions import Picture
+from guidance.asked import classes, held_out, open_captions
 from guidance.diversity import Spread, mean, of_data, saturation
-from guidance.judged_run import JudgedRun
+from guidance.judged_run import JudgedRun, drawn
 from guidance.names import FOR_ALL, check_read, read_by
 from guidance.options import USUAL, Options
 from guidance.pipeline import Pipeline
@@ -117,7 +116,7 @@ def measure(pipe: Pipeline, settings: Settings, args: Sweep) -> tuple[Point, Ten
     oracle, spread = Oracle(), Spread()
     start = time.perf_counter()
     with counted(pipe, settings) as count:
-        pixels = _draw(pipe, settings, [*closed, *several], args)
+        pixels = to_uint8(drawn(pipe, settings, [*closed, *several], args.batch_size, args.seed))
     seconds = time.perf_counter() - start
     judged = [
         oracle.judge(picture.numpy(), asked.facts)
@@ -147,18 +146,6 @@ def measure(pipe: Pipeline, settings: Settings, args: Sweep) -> tuple[Point, Ten
     return point, pixels[len(closed) :]
 
 
-def _draw(pipe: Pipeline, settings: Settings, asked: Sequence[Asked], args: Sweep) -> Tensor:
-    """uint8 [N,H,W,3]; picture i has the seed `seed + i`."""
-    pixels = []
-    for start in tqdm(range(0, len(asked), args.batch_size), leave=False, unit="batch"):
-        batch = asked[start : start + args.batch_size]
-        pictures = [Picture(args.seed + start + i, a.caption, a.label) for i, a in enumerate(batch)]
-        for step in pipe.draw(pictures, settings):
-            x = step.x
-        pixels.append(to_uint8(x))
-    return torch.cat(pixels)
-
-
 @contextmanager
 def counted(pipe: Pipeline, settings: Settings) -> Iterator[list[int]]:
     """A list of one number, the pictures that went through U-Nets within."""
@@ -167,7 +154,7 @@ def counted(pipe: Pipeline, settings: Settings) -> Iterator[list[int]]:
     def add(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
         count[0] += len(inputs[0])
 
-    nets = [pipe.model.unet]
+    nets = [pipe.unet]
     if any(term.name == "auto" for term in settings.terms):
         nets.append(pipe.guides.weak(settings.options).unet)
     hooks = [net.register_forward_pre_hook(add) for net in nets]

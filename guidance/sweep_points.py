@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from glide.atomic import atomic_path
 from glide.plots import figure
@@ -33,11 +34,11 @@ class Point:
     seconds: float  # for a picture
 
 
-def write_csv(path: Path, points: Sequence[Point]) -> None:
-    """A line for each point, the fields of `Point` as columns; what was not measured is empty."""
+def write_csv(path: Path, points: Sequence[Any]) -> None:
+    """A line for each point, of one dataclass, with its fields as columns; what was not measured is empty."""
     text = io.StringIO()
     writer = csv.writer(text)
-    names = [field.name for field in fields(Point)]
+    names = [field.name for field in fields(points[0])]
     writer.writerow(names)
     for point in points:
         values = [getattr(point, name) for name in names]

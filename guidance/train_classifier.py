@@ -13,10 +13,12 @@ import tyro
 from torch import Tensor
 
 from glide.data import Batch, Dataset
+from glide.draws import Draws
 from glide.errors import InputError
 from glide.labelled import Target, open_labelled
 from glide.model import ModelConfig
 from glide.optim import OptimConfig
+from glide.processes import start
 from glide.train import TrainConfig
 from guidance.classifier import (
     CLASSIFIERS,
@@ -45,8 +47,6 @@ class TrainClassifier(TrainGuide):
     held_out_images: int = 512
     """Pictures that are measured, at most, every --sample-every steps."""
     dropout: float = 0.0
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, a third more time."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(
         default_factory=lambda: TrainConfig(
             steps=10_000, optim=OptimConfig(lr=3e-4, weight_decay=0.05, cooldown=1.0)
@@ -55,19 +55,21 @@ class TrainClassifier(TrainGuide):
     """As ADM: the learning rate falls linearly to zero from the start (--cooldown 1)."""
 
 
+KEPT = ("preset", "recipe", "noised", "dropout", "like")
+"""Settings of a run that are in its folder by now."""
+
+
 @dataclass(frozen=True)
 class Classification:
     """Tell the class of a noised picture (2105.05233, section 4: cross-entropy on x_t, t uniform)."""
 
     noised: bool = True
 
-    def __call__(
-        self, model: NoisyClassifier, batch: Batch, t: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def __call__(self, model: NoisyClassifier, batch: Batch, t: Tensor, draws: Draws) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with y [N]; t [N] -> [N] losses and accuracies."""
         x, y = batch["image"], batch["y"]
         if self.noised:
-            x = model.process.q_sample(x, t, torch.randn(x.shape, generator=generator).to(x))
+            x = model.process.q_sample(x, t, draws.normal(x))
         else:
             t = torch.zeros_like(t)
         logits = model(x, t).float()
@@ -76,13 +78,16 @@ class Classification:
 
 def train_classifier(args: TrainClassifier) -> NoisyClassifier:
     """Build data and model, and `fit`; returns the trained classifier. InputError for settings that do not fit."""
-    args.check()
+    args.train.check()
+    processes = start(args.device)
+    resume = args.check(args.train.dry_run)
+    processes.wait()  # before the main process writes what another would find
     if args.held_out_images < 1:
         raise InputError(f"--held-out-images {args.held_out_images}: expected at least 1.")
     if args.preset not in CLASSIFIERS:
         raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(CLASSIFIERS)}.")
     torch.manual_seed(args.train.seed)
-    saved = load_classifier(args.out) if args.resume else None
+    saved = load_classifier(args.out) if resume else None
     config = saved.config if saved is not None else CLASSIFIERS[args.preset]
     data = _open(args, config.encoder.image_size, crop=args.crop, flip=args.flip)
     data.check_batch(args.train.batch_size)
@@ -93,10 +98,11 @@ def train_classifier(args: TrainClassifier) -> NoisyClassifier:
         model = saved  # weights come from the checkpoint; sizes from here
     else:
         raise InputError(f"--data {args.data} has other classes than the run in {args.out}: give its data.")
-    model.to(args.place())
-    model.encoder.gradient_checkpointing = args.gradient_checkpointing
+    model.to(processes.device)
     task = Classification(model.config.noised)
-    return train_guide(args, args.train, model, task, data, save_classifier, measured)
+    return train_guide(
+        args, args.train, model, task, data, save_classifier, measured, processes, resume, KEPT
+    )
 
 
 def _open(args: TrainClassifier, size: int, **options: Any) -> Dataset:

@@ -14,8 +14,10 @@ from glide.data import Dataset, open_data
 from glide.errors import InputError
 from glide.model import ModelConfig
 from glide.optim import OptimConfig
+from glide.processes import start
 from glide.tokenizer import Tokenizer
 from glide.train import TrainConfig
+from glide.wrong import WithWrong
 from guidance.clip import CLIPS, ClipConfig, NoisyClip, load_clip, save_clip
 from guidance.clip_levels import plot, retrieval, table
 from guidance.contrastive import Contrastive
@@ -37,6 +39,8 @@ class TrainClip(TrainGuide):
     """Of the tokenizer that is trained."""
     context: int | None = None
     """Tokens of a caption, the rest is cut; by default the preset's."""
+    wrong_captions: int = 0
+    """Of the built-in scenes: so many further captions for each picture, each wrong in one fact, to tell it from."""
     held_out_pairs: int = 256
     """Pairs that are measured, at most, every --sample-every steps."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(
@@ -49,20 +53,30 @@ class TrainClip(TrainGuide):
 
 def train_clip(args: TrainClip) -> NoisyClip:
     """Build data and model, and `fit`; returns the trained CLIP. InputError for settings that do not fit."""
-    _check(args)
+    args.train.check()
+    processes = start(args.device)
+    resume = _check(args)
+    processes.wait()  # before the main process writes what another would find
     torch.manual_seed(args.train.seed)
-    saved = load_clip(args.out) if args.resume else None
+    saved = load_clip(args.out) if resume else None
     config = saved.config if saved is not None else _config(args)
     data = _open(args, config.image.size, crop=args.crop, flip=args.flip)
     data.check_batch(args.train.batch_size)
     measured = _held_out(args, config.image.size)
     # of a run that goes on, weights come from the checkpoint; sizes and tokenizer from the folder
-    model = (saved if saved is not None else _build(args, config, data)).to(args.place())
-    return train_guide(args, args.train, model, Contrastive(), data, save_clip, measured)
+    model = (saved if saved is not None else _build(args, config, data)).to(processes.device)
+    return train_guide(
+        args, args.train, model, Contrastive(), data, save_clip, measured, processes, resume, KEPT
+    )
 
 
-def _check(args: TrainClip) -> None:
-    args.check()
+KEPT = ("preset", "recipe", "like", "vocab", "vocab_size", "context")
+"""Settings of a run that are in its folder by now."""
+
+
+def _check(args: TrainClip) -> bool:
+    """Whether the run goes on. InputError for settings that cannot be."""
+    resume = args.check(args.train.dry_run)
     if args.held_out_pairs < 2:
         raise InputError(f"--held-out-pairs {args.held_out_pairs}: expected at least 2.")
     if args.train.batch_size < 2 or args.train.accumulate != 1:
@@ -70,8 +84,11 @@ def _check(args: TrainClip) -> None:
             f"--batch-size {args.train.batch_size} --accumulate {args.train.accumulate}: expected at least 2, and 1, "
             "as all of a batch are compared with each other."
         )
+    if args.wrong_captions < 0:
+        raise InputError(f"--wrong-captions {args.wrong_captions}: expected at least 0.")
     if args.preset not in CLIPS:
         raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(CLIPS)}.")
+    return resume
 
 
 def _config(args: TrainClip) -> ClipConfig:
@@ -102,7 +119,7 @@ def _open(args: TrainClip, size: int, **options: Any) -> Dataset:
         raise InputError(
             f"{args.data} has classes, expected captions: give pictures with a caption each (x.png and x.txt)"
         )
-    return data
+    return WithWrong(data, args.train.seed, args.wrong_captions) if args.wrong_captions else data
 
 
 def _held_out(args: TrainClip, size: int) -> Measure[NoisyClip] | None:
@@ -110,10 +127,10 @@ def _held_out(args: TrainClip, size: int) -> Measure[NoisyClip] | None:
     if not (args.held_out or args.data.split(":")[0] == "shapes"):
         return None
     batch = held_out_batch(_open(args, size, split="held_out"), args.held_out_pairs)
-    image, captions = batch["image"], batch["caption"]
+    image, captions, wrong = batch["image"], batch["caption"], batch.get("wrong", ())
 
     def measured(clip: NoisyClip, timesteps: Sequence[int]) -> Measured:
-        levels = retrieval(clip, image, captions, timesteps, getattr(torch, args.train.dtype))
+        levels = retrieval(clip, image, captions, timesteps, getattr(torch, args.train.dtype), wrong)
         pairs = len(captions)
         return Measured(
             levels, f"{pairs} held-out pairs", table(levels), lambda title: plot(levels, pairs, title)

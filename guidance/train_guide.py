@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -14,17 +14,17 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from glide.broken import tell_broken
+from glide.broken import keep_broken, tell_broken
 from glide.checkpoint import read_model_config
 from glide.data import MAX_BROKEN, Batch, Dataset
 from glide.errors import InputError
 from glide.model import ModelConfig
 from glide.plots import figure
-from glide.prefetch import prefetch, usual_workers
 from glide.process import Process
+from glide.processes import Processes
 from glide.stored import StoredData
 from glide.timesteps import UniformTimesteps
-from glide.train import Task, TrainConfig, check_run_folder, fit, jsonable, last_line
+from glide.train import Settings, Task, TrainConfig, check_run_folder, fit, jsonable, last_line
 from guidance.levels import LEVELS, newest, record, spread
 
 
@@ -35,6 +35,9 @@ class TrainGuide:
     out: Path
     """Folder of the run: log.jsonl, levels.jsonl (measured on held-out data at each noise level), checkpoints/, and
     the guide itself, which sample.py takes as --classifier or --clip."""
+    recipe: str | None = None
+    """A published configuration, whose batch, steps, rate and preset stand in for flags that are not given
+    (`glide.recipes`)."""
     like: str | None = None
     """The diffusion model to steer: its noise and resolution must be the guide's. By default the noise is that of
     the preset's base model."""
@@ -59,18 +62,16 @@ class TrainGuide:
     device: str | None = None
     """cpu, cuda, cuda:1, ...; a GPU where there is one."""
 
-    def check(self) -> None:
-        """InputError for settings that cannot be, before anything is read."""
+    def check(self, dry_run: bool) -> bool:
+        """Whether the run goes on. InputError for settings that cannot be, before anything is read."""
         if self.workers is not None and self.workers < 1:
             raise InputError(f"--workers {self.workers}: expected at least 1.")
         if self.levels < 1:
             raise InputError(f"--levels {self.levels}: expected at least 1.")
-        check_run_folder(self.out, self.resume)
+        resume = not dry_run and check_run_folder(self.out, self.resume)
         if self.plot:
             figure()  # that matplotlib is missing is said now, not after the first thousand steps
-
-    def place(self) -> torch.device:
-        return torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return resume
 
     def reading(self, seed: int) -> dict[str, Any]:
         """What every data set of the run is opened with."""
@@ -102,8 +103,14 @@ def train_guide(
     data: Dataset,
     save_guide: Save[G],
     measure: Measure[G] | None,
+    processes: Processes,
+    resume: bool,
+    kept: Sequence[str],
 ) -> G:
-    """`fit` a guide, measure it every `config.sample_every` steps, write its folder; returns it trained."""
+    """`fit` a guide, measure it every `config.sample_every` steps, write its folder; returns it trained.
+
+    resume: what `check` said. kept: settings of a run that are in its folder by now.
+    """
     settings = {"command": shlex.join(["python", *sys.argv]), **jsonable(dataclasses.asdict(args))}
     process: Process = model.process  # type: ignore[assignment]
 
@@ -115,18 +122,26 @@ def train_guide(
         if measure is not None:
             _report(args, path, measure(model, spread(len(process), args.levels)))
 
-    def batches(start: int) -> Iterator[Batch]:
-        workers = args.workers or usual_workers(args.place())
-        return prefetch(data, start, config.batch_size, workers=workers)
-
-    if not args.resume:
+    if not resume and processes.main and not config.dry_run:
         (args.out / LEVELS).unlink(missing_ok=True)
-        save(model, args.out, 0)
-    steps = UniformTimesteps(len(process))
-    fit(model, task, batches, steps, config, args.out, resume=args.resume, save=save, sample=watch)
-    tell_broken(args.out, data.broken)
-    save(model, args.out, config.steps)  # once more, now that the last measurement is there
-    return model
+    trained = fit(
+        model,
+        task,
+        lambda start: processes.batches(data, start, config.batch_size, args.workers),
+        UniformTimesteps(len(process)),
+        config,
+        args.out,
+        resume=resume,
+        save=save,
+        sample=watch,
+        note=lambda: keep_broken(args.out, data.broken),
+        processes=processes,
+        settings=Settings.of(args, kept, ("train.ema", "train.ema_snapshots")),
+    )
+    if processes.main and not config.dry_run:
+        tell_broken(args.out)
+    processes.finish()
+    return trained
 
 
 def held_out_batch(data: Dataset, count: int) -> Batch:

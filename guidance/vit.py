@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glide.nn import GroupNorm, TransformerBlock, timestep_embedding
+from glide.nn import GroupNorm, TransformerBlock, run, timestep_embedding
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         assert config.pool in ("token", "mean")
         self.pool = config.pool
+        self.gradient_checkpointing = False
         self.stem = Patches(config)
         self.times = nn.Embedding(steps, config.width)
         self.positions = nn.Parameter(torch.empty(1 + config.grid**2, config.width))
@@ -88,7 +89,7 @@ class ImageEncoder(nn.Module):
         h = torch.cat([self.times(t)[:, None], self.stem(x)], dim=1) + self.positions  # [N,1+h*w,D]
         h = self.norm_in(h)
         for block in self.blocks:
-            h = block(h)
+            h = run(block, h, again=self.gradient_checkpointing)
         h = self.norm(h)
         return self.head(h[:, 0] if self.pool == "token" else h.mean(dim=1))
 

@@ -12,13 +12,14 @@ photos/ holds a folder of pictures for each class.
 
 import _path  # noqa: F401
 
-from glide.cli import parse, run
+from glide.cli import run
 
 
 def main() -> None:
+    from glide.recipes import parse_with_recipe
     from guidance.train_classifier import TrainClassifier, train_classifier
 
-    train_classifier(parse(TrainClassifier, __doc__))
+    train_classifier(parse_with_recipe(TrainClassifier, "train_classifier", __doc__))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 examples:
     python scripts/train_clip.py --data shapes --steps 4000 --save-dtype float16 --out runs/shapes-clip
-    python scripts/train_clip.py --data shapes --like shapes --steps 4000 --plot --out runs/shapes-clip
+    python scripts/train_clip.py --data shapes --like shapes --wrong-captions 4 --plot --out runs/shapes-clip
     python scripts/train_clip.py --data photos/ --preset shapes-64 --held-out 0.1 --out runs/photos-clip
     python scripts/train_clip.py --data photos/ --preset shapes-64 --held-out 0.1 --out runs/photos-clip --resume
     python scripts/train_clip.py --data photos/ --preset glide --vocab vocab/clip --out runs/large-clip
@@ -12,13 +12,14 @@ photos/ holds x.png with x.txt beside it, or a captions.csv or metadata.jsonl na
 
 import _path  # noqa: F401
 
-from glide.cli import parse, run
+from glide.cli import run
 
 
 def main() -> None:
+    from glide.recipes import parse_with_recipe
     from guidance.train_clip import TrainClip, train_clip
 
-    train_clip(parse(TrainClip, __doc__))
+    train_clip(parse_with_recipe(TrainClip, "train_clip", __doc__))
 
 
 if __name__ == "__main__":

@@ -13,17 +13,21 @@ from collections.abc import Sequence
 
 import _path  # noqa: F401
 
-from glide.cli import parse, run
+from glide.cli import run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     from functools import partial
 
+    from glide.recipes import parse_with_recipe
     from guidance.stage import enlarger
     from upsampler.parts import UPSAMPLING
     from upsampler.train_upsampler import TrainUpsampler, train_upsampler
 
-    train_upsampler(parse(TrainUpsampler, __doc__, argv), partial(enlarger, upsampling=UPSAMPLING))
+    train_upsampler(
+        parse_with_recipe(TrainUpsampler, "train_upsampler", __doc__, argv),
+        partial(enlarger, upsampling=UPSAMPLING),
+    )
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ import pytest
 import torch
 from conftest import randomised
 
-from glide.binding import VALUES, Bind, bind, binding, changed, table
+from glide.binding import VALUES, Bind, bind, binding, table
 from glide.checkpoint import save_model
 from glide.errors import InputError
 from glide.model import PRESETS, Model
 from glide.shapes import captions_for_tokenizer, held_out_scenes, parse_caption, render
 from glide.tokenizer import Tokenizer
+from glide.wrong import changed
 
 
 @pytest.fixture(scope="module")

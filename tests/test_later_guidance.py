@@ -159,14 +159,14 @@ def test_perturbed_attention_is_the_identity_map() -> None:
     torch.manual_seed(0)
     layer = Attention(32, heads=2, token_width=8)
     torch.nn.init.normal_(layer.proj.weight)
-    x, tokens = torch.randn(2, 32, 3, 3), torch.randn(2, 5, 8)
-    before = layer(x, tokens)
+    x, kv = torch.randn(2, 32, 3, 3), layer.token_kv(torch.randn(2, 5, 8))
+    before = layer(x, kv)
     layer.identity = True
     places = layer.norm(x).flatten(2).mT  # [N,HW,C]
     expected = x + layer.proj(layer.qkv(places)[..., 64:]).mT.reshape(x.shape)
-    torch.testing.assert_close(layer(x, tokens), expected)
+    torch.testing.assert_close(layer(x, kv), expected)
     layer.identity = False
-    assert torch.equal(layer(x, tokens), before)
+    assert torch.equal(layer(x, kv), before)
 
 
 def test_layers_by_name() -> None:

@@ -226,17 +226,24 @@ def test_another_size_than_the_models() -> None:
 # --- the rest -------------------------------------------------------------------------------------------------------
 
 
-def test_autocast_is_around_the_network_only(text_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: set[tuple[str, torch.dtype]] = set()
-    conv, text = text_model.unet.head, text_model.text_vector
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_only_the_inner_network_is_in_reduced_precision(text_model: Model, dtype: torch.dtype) -> None:
+    seen: dict[str, torch.dtype] = {}
+    pipe = Pipeline(text_model, dtype=dtype)
+    unet = pipe.unet
+    watched = {"text": text_model.text_vector, "time": unet.time_out, "stem": unet.stem, "head": unet.head}
+    watched |= {"block": unet.middle_in, "softmax": unet.middle_in.attn, "norm": unet.norm}
     hooks = [
-        module.register_forward_hook(lambda module, inputs, output, name=name: seen.add((name, output.dtype)))
-        for name, module in (("unet", conv), ("text", text))
+        module.register_forward_hook(lambda _, inputs, output, name=name: seen.update({name: output.dtype}))
+        for name, module in watched.items()
     ]
-    drawn = Pipeline(text_model, dtype=torch.bfloat16)(RED, num_inference_steps=3, seed=0).tensors
+    drawn = pipe(RED, num_inference_steps=3, seed=0).tensors
     for hook in hooks:
         hook.remove()
-    assert seen == {("unet", torch.bfloat16), ("text", torch.float32)} and drawn.dtype == torch.float32
+    exact = dict.fromkeys(("text", "time", "norm", "head"), torch.float32)
+    assert seen == exact | dict.fromkeys(("stem", "block", "softmax"), dtype)
+    assert drawn.dtype == torch.float32
+    assert all(p.dtype == torch.float32 for p in text_model.parameters())  # the model itself stays as it was
     exact = Pipeline(text_model)(RED, num_inference_steps=3, seed=0).tensors
     assert not torch.equal(drawn, exact)
     assert (drawn - exact).abs().mean() < 0.1
@@ -266,7 +273,8 @@ def test_the_fingerprint_is_of_the_weights(class_model: Model) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"sampler": "euler"}, "'euler', expected ddim or ddpm"),
+        ({"sampler": "magic"}, "'magic', expected ddim or ddpm"),
+        ({"spacing": "even"}, "'even', expected uniform or"),
         ({"num_inference_steps": 0}, "0 steps"),
         ({"num_inference_steps": 101}, "at most 100 steps"),
         ({"num_inference_steps": "ddim60"}, "whole stride"),

@@ -21,7 +21,14 @@ from glide.model import Model
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--sampler euler", "got the sampler 'euler', expected ddim or ddpm"),
+        ("--sampler magic", "got the sampler 'magic', expected ddim or ddpm or euler"),
+        ("--sampler heun --eta 0.5", "eta 0.5 for the sampler heun, which has none"),
+        ("--spacing even", "got the spacing 'even', expected uniform or quadratic"),
+        (
+            "--spacing karras --respacing fast27",
+            "spacing 'karras' for the respacing 'fast27', expected a number",
+        ),
+        ("--spacing karras --steps 101", "got 101 steps, expected 1 to 100"),
         ("--guidance magic", "got the guidance 'magic', expected none or cfg"),
         ("--scale -1", "scale -1.0, expected a number of at least 0"),
         ("--scale nan", "scale nan"),

@@ -13,15 +13,16 @@ from PIL import Image
 from test_data import FakeBlobs, captioned, same, values
 
 from glide import paths, shards
-from glide.data import open_data, rank_rows
+from glide.data import open_data
 from glide.errors import InputError
 from glide.held import Held
+from glide.processes import Processes
 from glide.shard_cache import BESIDE, shard_index, write_beside
 from glide.shard_index import scan_shard
 from glide.shard_names import shard_names
 from glide.shard_writer import write_shards
 from glide.shards import Shards
-from glide.shuffle import EpochOrder
+from glide.shuffle import LANES, EpochOrder, by_lane
 
 webdataset = pytest.importorskip("webdataset")
 
@@ -109,12 +110,22 @@ def test_processes_share_the_rows_of_the_same_batches(tmp_path, kind):
     for step in range(5):
         whole = data.batch(step, 6)
         for world in (1, 2, 3, 6):
-            parts = [data.batch(step, 6, rank_rows(6, rank, world)) for rank in range(world)]
-            for rank, part in enumerate(parts):
-                assert torch.equal(part["image"], whole["image"][rank::world])
-                assert part["caption"] == whole["caption"][rank::world]
-    with pytest.raises(InputError, match="a batch of 6 cannot be shared among 4 processes"):
-        rank_rows(6, 0, 4)
+            parts = [data.batch(step, 6, Processes(rank, world).rows(6)) for rank in range(world)]
+            assert torch.equal(torch.cat([part["image"] for part in parts]), whole["image"])
+            assert [caption for part in parts for caption in part["caption"]] == whole["caption"]
+
+
+def test_rows_of_a_batch_are_its_places_by_lanes():
+    assert by_lane(range(8, 20), 100, 1) == range(8, 20)
+    assert by_lane(range(8, 16), 100, 4) == [8, 12, 10, 14, 9, 13, 11, 15]
+    assert by_lane(range(6, 12), 9, 4) == [8, 6, 7, 9, 11, 10]  # an epoch comes after the other
+    for size, world in ((6, 2), (12, 4), (24, 8), (48, 16)):
+        for step in range(5):
+            rows = by_lane(range(step * size, (step + 1) * size), 10**6, 16)
+            parts = [
+                {rows[row] % world for row in Processes(rank, world).rows(size)} for rank in range(world)
+            ]
+            assert all(len(part) == 1 for part in parts) and len(set.union(*parts)) == world
 
 
 ORDERS = [[5], [1, 2, 3], [100, 0, 37], [40] * 30, [3] * 50]
@@ -140,8 +151,12 @@ def test_an_order_is_mixed_but_stays_in_a_window_of_neighbours():
     blocks = set(first // 64)
     assert len(blocks) < 8192 / 64 * 1.6  # a block is read for (nearly) all of its pictures
     assert len(set(first[:64] // 64)) > 40  # and a batch comes from many
-    # each of two processes needs about half of the blocks
-    assert len(set(first[::2] // 64)) < 0.65 * len(blocks)
+    # each of two processes needs about half of the blocks, whatever the size of a batch is
+    for size in (64, 6):
+        places = [by_lane(range(b, b + size), len(order), LANES) for b in range(0, 8190, size)]
+        for half in (slice(size // 2), slice(size // 2, None)):
+            read = {order[place] // 64 for batch in places for place in batch[half]}
+            assert len(read) < 0.65 * len(blocks)
     # any two places of a batch are about as far apart as by chance
     gaps = np.abs(np.diff(first[:4096] % 1000))
     assert 280 < gaps.mean() < 390  # 333 for independent places

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from glide.errors import InputError
-from glide.timesteps import LossSecondMoment, UniformTimesteps
+from glide.timesteps import LogitNormalTimesteps, LossSecondMoment, UniformTimesteps
 
 
 def generator(seed=0):
@@ -29,6 +29,18 @@ def test_a_power_prefers_noisy_timesteps():
     assert torch.bincount(t, minlength=10).double().div(50_000).sub(expected).abs().max() < 0.01
     with pytest.raises(InputError, match="power -1"):
         UniformTimesteps(10, -1)
+
+
+def test_logit_normal_timesteps_have_its_distribution():
+    sampler = LogitNormalTimesteps(1000, mean=0.2, deviation=0.9)
+    t, weight = sampler.sample(100_000, generator())
+    assert weight.eq(1).all() and int(t.min()) >= 0 and int(t.max()) <= 999
+    logit = torch.tensor([250.0, 500.0, 750.0]).div(1000).logit()
+    expected = torch.special.ndtr((logit - 0.2) / 0.9)
+    found = torch.stack([(t < bound).float().mean() for bound in (250, 500, 750)])
+    torch.testing.assert_close(found, expected, atol=0.005, rtol=0)
+    with pytest.raises(InputError, match="deviation 0"):
+        LogitNormalTimesteps(10, deviation=0)
 
 
 def filled(steps=4, history=3):

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from glide.checkpoint import load_model, read_config
 from glide.conditioning import Cond
+from glide.draws import Draws
 from glide.encoded import caption_inputs
 from glide.errors import InputError
 from glide.losses import LossConfig
@@ -136,12 +137,12 @@ def test_resume_after_kill_is_exact(tmp_path: Path) -> None:
 
 
 def test_accumulation_changes_nothing_but_memory(whole: Path, tmp_path: Path) -> None:
-    """Gradients of a batch cut in two add up to the whole batch's; noise is drawn in another order, so no dropout
-    and one step only are compared through the loss's scale."""
+    """Parts of a batch have the noise and the dropout of the whole, so only the rounding is another."""
     out = tmp_path / "run"
-    train_base(settings(out, train={"accumulate": 2}))
-    a, b = losses(whole)[0][1], losses(out)[0][1]
-    assert a == pytest.approx(b, rel=0.5) and a != b
+    train_base(settings(out, train={"accumulate": 2, "gradient_checkpointing": True}))
+    for (_, a, _), (_, b, _) in zip(losses(whole), losses(out), strict=True):
+        assert a == pytest.approx(b, rel=1e-3)  # Muon's bfloat16 magnifies it
+    assert losses(whole)[0][1] == pytest.approx(losses(out)[0][1], rel=1e-5)
 
 
 def test_training_learns(tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ def test_captions_by_tokens_alone(text_model: Model, monkeypatch: pytest.MonkeyP
     batch = {"image": torch.zeros(400, 3, 8, 8), "caption": [CAPTIONS[0]] * 400}
     for share in (0.0, 0.25):
         task = Diffusion(null_captions=0.0, token_captions=share)
-        task(text_model, batch, torch.zeros(400, dtype=torch.int64), torch.Generator().manual_seed(0))
+        task(text_model, batch, torch.zeros(400, dtype=torch.int64), Draws(0, range(400)))
     whole, part = told
     assert whole.vector is not None and part.vector is not None
     without = (part.vector == 0).all(dim=1)
@@ -182,8 +183,8 @@ def test_null_captions_reach_the_network(tmp_path: Path, monkeypatch: pytest.Mon
         return told
 
     monkeypatch.setattr("glide.tasks.caption_inputs", spy)
-    train = {"steps": 50, "batch_size": 8, "save_every": 50, "log_every": 50}
-    train_base(settings(tmp_path / "run", null_captions=0.2, train=train))
+    train = {"steps": 20, "batch_size": 20, "save_every": 20, "log_every": 20}
+    train_base(settings(tmp_path / "run", null_captions=0.2, validation_batches=0, train=train))
     assert len(seen) == 400 and 0.14 < seen.count(True) / 400 < 0.26
 
 
@@ -230,15 +231,6 @@ def test_an_unconditional_model_ignores_captions(tmp_path: Path) -> None:
     config = load_model(tmp_path / "run").config
     assert config.text is None and config.num_classes == 0
     assert Pipeline(load_model(tmp_path / "run"))(num_inference_steps=2).tensors.shape == (1, 3, 16, 16)
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    broken = OptimConfig(lr=1e30, warmup=1, clip=0)
-    with pytest.raises(InputError, match=r"the loss is .* at step \d.*step-000000\d"):
-        train_base(
-            settings(out, train={"optim": broken, "save_every": 1, "keep": 100, "steps": 3, "log_every": 1})
-        )
 
 
 def test_refusals(tmp_path: Path, whole: Path) -> None:

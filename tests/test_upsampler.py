@@ -119,7 +119,7 @@ def test_token_attention_is_the_definition():
                     for part in (slice(0, 4), slice(4, 8))
                 ]
                 expected[n, :, h, w] += layer.proj(torch.cat(heads))
-    torch.testing.assert_close(layer(x, tokens), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(layer(x, layer.token_kv(tokens)), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

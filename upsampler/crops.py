@@ -6,7 +6,7 @@ pictures, H W pixels, h w pixels of the low-resolution picture.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from glide.data import Batch, Dataset, GeneratedData
 from glide.errors import InputError
 from glide.images import from_uint8, to_uint8
 from glide.shapes_render import render
+from glide.wrapped import Wrapped
 from upsampler.lowres import REDUCTIONS, LowRes, Pixels, Reduction, enlarged_crop, reduced, worsened
 
 LOW_RES = 0x10E5  # sets these random numbers apart from those of the data of the same (seed, step)
@@ -32,7 +33,7 @@ class Whole:
     labels: Sequence[int | None]
 
 
-class LowResCrops:
+class LowResCrops(Wrapped[Dataset]):
     """A data set of low-resolution pictures and crops of what they enlarge to; a batch is a function of its step.
 
     data: pictures of one size. crop: height and width of the crops. scale: how many times the picture is larger.
@@ -53,19 +54,9 @@ class LowResCrops:
                 "got --reduce rendered for pictures of a folder, which cannot be drawn anew, expected "
                 f"{', '.join(REDUCTIONS)}: choose of these"
             )
-        self.data, self.settings, self.methods = data, settings, methods
+        super().__init__(data)
+        self.settings, self.methods = settings, methods
         self.size, self.crop, self.scale, self.seed = size, crop, scale, seed
-        self.class_names = data.class_names
-
-    @property
-    def broken(self) -> Mapping[str, str]:
-        return self.data.broken
-
-    def check_batch(self, size: int) -> None:
-        self.data.check_batch(size)
-
-    def captions_for_tokenizer(self) -> list[str]:
-        return self.data.captions_for_tokenizer()
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
         """image and low_res [N,3,crop,crop], low_res_level [N]; with caption or y as the data has them."""

@@ -1,0 +1,163 @@
+"""Drawing with the networks of this project: steps, and whole pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import nn
+
+from benchmarks.measure.machine import Memory, begin, bytes_of, step_seconds, timed
+from benchmarks.measure.networks import CAPTION
+from benchmarks.measure.plan import Plan
+from benchmarks.measure.results import Found, Measured, Note, Spent
+from benchmarks.measure.work import call_work
+from glide.denoise import Network
+from glide.errors import InputError
+from glide.images import to_uint8
+from glide.model import Model
+from guidance.conditions import Given, Picture
+from guidance.pipeline import Pipeline
+from guidance.settings import Settings
+from guidance.stage import Stage, usual_settings
+from upsampler.parts import UPSAMPLING
+
+WARM_UP = 1  # steps besides the first
+FEW = "2"  # steps that warm up before a whole picture
+
+
+def load(plan: Plan, name: str | Path, device: torch.device, dtype: str, call_size: int | None) -> Pipeline:
+    """A model as scripts/sample.py loads it, an upsampler without tiles."""
+
+    def compiled(network: Network, model: Model) -> Network:
+        return torch.compile(network)
+
+    around = compiled if plan.compile else None
+    return Pipeline.from_pretrained(name, device, dtype, call_size, around=around)
+
+
+def load_stage(plan: Plan, name: str | Path, device: torch.device, dtype: str) -> Stage:
+    """An upsampler as `Stage.load` loads it. InputError where there is none of that name."""
+
+    def in_tiles(network: Network, model: Model) -> Network:
+        return UPSAMPLING.tiles(torch.compile(network) if plan.compile else network, model)
+
+    pipe = Pipeline.from_pretrained(name, device, dtype, 1, around=in_tiles, places=UPSAMPLING.places)
+    UPSAMPLING.check(pipe.model.config, str(name))
+    return Stage(pipe, usual(plan, pipe), UPSAMPLING)
+
+
+def usual(plan: Plan, pipe: Pipeline) -> Settings:
+    """How whole pictures are drawn: as scripts/sample.py does it, but for what the flags say."""
+    low_res = pipe.model.config.low_res
+    settings = usual_settings(pipe.model) if low_res else Settings()
+    steps = plan.upsampler_steps if low_res else plan.base_steps
+    return replace(
+        settings,
+        respacing=steps or settings.respacing,
+        sampler=plan.sampler or settings.sampler,
+        guidance=settings.guidance if pipe.conditions.has_null else "none",
+    )
+
+
+def one_call_a_step(plan: Plan, pipe: Pipeline, steps: int) -> Settings:
+    """So many steps of a sampler that calls the network once in each, guided where whole pictures are."""
+    return Settings("ddim", str(steps), guidance=usual(plan, pipe).guidance)
+
+
+def evaluations(pipe: Pipeline, settings: Settings) -> int:
+    """Of the network for each picture and step: with classifier-free guidance there are two."""
+    return 1 + any(term.name == "cfg" for term in settings.terms)
+
+
+def pictures_of(model: Model, batch: int, seed: int) -> list[Picture]:
+    """Pictures to draw; what an upsampler enlarges is random, too."""
+    generator = torch.Generator().manual_seed(seed)
+    caption = CAPTION if model.config.text is not None else ""
+    label = 0 if model.config.num_classes else None
+    side = model.config.low_res_size
+    made = []
+    for i in range(batch):
+        low_res = 2 * torch.rand(3, side, side, generator=generator) - 1 if model.config.low_res else None
+        made.append(Picture(seed + i, caption, label, Given(low_res=low_res)))
+    return made
+
+
+def held_by(pipe: Pipeline) -> list[nn.Module]:
+    """What a pipeline needs to draw: the U-Net in its type and the encoders."""
+    return [pipe.unet, *(part for name, part in pipe.model.named_children() if name != "unet")]
+
+
+def draw_steps(plan: Plan, case: str, name: str | Path, dtype: str, batch: int) -> list[Found]:
+    """Steps of a model, all pictures in one call."""
+    device = begin(plan)
+    memory = Memory(device)
+    pipe = load(plan, name, device, dtype, batch)
+    memory.loaded()
+    settings = one_call_a_step(plan, pipe, plan.repeats + 1 + WARM_UP)
+    steps = pipe.draw(pictures_of(pipe.model, batch, plan.seed), settings)
+    seconds = median(step_seconds(steps, device, WARM_UP))
+    peak = memory.done()
+    return [
+        Measured(
+            case,
+            "here, compiled" if plan.compile else "here",
+            dtype,
+            batch,
+            seconds,
+            call_work(pipe.model.config, batch * evaluations(pipe, settings)),
+            bytes_of(held_by(pipe)),
+            peak,
+            pipe.steps(usual(plan, pipe)),
+        )
+    ]
+
+
+def draw_whole(
+    plan: Plan, case: str, base: str | Path, upsampler: str | Path, dtype: str, repeats: int
+) -> list[Found]:
+    """One picture from its caption to the large one, the models being loaded: in calls of the size that the pipeline
+    takes by itself, and of one picture alone where that is another."""
+    device = begin(plan)
+    pipe = load(plan, base, device, dtype, None)
+    try:
+        stage = load_stage(plan, upsampler, device, dtype)
+    except InputError as error:
+        return [Note(f"{case}, {dtype}: skipped, {error}")]
+    found: list[Found] = [_whole(plan, case, pipe, stage, dtype, repeats)]
+    if pipe.call_size != 1:
+        alone = load(plan, base, device, dtype, 1)
+        found.append(_whole(plan, case, alone, stage, dtype, repeats))
+    return found
+
+
+def _whole(plan: Plan, case: str, pipe: Pipeline, stage: Stage, dtype: str, repeats: int) -> Spent:
+    settings, (picture,) = usual(plan, pipe), pictures_of(pipe.model, 1, plan.seed)
+    small: list[torch.Tensor] = []
+
+    def first(settings: Settings) -> None:
+        for step in pipe.draw([picture], settings):
+            last = step.x
+        small[:] = [to_uint8(last)[0]]
+
+    def second(stage: Stage) -> None:
+        stage.enlarged(small[0], picture)
+
+    first(replace(settings, respacing=FEW))
+    second(replace(stage, settings=replace(stage.settings, respacing=FEW)))
+    spent = [
+        (timed(lambda: first(settings), pipe.device), timed(lambda: second(stage), pipe.device))
+        for _ in range(repeats)
+    ]
+    side = pipe.model.config.unet.image_size
+    steps = [
+        f"{one.sampler}, {count} steps: {median(pair[i] for pair in spent):.3g} s"
+        for i, (one, count) in enumerate(((settings, pipe.steps(settings)), (stage.settings, stage.steps)))
+    ]
+    return Spent(
+        f"{case}: one {side * stage.scale}x{side * stage.scale} picture, {dtype}, calls of {pipe.call_size}",
+        median(sum(pair) for pair in spent),
+        "; ".join(steps),
+    )

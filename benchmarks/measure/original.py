@@ -1,0 +1,96 @@
+"""The original's way, with the networks of this project: how GLIDE's own release samples.
+
+float32 (float16 on a GPU), the plain memory layout, attention by two matrix products and a softmax, the caption encoded
+anew at every step, both evaluations of classifier-free guidance in one batch, ancestral sampling.
+
+Shape letters: B pictures, C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from benchmarks.measure.drawing import WARM_UP, pictures_of
+from benchmarks.measure.machine import Memory, begin, bytes_of, step_seconds
+from benchmarks.measure.plan import Plan
+from benchmarks.measure.results import Found, Measured
+from benchmarks.measure.work import counted
+from glide.checkpoint import load_model
+from glide.denoise import Prediction, clamp, to_x0
+from glide.model import Model
+from glide.precision import lower_
+from glide.process import respacing
+from glide.samplers import SeededNoise, ancestral
+from guidance.conditions import Picture
+from guidance.runtime import DTYPES
+
+NAME = "the original's way"
+SCALE = 3.0
+STEPS = {"base": 100, "upsampler": 27}  # of a picture, in its release
+
+
+def original_dtype(device: torch.device) -> str:
+    return "float16" if device.type == "cuda" else "float32"
+
+
+def draw_original(plan: Plan, case: str, folder: Path, batch: int) -> list[Found]:
+    """Steps of a published network, "base" or "upsampler"."""
+    device = begin(plan)
+    dtype = original_dtype(device)
+    memory = Memory(device)
+    model = load_model(folder, device).requires_grad_(False)
+    lower_(model.unet, DTYPES[dtype])
+    memory.loaded()
+    pictures = pictures_of(model, batch, plan.seed)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        steps = ancestral_steps(model, pictures, plan.repeats + 1 + WARM_UP)
+        seconds = median(step_seconds(steps, device, WARM_UP))
+        peak = memory.done()
+        work = counted(lambda: next(ancestral_steps(model, pictures, 1)))
+    return [
+        Measured(
+            case,
+            NAME,
+            dtype,
+            batch,
+            seconds,
+            work,
+            bytes_of([model]),
+            peak,
+            STEPS[case],
+        )
+    ]
+
+
+def ancestral_steps(model: Model, pictures: list[Picture], count: int) -> Iterator[Tensor]:
+    """x [B,C,H,W] after each of `count` steps: a base model is guided, an upsampler is not."""
+    process = model.process.respaced(respacing(str(count), len(model.process)))
+    alpha_bar = dict(zip(process.timesteps.tolist(), process.alpha_bar.tolist(), strict=True))
+    captions, batch = [picture.caption for picture in pictures], {}
+    guided = not model.config.low_res
+    if not guided:
+        low_res = [picture.given.low_res for picture in pictures if picture.given.low_res is not None]
+        batch["low_res"] = torch.stack(low_res).to(model.device)
+    batch |= model.caption_batch(captions + [""] * len(captions) if guided else captions)
+
+    def denoise(x: Tensor, t: int) -> Prediction:
+        rows = torch.cat([x, x]) if guided else x  # [2B,C,H,W], or [B,C,H,W]
+        steps = torch.full((len(rows),), t, device=x.device)
+        eps, v = model(rows.contiguous(), steps, batch).float().chunk(2, dim=1)
+        if guided:
+            with_caption, without = eps.chunk(2)
+            eps, v = without + SCALE * (with_caption - without), v[: len(x)]
+        x0 = to_x0("eps", eps, x, math.sqrt(alpha_bar[t]), math.sqrt(1 - alpha_bar[t]))
+        return Prediction(clamp(x0), v)
+
+    noise = SeededNoise([picture.seed for picture in pictures])
+    size = model.config.unet.image_size
+    x = noise.randn((model.config.unet.in_channels, size, size), model.device)
+    return ancestral(process, denoise, x, noise, "learned")

@@ -1,0 +1,148 @@
+"""The measurements of one run: which there are, one after the other, each in a process of its own."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure.drawing import draw_steps, draw_whole
+from benchmarks.measure.layers import profile_steps
+from benchmarks.measure.machine import begin, describe, fresh
+from benchmarks.measure.networks import write_network
+from benchmarks.measure.operators import profile_training
+from benchmarks.measure.original import draw_original
+from benchmarks.measure.others import dtypes_of, installed, measure_other
+from benchmarks.measure.peaks import measure_peaks
+from benchmarks.measure.plan import Plan
+from benchmarks.measure.report import Report
+from benchmarks.measure.results import Found, Note
+from benchmarks.measure.startup import start_up
+from benchmarks.measure.training import train_steps
+from glide.errors import InputError
+
+FULL_SIZE = ("base", "upsampler")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One measurement: function(plan, *args), and what it is called when it fails."""
+
+    name: str
+    function: Callable[..., list[Found]]
+    args: tuple[Any, ...] = ()
+
+
+def measure(plan: Plan, say: Callable[[str], object], call: Callable[..., Any] = fresh) -> Report:
+    """Measure all that is asked for; `say` gets each result when it is there.
+
+    call: how a measurement is called, by itself and without memory of others. A measurement that fails is a note, and
+    the next one is made. InputError for a plan that cannot be.
+    """
+    plan.check()
+    date = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    report = Report(shlex.join(["python", *sys.argv]), date, call(describe, plan), call(measure_peaks, plan))
+    for name, value in report.machine.items():
+        say(f"{name}: {value}")
+    for name, convolution, matmul in report.peak_rows():
+        say(f"peak, {name}: 3x3 convolution {convolution} GFLOP/s, matmul {matmul} GFLOP/s")
+    with tempfile.TemporaryDirectory(prefix="glide-benchmark-") as place:
+        folders = {name: Path(place) / name for name in FULL_SIZE}
+        for name in needed(plan):
+            call(write_network, plan, name, folders[name])
+        for job in jobs(plan, folders):
+            for one in _attempted(plan, job, call):
+                report.found.append(one)
+                say(report.line(one))
+    for package in missing(plan):
+        note = Note(f"{package}: not installed here")
+        report.found.append(note)
+        say(report.line(note))
+    report.peaks = report.peaks.best(call(measure_peaks, plan))
+    return report
+
+
+def _attempted(plan: Plan, job: Job, call: Callable[..., Any]) -> list[Found]:
+    try:
+        return call(job.function, plan, *job.args)
+    except InputError:
+        raise
+    except Exception as error:  # of whatever kind: what comes next can still be measured
+        said = " ".join(str(error).split())[:300]
+        return [Note(f"{job.name}: failed, {type(error).__name__}: {said}")]
+
+
+def needed(plan: Plan) -> list[str]:
+    """The networks with random weights that the cases draw with."""
+    return [name for name in FULL_SIZE if {name, "picture"} & set(plan.cases)]
+
+
+def missing(plan: Plan) -> list[str]:
+    """Packages that are asked for beside this one and are not there."""
+    asked = [name for name in plan.beside if name != "original"] if set(FULL_SIZE) & set(plan.cases) else []
+    return [name for name in asked if not installed(name)]
+
+
+def jobs(plan: Plan, folders: dict[str, Path]) -> Iterator[Job]:
+    """In the order of the cases; profiles come last. folders: of the networks with random weights."""
+    for case in plan.cases:
+        if case in FULL_SIZE:
+            yield from _steps(plan, case, folders[case])
+            yield from _beside(plan, case, folders[case])
+        elif case == "embedded":
+            yield from _steps(plan, case, plan.model)
+        elif case == "cascade":
+            for dtype in plan.dtype:
+                args = (case, plan.model, plan.upsampler, dtype, plan.repeats)
+                yield Job(f"{case}, {dtype}", draw_whole, args)
+        elif case == "picture":
+            for dtype in plan.dtype:
+                picture = (case, folders["base"], folders["upsampler"], dtype, plan.picture_repeats)
+                yield Job(f"{case}, {dtype}", draw_whole, picture)
+        elif case == "train":
+            yield from (Job(f"{case}, {dtype}", train_steps, (dtype,)) for dtype in _trained(plan))
+        else:
+            yield Job(case, start_up)
+    if plan.profile:
+        yield from _profiles(plan, folders)
+
+
+def _trained(plan: Plan) -> list[str]:
+    """There is no scaling of the loss here, which float16 would need."""
+    return [dtype for dtype in plan.dtype if dtype != "float16"]
+
+
+def _steps(plan: Plan, case: str, name: str | Path) -> Iterator[Job]:
+    for dtype in plan.dtype:
+        for batch in plan.batch_sizes:
+            yield Job(f"{case}, {dtype}, batch {batch}", draw_steps, (case, name, dtype, batch))
+
+
+def _beside(plan: Plan, case: str, folder: Path) -> Iterator[Job]:
+    device = begin(plan)
+    for who in plan.beside:
+        for batch in plan.batch_sizes:
+            if who == "original":
+                yield Job(f"{case}, the original's way, batch {batch}", draw_original, (case, folder, batch))
+            elif installed(who):
+                for dtype in dtypes_of(who, device, plan.dtype):
+                    name = f"{case}, {who}, {dtype}, batch {batch}"
+                    yield Job(name, measure_other, (who, case, dtype, batch))
+
+
+def _profiles(plan: Plan, folders: dict[str, Path]) -> Iterator[Job]:
+    networks: dict[str, str | Path] = {**folders, "embedded": plan.model}
+    for case in plan.cases:
+        if case in networks:
+            for dtype in plan.dtype:
+                args = (case, networks[case], dtype, plan.batch_sizes[0])
+                yield Job(f"profile of {case}, {dtype}", profile_steps, args)
+        elif case == "train":
+            yield from (
+                Job(f"profile of {case}, {dtype}", profile_training, (dtype,)) for dtype in _trained(plan)
+            )

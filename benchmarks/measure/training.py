@@ -1,0 +1,107 @@
+"""A training step of the embedded model: `glide.train.fit` itself, timed from one batch to the next."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import tempfile
+from collections.abc import Callable, Generator
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks.measure.machine import Clock, Memory, begin, bytes_of
+from benchmarks.measure.plan import Plan
+from benchmarks.measure.results import Found, Measured
+from benchmarks.measure.work import counted
+from glide.checkpoint import load_model
+from glide.data import Batch, open_data
+from glide.draws import Draws
+from glide.losses import LossConfig, UniformTimesteps
+from glide.model import Model
+from glide.optim import OptimConfig
+from glide.tasks import Diffusion
+from glide.train import TrainConfig, fit
+
+OPTIM = OptimConfig(lr=1e-3, muon_lr=0.02, weight_decay=0.01)
+"""As the embedded model was trained (its config.json); the figures do not depend on the numbers."""
+BATCHES = 4  # drawn beforehand, and used in turn: drawing scenes is not part of what is measured
+WARM_UP = 2
+
+
+class Training:
+    """A model with all that a step of its training needs."""
+
+    def __init__(self, plan: Plan, dtype: str) -> None:
+        self.plan, self.dtype = plan, dtype
+        self.device = begin(plan)
+        self.memory = Memory(self.device)
+        self.model: Model = load_model(plan.model, self.device)
+        config = self.model.config
+        data = open_data("shapes", config.unet.image_size, seed=plan.seed)
+        self.batches = [data.batch(step, plan.train_batch) for step in range(BATCHES)]
+        self.task = Diffusion(LossConfig(prediction=config.process.prediction))
+        self.memory.loaded()
+
+    def fit(self, batches: Callable[[int], Generator[Batch, None, None]], steps: int) -> None:
+        """So many steps, without what it says and in a folder that is gone afterwards."""
+        config = TrainConfig(
+            steps=steps,
+            batch_size=self.plan.train_batch,
+            optim=OPTIM,
+            dtype=self.dtype,
+            seed=self.plan.seed,
+            save_every=steps,
+        )
+        timesteps = UniformTimesteps(len(self.model.process))
+        with (
+            tempfile.TemporaryDirectory() as place,
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
+            fit(self.model, self.task, batches, timesteps, config, Path(place), save=lambda *_: None)
+
+    def work(self) -> int:
+        """FLOP of the network's way forward and back in one step; the optimizer's are not counted."""
+        batch, size = self.batches[0], self.plan.train_batch
+        image = batch["image"].to(self.device)
+        t = torch.arange(size, device=self.device) % len(self.model.process)
+        draws = Draws(self.plan.seed, range(size))
+
+        def step() -> None:
+            dtype = getattr(torch, self.dtype)
+            with torch.autocast(self.device.type, dtype, enabled=self.dtype != "float32"):
+                terms = self.task(self.model, {**batch, "image": image}, t, draws)
+            terms["loss"].sum().backward()
+
+        self.model.train().requires_grad_(True)
+        return counted(step)
+
+
+def train_steps(plan: Plan, dtype: str) -> list[Found]:
+    """Steps of training, under autocast where the type is not float32."""
+    training = Training(plan, dtype)
+    clock = Clock(training.device)
+
+    def batches(start: int) -> Generator[Batch, None, None]:
+        for batch in itertools.cycle(training.batches):
+            clock.mark()  # the step before is done, and the next begins
+            yield batch
+
+    training.fit(batches, plan.repeats + WARM_UP + 1)
+    peak = training.memory.done()
+    seconds = median(clock.seconds()[WARM_UP:-1])  # the last one wrote a checkpoint
+    return [
+        Measured(
+            "train",
+            "here",
+            dtype,
+            plan.train_batch,
+            seconds,
+            training.work(),
+            bytes_of([training.model]),
+            peak,
+        )
+    ]

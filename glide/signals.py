@@ -1,0 +1,47 @@
+"""SIGTERM and Ctrl-C end a run between two steps, with a checkpoint; a second Ctrl-C ends it at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+CAUGHT = (signal.SIGTERM, signal.SIGINT)
+PAUSE = 2.0  # seconds: launchers pass on the signal that the terminal has sent already
+
+
+class Stopped(SystemExit):
+    """A run that was asked to stop, and has saved; the exit code is the shell's for that signal, 130 or 143."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+
+
+class Signals:
+    """Within this context the signals are remembered in `caught` instead of ending the process.
+
+    Outside of the main thread, where Python allows no handlers, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.caught = 0
+        self._when = 0.0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._catch) for number in CAUGHT}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        if not self.caught:
+            self.caught, self._when = number, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() > self._when + PAUSE:
+            raise KeyboardInterrupt

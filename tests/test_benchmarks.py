@@ -1,0 +1,501 @@
+"""benchmarks/engine.py: what it counts and computes, and every case of it at tiny size."""
+
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import partial
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from benchmarks import engine
+from benchmarks.measure import startup, suite
+from benchmarks.measure.layers import KINDS, LayerTimes
+from benchmarks.measure.machine import Clock, Memory, bytes_of, fresh, step_seconds
+from benchmarks.measure.networks import CONFIGS, random_model
+from benchmarks.measure.operators import kind_of
+from benchmarks.measure.peaks import Peaks
+from benchmarks.measure.plan import Plan
+from benchmarks.measure.report import STEPS, Report
+from benchmarks.measure.results import Found, Measured, Note, Peak, Spent, Table
+from benchmarks.measure.work import attention_work, call_work, conv_work, counted, linear_work
+from glide.checkpoint import save_model
+from glide.cli import parse
+from glide.conditioning import Cond
+from glide.errors import InputError
+from glide.model import PRESETS, Model, ModelConfig
+from glide.shapes import captions_for_tokenizer
+from glide.tokenizer import Tokenizer
+from upsampler.presets import UPSAMPLERS
+
+CPU = torch.device("cpu")
+
+
+def inline(f: Callable[..., Any], *args: Any) -> Any:
+    """In place of a fresh process, which would import everything anew."""
+    return f(*args)
+
+
+# What is counted
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_convolution_counts_its_closed_form(stride: int) -> None:
+    conv, x = nn.Conv2d(6, 10, 3, stride, padding=1, groups=2), torch.randn(2, 6, 8, 12)
+    height, width = 8 // stride, 12 // stride
+    wanted = 2 * (3 * 3 * 3) * 10 * 2 * height * width
+    assert conv_work(conv, conv(x)) == wanted
+    assert counted(lambda: conv(x)) == wanted
+
+
+def test_a_linear_layer_counts_its_closed_form() -> None:
+    linear, x = nn.Linear(5, 7), torch.randn(2, 3, 5)
+    assert linear_work(linear, linear(x)) == counted(lambda: linear(x)) == 2 * 5 * 7 * 6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_counts_whatever_does_it(dtype: torch.dtype) -> None:
+    q = torch.randn(2, 3, 16, 8, dtype=dtype)
+    k = torch.randn(2, 3, 24, 8, dtype=dtype)
+    wanted = 2 * (2 * 3 * 16 * 24 * 8) * 2
+    assert attention_work(2, 3 * 8, 16, 24) == wanted
+    with torch.inference_mode():
+        assert counted(lambda: F.scaled_dot_product_attention(q, k, k)) == wanted
+        assert counted(lambda: torch.softmax(q @ k.mT, dim=-1) @ k) == wanted
+        with sdpa_kernel(SDPBackend.MATH):
+            assert counted(lambda: F.scaled_dot_product_attention(q, k, k)) == wanted
+
+
+def test_attention_counts_backward_too() -> None:
+    q, k = (torch.randn(2, 3, side, 8, requires_grad=True) for side in (16, 24))
+    forward = attention_work(2, 24, 16, 24)
+    fused = counted(lambda: F.scaled_dot_product_attention(q, k, k).sum().backward())
+    assert fused == forward + 5 * forward // 2
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIGS["tiny"]["base"],
+        CONFIGS["tiny"]["upsampler"],
+        UPSAMPLERS["tiny-upsampler"],
+        replace(PRESETS["tiny"], unet=replace(PRESETS["tiny"].unet, coordinates=2), inpaint=True),
+        replace(PRESETS["tiny"], text=None, num_classes=4),
+    ],
+)
+def test_three_counts_of_a_network_agree(config: ModelConfig) -> None:
+    """Without weights, as it runs, and the sum of its layers."""
+    model, rows, size = random_model(config, 0), 2, config.unet.image_size
+    batch: dict[str, torch.Tensor] = {"y": torch.zeros(rows, dtype=torch.int64)}
+    if config.text is not None:
+        batch |= model.caption_batch(["a ring"] * rows)
+    if config.low_res:
+        batch["low_res"] = torch.zeros(rows, 3, config.low_res_size, config.low_res_size)
+    batch["inpaint_image"] = torch.zeros(rows, 3, size, size)
+    batch["inpaint_mask"] = torch.zeros(rows, 1, size, size)
+    x, t = torch.randn(rows, 3, size, size), torch.zeros(rows, dtype=torch.int64)
+    with torch.inference_mode():
+        cond: Cond = model.unet.with_keys(model.condition(batch))
+        wanted = call_work(config, rows)
+        assert counted(lambda: model.unet(x, t, cond)) == wanted
+        with LayerTimes(model.unet, CPU) as times:
+            model.unet(x, t, cond)
+    layers, seconds = times.layers(1)
+    assert sum(layer.work for layer in layers) == wanted
+    assert sum(layer.seconds for layer in layers) == pytest.approx(seconds)
+    assert {layer.kind for layer in layers} == set(KINDS)
+    assert min(layer.seconds for layer in layers) >= 0
+
+
+def test_random_weights_are_seeded_and_sound() -> None:
+    one, same, other = (random_model(CONFIGS["tiny"]["base"], seed) for seed in (0, 0, 1))
+    pairs = list(zip(one.parameters(), same.parameters(), other.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b, _ in pairs)
+    assert all(not torch.equal(a, c) for a, _, c in pairs if a.ndim > 1)
+    with torch.no_grad():
+        x = torch.randn(1, 3, 16, 16)
+        y = one(x, torch.tensor([500]), one.caption_batch(["a ring"]))
+    assert 0.1 < y.std() < 10
+
+
+def test_full_sizes_are_the_published_ones() -> None:
+    millions = {}
+    for name, config in CONFIGS["full"].items():
+        with torch.device("meta"):
+            millions[name] = sum(p.numel() for p in Model(config).parameters()) / 1e6
+    assert millions == pytest.approx({"base": 385, "upsampler": 398}, abs=1)
+
+
+# What is measured
+
+
+def test_a_clock_tells_every_step() -> None:
+    steps = iter(range(5))
+    assert len(step_seconds(steps, CPU, 1)) == 3
+    clock = Clock(CPU)
+    clock.marks = [1.0, 3.0, 3.5]
+    assert clock.seconds() == [2.0, 0.5]
+
+
+def test_memory_of_drawing_is_told_apart_from_loading() -> None:
+    megabytes = 2**20
+    memory = Memory(CPU)
+    large = torch.ones(64 * megabytes // 4)
+    del large
+    memory.loaded()
+    small = torch.ones(16 * megabytes // 4)
+    peak = memory.done()
+    assert peak.loading >= peak.begun + 48 * megabytes
+    if peak.drawing is None:
+        pytest.skip("this system does not let a process begin its peak of memory anew")
+    assert 8 * megabytes < peak.loading - peak.drawing
+    assert bytes_of([nn.Linear(3, 2), nn.ModuleList()]) == 4 * 8
+    del small
+
+
+def test_a_fresh_process_is_another_one_and_its_end_is_noticed() -> None:
+    assert fresh(os.getpid) != os.getpid()
+    with pytest.raises(BrokenProcessPool):
+        fresh(os._exit, 1)
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """In place of the embedded model: 16x16, untrained."""
+    folder = tmp_path_factory.mktemp("models") / "embedded"
+    save_model(folder, Model(PRESETS["tiny"], Tokenizer.train(captions_for_tokenizer(), 512, 24)))
+    return str(folder)
+
+
+TINY = Plan(
+    cases=("base", "upsampler", "embedded", "cascade", "train", "picture"),
+    beside=("original", "glide_text2im"),
+    dtype=("float32",),
+    size="tiny",
+    repeats=1,
+    train_batch=2,
+    base_steps="2",
+    upsampler_steps="2",
+    batch_sizes=(1, 2),
+    profile=True,
+)
+
+
+def of(found: list[Found], case: str, by: str) -> list[Measured]:
+    return [one for one in found if isinstance(one, Measured) and (one.case, one.by) == (case, by)]
+
+
+def test_every_case_at_tiny_size(embedded: str, upsampler_folder: Path) -> None:
+    said: list[str] = []
+    plan = replace(TINY, model=embedded, upsampler=str(upsampler_folder))
+    report = suite.measure(plan, said.append, inline)
+    found = report.found
+    assert not [one for one in found if isinstance(one, Note) and "failed" in one.text], said
+    rows = {case: of(found, case, "here") for case in ("base", "upsampler", "embedded", "train")}
+    assert {case: [row.batch for row in found] for case, found in rows.items()} == {
+        "base": [1, 2],
+        "upsampler": [1, 2],
+        "embedded": [1, 2],
+        "train": [2],
+    }
+    base, upsampler = CONFIGS["tiny"]["base"], CONFIGS["tiny"]["upsampler"]
+    assert [row.work for row in rows["base"]] == [call_work(base, 2), call_work(base, 4)]  # guided
+    assert [row.work for row in rows["upsampler"]] == [call_work(upsampler, 1), call_work(upsampler, 2)]
+    assert rows["train"][0].work > 2 * call_work(PRESETS["tiny"], 2)
+    for case in ("base", "upsampler"):  # the same network, which also encodes its caption there
+        for row, mine in zip(of(found, case, "the original's way"), rows[case], strict=True):
+            assert mine.work < row.work < 1.1 * mine.work
+    assert all(row.seconds > 0 and row.weights > 0 for row in found if isinstance(row, Measured))
+    whole = [one.what for one in found if isinstance(one, Spent)]
+    assert [what.partition(":")[0] for what in whole] == ["cascade", "cascade", "picture", "picture"]
+    assert "calls of 8" in whole[0] and "calls of 1" in whole[1] and "64x64" in whole[2]
+    titles = [one.title for one in found if isinstance(one, Table)]
+    assert [title.split(",")[0] for title in titles] == [
+        case for case in ("base", "upsampler", "embedded", "train") for _ in range(2)
+    ]
+    assert any("glide_text2im: not installed" in line for line in said)
+    text = report.markdown()
+    for part in ("3x3 convolution", "| base | the original's way |", "computed: 100 steps", "by block"):
+        assert part in text
+
+
+def test_a_model_without_an_upsampler_is_said_in_a_line(embedded: str) -> None:
+    plan = replace(TINY, cases=("cascade",), model=embedded, upsampler="nowhere", profile=False)
+    (note,) = suite.measure(plan, lambda line: None, inline).found
+    assert isinstance(note, Note) and "skipped, there is no model 'nowhere'" in note.text
+
+
+def test_a_failure_is_said_and_the_rest_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(plan: Plan, *args: Any) -> list[Found]:
+        raise RuntimeError("out of memory\non a device")
+
+    monkeypatch.setattr(suite, "draw_original", fail)
+    plan = replace(TINY, cases=("base",), batch_sizes=(1,), beside=("original",), profile=False)
+    found = suite.measure(plan, lambda line: None, inline).found
+    assert [type(one) for one in found] == [Measured, Note]
+    assert found[1] == Note(
+        "base, the original's way, batch 1: failed, RuntimeError: out of memory on a device"
+    )
+
+
+@pytest.mark.filterwarnings("ignore")  # of diffusers and what it imports
+def test_diffusers_does_the_same_work() -> None:
+    pytest.importorskip("diffusers")
+    plan = replace(TINY, cases=("base", "upsampler"), batch_sizes=(1,), beside=("diffusers",), profile=False)
+    found = suite.measure(plan, lambda line: None, inline).found
+    assert len(found) == 4 and all(isinstance(one, Measured) for one in found)
+    for mine, theirs in (found[:2], found[2:]):
+        assert isinstance(mine, Measured) and isinstance(theirs, Measured)
+        assert theirs.by.startswith("diffusers ")
+        assert theirs.work == pytest.approx(mine.work, rel=0.03)  # it projects the tokens at every step
+
+
+class StandIn(nn.Module):
+    """In place of a network of a release: it takes what theirs takes, and is a convolution."""
+
+    def __init__(self, planes: int, told: set[str]) -> None:
+        super().__init__()
+        self.conv, self.told = nn.Conv2d(3 + planes, 6, 3, padding=1), told
+
+    def forward(self, x: torch.Tensor, timesteps: torch.Tensor, **told: torch.Tensor) -> torch.Tensor:
+        assert set(told) == self.told and {len(part) for part in told.values()} == {len(x)} == {
+            len(timesteps)
+        }
+        low_res = [F.interpolate(part, x.shape[-2:]) for name, part in told.items() if name == "low_res"]
+        return self.conv(torch.cat([x, *low_res], dim=1))
+
+
+class Loop:
+    """In place of a release's diffusion."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def p_sample_loop_progressive(
+        self,
+        model: Callable[..., torch.Tensor],
+        shape: tuple[int, ...],
+        noise: torch.Tensor | None = None,
+        clip_denoised: bool = True,
+        denoised_fn: None = None,
+        cond_fn: None = None,
+        model_kwargs: dict[str, torch.Tensor] | None = None,
+        device: torch.device | None = None,
+        progress: bool = False,
+    ) -> Iterator[dict[str, torch.Tensor]]:
+        x = torch.randn(*shape, device=device)
+        for step in reversed(range(self.steps)):
+            with torch.no_grad():
+                out = model(x, torch.tensor([step] * len(x)), **(model_kwargs or {}))
+            assert out.shape == (shape[0], 6, *shape[2:])
+            x = out[:, :3]
+            yield {"sample": x}
+
+
+def release(monkeypatch: pytest.MonkeyPatch, name: str, **modules: dict[str, Any]) -> None:
+    """Put a package of these modules where it is imported from."""
+    for path in (name, *(f"{name}.{module}" for module in modules)):
+        made = ModuleType(path)
+        made.__spec__ = ModuleSpec(path, None)
+        for attribute, value in modules.get(path.partition(".")[2], {}).items():
+            setattr(made, attribute, value)
+        monkeypatch.setitem(sys.modules, path, made)
+    for module in modules:
+        setattr(sys.modules[name], module, sys.modules[f"{name}.{module}"])
+
+
+def glide_options(size: int, blocks: int, schedule: str, low_res: bool) -> dict[str, Any]:
+    """The options of GLIDE's release, with its defaults."""
+    return {
+        "image_size": size,
+        "num_channels": 192,
+        "num_res_blocks": blocks,
+        "channel_mult": "",
+        "num_heads": 1,
+        "num_head_channels": 64,
+        "num_heads_upsample": -1,
+        "attention_resolutions": "32,16,8",
+        "dropout": 0.1,
+        "text_ctx": 128,
+        "xf_width": 512,
+        "xf_layers": 16,
+        "xf_heads": 8,
+        "xf_final_ln": True,
+        "xf_padding": True,
+        "diffusion_steps": 1000,
+        "noise_schedule": schedule,
+        "timestep_respacing": "",
+        "use_scale_shift_norm": True,
+        "resblock_updown": True,
+        "use_fp16": True,
+        "cache_text_emb": False,
+        "inpaint": False,
+        "super_res": low_res,
+    }
+
+
+def test_the_releases_are_called_as_they_want_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By stand-ins with their signatures: that they compute the same networks is shown by the golden tests."""
+    asked: list[dict[str, Any]] = []
+
+    def create(**options: Any) -> tuple[nn.Module, Loop]:
+        assert set(options) == set(glide_options(64, 3, "linear", False))
+        asked.append(options)
+        mult = options["channel_mult"].split(",")
+        assert 2 ** (len(mult) + 2) == options["image_size"] and not options["use_fp16"]
+        low_res = {"low_res"} if options["super_res"] else set()
+        network = StandIn(3 * options["super_res"], {"tokens", "mask"} | low_res)
+        return network, Loop(int(options["timestep_respacing"]))
+
+    def unet(planes: int) -> Callable[..., nn.Module]:
+        def make(image_size: int, in_channels: int, **options: Any) -> nn.Module:
+            asked.append({"image_size": image_size, **options})
+            return StandIn(planes, {"y", "low_res"} if planes else {"y"})
+
+        return make
+
+    release(
+        monkeypatch,
+        "glide_text2im",
+        model_creation={
+            "model_and_diffusion_defaults": lambda: glide_options(64, 3, "squaredcos_cap_v2", False),
+            "model_and_diffusion_defaults_upsampler": lambda: glide_options(256, 2, "linear", True),
+            "create_model_and_diffusion": create,
+        },
+    )
+    release(
+        monkeypatch,
+        "guided_diffusion",
+        script_util={
+            "create_gaussian_diffusion": lambda *, steps, learn_sigma, noise_schedule, timestep_respacing: (
+                Loop(int(timestep_respacing))
+            )
+        },
+        unet={"UNetModel": unet(0), "SuperResModel": unet(3)},
+    )
+    packages = ("glide_text2im", "guided_diffusion")
+    plan = replace(TINY, cases=("base", "upsampler"), batch_sizes=(2,), beside=packages, profile=False)
+    found = suite.measure(plan, lambda line: None, inline).found
+    assert not [one for one in found if isinstance(one, Note)]
+    for package in packages:
+        (base,), (upsampler,) = (of(found, case, package) for case in ("base", "upsampler"))
+        conv = 2 * 9 * 6  # FLOP a pixel and input channel
+        assert (base.work, upsampler.work) == (conv * 3 * 4 * 16**2, conv * 6 * 2 * 64**2)
+        assert (base.steps, upsampler.steps) == (100, 27)
+    sizes = [(one["image_size"], one["num_res_blocks"], one["num_head_channels"]) for one in asked]
+    assert sizes == [(16, 1, 32), (16, 1, 32), (64, 1, 32), (64, 1, 32)]
+    assert [one.get("attention_resolutions") for one in asked] == ["8", (2,), "8", (8,)]
+
+
+def test_start_up_tells_what_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "COMMANDS", {"one": ["-c", "import glide"], "two": ["-c", "import numpy"]})
+    one, two = startup.start_up(Plan(repeats=1))
+    assert isinstance(one, Spent) and isinstance(two, Spent)
+    assert (one.note, two.note) == ("imports nothing heavy", "imports numpy")
+    assert one.seconds > 0 and two.seconds > 0
+
+
+# What is made of it
+
+
+def measured(by: str, dtype: str, seconds: float) -> Measured:
+    peak = Peak(begun=10**8, loading=4 * 10**9, drawing=2 * 10**9)
+    return Measured("base", by, dtype, 2, seconds, 4e12, 10**9, peak, steps=50)
+
+
+def test_the_report_computes_what_it_says() -> None:
+    peaks = Peaks({"float32": 2e12, "bfloat16": 8e12}, {"float32": 3e12, "bfloat16": 4e13})
+    peaks = peaks.best(Peaks({"float32": 1e12}, {"float32": 4e12}))
+    found: list[Found] = [measured("here", "bfloat16", 1.0), measured("here", "float32", 4.0)]
+    found += [measured("diffusers 1", "float32", 6.0), measured("diffusers 1", "float16", 3.0)]
+    report = Report("python x", "now", {"CPU": "one|two"}, peaks, found)
+    rows = [dict(zip(STEPS, report.cells(one), strict=True)) for one in report.measured]
+    assert [row["pictures/s (steps)"] for row in rows] == [
+        "0.04 (50)",
+        "0.01 (50)",
+        "0.00667 (50)",
+        "0.0133 (50)",
+    ]
+    assert [row["GFLOP/s"] for row in rows] == ["4000", "1000", "667", "1333"]
+    assert [row["of the convolution peak"] for row in rows] == ["50%", "50%", "33%", "-"]
+    assert [row["of the matmul peak"] for row in rows] == ["10%", "25%", "17%", "-"]
+    assert [row["times the step here, same type"] for row in rows] == ["-", "-", "1.50", "-"]
+    assert [row["times the step here, fastest type"] for row in rows] == ["-", "-", "6.00", "3.00"]
+    assert rows[0]["weights, GB"] == "1.000" and rows[0]["peak memory once loaded, GB"] == "2.000"
+    line = report.line(found[2])
+    assert line.startswith(
+        "base, diffusers 1, float32, batch 2: 6 s a step, 667 GFLOP/s, 33% of the convolution peak"
+    )
+    assert "6.00 times the step here, fastest type" in line
+    text = report.markdown()
+    assert "| CPU | one/two |" in text
+    for table in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+    assert not math.isnan(report.measured[0].rate)
+
+
+def test_a_picture_is_computed_from_the_steps_of_both_networks() -> None:
+    base, upsampler = (replace(measured("diffusers 1", "float32", s), batch=1) for s in (2.0, 3.0))
+    upsampler = replace(upsampler, case="upsampler", steps=10)
+    report = Report("", "", {}, Peaks(), [base, upsampler, replace(base, by="here")])
+    (one,) = report.picture_by_steps()
+    assert one.seconds == 2.0 * 50 + 3.0 * 10 and "50 steps of 2 s + 10 steps of 3 s" in one.note
+
+
+def test_operators_have_kinds() -> None:
+    assert kind_of("aten::convolution_backward") == "conv"
+    assert kind_of("aten::native_group_norm") == "norm"
+    assert kind_of("aten::addmm") == "linear"
+    assert kind_of("aten::bmm") == "attention, and Muon's products"
+    assert kind_of("aten::_foreach_lerp_") == "optimizer and averages"
+    assert kind_of("aten::add") == "rest"
+
+
+# The command
+
+
+def test_the_command_writes_what_it_prints(
+    tmp_path: Path, embedded: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(suite, "measure", partial(suite.measure, call=inline))
+    out = tmp_path / "new" / "RESULTS.md"
+    flags = f"--size tiny --cases embedded --dtype float32 --repeats 1 --beside --model {embedded}"
+    engine.main([*flags.split(), "--out", str(out)])
+    text = out.read_text()
+    assert text in capsys.readouterr().out and "| embedded | here | float32 | 1 |" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--repeats 0", "--repeats 0, expected at least 1"),
+        ("--batch-sizes 1 0", "--batch-sizes 0"),
+        ("--threads 0", "--threads 0"),
+        ("--cases", "no cases"),
+        ("--cases all", "invalid choice|all"),
+        ("--dtype float8", "float8"),
+        ("--cases startup --device nowhere", "nowhere"),
+    ],
+)
+def test_bad_flags_are_one_sentence(flags: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        plan = parse(Plan, None, flags.split())
+        suite.measure(plan, lambda line: None, inline)
+
+
+def test_the_examples_parse() -> None:
+    examples = re.findall(r"^    python benchmarks/engine.py (.*)$", engine.__doc__ or "", re.MULTILINE)
+    assert len(examples) > 4
+    for flags in examples:
+        parse(Plan, None, flags.split()).check()
