@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from launch import finished, started
 from PIL import Image
 
 from glide.broken import keep_broken, summary
@@ -71,6 +72,31 @@ def test_training_goes_through_and_the_count_is_exact(data, tmp_path, capsys):
     assert [name.rpartition("/")[2].removesuffix(".jpg") for name in sorted(skipped)] == list(WRONG)
     said = capsys.readouterr().out
     assert f"{BAD} pictures were skipped, listed in" in said
+
+
+@pytest.mark.parametrize("data", ["shards"], indirect=True)
+def test_two_processes_learn_and_skip_what_one_does(data, tmp_path):
+    train = TrainConfig(
+        steps=7, batch_size=16, dtype="float32", ema=(0.9,), log_every=1, sample_every=99, save_every=3
+    )
+    train_base(TrainBase(tmp_path / "one", data=data, preset="tiny", train=train, device="cpu"))
+    flags = (
+        "--preset tiny --steps 7 --batch-size 16 --dtype float32 --ema 0.9 --log-every 1 --sample-every 99"
+    )
+    command = ["scripts/train_base.py", "--out", str(tmp_path / "two"), "--data", data, *flags.split()]
+    done = finished(started(2, *command, "--save-every", "3", "--device", "cpu"))
+    assert [code for code, _ in done] == [0, 0], done
+    assert [f"{BAD} pictures were skipped" in said for _, said in done] == [True, False]
+    lines = {
+        name: [json.loads(line)["loss"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    }
+    assert lines["two"] == pytest.approx(lines["one"], rel=1e-5)
+    seen = [
+        [json.loads(line)["file"] for line in path.read_text().splitlines()]
+        for path in (tmp_path / "two").glob("broken*.jsonl")
+    ]
+    assert len({name for names in seen for name in names}) == BAD
 
 
 def test_a_run_goes_on_in_the_middle_of_an_epoch(data, tmp_path):
