@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from typing import Any, Literal, Protocol
 
@@ -209,7 +209,7 @@ class FolderData:
         return self._orders[epoch]
 
 
-def prefetch(dataset: Dataset, start_step: int, size: int, ahead: int = 2) -> Iterator[Batch]:
+def prefetch(dataset: Dataset, start_step: int, size: int, ahead: int = 2) -> Generator[Batch, None, None]:
     """The batches of start_step, start_step + 1, ... without end, made up to `ahead` early by a thread.
 
     They come in order; an error of the data set is raised where its batch would have come. Closing the iterator

@@ -20,7 +20,8 @@ def measured_peak(device: torch.device, dtype: str) -> float:
 
     Takes some tens of milliseconds. An ideal that no network reaches: it has nothing but convolutions of one good size.
     """
-    conv = nn.Conv2d(256, 256, 3, padding=1).to(device, DTYPES[dtype], memory_format=torch.channels_last)
+    conv = nn.Conv2d(256, 256, 3, padding=1).to(device, DTYPES[dtype])
+    conv.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     best, batch = 0.0, 1
     while True:
         x = torch.ones(batch, 256, 16, 16, device=device, dtype=DTYPES[dtype])

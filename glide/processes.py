@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,7 +45,7 @@ class Processes:
         own = size // self.world
         return range(self.rank * own, (self.rank + 1) * own)
 
-    def batches(self, data: Dataset, start: int, size: int) -> Iterator[Batch]:
+    def batches(self, data: Dataset, start: int, size: int) -> Generator[Batch, None, None]:
         """This process's rows of the global batches of steps start, start + 1, ..., made ahead of time."""
         return prefetch(data if self.world == 1 else OwnRows(data, self.rows(size)), start, size)
 

@@ -64,7 +64,7 @@ def _duration(seconds: float) -> str:
     """3 d 4 h, 5 h 6 min, 7 min 8 s, or 9 s."""
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
     left = round(seconds)
-    said = []
+    said: list[str] = []
     for name, size in units:
         if (count := left // size) or (name == "s" and not said):
             said.append(f"{count} {name}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +104,7 @@ class TrainConfig:
 def fit(
     model: M,
     task: Task[M],
-    batches: Callable[[int], Iterator[Batch]],
+    batches: Callable[[int], Generator[Batch, None, None]],
     timesteps: TimestepSampler,
     config: TrainConfig,
     out: Path,
