@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from statistics import median
@@ -18,6 +18,7 @@ from benchmarks.measure.results import Found, Measured
 from benchmarks.measure.work import counted
 from glide.checkpoint import load_model
 from glide.data import Batch, open_data
+from glide.draws import Draws
 from glide.losses import LossConfig, UniformTimesteps
 from glide.model import Model
 from glide.optim import OptimConfig
@@ -44,7 +45,7 @@ class Training:
         self.task = Diffusion(LossConfig(prediction=config.process.prediction))
         self.memory.loaded()
 
-    def fit(self, batches: Callable[[int], Iterator[Batch]], steps: int) -> None:
+    def fit(self, batches: Callable[[int], Generator[Batch, None, None]], steps: int) -> None:
         """So many steps, without what it says and in a folder that is gone afterwards."""
         config = TrainConfig(
             steps=steps,
@@ -67,12 +68,12 @@ class Training:
         batch, size = self.batches[0], self.plan.train_batch
         image = batch["image"].to(self.device)
         t = torch.arange(size, device=self.device) % len(self.model.process)
-        generator = torch.Generator().manual_seed(self.plan.seed)
+        draws = Draws(self.plan.seed, range(size))
 
         def step() -> None:
             dtype = getattr(torch, self.dtype)
             with torch.autocast(self.device.type, dtype, enabled=self.dtype != "float32"):
-                terms = self.task(self.model, {**batch, "image": image}, t, generator)
+                terms = self.task(self.model, {**batch, "image": image}, t, draws)
             terms["loss"].sum().backward()
 
         self.model.train().requires_grad_(True)
@@ -84,12 +85,12 @@ def train_steps(plan: Plan, dtype: str) -> list[Found]:
     training = Training(plan, dtype)
     clock = Clock(training.device)
 
-    def batches(start: int) -> Iterator[Batch]:
+    def batches(start: int) -> Generator[Batch, None, None]:
         for batch in itertools.cycle(training.batches):
             clock.mark()  # the step before is done, and the next begins
             yield batch
 
-    training.fit(batches, plan.repeats + WARM_UP + 1)
+    training.fit(batches, plan.repeats + WARM_UP + 2)
     peak = training.memory.done()
     seconds = median(clock.seconds()[WARM_UP:-1])  # the last one wrote a checkpoint
     return [
