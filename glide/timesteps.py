@@ -29,7 +29,20 @@ class TimestepSampler(Protocol):
     def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
 
 
-class UniformTimesteps:
+class Unlearned:
+    """A fixed distribution: nothing is learned from losses, and there is nothing to save."""
+
+    def update(self, t: Tensor, loss: Tensor) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        assert not state
+
+
+class UniformTimesteps(Unlearned):
     """Timesteps with a density in proportion to t**power, weight 1; power 0 is every timestep alike.
 
     Where a thing stands, and what it is, is decided in the noisiest steps; a power over 0 is practice there. The mean
@@ -50,17 +63,8 @@ class UniformTimesteps:
         share = torch.rand(n, generator=generator, dtype=torch.float64) ** (1.0 / (1.0 + self.power))
         return (share * self.steps).long().clamp(max=self.steps - 1), torch.ones(n)
 
-    def update(self, t: Tensor, loss: Tensor) -> None:
-        pass
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        assert not state
-
-
-class LogitNormalTimesteps:
+class LogitNormalTimesteps(Unlearned):
     """Timesteps sigmoid(mean + deviation * normal) of the whole way, weight 1 (2403.03206, section 3.1).
 
     The noisiest steps have the largest losses, most of which nothing can explain, and in their noise what the middle
@@ -77,15 +81,6 @@ class LogitNormalTimesteps:
         normal = torch.randn(n, generator=generator, dtype=torch.float64)
         share = torch.sigmoid(self.mean + self.deviation * normal)
         return (share * self.steps).long().clamp(max=self.steps - 1), torch.ones(n)
-
-    def update(self, t: Tensor, loss: Tensor) -> None:
-        pass
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        assert not state
 
 
 class LossSecondMoment:
