@@ -6,11 +6,12 @@ import dataclasses
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
+import tyro
 from torch import nn
 from tqdm import tqdm
 
@@ -21,7 +22,7 @@ from glide.model import ModelConfig
 from glide.plots import figure
 from glide.process import Process
 from glide.processes import Processes
-from glide.timesteps import UniformTimesteps
+from glide.timesteps import TimestepConfig
 from glide.train import Settings, Task, TrainConfig, check_run_folder, fit, jsonable, last_line
 from guidance.levels import LEVELS, newest, record, spread
 
@@ -52,6 +53,7 @@ class TrainGuide:
     """Mirror pictures at random; captions that say "left" are then wrong."""
     max_broken: float = 0.01
     """Share of damaged pictures that are skipped and counted."""
+    practice: Annotated[TimestepConfig, tyro.conf.arg(name="")] = field(default_factory=TimestepConfig)
     save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the weights in the model folder; checkpoints are float32 always."""
     device: str | None = None
@@ -121,14 +123,14 @@ def train_guide(
         model,
         task,
         lambda start: processes.batches(data, start, config.batch_size),
-        UniformTimesteps(len(process)),
+        args.practice.sampler(len(process)),
         config,
         args.out,
         resume=resume,
         save=save,
         sample=watch,
         processes=processes,
-        settings=Settings.of(args, kept, ("train.ema", "train.ema_snapshots")),
+        settings=Settings.of(args, kept, ("practice.timesteps", "train.ema", "train.ema_snapshots")),
     )
     processes.finish()
     return trained

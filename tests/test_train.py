@@ -24,6 +24,7 @@ from glide.losses import LossConfig
 from glide.model import Model
 from glide.optim import OptimConfig
 from glide.tasks import Diffusion
+from glide.timesteps import TimestepConfig
 from glide.train import TrainConfig
 from glide.train_base import WATCHED, TrainBase, train_base
 from guidance.pipeline import Pipeline
@@ -89,7 +90,7 @@ def test_a_run_writes_a_model_a_log_and_two_checkpoints(whole: Path) -> None:
 
 @pytest.mark.parametrize("timesteps", ["uniform", "loss_second_moment"])
 def test_resume_is_exact(tmp_path: Path, timesteps: str) -> None:
-    train_base(settings(tmp_path / "whole", timesteps=timesteps))
+    train_base(settings(tmp_path / "whole", practice=TimestepConfig(timesteps)))
     # the same run, stopped after its checkpoint of step 4 (the rate's schedule is that of the whole run)
     out = tmp_path / "parts"
 
@@ -101,9 +102,9 @@ def test_resume_is_exact(tmp_path: Path, timesteps: str) -> None:
         raise Stop
 
     with pytest.raises(Stop):
-        train_base(settings(out, timesteps=timesteps, train={"sample_every": 5}), stop)
+        train_base(settings(out, practice=TimestepConfig(timesteps), train={"sample_every": 5}), stop)
     assert losses(out)[-1][0] == 4
-    train_base(settings(out, timesteps=timesteps, resume=True))
+    train_base(settings(out, practice=TimestepConfig(timesteps), resume=True))
     assert_same_run(tmp_path / "whole", out)
 
 
