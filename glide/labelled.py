@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from glide.data import Batch, Dataset, GeneratedData, open_data
@@ -16,8 +17,15 @@ Target = Literal["shape", "color"]
 TARGETS: dict[str, tuple[str, ...]] = {"shape": SHAPES, "color": tuple(COLORS)}
 
 
+LABEL = 0x1ABE  # sets these random numbers apart from all others of the same (seed, step)
+
+
 class LabelledShapes(GeneratedData):
-    """Scenes whose things are all alike, labelled by what `target` says of them. InputError for other scenes."""
+    """Scenes labelled by what `target` says of a thing in them: where things differ, of one of them at random.
+
+    So p(y | x) is the share of the scene's things that are y, and to raise it is to make all of them so. InputError
+    for another target.
+    """
 
     def __init__(self, shapes: Shapes, target: Target) -> None:
         super().__init__(shapes)
@@ -25,20 +33,18 @@ class LabelledShapes(GeneratedData):
             raise InputError(
                 f"got the target {target!r}, expected {' or '.join(TARGETS)}: choose one of these"
             )
-        if "pair" in shapes.kinds:
-            raise InputError(
-                f"got scenes of kind 'pair', whose two things differ, expected scenes of one {target}: give "
-                "--data shapes:one, or shapes:one=3,count=1"
-            )
         self.target = target
         self.class_names: Sequence[str] = TARGETS[target]
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
         """{"image": float32 [size, 3, H, W] in [-1, 1], "y": int64 [size]}, or these rows of it."""
-        seen = [getattr(scene.things[0], self.target) for scene in self.shapes.scenes(step, size)]
-        y = torch.tensor(
-            [self.class_names.index(seen[row]) for row in (range(size) if rows is None else rows)]
-        )
+        rng = np.random.default_rng(np.random.SeedSequence(self.shapes.seed, spawn_key=(LABEL, step)))
+        scenes, shares = self.shapes.scenes(step, size), rng.random(size)
+        chosen = [
+            scene.things[int(share * len(scene.things))] for scene, share in zip(scenes, shares, strict=True)
+        ]
+        seen = [self.class_names.index(getattr(thing, self.target)) for thing in chosen]
+        y = torch.tensor(seen if rows is None else seen[rows.start : rows.stop])
         return {"image": self.shapes.batch(step, size, rows)["image"], "y": y}
 
     def captions_for_tokenizer(self) -> list[str]:

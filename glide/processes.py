@@ -9,6 +9,9 @@ Shape letters: N rows of a process, M of all processes.
 from __future__ import annotations
 
 import os
+import threading
+import time
+import weakref
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -91,9 +94,17 @@ class Processes:
             return
         import torch.distributed as dist
 
-        self.wait()
+        # A thread of gloo's frees the tensor of the last call; while the interpreter goes that would abort
+        let_go = threading.Event()
+        last = torch.zeros(1, device=self.device)
+        watch = weakref.ref(last, lambda _: let_go.set())
+        dist.all_reduce(last)
+        del last
         if dist.is_initialized():
             dist.destroy_process_group()
+        let_go.wait(timeout=10)
+        time.sleep(0.05)  # it is told of when the thread begins to, and that is soon done
+        del watch
 
 
 def start(device: str | None = None) -> Processes:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from glide.errors import InputError
 from glide.nn import TransformerBlock
 from glide.processes import Processes
-from glide.unet import Block, UNet
+from glide.unet import Block
 
 
 def is_sharded(p: Tensor) -> bool:
@@ -76,8 +76,6 @@ def shard(module: nn.Module, processes: Processes) -> list[nn.Parameter]:
     mesh = init_device_mesh(processes.device.type, (processes.world,))
     scalars = {p for p in module.parameters() if p.ndim == 0}
     blocks = [m for m in module.modules() if isinstance(m, Block | TransformerBlock)]
-    # a U-Net calls its maps from tokens to keys and values by themselves, before the blocks they belong to
-    readers = [kv for m in module.modules() if isinstance(m, UNet) for _, kv in m.readers]
-    for part in (*readers, *blocks, module):
+    for part in (*blocks, module):
         fully_shard(part, mesh=mesh, ignored_params=scalars)
     return list(scalars)

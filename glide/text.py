@@ -40,11 +40,12 @@ class TextEncoder(nn.Module):
         self.norm = nn.LayerNorm(width) if final_norm else nn.Identity()
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """tokens [N,L] int64, mask [N,L] bool (True = a real token) -> [N,L,D]."""
-        x = self.tokens(tokens) + self.positions
+        """tokens [N,L] int64, mask [N,L] bool (True = a real token) -> [N,L,D]; L may be less than the context."""
+        length = tokens.shape[1]
+        x = self.tokens(tokens) + self.positions[:length]
         if self.padding is not None:
             assert mask is not None
-            x = torch.where(mask[..., None], x, self.padding)
+            x = torch.where(mask[..., None], x, self.padding[:length])
         for block in self.blocks:
             x = run(block, x, again=self.gradient_checkpointing)
         return self.norm(x)

@@ -1,6 +1,7 @@
 """Which timesteps to train on: uniformly, in the middle, or where the loss is large."""
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -29,7 +30,20 @@ class TimestepSampler(Protocol):
     def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
 
 
-class UniformTimesteps:
+class Unlearned:
+    """A fixed distribution: nothing is learned from losses, and there is nothing to save."""
+
+    def update(self, t: Tensor, loss: Tensor) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        assert not state
+
+
+class UniformTimesteps(Unlearned):
     """Timesteps with a density in proportion to t**power, weight 1; power 0 is every timestep alike.
 
     Where a thing stands, and what it is, is decided in the noisiest steps; a power over 0 is practice there. The mean
@@ -50,17 +64,8 @@ class UniformTimesteps:
         share = torch.rand(n, generator=generator, dtype=torch.float64) ** (1.0 / (1.0 + self.power))
         return (share * self.steps).long().clamp(max=self.steps - 1), torch.ones(n)
 
-    def update(self, t: Tensor, loss: Tensor) -> None:
-        pass
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        assert not state
-
-
-class LogitNormalTimesteps:
+class LogitNormalTimesteps(Unlearned):
     """Timesteps sigmoid(mean + deviation * normal) of the whole way, weight 1 (2403.03206, section 3.1).
 
     The noisiest steps have the largest losses, most of which nothing can explain, and in their noise what the middle
@@ -77,15 +82,6 @@ class LogitNormalTimesteps:
         normal = torch.randn(n, generator=generator, dtype=torch.float64)
         share = torch.sigmoid(self.mean + self.deviation * normal)
         return (share * self.steps).long().clamp(max=self.steps - 1), torch.ones(n)
-
-    def update(self, t: Tensor, loss: Tensor) -> None:
-        pass
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        assert not state
 
 
 class LossSecondMoment:
@@ -133,3 +129,26 @@ class LossSecondMoment:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         assert state["losses"].shape == self.losses.shape and state["counts"].shape == self.counts.shape
         self.losses, self.counts = state["losses"].clone(), state["counts"].clone()
+
+
+@dataclass(frozen=True)
+class TimestepConfig:
+    """Which noise levels a training practises."""
+
+    timesteps: Literal["uniform", "logit_normal", "loss_second_moment"] = "uniform"
+    """Which noise levels are practised: all alike, those in the middle (2403.03206), or those of large loss
+    (2102.09672)."""
+    timestep_power: float = 0.0
+    """Over 0: uniform timesteps become noisier ones, with a density in proportion to t to this power."""
+    timestep_mean: float = 0.0
+    """Of logit-normal ones: above 0 prefers noise."""
+    timestep_deviation: float = 1.0
+    """Of logit-normal ones, above 0: how far they spread from the middle."""
+
+    def sampler(self, steps: int) -> TimestepSampler:
+        """Of timesteps 0 to `steps` - 1. InputError for numbers that cannot be."""
+        if self.timesteps == "logit_normal":
+            return LogitNormalTimesteps(steps, self.timestep_mean, self.timestep_deviation)
+        if self.timesteps == "loss_second_moment":
+            return LossSecondMoment(steps)
+        return UniformTimesteps(steps, self.timestep_power)

@@ -26,7 +26,7 @@ from glide.model import PRESETS, Model, ModelConfig
 from glide.processes import start
 from glide.strip import write_strip
 from glide.tasks import Diffusion
-from glide.timesteps import LogitNormalTimesteps, LossSecondMoment, TimestepSampler, UniformTimesteps
+from glide.timesteps import TimestepConfig
 from glide.tokenizer import Tokenizer
 from glide.train import Settings, TrainConfig, check_run_folder, fit, jsonable, last_line
 from glide.validation import Validation
@@ -81,15 +81,7 @@ class TrainBase:
     """In the U-Net; the preset's by default."""
     self_condition: bool = False
     """The network is also shown its own last estimate of the picture (2208.04202): a third more time in training."""
-    timesteps: Literal["uniform", "logit_normal", "loss_second_moment"] = "uniform"
-    """Which noise levels are practised: all alike, those in the middle (2403.03206), or those of large loss
-    (2102.09672)."""
-    timestep_power: float = 0.0
-    """Over 0: uniform timesteps become noisier ones, with a density in proportion to t to this power."""
-    timestep_mean: float = 0.0
-    """Of logit-normal ones: above 0 prefers noise."""
-    timestep_deviation: float = 1.0
-    """Of logit-normal ones, above 0: how far they spread from the middle."""
+    practice: Annotated[TimestepConfig, tyro.conf.arg(name="")] = field(default_factory=TimestepConfig)
     save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the weights in the model folder; checkpoints are float32 always."""
     device: str | None = None
@@ -123,7 +115,7 @@ BASE = Kind()
 
 KEPT = ("preset", "recipe", "init", "inpaint", "unconditional", "vocab_size", "dropout", "self_condition")
 """Settings of a run that are in its folder by now."""
-BOUND = ("timesteps", "train.ema", "train.ema_snapshots")
+BOUND = ("practice.timesteps", "train.ema", "train.ema_snapshots")
 """Settings that its checkpoints hold the state of."""
 
 WATCHED = (
@@ -183,7 +175,7 @@ def train_base(
     loss = dataclasses.replace(args.loss, prediction=config.process.prediction)
     task = Diffusion(loss, args.null_captions, args.token_captions)
     task.check(model)
-    timesteps = _timesteps(args, len(model.process))
+    timesteps = args.practice.sampler(len(model.process))
     record = {"command": shlex.join(["python", *sys.argv]), **jsonable(dataclasses.asdict(args))}
     if args.init:
         record["init_training"] = _training_of(args.init)
@@ -265,15 +257,6 @@ def _base_config(args: TrainBase, source: Model | None, kind: Kind) -> ModelConf
     # weights that inpaint already go on to
     inpaint = args.inpaint or (source is not None and source.config.inpaint)
     return kind.config(dataclasses.replace(config, inpaint=inpaint))
-
-
-def _timesteps(args: TrainBase, steps: int) -> TimestepSampler:
-    """Which timesteps, of so many, are trained on."""
-    if args.timesteps == "logit_normal":
-        return LogitNormalTimesteps(steps, args.timestep_mean, args.timestep_deviation)
-    if args.timesteps == "loss_second_moment":
-        return LossSecondMoment(steps)
-    return UniformTimesteps(steps, args.timestep_power)
 
 
 def _build(config: ModelConfig, data: Dataset, args: TrainBase, source: Model | None) -> Model:

@@ -5,7 +5,7 @@ Shape letters: N batch, C channels, H W pixels, P planes, L tokens, D token widt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -86,13 +86,27 @@ class Block(nn.Module):
         super().__init__()
         self.res, self.attn, self.up = res, attn, up
 
-    def forward(self, x: Tensor, emb: Tensor, kv: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor, tokens: Tensor | None, kv: Tensor | None) -> Tensor:
+        """x [N,C,H,W], emb [N,E], tokens [N,L,D] and, where they are there already, their keys and values [N,L,2C]."""
         x = self.res(x, emb) if isinstance(self.res, ResBlock) else self.res(x)
         if self.attn is not None:
-            x = self.attn(x, kv)
+            x = self.attn(x, self.keys(tokens) if kv is None else kv)
         if self.up is not None:
             x = self.up(x, emb) if isinstance(self.up, ResBlock) else self.up(x)
         return x
+
+    @property
+    def token_kv(self) -> nn.Linear | None:
+        """From tokens to keys and values; None where there is no attention to them."""
+        return None if self.attn is None else self.attn.token_kv
+
+    def keys(self, tokens: Tensor | None) -> Tensor | None:
+        """[N,L,D] -> [N,L,2C]."""
+        kv = self.token_kv
+        if kv is None:
+            return None
+        assert tokens is not None
+        return kv(tokens.to(kv.weight.dtype))
 
 
 class Encoder(nn.Module):
@@ -148,41 +162,31 @@ class Encoder(nn.Module):
             emb = emb if told is None else emb + told
         return F.silu(emb).to(self.stem.weight.dtype)
 
-    def run(self, block: Block, x: Tensor, emb: Tensor, keys: dict[Block, Tensor]) -> Tensor:
-        kv = keys.get(block)
-        return run(block, x, emb, kv, again=self.gradient_checkpointing)
+    def run(self, block: Block, x: Tensor, emb: Tensor, cond: Cond, keys: Mapping[Block, Tensor]) -> Tensor:
+        return run(block, x, emb, cond.tokens, keys.get(block), again=self.gradient_checkpointing)
 
     @cached_property
-    def readers(self) -> tuple[tuple[Block, nn.Linear], ...]:
-        """The blocks that attend to tokens, with their maps to keys and values."""
+    def readers(self) -> tuple[tuple[Block, int], ...]:
+        """The blocks that attend to tokens, with the width of their keys and values together, 2C."""
         blocks = [block for block in self.modules() if isinstance(block, Block)]
-        found = [(block, None if block.attn is None else block.attn.token_kv) for block in blocks]
-        return tuple((block, kv) for block, kv in found if kv is not None)
+        return tuple((block, kv.out_features) for block in blocks if (kv := block.token_kv) is not None)
 
     @torch.no_grad()
     def with_keys(self, cond: Cond) -> Cond:
         """What all steps of a sampling have in common: the keys and values of cond.tokens for every layer."""
-        keys = self.keys(replace(cond, keys=None))
-        return replace(cond, keys=torch.cat(list(keys.values()), dim=-1)) if keys else cond
+        keys = [kv for block, _ in self.readers if (kv := block.keys(cond.tokens)) is not None]
+        return replace(cond, keys=torch.cat(keys, dim=-1)) if keys else cond
 
     def keys(self, cond: Cond) -> dict[Block, Tensor]:
-        """[N,L,2C] for each block that attends to tokens."""
-        if cond.keys is not None:
-            parts = cond.keys.split([kv.out_features for _, kv in self.readers], dim=-1)
-            return {block: part for (block, _), part in zip(self.readers, parts, strict=True)}
-        if cond.tokens is None:
-            assert not self.readers
+        """[N,L,2C] for each block that attends to tokens, of cond.keys; without these each block makes its own."""
+        if cond.keys is None:
             return {}
-        return {block: kv(cond.tokens.to(kv.weight.dtype)) for block, kv in self.readers}
+        parts = cond.keys.split([width for _, width in self.readers], dim=-1)
+        return {block: part for (block, _), part in zip(self.readers, parts, strict=True)}
 
-    def encode(
-        self, x: Tensor, emb: Tensor, cond: Cond, keys: dict[Block, Tensor] | None = None
-    ) -> Iterator[Tensor]:
-        """Yields the activation after the stem and after every block, the middle last.
-
-        keys: of `keys(cond)`, where they are there already.
-        """
-        keys = self.keys(cond) if keys is None else keys
+    def encode(self, x: Tensor, emb: Tensor, cond: Cond) -> Iterator[Tensor]:
+        """Yields the activation after the stem and after every block, the middle last."""
+        keys = self.keys(cond)
         if self.config.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if cond.estimate is None else cond.estimate.to(x)], dim=1)
         if cond.planes is not None:
@@ -195,10 +199,10 @@ class Encoder(nn.Module):
         yield h
         for block in self.down:
             assert isinstance(block, Block)
-            h = self.run(block, h, emb, keys)
+            h = self.run(block, h, emb, cond, keys)
             yield h
         for block in (self.middle_in, self.middle_out):
-            h = self.run(block, h, emb, keys)
+            h = self.run(block, h, emb, cond, keys)
         yield h
 
 
@@ -226,9 +230,9 @@ class UNet(Encoder):
     def forward(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
         """x [N,C,H,W], t [N] training timesteps, cond -> [N,out_channels,H,W]."""
         emb, keys = self.embed(t, cond), self.keys(cond)
-        *skips, h = self.encode(x, emb, cond, keys)
+        *skips, h = self.encode(x, emb, cond)
         for block in self.up:
             assert isinstance(block, Block)
-            h = self.run(block, torch.cat([h, skips.pop()], dim=1), emb, keys)
+            h = self.run(block, torch.cat([h, skips.pop()], dim=1), emb, cond, keys)
         h = F.silu(self.norm(h.to(self.head.weight.dtype)))
         return F.pixel_shuffle(self.head(h), self.config.patch_size)

@@ -64,7 +64,7 @@ class ConditionAnnealing(Guidance):
         vector, tokens = (
             None if part is None else self._annealed(part, gamma) for part in (cond.vector, cond.tokens)
         )
-        return replace(cond, vector=vector, tokens=tokens, keys=None)
+        return replace(cond, vector=vector, tokens=tokens)
 
     def _annealed(self, part: Tensor, gamma: float) -> Tensor:
         rows = zip(part, self._generators, strict=True)

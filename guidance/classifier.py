@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glide.checkpoint import resolve
+from glide.checkpoint import load_model, resolve
 from glide.conditioning import Cond
 from glide.errors import InputError
 from glide.folder import CONFIG, load_weights, read_config, write_folder
@@ -147,6 +147,23 @@ class NoisyClassifier(nn.Module):
         assert self.norm is not None
         *_, h = activations
         return self.pool(F.silu(self.norm(h)))
+
+
+@torch.no_grad()
+def begin_with(classifier: NoisyClassifier, name: str) -> None:
+    """Give a classifier the down path of that diffusion model, which has learned to see through noise; its pool stays.
+
+    name: as for `glide.checkpoint.load_model`. InputError for a model whose down path is of other sizes.
+    """
+    source = load_model(name).unet.state_dict()
+    for key, to in classifier.encoder.state_dict().items():
+        if key not in source or source[key].shape != to.shape:
+            found = list(source[key].shape) if key in source else "missing"
+            raise InputError(
+                f"--init {name}: {key} is {found} there and {list(to.shape)} here, expected a model of "
+                "the classifier's sizes: give one of its preset, or leave --init out"
+            )
+        to.copy_(source[key])
 
 
 def save_classifier(

@@ -94,10 +94,14 @@ class NoisyClip(nn.Module):
     def encode_text(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """g(c): tokens [N,L] int64, mask [N,L] bool (True = a real token) -> [N,E], unit norm.
 
-        Read out at the last real token, the only one that has seen all others.
+        Read out at the last real token, the only one that has seen all others; padding comes after it, so what nobody
+        needs is left out.
         """
         last = (mask.sum(dim=1) - 1).clamp(min=0)
-        h = self.text(tokens, mask)[torch.arange(len(tokens), device=tokens.device), last]  # [N,L,D] -> [N,D]
+        longest = int(last.max()) + 1
+        h = self.text(tokens[:, :longest], mask[:, :longest])[
+            torch.arange(len(tokens), device=tokens.device), last
+        ]  # [N,L,D] -> [N,D]
         return unit(self.text_head(h))
 
     def caption_batch(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:

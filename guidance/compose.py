@@ -144,7 +144,11 @@ def _told(cond: Cond, active: Sequence[Guidance], t: int) -> Cond:
             f"got {len(changed)} guidances that change the condition at timestep {t}, expected one: leave one out, "
             "or give them intervals that do not meet"
         )
-    return changed[0] if changed else cond
+    if not changed:
+        return cond
+    (new,) = changed
+    # the keys and values of other tokens than those that it now has would be believed
+    return new if new.tokens is cond.tokens else replace(new, keys=None)
 
 
 def _check(guidance: Guidance) -> None:

@@ -24,6 +24,7 @@ from guidance.classifier import (
     CLASSIFIERS,
     ClassifierConfig,
     NoisyClassifier,
+    begin_with,
     load_classifier,
     save_classifier,
 )
@@ -39,7 +40,9 @@ class TrainClassifier(TrainGuide):
     data: str = "shapes:one"
     """shapes:one (or shapes:one=3,count=1), or a folder that holds a folder of pictures for each class."""
     target: Target = "shape"
-    """What the class of a built-in scene is."""
+    """What the class of a built-in scene is: its things' shape or colour; where they differ, one of them at random."""
+    init: str | None = None
+    """Begin with the down path of this diffusion model, named as --like; it must be of the preset's sizes."""
     preset: str = "shapes-64"
     """Sizes of the classifier, by the name of the base models it is for."""
     noised: bool = True
@@ -55,7 +58,7 @@ class TrainClassifier(TrainGuide):
     """As ADM: the learning rate falls linearly to zero from the start (--cooldown 1)."""
 
 
-KEPT = ("preset", "recipe", "noised", "dropout", "like")
+KEPT = ("preset", "recipe", "init", "noised", "dropout", "like")
 """Settings of a run that are in its folder by now."""
 
 
@@ -94,6 +97,8 @@ def train_classifier(args: TrainClassifier) -> NoisyClassifier:
     measured = _held_out(args, config.encoder.image_size)
     if saved is None:
         model = NoisyClassifier(_config(args, config, data))
+        if args.init is not None:
+            begin_with(model, args.init)
     elif tuple(data.class_names) == config.class_names:
         model = saved  # weights come from the checkpoint; sizes from here
     else:

@@ -6,11 +6,12 @@ import dataclasses
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
+import tyro
 from torch import nn
 from tqdm import tqdm
 
@@ -23,7 +24,7 @@ from glide.plots import figure
 from glide.process import Process
 from glide.processes import Processes
 from glide.stored import StoredData
-from glide.timesteps import UniformTimesteps
+from glide.timesteps import TimestepConfig
 from glide.train import Settings, Task, TrainConfig, check_run_folder, fit, jsonable, last_line
 from guidance.levels import LEVELS, newest, record, spread
 
@@ -57,6 +58,7 @@ class TrainGuide:
     """Share of damaged pictures, and of those without a caption, that are skipped and counted."""
     workers: int | None = None
     """Threads that read and decode pictures; by default 1 beside a network on the CPU, else up to 8."""
+    practice: Annotated[TimestepConfig, tyro.conf.arg(name="")] = field(default_factory=TimestepConfig)
     save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the weights in the model folder; checkpoints are float32 always."""
     device: str | None = None
@@ -128,7 +130,7 @@ def train_guide(
         model,
         task,
         lambda start: processes.batches(data, start, config.batch_size, args.workers),
-        UniformTimesteps(len(process)),
+        args.practice.sampler(len(process)),
         config,
         args.out,
         resume=resume,
@@ -136,7 +138,7 @@ def train_guide(
         sample=watch,
         note=lambda: keep_broken(args.out, data.broken),
         processes=processes,
-        settings=Settings.of(args, kept, ("train.ema", "train.ema_snapshots")),
+        settings=Settings.of(args, kept, ("practice.timesteps", "train.ema", "train.ema_snapshots")),
     )
     if processes.main and not config.dry_run:
         tell_broken(args.out)

@@ -154,7 +154,7 @@ def test_the_embedded_upsampler_is_that_of_the_models_name(
         ("--size 32 --upsample-guidance clip:5", "give --clip NAME"),
         ("--size 32 --upsample-steps 0", "0 steps"),
         ("--size 32 --upsample-steps 5000", "at most 1000 steps"),
-        ("--size 32 --upsample-sampler euler", "the sampler 'euler'"),
+        ("--size 32 --upsample-sampler magic", "the sampler 'magic'"),
         ("--size 32 --upsample-eta 2", "eta 2"),
         ("--upsample-temp 0.9", "--upsample-temp without --size"),
     ],

@@ -25,6 +25,7 @@ from glide.losses import LossConfig
 from glide.model import Model
 from glide.optim import OptimConfig
 from glide.tasks import Diffusion
+from glide.timesteps import TimestepConfig
 from glide.train import TrainConfig
 from glide.train_base import WATCHED, TrainBase, train_base
 from guidance.pipeline import Pipeline
@@ -90,7 +91,7 @@ def test_a_run_writes_a_model_a_log_and_two_checkpoints(whole: Path) -> None:
 
 @pytest.mark.parametrize("timesteps", ["uniform", "loss_second_moment"])
 def test_resume_is_exact(tmp_path: Path, timesteps: str) -> None:
-    train_base(settings(tmp_path / "whole", timesteps=timesteps))
+    train_base(settings(tmp_path / "whole", practice=TimestepConfig(timesteps)))
     # the same run, stopped after its checkpoint of step 4 (the rate's schedule is that of the whole run)
     out = tmp_path / "parts"
 
@@ -102,9 +103,9 @@ def test_resume_is_exact(tmp_path: Path, timesteps: str) -> None:
         raise Stop
 
     with pytest.raises(Stop):
-        train_base(settings(out, timesteps=timesteps, train={"sample_every": 5}), stop)
+        train_base(settings(out, practice=TimestepConfig(timesteps), train={"sample_every": 5}), stop)
     assert losses(out)[-1][0] == 4
-    train_base(settings(out, timesteps=timesteps, resume=True))
+    train_base(settings(out, practice=TimestepConfig(timesteps), resume=True))
     assert_same_run(tmp_path / "whole", out)
 
 
@@ -183,9 +184,9 @@ def test_null_captions_reach_the_network(tmp_path: Path, monkeypatch: pytest.Mon
         return told
 
     monkeypatch.setattr("glide.tasks.caption_inputs", spy)
-    train = {"steps": 20, "batch_size": 20, "save_every": 20, "log_every": 20}
+    train = {"steps": 50, "batch_size": 8, "save_every": 50, "log_every": 50}
     train_base(settings(tmp_path / "run", null_captions=0.2, validation_batches=0, train=train))
-    assert len(seen) == 400 and 0.14 < seen.count(True) / 400 < 0.26
+    assert len(seen) >= 400 and 0.14 < seen.count(True) / len(seen) < 0.26
 
 
 def test_class_folders_train_a_class_model_with_a_null_class(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from glide.checkpoint import read_config, save_model
 from glide.errors import InputError
-from glide.labelled import TARGETS, open_labelled
+from glide.labelled import TARGETS, LabelledShapes, open_labelled
 from glide.model import PRESETS, Model
 from glide.optim import OptimConfig
 from glide.shapes import Shapes
@@ -190,7 +190,7 @@ def test_plots_need_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"data": "shapes"}, "kind 'pair'.*shapes:one"),
+        ({"init": "shapes"}, "--init shapes: time_in.weight is"),
         ({"target": "size"}, "target 'size', expected shape or color"),
         ({"preset": "nope"}, "--preset 'nope'"),
         ({"resume": True}, "no checkpoint in"),
@@ -225,5 +225,27 @@ def test_more_refusals(whole: Path, fruit: Path, tmp_path: Path) -> None:
 
 def test_the_script_says_it_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts/train_classifier.py"), "--out", str(tmp_path / "x")]
-    done = subprocess.run([*command, "--data", "shapes:pair"], capture_output=True, text=True)
+    done = subprocess.run([*command, "--data", "shapes:nothing"], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def test_a_scene_of_different_things_is_labelled_by_any_of_them() -> None:
+    data = LabelledShapes(Shapes(seed=3, kinds=("pair",)), "color")
+    scenes, y = data.shapes.scenes(5, 400), data.batch(5, 400)["y"].tolist()
+    assert y == data.batch(5, 400)["y"].tolist()
+    places = [[TARGETS["color"].index(t.color) for t in scene.things] for scene in scenes]
+    assert all(label in of_scene for label, of_scene in zip(y, places, strict=True))
+    differ = [(label == a, label) for label, (a, b) in zip(y, places, strict=True) if a != b]
+    assert 0.4 < sum(first for first, _ in differ) / len(differ) < 0.6
+
+
+def test_a_classifier_begins_as_the_model_it_is_to_steer(tmp_path: Path) -> None:
+    base = Model(PRESETS["tiny"])
+    save_model(tmp_path / "base", base)
+    model = train_classifier(
+        settings(
+            tmp_path / "run", init=str(tmp_path / "base"), train={"steps": 1, "optim": OptimConfig(lr=0.0)}
+        )
+    )
+    ours, theirs = model.encoder.state_dict(), base.unet.state_dict()
+    assert all(torch.equal(p, theirs[name]) for name, p in ours.items())

@@ -90,7 +90,7 @@ def train_steps(plan: Plan, dtype: str) -> list[Found]:
             clock.mark()  # the step before is done, and the next begins
             yield batch
 
-    training.fit(batches, plan.repeats + WARM_UP + 1)
+    training.fit(batches, plan.repeats + WARM_UP + 2)
     peak = training.memory.done()
     seconds = median(clock.seconds()[WARM_UP:-1])  # the last one wrote a checkpoint
     return [
