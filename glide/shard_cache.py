@@ -1,4 +1,4 @@
-"""Indices of shards, kept between runs: beside the shards where somebody put them, else in a cache folder.
+"""Indices of shards: beside the shards where somebody put them, else in $GLIDE_CACHE, else made anew by each run.
 
 An index counts only while its shard has the size and the time of writing that it was made of.
 """
@@ -13,7 +13,9 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from glide.errors import InputError
 from glide.paths import file_stamp, is_remote, read_bytes, write_bytes
@@ -25,11 +27,14 @@ SCANS = 8  # shards that are read at once: what takes time is to wait for them
 
 
 def cache_folder() -> Path:
-    """$GLIDE_CACHE, else glide-toolkit in the user's folder for caches ($XDG_CACHE_HOME or ~/.cache)."""
+    """$GLIDE_CACHE; without it a folder for this process alone, gone when it ends: nothing else is written to."""
     own = os.environ.get("GLIDE_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glide-toolkit"
+    return Path(own) if own else Path(_own_folder().name)
+
+
+@cache
+def _own_folder() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="glide-shards-")
 
 
 def shard_index(path: str) -> ShardIndex:

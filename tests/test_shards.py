@@ -3,8 +3,11 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +27,7 @@ from glide.shard_writer import write_shards
 from glide.shards import Shards
 from glide.shuffle import LANES, EpochOrder, by_lane
 
+ROOT = Path(__file__).parents[1]
 webdataset = pytest.importorskip("webdataset")
 
 
@@ -327,6 +331,18 @@ def test_an_index_is_kept_while_its_shard_is_the_same(tmp_path, cache, monkeypat
     assert len(shard_index(path).names) == 4 and len(scans) == 4
     os.utime(path, ns=(0, 0))
     assert len(shard_index(path).names) == 4 and len(scans) == 5  # nor is it an error that it cannot be kept
+
+
+def test_without_a_cache_folder_nothing_stays(tmp_path):
+    """Neither beside the shards nor at home."""
+    written(tmp_path / "data", 3)
+    (tmp_path / "tmp").mkdir()
+    code = f"from glide.shard_cache import shard_index; print(shard_index({str(tmp_path / 'data/00000.tar')!r}).names)"
+    env = {k: v for k, v in os.environ.items() if k != "GLIDE_CACHE"}
+    env |= {"TMPDIR": str(tmp_path / "tmp"), "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    before = sorted(tmp_path.rglob("*"))
+    subprocess.run([sys.executable, "-c", code], check=True, env=env, cwd=ROOT)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_held_out_pictures_of_shards(tmp_path):
