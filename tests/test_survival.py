@@ -27,6 +27,7 @@ from glide.model import Model
 from glide.optim import OptimConfig
 from glide.signals import Stopped
 from glide.tasks import Diffusion
+from glide.timesteps import TimestepConfig
 from glide.train import TrainConfig
 from glide.train_base import TrainBase, train_base
 
@@ -265,7 +266,7 @@ def test_changed_settings_are_said_or_refused(
     with pytest.raises(InputError, match=r"--muon-lr 0\.0: this run has 0\.02"):
         train_base(settings(out, resume=True, train={"optim": OptimConfig(lr=1e-3)}))
     with pytest.raises(InputError, match=r"--timesteps loss_second_moment: this run has uniform"):
-        train_base(settings(out, resume=True, timesteps="loss_second_moment"))
+        train_base(settings(out, resume=True, practice=TimestepConfig("loss_second_moment")))
     capsys.readouterr()
     changed = dataclasses.replace(settings(out, resume=True, train={"batch_size": 3}), preset=None)
     train_base(changed)  # a flag of the folder that is left out changes nothing
