@@ -79,7 +79,7 @@ class AttentionPool(nn.Module):
         x = (x + self.positions.to(x.dtype)).mT  # [N,L,C]
         q, k, v = (split_heads(z, self.heads) for z in self.qkv(x).chunk(3, dim=-1))
         mean = attend(q[:, :, :1], k, v)  # [N,heads,1,d]: of all answers only the mean's is looked at
-        return self.head(mean.flatten(1))
+        return self.head(mean.flatten(1).to(self.head.weight.dtype))
 
 
 class MeanPool(nn.Module):
@@ -90,7 +90,7 @@ class MeanPool(nn.Module):
         self.head = zero_init(nn.Linear(channels, num_classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(x.mean(dim=(2, 3)))
+        return self.head(x.mean(dim=(2, 3)).to(self.head.weight.dtype))
 
 
 class LevelPool(nn.Module):
@@ -103,8 +103,9 @@ class LevelPool(nn.Module):
         self.head = nn.Linear(HIDDEN, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.hidden(x)
-        return self.head(F.relu(x) if self.norm is None else F.silu(self.norm(x)))
+        x = self.hidden(x.to(self.hidden.weight.dtype))
+        x = F.relu(x) if self.norm is None else F.silu(self.norm(x))
+        return self.head(x.to(self.head.weight.dtype))
 
 
 class NoisyClassifier(nn.Module):

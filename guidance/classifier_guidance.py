@@ -14,7 +14,6 @@ from torch import Tensor
 from glide.classes import class_number
 from glide.errors import InputError
 from glide.model import ModelConfig
-from guidance.calls import computing_in
 from guidance.classifier import ClassifierConfig, NoisyClassifier
 from guidance.compose import EVERYWHERE
 from guidance.fits import check_fits
@@ -28,16 +27,15 @@ def classifier_guidance(
     interval: tuple[int, int] = EVERYWHERE,
     *,
     model: ModelConfig | None = None,
-    dtype: torch.dtype = torch.float32,
     call_size: int | None = None,
 ) -> LogLikelihood:
     """Adds scale * d log p(y | x_t) / d x_t, p the classifier's (ADM, 2105.05233, algorithms 1 and 2).
 
     classifier: on the pictures' device; it is put in eval mode, its weights are frozen. labels: the class wanted, by
     name or number, of all pictures, or one for each of N. interval: training timesteps, both ends included.
-    model: of the diffusion model to steer, with which `check_classifier` compares the classifier. dtype: what the
-    classifier runs in (autocast); log p is float32. call_size: pictures in one call of the classifier, all by
-    default; a fixed number makes a gradient independent of how many pictures there are, to the last bit.
+    model: of the diffusion model to steer, with which `check_classifier` compares the classifier. call_size: pictures
+    in one call of the classifier, all by default; a fixed number makes a gradient independent of how many pictures
+    there are, to the last bit. The classifier may be a lower one (`glide.precision`); log p is float32.
     InputError for a label that the classifier does not know, or a classifier that does not fit the model.
     """
     config = classifier.config
@@ -51,9 +49,8 @@ def classifier_guidance(
     classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def classifier_log_prob(x: Tensor, t: int, y: Tensor) -> Tensor:
-        with computing_in(dtype, x.device):
-            steps = torch.full_like(y, t)
-            logits = classifier(x.contiguous(memory_format=torch.channels_last), steps)  # [N,K]
+        steps = torch.full_like(y, t)
+        logits = classifier(x.contiguous(memory_format=torch.channels_last), steps)  # [N,K]
         return F.log_softmax(logits.float(), dim=-1).gather(1, y[:, None])[:, 0]
 
     return LogLikelihood(in_rows(classifier_log_prob, wanted, "labels", call_size), scale, interval)

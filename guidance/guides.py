@@ -28,7 +28,8 @@ class Guides:
     def __init__(
         self, device: torch.device, vocab: str | None = None, dtype: torch.dtype = torch.float32
     ) -> None:
-        """vocab: of a weaker model that is a published .pt file; None is GLIDE's. dtype: what its U-Net runs in."""
+        """vocab: of a weaker model that is a published .pt file; None is GLIDE's. dtype: of that one and of a
+        classifier."""
         self.device, self.vocab, self.dtype = device, vocab, dtype
         self._loaded: dict[tuple[str, str], Any] = {}
         self._fingerprints: dict[tuple[str, str], str] = {}
@@ -49,9 +50,12 @@ class Guides:
         """The noisy classifier."""
         from guidance.classifier import load_classifier
 
-        return self._load(
-            "classifier", "classifier", options, lambda name: load_classifier(name, self.device)
-        )
+        def load(name: str) -> NoisyClassifier:
+            classifier = load_classifier(name, self.device)
+            self._fingerprints["classifier", name] = fingerprint(classifier)
+            return lower_(classifier, self.dtype)
+
+        return self._load("classifier", "classifier", options, load)
 
     def clip(self, options: Options) -> NoisyClip | CleanClip:
         """The CLIP, noisy or clean."""
@@ -64,15 +68,15 @@ class Guides:
 
         return self._load("clip", "clip", options, load)
 
-    def fingerprints(self, options: Options) -> dict[str, str]:
-        """Of the weights of every network that is named, by the option that names it."""
+    def fingerprints(self, options: Options, read: frozenset[str]) -> dict[str, str]:
+        """Of the weights of every network that is named by an option that is read, by that option."""
         load: dict[str, Callable[[Options], Any]] = {
             "weak": self.weak,
             "classifier": self.classifier,
             "clip": self.clip,
         }
         found = {}
-        for name in [name for name in load if getattr(options, name) is not None]:
+        for name in sorted(name for name in load.keys() & read if getattr(options, name) is not None):
             guide = load[name](options)
             if isinstance(guide, torch.nn.Module):  # a clean CLIP is a function to us
                 key = (name, getattr(options, name))

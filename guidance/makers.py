@@ -92,7 +92,7 @@ def classifier(subject: Subject, scale: float, interval: Interval) -> Guidance:
             "got no class for the guidance 'classifier', expected one to guide towards: give a label"
         )
     return classifier_guidance(
-        network, labels, scale, interval, model=pipe.model.config, dtype=pipe.dtype, call_size=pipe.call_size
+        network, labels, scale, interval, model=pipe.model.config, call_size=pipe.call_size
     )
 
 

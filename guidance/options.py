@@ -28,7 +28,7 @@ class Options:
     others being scaled with them. By default values out of bounds are cut off."""
     weak: Annotated[str | None, arg(metavar="NAME")] = None
     """(auto) The weaker model to be led away from: an earlier or smaller one, named as --model."""
-    classifier: Annotated[str | None, arg(metavar="NAME")] = None
+    classifier: Annotated[str, arg(metavar="NAME")] = "shapes-shape"
     """(classifier) A noisy classifier: a folder, an embedded one, a published .pt file, or a hub id."""
     clip: Annotated[str | None, arg(metavar="NAME")] = None
     """(clip) A noisy CLIP, or a clean one of transformers: a folder, an embedded one, published .pt, or a hub id."""

@@ -318,7 +318,7 @@ class Pipeline:
             found |= {"strength": settings.strength}
         if settings.resamplings > 1:
             found |= {"jump": settings.jump, "resamplings": settings.resamplings}
-        guides = self.guides.fingerprints(settings.options.of(read_by(settings.terms)))
+        guides = self.guides.fingerprints(settings.options, read_by(settings.terms))
         found |= {"guides": guides} if guides else {}
         found |= {"vocab": self.vocab} if self.vocab else {}
         found |= {"dtype": str(self.dtype).removeprefix("torch.")}

@@ -277,7 +277,7 @@ def _return_to(recipe: Mapping[str, Any], args: Sample, pipe: Pipeline) -> int:
         )
     options = {name: getattr(args.guiding, name) for name in recipe.get("guides", {})}
     if recipe.get("guides") and options == {name: recipe["options"].get(name) for name in options}:
-        for name, weights in pipe.guides.fingerprints(args.guiding.of(frozenset(options))).items():
+        for name, weights in pipe.guides.fingerprints(args.guiding, frozenset(options)).items():
             if weights != recipe["guides"][name]:
                 raise InputError(
                     f"the network {options[name]} has other weights ({weights}) than the one that guided {args.like} "

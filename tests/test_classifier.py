@@ -24,6 +24,7 @@ from glide.denoise import Prediction
 from glide.errors import InputError
 from glide.model import PRESETS, Model, ModelConfig
 from glide.optim import split_parameters
+from glide.precision import lowered
 from glide.samplers import SeededNoise, ancestral, ddim
 from guidance import classifier as classifiers
 from guidance.classifier import (
@@ -320,7 +321,7 @@ def test_calls_of_one_size_make_a_gradient_independent_of_the_batch(net: NoisyCl
 
 def test_bfloat16_is_near(net: NoisyClassifier) -> None:
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
-    half = classifier_guidance(net, 1, 1.0, dtype=torch.bfloat16).gradient(x, 15)
+    half = classifier_guidance(lowered(net, torch.bfloat16), 1, 1.0).gradient(x, 15)
     full = classifier_guidance(net, 1, 1.0).gradient(x, 15)
     assert half.dtype == torch.float32
     assert 0 < (half - full).square().mean().sqrt() / full.std() < 0.1

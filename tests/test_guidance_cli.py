@@ -230,7 +230,7 @@ def test_rerank(text_folder: Path, guides: Options, tmp_path: Path, capsys: Capt
         ("--guidance cfg:3 --scale 5", "guidances that all have their own"),
         ("--guidance cfg@90-10", "swap them"),
         ("--guidance auto", "give --weak NAME"),
-        ("--guidance classifier", "give --classifier NAME"),
+        ("--guidance classifier --label 1", "got a classifier of 64x64 pixels for a model of 8x8"),
         ("--guidance clip", "give --clip NAME"),
         ("--guidance clip --clip nowhere/at/all", "nowhere/at/all"),
         (

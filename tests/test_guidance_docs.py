@@ -28,10 +28,12 @@ def blocks(kind: str) -> list[str]:
 
 @pytest.fixture
 def folders(guides: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The networks where the page has them."""
+    """The networks where the page has them, the classifier as the embedded one too, which does not fit a tiny model."""
     for name, source in (("early", guides.weak), ("classifier", guides.classifier), ("clip", guides.clip)):
         assert source is not None
         shutil.copytree(source, tmp_path / "runs" / name)
+    shutil.copytree(guides.classifier, tmp_path / "models/shapes-shape")
+    monkeypatch.setattr("guidance.classifier.EMBEDDED", tmp_path / "models")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -186,7 +186,6 @@ def test_a_text_model_is_led_by_a_classifier_alone(pipe: Pipeline, guides: Optio
     ("guidances", "changes", "said"),
     [
         (["auto"], {}, "'auto' without the network that guides, expected its name: give --weak NAME"),
-        (["classifier"], {}, "give --classifier NAME"),
         (["clip"], {}, "give --clip NAME"),
         (
             ["cfg"],

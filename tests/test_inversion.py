@@ -70,13 +70,13 @@ def test_it_is_a_first_order_solver_of_ddims_equation(schedule: str) -> None:
 def test_there_and_back(schedule: str) -> None:
     process = process_of(50, schedule)
     denoise, found = gaussian(process), []
-    for iterations in (1, 3, 6, 40):
+    for iterations in (1, 2, 3, 40):
         xs = list(invert(process, denoise, pictures(), iterations))
         assert len(xs) == len(process)
         back = list(revert(process, denoise, xs[-1]))
         assert len(back) == len(process) - 1
         found.append(float((picture_of(process, back[-1]) - pictures()).abs().max()))
-    assert found[-1] < 1e-6 and found == sorted(found, reverse=True), found
+    assert found[0] > 10 * found[1] > 10 * max(found[2:]) and max(found[2:]) < 1e-6, found
     # every state on the way back is that of the way there
     for up, down in zip(xs[-2::-1], back, strict=True):
         torch.testing.assert_close(down, up, rtol=0, atol=1e-6)

@@ -1,0 +1,47 @@
+"""The embedded noisy classifier: small, trained here, good at what they guide by, and found by name."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from sample_script import QUICK, call
+
+import guidance
+from glide.data import open_data
+from glide.images import read_recipe
+from glide.shapes import held_out_scenes
+from glide.shapes_scene import SHAPES
+from guidance.classifier import load_classifier
+
+MODELS = Path(guidance.__file__).parent / "models"
+NAMES = ("shapes-shape",)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_are_small_and_say_how_they_were_trained(name: str) -> None:
+    files = {file.name: file.stat().st_size for file in (MODELS / name).iterdir()}
+    assert sum(files.values()) <= 8 * 2**20 and "model.safetensors" in files
+    training = json.loads((MODELS / name / "config.json").read_text())["training"]
+    assert training["command"].startswith("python scripts/train_")
+
+
+@torch.no_grad()
+def test_the_classifier_tells_shapes_apart() -> None:
+    classifier = load_classifier("shapes-shape")
+    assert classifier.config.class_names == SHAPES
+    image = open_data("shapes:one", 64, split="held_out").batch(0, 64)["image"]
+    wanted = torch.tensor([SHAPES.index(s.things[0].shape) for s in held_out_scenes(64, ("one",))])
+    found = classifier(image, torch.zeros(64, dtype=torch.int64)).argmax(dim=1)
+    assert (found == wanted).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("option, name, told", [
+    ("classifier", "shapes-shape", ["--label", "star"]),
+])  # fmt: skip
+def test_they_are_the_usual_ones(option: str, name: str, told: list[str], tmp_path: Path) -> None:
+    assert call("--guidance", option, *told, "--out", tmp_path, *QUICK) == 0
+    recipe = read_recipe(tmp_path / "00000.png")
+    assert recipe["options"] == {option: name} and list(recipe["guides"]) == [option]
+    assert call("--like", tmp_path / "00000.png", "--out", tmp_path) == 0
+    assert (tmp_path / "00001.png").read_bytes() == (tmp_path / "00000.png").read_bytes()
