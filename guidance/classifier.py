@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glide.checkpoint import load_model, resolve
+from glide.checkpoint import resolve
 from glide.conditioning import Cond
 from glide.errors import InputError
 from glide.folder import CONFIG, load_weights, read_config, write_folder
-from glide.model import PRESETS, ProcessConfig, config_from_dict
+from glide.model import PRESETS, Model, ProcessConfig, config_from_dict
 from glide.nn import GroupNorm, attend, split_heads, zero_init
 from glide.paths import is_remote
 from glide.process import Process
@@ -151,12 +151,12 @@ class NoisyClassifier(nn.Module):
 
 
 @torch.no_grad()
-def begin_with(classifier: NoisyClassifier, name: str) -> None:
-    """Give a classifier the down path of that diffusion model, which has learned to see through noise; its pool stays.
+def begin_with(classifier: NoisyClassifier, model: Model, name: str) -> None:
+    """Give a classifier the down path of a diffusion model, which has learned to see through noise; its pool stays.
 
-    name: as for `glide.checkpoint.load_model`. InputError for a model whose down path is of other sizes.
+    name: the model's, for messages. InputError for a model whose down path is of other sizes.
     """
-    source = load_model(name).unet.state_dict()
+    source = model.unet.state_dict()
     for key, to in classifier.encoder.state_dict().items():
         if key not in source or source[key].shape != to.shape:
             found = list(source[key].shape) if key in source else "missing"

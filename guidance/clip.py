@@ -18,13 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glide.checkpoint import resolve
+from glide.checkpoint import load_model, resolve
 from glide.errors import InputError
 from glide.folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
 from glide.model import PRESETS, ProcessConfig, TextConfig, config_from_dict
 from glide.paths import is_remote
 from glide.process import Process
 from glide.text import TextEncoder
+from glide.unet import UNetConfig
+from guidance.classifier import ClassifierConfig, NoisyClassifier, begin_with
 from guidance.vit import ImageConfig, ImageEncoder
 
 if TYPE_CHECKING:
@@ -45,6 +47,13 @@ class ClipConfig:
     """Width of the space in which pictures and captions meet."""
     process: ProcessConfig = field(default_factory=ProcessConfig)
     """The noise it knows; `prediction` and `variance` have no meaning here."""
+    trunk: UNetConfig | None = None
+    """In place of the vision transformer: the down path of this U-Net, which may begin as that of a diffusion model."""
+
+    @property
+    def image_size(self) -> int:
+        """Pixels, wide and high."""
+        return self.image.size if self.trunk is None else self.trunk.image_size
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -57,7 +66,10 @@ class ClipConfig:
 
 
 class NoisyClip(nn.Module):
-    """Two transformers, one for pictures at a timestep and one for captions, whose unit vectors are compared.
+    """Two networks, one for pictures at a timestep and one for captions, whose unit vectors are compared.
+
+    Captions are read by a transformer; where the configuration has padding embeddings each word sees all others, as in
+    a diffusion model, else those before it.
 
     After training, exp(scale * f(x_t, t) . g(c)) is p(c | x_t) / p(c) up to a factor, so its logarithm guides.
     """
@@ -68,10 +80,16 @@ class NoisyClip(nn.Module):
         self.tokenizer = tokenizer
         c = config.text
         self.text = TextEncoder(
-            c.vocab, c.context, c.width, c.layers, c.heads, c.padding, c.final_norm, causal=True
+            c.vocab, c.context, c.width, c.layers, c.heads, c.padding, c.final_norm, causal=not c.padding
         )
         self.text_head = nn.Linear(c.width, config.embedding, bias=False)
-        self.image = ImageEncoder(config.image, config.process.steps, config.embedding)
+        self.image: nn.Module
+        if config.trunk is None:
+            self.image = ImageEncoder(config.image, config.process.steps, config.embedding)
+        else:  # a classifier's network, whose classes are the axes of the space
+            self.image = NoisyClassifier(
+                ClassifierConfig(config.trunk, config.embedding, process=config.process)
+            )
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # CLIP, section 2.5
 
     @cached_property
@@ -94,15 +112,20 @@ class NoisyClip(nn.Module):
     def encode_text(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """g(c): tokens [N,L] int64, mask [N,L] bool (True = a real token) -> [N,E], unit norm.
 
-        Read out at the last real token, the only one that has seen all others; padding comes after it, so what nobody
-        needs is left out.
+        Read out at the last real token, or at the mean of all of them.
         """
-        last = (mask.sum(dim=1) - 1).clamp(min=0)
-        longest = int(last.max()) + 1
-        h = self.text(tokens[:, :longest], mask[:, :longest])[
-            torch.arange(len(tokens), device=tokens.device), last
-        ]  # [N,L,D] -> [N,D]
-        return unit(self.text_head(h))
+        count = mask.sum(dim=1)
+        if (
+            not self.config.text.padding
+        ):  # padding comes last, where nobody looks: what nobody needs is left out
+            longest = max(1, int(count.max()))
+            tokens, mask = tokens[:, :longest], mask[:, :longest]
+        h = self.text(tokens, mask)  # [N,L,D]
+        if self.config.text.pooled == "mean":
+            h = (h * mask[..., None]).sum(dim=1) / count.clamp(min=1)[:, None]
+        else:
+            h = h[torch.arange(len(h), device=h.device), (count - 1).clamp(min=0)]
+        return unit(self.text_head(h))  # [N,D] -> [N,E]
 
     def caption_batch(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Captions -> tokens and mask on the CLIP's device; one that is too long is cut, with a warning."""
@@ -128,7 +151,7 @@ class NoisyClip(nn.Module):
 
     def embed_images(self, images: Tensor) -> Tensor:
         """Clean pictures [N,3,H,W] in [-1, 1], of any size -> [N,E], unit norm; differentiable."""
-        size = self.config.image.size
+        size = self.config.image_size
         if images.shape[-2:] != (size, size):
             images = F.interpolate(images, (size, size), mode="bicubic", antialias=True)
         t = torch.zeros(len(images), dtype=torch.int64, device=self.device)
@@ -146,6 +169,28 @@ class NoisyClip(nn.Module):
 def unit(x: Tensor) -> Tensor:
     """[...,E] scaled to norm 1, in float32 at least."""
     return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+
+
+@torch.no_grad()
+def clip_from(name: str, embedding: int) -> NoisyClip:
+    """A CLIP whose two networks begin as the down path and the text transformer of that diffusion model.
+
+    Both have learned to see through noise what captions say of pictures. embedding: width of the space. InputError
+    where there is none of that name, or it reads no captions.
+    """
+    model = load_model(name)
+    c = model.config
+    if model.text is None or c.text is None or model.tokenizer is None:
+        raise InputError(
+            f"--init {name}: that model reads no captions: give one that does, or leave --init out"
+        )
+    clip = NoisyClip(
+        ClipConfig(text=c.text, trunk=c.unet, embedding=embedding, process=c.process), model.tokenizer
+    )
+    assert isinstance(clip.image, NoisyClassifier)
+    begin_with(clip.image, model, name)
+    clip.text.load_state_dict(model.text.state_dict())
+    return clip
 
 
 def save_clip(

@@ -46,7 +46,7 @@ def clip_guidance(
     InputError for an empty caption, one longer than the CLIP's context, or a CLIP that does not fit the model.
     """
     if model is not None:
-        check_fits("CLIP", clip.config.image.size, 3, clip.config.process, model)
+        check_fits("CLIP", clip.config.image_size, 3, clip.config.process, model)
     clip.eval().requires_grad_(False)
     text = _embed(clip, captions)  # [N,E] or [1,E]
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor
 
+from glide.checkpoint import load_model
 from glide.data import Batch, Dataset
 from glide.draws import Draws
 from glide.errors import InputError
@@ -98,7 +99,7 @@ def train_classifier(args: TrainClassifier) -> NoisyClassifier:
     if saved is None:
         model = NoisyClassifier(_config(args, config, data))
         if args.init is not None:
-            begin_with(model, args.init)
+            begin_with(model, load_model(args.init), args.init)
     elif tuple(data.class_names) == config.class_names:
         model = saved  # weights come from the checkpoint; sizes from here
     else:

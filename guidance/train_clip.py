@@ -18,7 +18,7 @@ from glide.processes import start
 from glide.tokenizer import Tokenizer
 from glide.train import TrainConfig
 from glide.wrong import WithWrong
-from guidance.clip import CLIPS, ClipConfig, NoisyClip, load_clip, save_clip
+from guidance.clip import CLIPS, ClipConfig, NoisyClip, clip_from, load_clip, save_clip
 from guidance.clip_levels import plot, retrieval, table
 from guidance.contrastive import Contrastive
 from guidance.fits import check_fits
@@ -33,6 +33,9 @@ class TrainClip(TrainGuide):
     """shapes (shapes:one, shapes:one=1,count=2,pair=3), WebDataset shards, or a folder of captioned pictures."""
     preset: str = "shapes-64"
     """Sizes of the CLIP by name; glide is the published one."""
+    init: str | None = None
+    """Begin with the down path and the text transformer of this diffusion model, named as --like, in place of the
+    preset's vision transformer and its text transformer. Both have learned what captions say of noised pictures."""
     vocab: str | None = None
     """Folder or hub id of CLIP's vocabulary; without it a tokenizer is trained on the captions."""
     vocab_size: int = 512
@@ -58,19 +61,19 @@ def train_clip(args: TrainClip) -> NoisyClip:
     resume = _check(args)
     processes.wait()  # before the main process writes what another would find
     torch.manual_seed(args.train.seed)
-    saved = load_clip(args.out) if resume else None
-    config = saved.config if saved is not None else _config(args)
-    data = _open(args, config.image.size, crop=args.crop, flip=args.flip)
+    begun = load_clip(args.out) if resume else _begun(args)
+    config = begun.config if begun is not None else _config(args)
+    data = _open(args, config.image_size, crop=args.crop, flip=args.flip)
     data.check_batch(args.train.batch_size)
-    measured = _held_out(args, config.image.size)
+    measured = _held_out(args, config.image_size)
     # of a run that goes on, weights come from the checkpoint; sizes and tokenizer from the folder
-    model = (saved if saved is not None else _build(args, config, data)).to(processes.device)
+    model = (begun if begun is not None else _build(args, config, data)).to(processes.device)
     return train_guide(
         args, args.train, model, Contrastive(), data, save_clip, measured, processes, resume, KEPT
     )
 
 
-KEPT = ("preset", "recipe", "like", "vocab", "vocab_size", "context")
+KEPT = ("preset", "recipe", "init", "like", "vocab", "vocab_size", "context")
 """Settings of a run that are in its folder by now."""
 
 
@@ -91,14 +94,31 @@ def _check(args: TrainClip) -> bool:
     return resume
 
 
+def _begun(args: TrainClip) -> NoisyClip | None:
+    """What --init begins with. InputError for flags that would change its sizes or words."""
+    if args.init is None:
+        return None
+    if args.vocab is not None or args.context is not None:
+        raise InputError(
+            f"--vocab or --context with --init {args.init}, whose tokenizer is kept: leave them out."
+        )
+    clip = clip_from(args.init, CLIPS[args.preset].embedding)
+    _noise(args, clip.config)
+    return clip
+
+
 def _config(args: TrainClip) -> ClipConfig:
     """The preset, at the noise of the model that it is to steer."""
-    config = CLIPS[args.preset]
+    return _noise(args, CLIPS[args.preset])
+
+
+def _noise(args: TrainClip, config: ClipConfig) -> ClipConfig:
+    """The configuration at the noise of the model to steer. InputError where it does not fit that model."""
     if args.like is None:
         return config
 
     def check(like: ModelConfig) -> None:
-        check_fits("CLIP", config.image.size, 3, like.process, like)
+        check_fits("CLIP", config.image_size, 3, like.process, like)
 
     return dataclasses.replace(config, process=noise_of(args.like, check).process)
 

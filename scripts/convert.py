@@ -86,7 +86,7 @@ def _convert_clip(args: Convert) -> None:
     clip = clip_openai.load(args.path, args.vocab)
     save_clip(args.out, clip, training={"converted": asdict(args)})
     size = sum(parameter.numel() for parameter in clip.parameters()) / 1e6
-    print(f"{args.out}: a CLIP of {clip.config.image.size} pixels, {size:.1f} million parameters")
+    print(f"{args.out}: a CLIP of {clip.config.image_size} pixels, {size:.1f} million parameters")
     if clip.tokenizer is None:
         print("without --vocab it reads no captions: convert it again with CLIP's vocabulary")
 

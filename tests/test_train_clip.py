@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from glide.checkpoint import save_model
+from glide.checkpoint import load_model, save_model
 from glide.draws import Draws
 from glide.errors import InputError
 from glide.folder import read_config
@@ -257,3 +257,35 @@ def test_the_script(tmp_path: Path) -> None:
     assert "image->text" in done.stdout + done.stderr
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 2 and again.stderr.count("\n") == 1 and "already holds a run" in again.stderr
+
+
+@pytest.mark.filterwarnings("default:the caption is longer")
+def test_a_clip_begins_as_the_model_it_is_to_steer(text_folder: Path, tmp_path: Path) -> None:
+    base, out = load_model(text_folder), tmp_path / "run"
+    still = {"steps": 1, "save_every": 1, "optim": OptimConfig(lr=0.0)}
+    train_clip(settings(out, init=str(text_folder), like=str(text_folder), train=still))
+    clip = load_clip(out)
+    assert (
+        base.text is not None
+        and clip.config.trunk == base.config.unet
+        and clip.config.text == base.config.text
+    )
+    for ours, theirs in ((clip.text, base.text), (clip.image.encoder, base.unet)):  # type: ignore[union-attr]
+        known = theirs.state_dict()  # type: ignore[union-attr, operator]
+        assert all(torch.equal(p, known[name]) for name, p in ours.state_dict().items())  # type: ignore[union-attr, operator]
+    go_on = {"steps": 3, "optim": OptimConfig(lr=1e-3)}
+    train_clip(settings(out, init=str(text_folder), resume=True, train=go_on))
+    assert not torch.equal(load_clip(out).text_head.weight, clip.text_head.weight)
+    # what the picture fits is read from all words, whatever stands beside it in the batch
+    few, many = (
+        clip.embed_captions(captions) for captions in (["a red circle"], ["a blue square", "a red circle"])
+    )
+    torch.testing.assert_close(few[0], many[1])
+
+
+def test_what_a_clip_cannot_begin_with(class_folder: Path, text_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="reads no captions"):
+        train_clip(settings(tmp_path / "run", init=str(class_folder)))
+    with pytest.raises(InputError, match="--context with --init"):
+        train_clip(settings(tmp_path / "run", init=str(text_folder), context=8))
+    assert not (tmp_path / "run").exists()
