@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -206,6 +207,17 @@ class Encoder(nn.Module):
         yield h
 
 
+@dataclass
+class Deep:
+    """What comes up from all levels below the first: a U-Net that finds none fills it in, else it takes it as it is."""
+
+    h: Tensor | None = None  # [N,C,H,W]
+
+    @property
+    def rows(self) -> int:
+        return 0 if self.h is None else len(self.h)
+
+
 class UNet(Encoder):
     """The encoder and the way back up, which sees the skips."""
 
@@ -227,11 +239,23 @@ class UNet(Encoder):
         self.norm = norm(width, config.local)
         self.head = zero_init(nn.Conv2d(width, config.out_channels * config.patch_size**2, 3, padding=1))
 
-    def forward(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        """x [N,C,H,W], t [N] training timesteps, cond -> [N,out_channels,H,W]."""
+    def forward(self, x: Tensor, t: Tensor, cond: Cond, deep: Deep | None = None) -> Tensor:
+        """x [N,C,H,W], t [N] training timesteps, cond -> [N,out_channels,H,W].
+
+        deep: to keep what the deeper levels say, or, where it is kept, to compute the first level alone.
+        """
         emb, keys = self.embed(t, cond), self.keys(cond)
-        *skips, h = self.encode(x, emb, cond)
-        for block in self.up:
+        activations = self.encode(x, emb, cond)
+        first = self.config.num_res_blocks + 1  # skips of the first level, and blocks up that see them
+        skips, ups = list(islice(activations, first)), list(self.up)
+        deep = deep or Deep()
+        if deep.h is None:
+            *deeper, deep.h = activations
+            for block in ups[:-first]:
+                assert isinstance(block, Block)
+                deep.h = self.run(block, torch.cat([deep.h, deeper.pop()], dim=1), emb, cond, keys)
+        h = deep.h
+        for block in ups[-first:]:
             assert isinstance(block, Block)
             h = self.run(block, torch.cat([h, skips.pop()], dim=1), emb, cond, keys)
         h = F.silu(self.norm(h.to(self.head.weight.dtype)))

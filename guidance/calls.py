@@ -39,8 +39,8 @@ def computing_in(dtype: torch.dtype, device: torch.device) -> AbstractContextMan
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
-def network_of(unet: UNet) -> Network:
-    """The U-Net, run in the memory format in which it is fastest."""
+def network_of(unet: Network | UNet) -> Network:
+    """The U-Net, or what stands for it, run in the memory format in which it is fastest."""
 
     def network(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
         return unet(x.contiguous(memory_format=torch.channels_last), t, cond)

@@ -33,6 +33,8 @@ class JudgedRun:
     spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
     sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = USUAL_SAMPLER
     eta: float = 0.0
+    deep_every: int = 1
+    """Over 1: the deep levels of the network are computed at every so many steps only (DeepCache)."""
     seed: int = 0
     """Of the captions and of the noise."""
     batch_size: int = 32
@@ -55,7 +57,16 @@ class JudgedRun:
     ) -> Settings:
         """How it draws with this guidance."""
         spec = spec_of_steps(self.steps)
-        return Settings(self.sampler, spec, self.eta, guidance, scale, options, spacing=self.spacing)
+        return Settings(
+            self.sampler,
+            spec,
+            self.eta,
+            guidance,
+            scale,
+            options,
+            spacing=self.spacing,
+            deep_every=self.deep_every,
+        )
 
 
 def drawn(pipe: Pipeline, settings: Settings, asked: Sequence[Asked], batch_size: int, seed: int) -> Tensor:

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from glide.classes import HasClasses, class_number
+from glide.deep_cache import DeepCache
 from glide.denoise import Denoiser, Network, Prediction, clamp, held, keep_known, project
 from glide.errors import InputError
 from glide.images import to_uint8
@@ -120,8 +121,8 @@ class Pipeline:
         self.unet = lowered(model.unet, self.dtype)
         self.conditions = Conditions(model, self.unet)
         self.guides = Guides(self.device, vocab, self.dtype)
-        network = network_of(self.unet)
-        self.network = network if around is None else around(network, model)
+        self._around: Around = around or (lambda network, model: network)
+        self.network = self._around(network_of(self.unet), model)
         self.predict = predict_by(self.network, model, self.call_size)
 
     @classmethod
@@ -280,7 +281,12 @@ class Pipeline:
             *(guidance for term in settings.terms for guidance in make(term, subject)),
             *(OnlyReal(guidance, places) for guidance in guidances),
         ]
-        predict = SelfConditioned(self.predict) if self.model.config.unet.self_condition else self.predict
+        predict = self.predict
+        if settings.deep_every > 1:  # of this run alone: it remembers
+            network = self._around(network_of(DeepCache(self.unet, settings.deep_every)), self.model)
+            predict = predict_by(network, self.model, self.call_size)
+        if self.model.config.unet.self_condition:
+            predict = SelfConditioned(predict)
         steered = guide(predict, cond, all_guidances, options.rescale)
         bound = clamp if options.threshold is None else dynamic_threshold(options.threshold)
         denoise, known = project(steered, bound), known_of(rows, self.device)
@@ -316,6 +322,7 @@ class Pipeline:
         found |= recipe_of(settings)
         if settings.strength < 1.0:
             found |= {"strength": settings.strength}
+        found |= {"deep_every": settings.deep_every} if settings.deep_every > 1 else {}
         if settings.resamplings > 1:
             found |= {"jump": settings.jump, "resamplings": settings.resamplings}
         guides = self.guides.fingerprints(settings.options, read_by(settings.terms))

@@ -82,6 +82,9 @@ class Sample:
     sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = USUAL_SAMPLER
     eta: float = 0.0
     """Noise that DDIM adds on the way, 0 to 1."""
+    deep_every: int = 1
+    """Over 1: compute the deep levels of the network at every so many steps only, which is faster and less exact
+    (DeepCache)."""
     init_image: Annotated[str | None, arg(metavar="FILE")] = None
     """Begin with this picture in place of noise, as a drawing or a photo to be changed (its middle square)."""
     strength: Annotated[float | None, arg(metavar="SHARE")] = None
@@ -158,6 +161,7 @@ class Sample:
             self.guiding,
             strength=strength,
             spacing=self.spacing,
+            deep_every=self.deep_every,
         )
         also = read_by(self.second.terms) | (READ_BY_RERANK if self.rerank else frozenset())
         check_read(settings.terms, self.guiding, also)
@@ -215,6 +219,7 @@ def _as_drawn(given: Sample, recipe: Mapping[str, Any]) -> Sample:
             spacing=str(recipe.get("spacing", "uniform")),
             sampler=str(recipe["sampler"]),
             eta=float(recipe["eta"]),
+            deep_every=int(recipe.get("deep_every", 1)),
             init_image=recipe.get("init_image"),
             strength=float(recipe["strength"]) if "strength" in recipe else None,
             seed=int(recipe["seed"]),

@@ -39,6 +39,8 @@ class Settings:
     """With known pixels and more than 1: RePaint, which takes every `jump` steps so many times (glide/repaint.py)."""
     spacing: str | None = None
     """Where the steps of a respacing that is a number lie (glide/spacing.py). None is the usual spacing."""
+    deep_every: int = 1
+    """Over 1: the deep levels of the network are computed at every so many steps only (glide/deep_cache.py)."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0.0):
@@ -55,6 +57,11 @@ class Settings:
         if not 0.0 < self.strength <= 1.0:
             raise InputError(
                 f"got the strength {self.strength:g}, expected above 0 (nothing changes) to 1 (everything may): try 0.6"
+            )
+        if self.deep_every < 1:
+            raise InputError(
+                f"got the deep levels computed at every {self.deep_every} steps, expected at least 1, which leaves out "
+                "none: try 2 or 3"
             )
         self.options.check()
         terms = self.terms  # seen now, not in the middle of a run
