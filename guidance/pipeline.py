@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from glide.classes import HasClasses, class_number
+from glide.compiled import compiled
 from glide.deep_cache import DeepCache
 from glide.denoise import Denoiser, Network, Prediction, clamp, held, keep_known, project
 from glide.errors import InputError
@@ -100,12 +101,14 @@ class Pipeline:
         call_size: int | None = None,
         vocab: str | None = None,
         around: Around | None = None,
+        compiles: bool = False,
     ) -> None:
         """model: on its device already; it is put in eval mode and channels_last. name: for recipes.
 
         dtype: what the U-Net runs in (`glide.precision`); all else is float32. call_size: pictures in a network call,
         see guidance/calls.py. vocab: for recipes, and for a weaker model that is a published .pt file. around: put
-        around the network, as upsampler/tiles.py is. InputError for a dtype or size that is not possible.
+        around the network, as upsampler/tiles.py is. compiles: by torch.compile (glide/compiled.py). InputError for a
+        dtype or size that is not possible, or where nothing can be compiled.
         """
         self.dtype = find_dtype(dtype)
         self.device = model.device
@@ -122,7 +125,9 @@ class Pipeline:
         self.conditions = Conditions(model, self.unet)
         self.guides = Guides(self.device, vocab, self.dtype)
         self._around: Around = around or (lambda network, model: network)
-        self.network = self._around(network_of(self.unet), model)
+        self.compiles = compiles
+        runner = compiled(self.unet) if compiles else self.unet
+        self.network = self._around(network_of(runner), model)
         self.predict = predict_by(self.network, model, self.call_size)
 
     @classmethod
@@ -135,17 +140,18 @@ class Pipeline:
         vocab: str | None = None,
         around: Around | None = None,
         places: Sequence[Path] = (),
+        compiles: bool = False,
     ) -> Pipeline:
         """The model of that name: a folder, an embedded model, a published OpenAI .pt file, or a hub id.
 
         device: None is a GPU where there is one, else the CPU. dtype: float32, bfloat16 or float16.
         vocab: for the captions of a .pt file, folder or hub id of its vocabulary; None is GLIDE's, from the hub.
-        around: as for Pipeline. places: folders with further embedded models, which are looked through first.
+        around, compiles: as for Pipeline. places: folders with further embedded models, which are looked through first.
         InputError if there is no such model, device, dtype or vocabulary.
         """
         place, dtype = find_device(device), find_dtype(dtype)  # before the wait for a large file
         model = load_with_vocabulary(name, place, vocab, places)
-        return cls(model, str(name), dtype, call_size, vocab, around)
+        return cls(model, str(name), dtype, call_size, vocab, around, compiles)
 
     def __call__(
         self,
@@ -283,6 +289,11 @@ class Pipeline:
         ]
         predict = self.predict
         if settings.deep_every > 1:  # of this run alone: it remembers
+            if self.compiles:
+                raise InputError(
+                    "got a compiled network of which the deep levels are to be left out at some steps, expected one or "
+                    "the other: leave --compile or --deep-every out"
+                )
             network = self._around(network_of(DeepCache(self.unet, settings.deep_every)), self.model)
             predict = predict_by(network, self.model, self.call_size)
         if self.model.config.unet.self_condition:
@@ -329,6 +340,7 @@ class Pipeline:
         found |= {"guides": guides} if guides else {}
         found |= {"vocab": self.vocab} if self.vocab else {}
         found |= {"dtype": str(self.dtype).removeprefix("torch.")}
+        found |= {"compile": True} if self.compiles else {}
         found |= {"call_size": self.call_size, "place": place % self.call_size}
         return found | environment(self.device)
 

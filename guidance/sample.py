@@ -43,7 +43,9 @@ def sample(
     written.
     """
     settings = args.settings(has_null=True)  # numbers out of range, before a model is loaded
-    pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.call_size, args.vocab)
+    pipe = Pipeline.from_pretrained(
+        args.model, args.device, args.dtype, args.call_size, args.vocab, compiles=args.compile
+    )
     place = _return_to(recipe, args, pipe) if recipe is not None else 0
     settings = args.settings(pipe.conditions.has_null)
     stage = _second_stage(args, pipe, upsampling)
@@ -117,7 +119,7 @@ def _second_stage(args: Sample, pipe: Pipeline, upsampling: Upsampling | None) -
                 f"got --size {second.size} for {args.model}, a model of {own} pixels without an embedded upsampler, "
                 f"expected {own}, or the name of one: give --upsampler NAME"
             )
-    stage = Stage.load(name, upsampling, args.device, args.dtype, second.upsampler_vocab)
+    stage = Stage.load(name, upsampling, args.device, args.dtype, second.upsampler_vocab, args.compile)
     if second.size != own * stage.scale:
         raise InputError(
             f"got --size {second.size}, expected {own} or {own * stage.scale}: {args.model} draws {own}, and {name} "

@@ -70,11 +70,12 @@ class Stage:
         device: str | torch.device | None = None,
         dtype: torch.dtype | str = torch.float32,
         vocab: str | None = None,
+        compiles: bool = False,
     ) -> Stage:
         """The upsampler of that name, with the usual settings. Names and errors as `Pipeline.from_pretrained`."""
         # calls of one picture, which is large: so what is enlarged beside it changes nothing
         pipe = Pipeline.from_pretrained(
-            name, device, dtype, 1, vocab, around=upsampling.tiles, places=upsampling.places
+            name, device, dtype, 1, vocab, upsampling.tiles, upsampling.places, compiles
         )
         upsampling.check(pipe.model.config, name)
         return cls(pipe, usual_settings(pipe.model), upsampling)
