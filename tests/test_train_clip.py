@@ -259,7 +259,7 @@ def test_the_script(tmp_path: Path) -> None:
     assert again.returncode == 2 and again.stderr.count("\n") == 1 and "already holds a run" in again.stderr
 
 
-@pytest.mark.filterwarnings("default:the caption is longer")
+@pytest.mark.filterwarnings("ignore:the caption is longer")
 def test_a_clip_begins_as_the_model_it_is_to_steer(text_folder: Path, tmp_path: Path) -> None:
     base, out = load_model(text_folder), tmp_path / "run"
     still = {"steps": 1, "save_every": 1, "optim": OptimConfig(lr=0.0)}
