@@ -133,10 +133,29 @@ def start(device: str | None = None) -> Processes:
         threads = max(1, (os.cpu_count() or 1) // here)
         torch.set_num_threads(threads)
         os.environ["OMP_NUM_THREADS"] = str(threads)
+    _meet_again("nccl" if place.type == "cuda" else "gloo")
     from accelerate import PartialState
 
     state = PartialState(cpu=place.type == "cpu")
     return Processes(state.process_index, state.num_processes, state.device)
+
+
+def _meet_again(backend: str) -> None:
+    """Where torchrun starts processes anew, find the others by names that the lost ones have not used.
+
+    Its usual rendezvous keeps one store for all attempts, in which the addresses of those that were lost still stand;
+    who reads them first waits for nobody.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return
+    import torch.distributed as dist
+
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    held = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), world, is_master=False)
+    dist.init_process_group(
+        backend, store=dist.PrefixStore(f"attempt {attempt}", held), rank=rank, world_size=world
+    )
 
 
 _LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe", "Socket", "process group")

@@ -173,9 +173,6 @@ def test_a_signal_to_one_stops_all(tmp_path: Path) -> None:
     assert "stopped by SIGTERM after step" in results[0][1] and "--resume" in results[0][1]
 
 
-@pytest.mark.skipif(
-    "GLIDE_TORCHRUN" not in os.environ, reason="GLIDE_TORCHRUN is not set: it fails now and then"
-)
 def test_torchrun_takes_a_lost_run_up_again(tmp_path: Path, ddp: Path) -> None:
     """One worker is killed after the first checkpoint; what comes out is what two processes make undisturbed."""
     out = tmp_path / "run"
