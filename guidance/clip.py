@@ -115,9 +115,7 @@ class NoisyClip(nn.Module):
         Read out at the last real token, or at the mean of all of them.
         """
         count = mask.sum(dim=1)
-        if (
-            not self.config.text.padding
-        ):  # padding comes last, where nobody looks: what nobody needs is left out
+        if not self.config.text.padding:  # padding comes last, where nobody looks: it is left out
             longest = max(1, int(count.max()))
             tokens, mask = tokens[:, :longest], mask[:, :longest]
         h = self.text(tokens, mask)  # [N,L,D]
