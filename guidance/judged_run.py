@@ -1,4 +1,4 @@
-"""What an evaluation and a sweep share: how captions that no training saw are drawn, to be judged by the oracle."""
+"""What evaluations and sweeps share: how pictures are drawn that the oracle judges."""
 
 from __future__ import annotations
 
@@ -21,14 +21,11 @@ from guidance.solver_names import SAMPLER_HELP, SPACING_HELP, USUAL_SAMPLER, USU
 
 
 @dataclass(frozen=True)
-class JudgedRun:
-    """Settings of drawing captions that no training saw."""
+class JudgedPictures:
+    """Settings of drawing pictures that the oracle judges."""
 
     model: str = "shapes"
     """A folder, an embedded name or a hub id."""
-    captions: int = 500
-    """How many held-out captions of the grammar."""
-    kinds: tuple[Literal["one", "count", "pair"], ...] = ("one", "count", "pair")
     steps: int = USUAL_STEPS
     spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
     sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = USUAL_SAMPLER
@@ -36,21 +33,24 @@ class JudgedRun:
     deep_every: int = 1
     """Over 1: the deep levels of the network are computed at every so many steps only (DeepCache)."""
     seed: int = 0
-    """Of the captions and of the noise."""
+    """Of the captions or scenes, and of the noise."""
     batch_size: int = 32
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     device: str = "auto"
 
     def check(self) -> None:
         """InputError for numbers that cannot be."""
-        if self.captions < 1 or self.batch_size < 1:
-            raise InputError(
-                f"--captions {self.captions} --batch-size {self.batch_size}: expected at least 1 of each."
-            )
+        if self.batch_size < 1:
+            raise InputError(f"--batch-size {self.batch_size}: expected at least 1.")
 
-    def pipeline(self) -> Pipeline:
-        """The model, ready to draw, a batch in one call."""
-        return Pipeline.from_pretrained(self.model, self.device, self.dtype, call_size=self.batch_size)
+    def pipeline(self, captions: bool = True) -> Pipeline:
+        """The model, ready to draw, a batch in one call. captions: InputError for one that draws none."""
+        pipe = Pipeline.from_pretrained(self.model, self.device, self.dtype, call_size=self.batch_size)
+        if captions and pipe.model.text is None:
+            raise InputError(
+                f"{self.model} draws no captions; give a text model trained on the built-in scenes."
+            )
+        return pipe
 
     def settings(
         self, guidance: str | tuple[str, ...], scale: float | None = None, options: Options = USUAL
@@ -67,6 +67,21 @@ class JudgedRun:
             spacing=self.spacing,
             deep_every=self.deep_every,
         )
+
+
+@dataclass(frozen=True)
+class JudgedRun(JudgedPictures):
+    """Settings of drawing captions that no training saw."""
+
+    captions: int = 500
+    """How many held-out captions of the grammar."""
+    kinds: tuple[Literal["one", "count", "pair"], ...] = ("one", "count", "pair")
+
+    def check(self) -> None:
+        """InputError for numbers that cannot be."""
+        super().check()
+        if self.captions < 1:
+            raise InputError(f"--captions {self.captions}: expected at least 1.")
 
 
 def drawn(pipe: Pipeline, settings: Settings, asked: Sequence[Asked], batch_size: int, seed: int) -> Tensor:

@@ -16,32 +16,30 @@ from torch import Tensor
 
 from glide.classes import HasClasses, class_number
 from glide.compiled import compiled
-from glide.deep_cache import DeepCache
-from glide.denoise import Denoiser, Network, Prediction, clamp, held, keep_known, project
+from glide.denoise import Network, Predict
 from glide.errors import InputError
 from glide.images import to_uint8
 from glide.model import Model
 from glide.precision import lowered
 from glide.process import Process
-from glide.recipe import environment, fingerprint
+from glide.recipe import fingerprint
 from glide.repaint import repaint, walk
 from glide.samplers import SeededNoise
 from glide.spacing import spaced
-from guidance.calls import OnlyReal, Places, default_call_size, network_of, predict_by
-from guidance.compose import Guidance, guide
+from guidance.calls import default_call_size, network_of, predict_by
+from guidance.compose import Guidance
 from guidance.conditions import NOTHING_GIVEN, Conditions, Given, Picture
-from guidance.given import begin, known_of
+from guidance.given import begin
 from guidance.guides import Guides
-from guidance.names import check_read, named, read_by
+from guidance.loop import Loop, Seen, loop_of
+from guidance.names import check_read
 from guidance.options import USUAL, Options
-from guidance.registry import SAMPLERS, Subject, choose, make
-from guidance.retell import recipe_of
+from guidance.recipe import recipe_of
+from guidance.registry import SAMPLERS, choose
 from guidance.runtime import find_device, find_dtype, find_seeds
-from guidance.self_condition import SelfConditioned
 from guidance.settings import Settings, spec_of_steps
 from guidance.solver_names import USUAL_SAMPLER, USUAL_STEPS
 from guidance.start import start_of
-from guidance.threshold import dynamic_threshold
 from guidance.vocabulary import load_with_vocabulary
 
 Around = Callable[[Network, Model], Network]
@@ -59,22 +57,6 @@ class Step:
     t: int  # the training timestep that was denoised
     x: Tensor  # [N,C,H,W] float32, on the model's device
     x0: Tensor  # [N,C,H,W] what the model took the picture to be, from -1 to 1
-
-
-@dataclass(frozen=True, eq=False)
-class Loop:
-    """What a run of N pictures walks on: rows fill whole network calls, of which `places.real` are the pictures."""
-
-    denoise: Denoiser
-    process: Process
-    rows: Sequence[Picture]
-    places: Places
-    size: tuple[int, int]  # (H, W)
-    known: tuple[Tensor, Tensor] | None  # image [N,3,H,W] and mask [N,1,H,W], 1 where it is known
-
-    def pasted(self, x: Tensor, last: bool) -> Tensor:
-        """x, in the last step with the known pixels as they are: a gradient can move them by rounding."""
-        return x if self.known is None or not last else keep_known(*self.known)(x)
 
 
 @dataclass(frozen=True)
@@ -242,7 +224,7 @@ class Pipeline:
         unit = noise.randn((self.model.config.unet.in_channels, *loop.size), self.device)
         unit = settings.temperature * unit
         x = begin(rows, process, unit, settings.strength).contiguous(memory_format=torch.channels_last)
-        seen = _Seen(loop.denoise)
+        seen = Seen(loop.denoise)
 
         def steps_of(process: Process, x: Tensor) -> Iterator[Tensor]:
             variance = self.model.config.process.variance
@@ -274,36 +256,11 @@ class Pipeline:
         size: tuple[int, int] | None = None,
     ) -> Loop:
         """What a sampler, or an inversion, of N pictures walks on; arguments and errors as `draw`."""
-        if not pictures:
-            raise InputError("got no picture to draw, expected at least one: give a prompt")
-        self._check_told(pictures, settings)
-        size = size or (self.model.config.unet.image_size,) * 2
-        places = Places.of(len(pictures), place % self.call_size, self.call_size)
-        rows = [pictures[0]] * places.front + list(pictures) + [pictures[-1]] * places.back
-        options = settings.options
-        cond = self.conditions.of(rows, size)
-        subject = Subject(self, rows, cond, options)
-        all_guidances = [
-            *(guidance for term in settings.terms for guidance in make(term, subject)),
-            *(OnlyReal(guidance, places) for guidance in guidances),
-        ]
-        predict = self.predict
-        if settings.deep_every > 1:  # of this run alone: it remembers
-            if self.compiles:
-                raise InputError(
-                    "got a compiled network of which the deep levels are to be left out at some steps, expected one or "
-                    "the other: leave --compile or --deep-every out"
-                )
-            network = self._around(network_of(DeepCache(self.unet, settings.deep_every)), self.model)
-            predict = predict_by(network, self.model, self.call_size)
-        if self.model.config.unet.self_condition:
-            predict = SelfConditioned(predict)
-        steered = guide(predict, cond, all_guidances, options.rescale)
-        bound = clamp if options.threshold is None else dynamic_threshold(options.threshold)
-        denoise, known = project(steered, bound), known_of(rows, self.device)
-        if known is not None:  # after the bound, which may scale a whole picture
-            denoise = held(denoise, *known)
-        return Loop(denoise, self.process(settings), rows, places, size, known)
+        return loop_of(self, pictures, settings, guidances, place, size)
+
+    def predict_by(self, unet: Network) -> Predict:
+        """By what stands for the U-Net: in calls of the same size, with the same around it."""
+        return predict_by(self._around(network_of(unet), self.model), self.model, self.call_size)
 
     def process(self, settings: Settings) -> Process:
         """The process that a run walks down: respaced, and without the noisiest part that its strength leaves out."""
@@ -317,32 +274,7 @@ class Pipeline:
 
     def recipe(self, picture: Picture, settings: Settings, place: int) -> dict[str, Any]:
         """All that is needed to draw the picture again, JSON-able. place: its place in the run, counted as `draw`."""
-        found: dict[str, Any] = {"model": self.name, "weights": self.fingerprint}
-        config = self.model.config
-        if config.text is not None or picture.caption:
-            found["prompt"] = picture.caption
-        classes = self.classes(settings)
-        if classes.num_classes:
-            found["label"] = picture.label
-            if classes.class_names and picture.label is not None:
-                found["class"] = classes.class_names[picture.label]
-        found |= {"seed": picture.seed, "sampler": settings.sampler, "respacing": settings.respacing}
-        found |= {"spacing": settings.spaced} if settings.spaced != "uniform" else {}
-        found |= {"steps": self.steps(settings), "eta": settings.eta}
-        found |= {"temperature": settings.temperature} if settings.temperature != 1.0 else {}
-        found |= recipe_of(settings)
-        if settings.strength < 1.0:
-            found |= {"strength": settings.strength}
-        found |= {"deep_every": settings.deep_every} if settings.deep_every > 1 else {}
-        if settings.resamplings > 1:
-            found |= {"jump": settings.jump, "resamplings": settings.resamplings}
-        guides = self.guides.fingerprints(settings.options, read_by(settings.terms))
-        found |= {"guides": guides} if guides else {}
-        found |= {"vocab": self.vocab} if self.vocab else {}
-        found |= {"dtype": str(self.dtype).removeprefix("torch.")}
-        found |= {"compile": True} if self.compiles else {}
-        found |= {"call_size": self.call_size, "place": place % self.call_size}
-        return found | environment(self.device)
+        return recipe_of(self, picture, settings, place)
 
     def classes(self, settings: Settings) -> HasClasses:
         """Whose classes a label is of: the model's, or, where it has none, those of the classifier that guides it."""
@@ -350,16 +282,6 @@ class Pipeline:
         if not config.num_classes and any(term.name == "classifier" for term in settings.terms):
             return self.guides.classifier(settings.options).config
         return config
-
-    def _check_told(self, pictures: Sequence[Picture], settings: Settings) -> None:
-        """InputError for a caption or class that neither the model nor a guidance would look at."""
-        config = self.model.config
-        readers = [named(term.name) for term in settings.terms]
-        captions = [picture.caption for picture in pictures if picture.caption]
-        if config.text is None and captions and not any(reader.captions for reader in readers):
-            raise InputError(
-                f"got the caption {captions[0]!r} for a model without text, expected none: leave it out"
-            )
 
     def _subjects(
         self,
@@ -384,18 +306,3 @@ class Pipeline:
             )
         count = max(len(prompts), len(numbers), 1)
         return list(zip(prompts or [""] * count, numbers or [None] * count, strict=True))
-
-
-class _Seen:
-    """A denoiser that remembers its last x0."""
-
-    x0: Tensor
-
-    def __init__(self, denoise: Denoiser) -> None:
-        self.denoise = denoise
-
-    def __call__(self, x: Tensor, t: int) -> Prediction:
-        self.x0 = x[:0]  # the last one is not held while the next is predicted: it can be large
-        prediction = self.denoise(x, t)
-        self.x0 = prediction.x0
-        return prediction

@@ -14,7 +14,7 @@ from guidance.options import Options
 from guidance.settings import Settings
 
 
-def recipe_of(settings: Settings) -> dict[str, Any]:
+def guidance_of(settings: Settings) -> dict[str, Any]:
     """The guidances with their scales, and the options that they read, JSON-able.
 
     One guidance is {"guidance": "cfg", "scale": 3.0}, as it always was; several are a list of "name:scale@from-to".

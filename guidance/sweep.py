@@ -68,7 +68,7 @@ def sweep(args: Sweep) -> list[Point]:
     if not args.no_plot:
         figure()  # whether there is matplotlib, before the work
     runs = plan(args)
-    pipe = args.pipeline()
+    pipe = args.pipeline(captions=args.ask == "caption")
     args.out.mkdir(parents=True, exist_ok=True)
     points = [data_point(args)]
     for line, scale, settings in tqdm(runs, desc="sweep", unit="point"):

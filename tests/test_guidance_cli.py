@@ -23,7 +23,7 @@ from glide.model import Model, ModelConfig, ProcessConfig
 from guidance.classifier import load_classifier, save_classifier
 from guidance.names import BUILT_IN, known
 from guidance.options import Options
-from guidance.retell import read_guidance, recipe_of
+from guidance.retell import guidance_of, read_guidance
 from guidance.settings import Settings
 from guidance.terms import Term
 
@@ -80,17 +80,17 @@ def test_scales_that_are_not_written() -> None:
 
 
 def test_what_a_recipe_says() -> None:
-    assert recipe_of(Settings()) == {"guidance": "cfg", "scale": 3.0}  # as the first version wrote it
-    assert recipe_of(Settings(guidance="cfg:2@10-90")) == {"guidance": "cfg@10-90", "scale": 2.0}
+    assert guidance_of(Settings()) == {"guidance": "cfg", "scale": 3.0}  # as the first version wrote it
+    assert guidance_of(Settings(guidance="cfg:2@10-90")) == {"guidance": "cfg@10-90", "scale": 2.0}
     options = Options(negative="x", rescale=0.7, threshold=0.9)
     several = Settings(guidance=("cfg", "apg:0.1@0-5"), options=options)
-    recipe = recipe_of(several)
+    recipe = guidance_of(several)
     assert recipe == {
         "guidance": ["cfg:3", "apg:0.1@0-5"],
         "options": {"negative": "x", "apg_eta": 0.0, "apg_momentum": -0.5, "rescale": 0.7, "threshold": 0.9},
     }
     for settings in (Settings(), Settings(guidance="cfg:2@10-90"), several):
-        guidance, scale, read = read_guidance(json.loads(json.dumps(recipe_of(settings))))
+        guidance, scale, read = read_guidance(json.loads(json.dumps(guidance_of(settings))))
         again = Settings(guidance=guidance, scale=scale, options=read)
         assert again.terms == settings.terms and again.options == settings.options
     for wrong in ({"guidance": "cfg"}, {"guidance": ["cfg"], "options": {"x": 1}}, {"guidance": 3}):
