@@ -109,6 +109,8 @@ class Kind:
     """What becomes of the sizes that a run begins with. InputError for those of another kind."""
     data: Callable[[Dataset, ModelConfig], Dataset] = lambda data, config: data
     """What becomes of the pictures, which are opened at the model's own size."""
+    places: tuple[Path, ...] = ()
+    """Folders with embedded models of this kind, which --init looks through first."""
 
 
 BASE = Kind()
@@ -149,7 +151,7 @@ def train_base(
     processes.wait()  # before the main process writes what another would find
     torch.manual_seed(args.train.seed)
 
-    source = load_model(args.init) if args.init else None
+    source = load_model(args.init, places=kind.places) if args.init else None
     # a run that goes on has its sizes and tokenizer in its folder; its weights come from the checkpoint
     model = load_model(args.out) if resume else None
     config = model.config if model is not None else _base_config(args, source, kind)
@@ -178,7 +180,7 @@ def train_base(
     timesteps = args.practice.sampler(len(model.process))
     record = {"command": shlex.join(["python", *sys.argv]), **jsonable(dataclasses.asdict(args))}
     if args.init:
-        record["init_training"] = _training_of(args.init)
+        record["init_training"] = _training_of(args.init, kind.places)
 
     def save(model: Model, out: Path, step: int) -> None:
         last = last_line(out / "log.jsonl")
@@ -291,6 +293,6 @@ def _build(config: ModelConfig, data: Dataset, args: TrainBase, source: Model | 
     return model
 
 
-def _training_of(name: str) -> Any:
-    path = resolve(name)
+def _training_of(name: str, places: Sequence[Path]) -> Any:
+    path = resolve(name, *places)
     return read_config(path).get("training") if path.is_dir() else str(name)

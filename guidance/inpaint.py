@@ -118,16 +118,18 @@ def inpaint(
     plan: Plan,
     enlarge: EnlargeAround | None = None,
     on_step: Callable[[Step], object] = lambda step: None,
+    place: int = 0,
 ) -> list[Bytes]:
     """N pictures uint8 [H,W,3], as `rgb` is, painted anew where `unknown` [H,W] is true, as `plan` says.
 
     pictures: seed, caption and class of each result. enlarge: the second stage; without it what the model paints is
-    scaled. on_step: called after each of the model's steps.
+    scaled. on_step: called after each of the model's steps. place: of the first picture in its network call, as of
+    `Pipeline.draw`.
     """
     image, known = shown(plan.region, rgb, unknown, plan.small)
     given = Given(image=image, mask=known, told=plan.method == "model")
     rows = [replace(picture, given=given) for picture in pictures]
-    for step in pipe.draw(rows, plan.settings):
+    for step in pipe.draw(rows, plan.settings, place=place):
         on_step(step)
     painted: Tensor = step.x.cpu()
     if enlarge is not None:

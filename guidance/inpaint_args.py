@@ -5,28 +5,32 @@ Imports nothing heavy, so that `--help` answers at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
+from glide import cli
 from glide.errors import InputError
-from guidance.names import check_read
+from guidance.names import FOR_ALL, check_read, read_by
 from guidance.options import USUAL, Options
+from guidance.retell import read_guidance
 from guidance.sample_args import GUIDANCE
 from guidance.settings import Settings, spec_of_steps
 from guidance.solver_names import SAMPLER_HELP, SPACING_HELP, STEPS_HELP, USUAL_SAMPLER, USUAL_STEPS
+from guidance.terms import Term
 
 
 @dataclass(frozen=True)
 class Inpaint:
     """The flags."""
 
-    image: Annotated[str, arg(metavar="FILE")]
-    """The picture, of any size and shape. It is only read, never written."""
     out: Annotated[str, arg(metavar="FILE.png")]
     """The result, in the picture's own size: outside the mask every pixel is the picture's, bit for bit."""
+    image: Annotated[str, arg(metavar="FILE")] = ""
+    """The picture, of any size and shape. It is only read, never written."""
     prompt: Annotated[str, arg(metavar="TEXT")] = ""
     """What the whole picture shall show, what is new in it above all. Without it: whatever fits."""
     mask: Annotated[str | None, arg(metavar="FILE")] = None
@@ -84,6 +88,8 @@ class Inpaint:
     """Result i of the run, counted from 0, has the seed SEED + i."""
     call_size: int | None = None
     """Pictures in one network call. By default 8 or fewer on a CPU, 32 or fewer on a GPU."""
+    like: Annotated[str | None, arg(metavar="FILE.png")] = None
+    """Paint a result of an earlier run again, bit for bit on the same machine; other flags change it."""
     device: str = "auto"
     """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
     dtype: Annotated[str, arg(metavar="{float32,bfloat16,float16}")] = "float32"
@@ -91,6 +97,8 @@ class Inpaint:
 
     def check(self) -> None:
         """InputError for flags out of their range, or that exclude each other."""
+        if not self.image:
+            raise InputError("got no picture to paint in, expected one: give --image FILE")
         for name, least in (
             ("num_samples", 1),
             ("call_size", 1),
@@ -140,3 +148,72 @@ class Inpaint:
         if self.num_samples == 1:
             return [out]
         return [out, *(out.with_name(f"{out.stem}-{i}{out.suffix}") for i in range(1, self.num_samples + 1))]
+
+
+def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Inpaint, Mapping[str, Any] | None]:
+    """The flags, with those of --like's picture in place of the defaults, and its recipe; as `sample_args.parse`."""
+    given = cli.parse(Inpaint, description, argv)
+    if given.like is None:
+        given.check()
+        return given, None
+    from glide.images import read_recipe
+
+    recipe = read_recipe(given.like)
+    if recipe.get("made_by") != "inpaint.py":
+        raise InputError(
+            f"{given.like} was not made by inpaint.py, expected a result of it: give another PNG"
+        )
+    args = cli.parse(Inpaint, description, argv, _as_painted(given, recipe))
+    args.check()
+    return args, recipe
+
+
+def _as_painted(given: Inpaint, recipe: Mapping[str, Any]) -> Inpaint:
+    """The flags by which the picture was painted; a flag given now takes the place of those that it excludes."""
+    try:
+        guidance, scale, options = read_guidance(recipe)
+        second = recipe.get("upsampler", {})
+        mask = recipe.get("mask")
+        default = Inpaint(
+            out=given.out,
+            image=str(recipe["image"]),
+            prompt=str(recipe.get("prompt", "")),
+            mask=None if mask == "transparency" else mask,
+            box=recipe.get("box"),
+            invert_mask=bool(recipe["invert_mask"]),
+            label=None if recipe.get("label") is None else str(recipe["label"]),
+            model=str(recipe["model"]),
+            upsampler=second.get("model"),
+            upsample_respacing=second.get("respacing"),
+            upsampler_vocab=second.get("vocab"),
+            vocab=recipe.get("vocab"),
+            method=str(recipe["method"]),
+            context=float(recipe["context"]),
+            feather=int(recipe["feather"]),
+            jump=recipe.get("jump"),
+            resamplings=recipe.get("resamplings"),
+            num_samples=int(recipe.get("num_samples", 1)),
+            guidance=guidance,
+            scale=scale,
+            guiding=options,
+            respacing=str(recipe["respacing"]),
+            spacing=recipe.get("spacing"),
+            sampler=str(recipe["sampler"]),
+            eta=float(recipe["eta"]),
+            seed=int(recipe["seed"]),
+            call_size=int(recipe["call_size"]),
+            device=str(recipe["device"]),
+            dtype=str(recipe["dtype"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"the recipe in {given.like} is incomplete ({error!r}): give another PNG") from error
+    if given.steps is not None or given.respacing is not None:
+        default = replace(default, respacing=None, spacing=None)
+    if given.mask is not None or given.box is not None:
+        default = replace(default, mask=None, box=None)
+    if given.method is not None:
+        default = replace(default, jump=None, resamplings=None)
+    if given.guidance:  # of the options only those that still belong to one
+        read = read_by([Term.parse(text) for text in given.guidance]) | FOR_ALL
+        default = replace(default, guidance=(), scale=None, guiding=options.of(read))
+    return default

@@ -9,6 +9,7 @@ import hashlib
 import io
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from glide.errors import InputError
 from glide.images import grid, on_white, save_png
 from glide.paths import read_bytes
 from glide.pictures import check_output, decode_picture
+from guidance.again import return_to
 from guidance.conditions import Picture
 from guidance.enlarge import EnlargeAround
 from guidance.inpaint import JUMP, RESAMPLINGS, Plan, check_mask, inpaint, plan
@@ -73,10 +75,13 @@ def read_original(path: str) -> Original:
     return Original(picture, grey, hashlib.sha256(data).hexdigest())
 
 
-def inpaint_file(args: Inpaint, upsampling: Upsampling | None = None) -> list[Path]:
+def inpaint_file(
+    args: Inpaint, upsampling: Upsampling | None = None, recipe: Mapping[str, Any] | None = None
+) -> list[Path]:
     """Paint and write; returns the paths of the N results. Prints where they are.
 
-    upsampling: what --upsampler needs. InputError, before anything is drawn, for whatever cannot be.
+    upsampling: what --upsampler needs. recipe: of --like's picture. InputError, before anything is drawn, for whatever
+    cannot be.
     """
     args.settings(has_null=True)  # numbers out of range, before anything is read
     originals = [args.image] + ([args.mask] if args.mask else [])
@@ -86,6 +91,7 @@ def inpaint_file(args: Inpaint, upsampling: Upsampling | None = None) -> list[Pa
     unknown = _mask(args, original)
     check_mask(unknown)
     pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.call_size, args.vocab)
+    place = return_to(recipe, args, pipe) if recipe is not None else 0
     enlarge = _second_stage(args, pipe, upsampling)
     settings = args.settings(pipe.conditions.has_null)
     how = plan(pipe, unknown, settings, args.method, args.context, args.feather, enlarge)
@@ -102,10 +108,14 @@ def inpaint_file(args: Inpaint, upsampling: Upsampling | None = None) -> list[Pa
     steps = pipe.steps(how.settings)
     with tqdm(total=steps, desc=f"painting {_count(args.num_samples)}", unit="step") as bar:
         painted = inpaint(
-            pipe, original.shown, unknown, pictures, how, enlarge, on_step=lambda step: bar.update()
+            pipe, original.shown, unknown, pictures, how, enlarge, lambda step: bar.update(), place
         )
     results = [original.with_painted(rgb, unknown) for rgb in painted]
-    recipes = [_recipe(args, original, pipe, how, enlarge, picture, i) for i, picture in enumerate(pictures)]
+    recipes = [
+        _recipe(args, original, pipe, how, enlarge, picture, place + i) for i, picture in enumerate(pictures)
+    ]
+    if recipe is not None:
+        _say_what_changed(args, recipe, recipes[0])
     return _write(args, results, recipes, original.picture.info.get("icc_profile"))
 
 
@@ -149,6 +159,17 @@ def _recipe(
     found |= {"invert_mask": args.invert_mask, "context": context, **how.recipe()}
     found |= {"upsampler": enlarge.recipe()} if enlarge is not None else {}
     return found | pipe.recipe(picture, how.settings, place)
+
+
+def _say_what_changed(args: Inpaint, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """A warning where a file of the same name holds something else than when --like's picture was painted."""
+    for name in ("image", "mask"):
+        sums = f"{name}_sha256"
+        if old.get(name) == new.get(name) and old.get(sums) != new.get(sums):
+            warnings.warn(
+                f"{new[name]} is not the {name} that {args.like} was painted with: the result is another one",
+                stacklevel=2,
+            )
 
 
 def _write(

@@ -19,7 +19,7 @@ from glide.classes import class_number
 from glide.errors import InputError
 from glide.folder import CONFIG
 from glide.images import from_uint8, grid, save_gif, save_png, to_uint8
-from glide.recipe import return_to
+from guidance.again import return_to
 from guidance.conditions import NOTHING_GIVEN, Given, Picture
 from guidance.names import named
 from guidance.pipeline import Pipeline, Step
@@ -46,7 +46,7 @@ def sample(
     pipe = Pipeline.from_pretrained(
         args.model, args.device, args.dtype, args.call_size, args.vocab, compiles=args.compile
     )
-    place = _return_to(recipe, args, pipe) if recipe is not None else 0
+    place = return_to(recipe, args, pipe) if recipe is not None else 0
     settings = args.settings(pipe.conditions.has_null)
     stage = _second_stage(args, pipe, upsampling)
     if stage is not None and recipe is not None and "upsampler" in recipe:
@@ -268,26 +268,6 @@ def _subjects(args: Sample, pipe: Pipeline, settings: Settings) -> list[tuple[st
         raise InputError(f"got {len(captions)} captions and {len(labels)} classes, expected as many of each")
     count = max(len(captions), len(labels), 1)
     return list(zip(captions or [""] * count, labels or [None] * count, strict=True))
-
-
-def _return_to(recipe: Mapping[str, Any], args: Sample, pipe: Pipeline) -> int:
-    """Make this process what drew the recipe's picture; returns the picture's place in its network call."""
-    if args.model == recipe["model"] and pipe.fingerprint != recipe.get("weights"):
-        raise InputError(
-            f"the model {args.model} has other weights ({pipe.fingerprint}) than the one that drew {args.like} "
-            f"({recipe.get('weights')}): give that one by --model"
-        )
-    options = {name: getattr(args.guiding, name) for name in recipe.get("guides", {})}
-    if recipe.get("guides") and options == {name: recipe["options"].get(name) for name in options}:
-        for name, weights in pipe.guides.fingerprints(args.guiding, frozenset(options)).items():
-            if weights != recipe["guides"][name]:
-                raise InputError(
-                    f"the network {options[name]} has other weights ({weights}) than the one that guided {args.like} "
-                    f"({recipe['guides'][name]}): give that one by --{name}"
-                )
-    return_to(recipe, pipe.device)
-    place = recipe.get("place", 0)
-    return place if isinstance(place, int) and place >= 0 else 0
 
 
 def ready_folder(out: str | Path) -> Path:

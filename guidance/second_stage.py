@@ -40,6 +40,7 @@ class SecondStage:
             "scale",
             "noise",
             "dtype",
+            "vocab",
         )
         told = self.stage.recipe(Picture(0))
         return {name: told[name] for name in kept if name in told}

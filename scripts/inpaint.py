@@ -8,23 +8,23 @@ examples:
         --num-samples 4 --out choices.png
     python scripts/inpaint.py --image cutout.png --method repaint --steps 25 --resamplings 5 --out filled.png
     python scripts/inpaint.py --image photo.png --mask mask.png --invert-mask --method replace --out other.png
+    python scripts/inpaint.py --like result.png --seed 1 --out another.png
 """
 
 from collections.abc import Sequence
 
 import _path  # noqa: F401
 
-from glide.cli import parse, run
-from guidance.inpaint_args import Inpaint
+from glide.cli import run
+from guidance.inpaint_args import parse
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse(Inpaint, __doc__, argv)
-    args.check()
+    args, recipe = parse(argv, __doc__)
     from guidance.inpaint_run import inpaint_file
     from upsampler.parts import UPSAMPLING  # torch, only once the flags are right
 
-    inpaint_file(args, UPSAMPLING)
+    inpaint_file(args, UPSAMPLING, recipe)
 
 
 if __name__ == "__main__":

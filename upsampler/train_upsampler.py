@@ -20,7 +20,7 @@ from glide.model import Model, ModelConfig
 from glide.train_base import Kind, TrainBase, train_base
 from upsampler.crops import LowResCrops
 from upsampler.lowres import LowRes
-from upsampler.presets import UPSAMPLERS, check_upsampler
+from upsampler.presets import EMBEDDED, UPSAMPLERS, check_upsampler
 
 LOCAL_CROP = 64
 
@@ -70,7 +70,7 @@ def train_upsampler(args: TrainUpsampler, enlarger: Enlarger | None = None) -> M
         if enlarger is not None:
             watch_grid(enlarger(model), opened[0], path, min(args.watched, args.train.batch_size))
 
-    return train_base(args, watch, Kind(UPSAMPLERS, "shapes-upsampler", config_of, crops_of))
+    return train_base(args, watch, Kind(UPSAMPLERS, "shapes-upsampler", config_of, crops_of, (EMBEDDED,)))
 
 
 def crop_size(args: TrainUpsampler, config: ModelConfig) -> int:
