@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -62,8 +62,8 @@ def main() -> None:
     found = psnr(drawn, true)
     seconds = (time.perf_counter() - start) / len(rows)
     print(
-        f"{len(rows)} pictures, {args.steps} steps there (of {args.iterations} calls) and back: mean "
-        f"{mean(found):.1f} dB, worst {min(found):.1f} dB; latents have mean {float(latents.mean()):.3f} and deviation "
+        f"{len(rows)} pictures, {args.steps} steps there (of {args.iterations} calls) and back: median "
+        f"{median(found):.1f} dB, worst {min(found):.1f} dB; latents have mean {float(latents.mean()):.3f} and deviation "
         f"{float(latents.std()):.3f}; {seconds:.1f} s a picture"
     )
 

@@ -22,7 +22,7 @@ from glide.errors import InputError
 from glide.process import Process
 from glide.samplers import ddim, steered
 
-ITERATIONS = 5
+ITERATIONS = 8
 MEMORY = 4  # iterates that are combined
 REGULAR = 1e-7  # of the sum of their moves' squares; moves that are nearly alike must not divide by nothing
 

@@ -70,17 +70,24 @@ def clean_clip_guidance(
     x0_of: X0Of,
     interval: tuple[int, int] = EVERYWHERE,
     *,
+    dtype: torch.dtype = torch.float32,
     call_size: int | None = None,
 ) -> LogLikelihood:
     """Adds scale * d (tau f(x0(x_t)) . g(c)) / d x_t (universal guidance, 2302.07121, eq. 6), tau = clip.scale.
 
-    x0_of: `through_network` or `past_network`, which say what they cost. Everything else, and the errors, as
-    `clip_guidance`; a noisy CLIP is told that the picture is clean.
+    x0_of: `through_network` or `past_network`, which say what they cost. dtype: what a noisy CLIP runs in; it is told
+    that the picture is clean. Everything else, and the errors, as `clip_guidance`.
     """
+    within = torch.float32  # others have their own ways
+    if isinstance(clip, NoisyClip):
+        clip.eval().requires_grad_(False)
+        within = dtype
     text = _embed(clip, captions)  # [N,E] or [1,E]
 
     def of_x0(x0: Tensor, t: int, g: Tensor) -> Tensor:
-        return clip.scale * (clip.embed_images(x0) * g).sum(dim=1)
+        with computing_in(within, x0.device):
+            f = clip.embed_images(x0)
+        return clip.scale * (f * g).sum(dim=1)
 
     of_rows = in_rows(of_x0, text, "captions", call_size)
 

@@ -38,7 +38,7 @@ class Interpolate:
     both are noised halfway with the same noise, mixed and denoised, as in the DDPM paper."""
     strength: Annotated[float | None, arg(metavar="SHARE")] = None
     """(pictures) How far they are taken towards noise, above 0 to 1. By default 1 for ddim, 0.5 for ddpm."""
-    iterations: int = 5
+    iterations: int = 8
     """(ddim) Network calls for each step towards noise: more give the pictures back more exactly."""
     mix: Annotated[str, arg(metavar="{conditions,predictions}")] = "conditions"
     """(two captions) What lies between them: what the network is told, or what it predicts for either."""

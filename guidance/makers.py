@@ -97,14 +97,14 @@ def classifier(subject: Subject, scale: float, interval: Interval) -> Guidance:
 
 
 def clip(subject: Subject, scale: float, interval: Interval) -> Guidance:
-    """Towards each picture's caption: by a noisy CLIP of x_t, by a clean one of the x0 that the model predicts."""
+    """Towards each picture's caption: by a noisy CLIP of x_t, or by any of the x0 that the model predicts."""
     from guidance.clip import NoisyClip
     from guidance.clip_guidance import clean_clip_guidance, clip_guidance, through_network
 
     pipe = subject.pipe
     network = pipe.guides.clip(subject.options)
     captions = [picture.caption for picture in subject.pictures]
-    if isinstance(network, NoisyClip):
+    if isinstance(network, NoisyClip) and subject.options.clip_sees == "xt":
         return clip_guidance(
             network,
             captions,
@@ -115,4 +115,6 @@ def clip(subject: Subject, scale: float, interval: Interval) -> Guidance:
             call_size=pipe.call_size,
         )
     x0_of = through_network(pipe.predict, subject.cond)
-    return clean_clip_guidance(network, captions, scale, x0_of, interval, call_size=pipe.call_size)
+    return clean_clip_guidance(
+        network, captions, scale, x0_of, interval, dtype=pipe.dtype, call_size=pipe.call_size
+    )

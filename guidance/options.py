@@ -32,6 +32,9 @@ class Options:
     """(classifier) A noisy classifier: a folder, an embedded one, a published .pt file, or a hub id."""
     clip: Annotated[str | None, arg(metavar="NAME")] = None
     """(clip) A noisy CLIP, or a clean one of transformers: a folder, an embedded one, published .pt, or a hub id."""
+    clip_sees: Annotated[str, arg(metavar="{xt,x0}")] = "xt"
+    """(clip) What a noisy CLIP looks at: xt, the noisy picture, or x0, the one that the model predicts behind it, as a
+    clean CLIP always does: surer, but at each step a network call and its gradient more."""
     clip_vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """(clip) For the published .pt pair: folder or hub id of CLIP's vocabulary. By default fetched from the hub."""
     pag_layers: Annotated[str, arg(metavar="NAME,NAME")] = "middle"
@@ -62,6 +65,8 @@ class Options:
                 raise InputError(
                     f"got {flag(name)} {value}, expected a number from {low:g}{to}: choose one in that range"
                 )
+        if self.clip_sees not in ("xt", "x0"):
+            raise InputError(f"got --clip-sees {self.clip_sees!r}, expected xt or x0: choose one of these")
         for name in ("threshold", "apg_norm"):
             if getattr(self, name) == 0.0:
                 raise InputError(f"got {flag(name)} 0, expected a number above 0: leave it out for none")

@@ -35,7 +35,8 @@ class TrainClip(TrainGuide):
     """Sizes of the CLIP by name; glide is the published one."""
     init: str | None = None
     """Begin with the down path and the text transformer of this diffusion model, named as --like, in place of the
-    preset's vision transformer and its text transformer. Both have learned what captions say of noised pictures."""
+    preset's vision transformer and its text transformer. Both have learned what captions say of noised pictures. Or
+    with the CLIP of that name, to train it further."""
     vocab: str | None = None
     """Folder or hub id of CLIP's vocabulary; without it a tokenizer is trained on the captions."""
     vocab_size: int = 512

@@ -16,7 +16,8 @@ from glide.model import Model, ModelConfig, ProcessConfig
 from guidance import ClassifierFree, Pipeline, vocabulary
 from guidance.annealing import ConditionAnnealing
 from guidance.classifier import ClassifierConfig, NoisyClassifier, save_classifier
-from guidance.clip import ClipConfig, NoisyClip, save_clip
+from guidance.clip import ClipConfig, NoisyClip, load_clip, save_clip
+from guidance.clip_guidance import clean_clip_guidance, through_network
 from guidance.conditions import Picture
 from guidance.options import Options
 from guidance.projected import AdaptiveProjected
@@ -141,6 +142,23 @@ def test_a_negative_class_needs_no_null_class() -> None:
     )
 
 
+def test_a_noisy_clip_may_see_the_predicted_picture(pipe: Pipeline, guides: Options) -> None:
+    """By name as by object, the same alone and in a run, another picture than by what it sees of x_t."""
+    assert guides.clip is not None
+    options = dataclasses.replace(guides, clip_sees="x0")
+    pictures = [Picture(i, RED) for i in range(3)]
+    alone = Pipeline(pipe.model, call_size=1)
+    x0_of = through_network(alone.predict, alone.conditions.of([pictures[0]]))
+    by_object = clean_clip_guidance(load_clip(guides.clip), RED, 20.0, x0_of, call_size=1)
+    settings = Settings("ddim", "4", 0.0, "clip:20", options=options)
+    (step,) = [*alone.draw(pictures[:1], Settings("ddim", "4", 0.0, "none"), [by_object])][-1:]
+    close(step.x, last(alone, settings, pictures[:1], 1))
+    whole = last(pipe, settings, pictures, 3)
+    assert torch.equal(whole, last(pipe, settings, pictures, 1))
+    of_x_t = last(pipe, dataclasses.replace(settings, options=guides), pictures, 3)
+    assert not torch.allclose(whole, of_x_t, atol=1e-3)
+
+
 def unconditional() -> Pipeline:
     process = ProcessConfig(steps=100)
     return Pipeline(randomised(Model(ModelConfig(tiny_unet(6), process=process)), 3), call_size=2)
@@ -195,6 +213,7 @@ def test_a_text_model_is_led_by_a_classifier_alone(pipe: Pipeline, guides: Optio
         (["pag"], {"negative": "x"}, "expected --guidance cfg or --guidance apg"),
         (["auto"], {"weak": "nowhere/at/all"}, "nowhere/at/all"),
         (["pag"], {"pag_layers": "top"}, "'top', expected some of"),
+        (["clip"], {"clip": "x", "clip_sees": "x"}, "--clip-sees 'x', expected xt or x0"),
         (["cfg"], {"rescale": 1.5}, "--rescale 1.5, expected a number from 0 to 1"),
         (["cfg"], {"threshold": 0.0}, "--threshold 0, expected a number above 0"),
         (["apg"], {"apg_momentum": -1.0}, "--apg-momentum -1.0"),

@@ -283,6 +283,18 @@ def test_a_clip_begins_as_the_model_it_is_to_steer(text_folder: Path, tmp_path: 
     torch.testing.assert_close(few[0], many[1])
 
 
+def test_a_clip_is_trained_further(tmp_path: Path) -> None:
+    """--init with a CLIP: with nothing learned it is that CLIP, words and temperature included."""
+    train_clip(settings(tmp_path / "one"))
+    still = {"steps": 1, "save_every": 1, "optim": OptimConfig(lr=0.0)}
+    train_clip(settings(tmp_path / "two", init=str(tmp_path / "one"), train=still))
+    one, two = load_clip(tmp_path / "one"), load_clip(tmp_path / "two")
+    assert one.config == two.config
+    assert all(torch.equal(a, two.state_dict()[name]) for name, a in one.state_dict().items())
+    red = ["a red star"]
+    assert torch.equal(one.embed_captions(red), two.embed_captions(red))
+
+
 def test_what_a_clip_cannot_begin_with(class_folder: Path, text_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="reads no captions"):
         train_clip(settings(tmp_path / "run", init=str(class_folder)))
