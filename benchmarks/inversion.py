@@ -63,8 +63,8 @@ def main() -> None:
     seconds = (time.perf_counter() - start) / len(rows)
     print(
         f"{len(rows)} pictures, {args.steps} steps there (of {args.iterations} calls) and back: median "
-        f"{median(found):.1f} dB, worst {min(found):.1f} dB; latents have mean {float(latents.mean()):.3f} and deviation "
-        f"{float(latents.std()):.3f}; {seconds:.1f} s a picture"
+        f"{median(found):.1f} dB, worst {min(found):.1f} dB; latents have mean {float(latents.mean()):.3f} and "
+        f"deviation {float(latents.std()):.3f}; {seconds:.1f} s a picture"
     )
 
 

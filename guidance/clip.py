@@ -176,7 +176,11 @@ def clip_from(name: str, embedding: int) -> NoisyClip:
     Both have learned to see through noise what captions say of pictures. name: a CLIP's is that CLIP, to be trained
     further. embedding: width of the space. InputError where there is none of that name, or it reads no captions.
     """
-    if not is_remote(name) and (path := resolve(name, EMBEDDED)).is_dir() and read_config(path)["kind"] == KIND:
+    if (
+        not is_remote(name)
+        and (path := resolve(name, EMBEDDED)).is_dir()
+        and read_config(path)["kind"] == KIND
+    ):
         return load_clip(path)
     model = load_model(name)
     c = model.config
