@@ -9,7 +9,6 @@ python benchmarks/upsampling.py --upsampler random --repeats 1
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
+from benchmarks.measure.machine import Memory
 from glide.cli import parse, run
 from glide.images import to_uint8
 from glide.model import Model
@@ -60,11 +60,14 @@ def load(name: str, device: str, dtype: str) -> Stage:
 
 
 def peak(args: Upsampling, side: int) -> float:
-    """Peak memory, in MB, of a process that enlarges one picture of that side."""
+    """Peak memory, in MB, of a process that enlarges one picture of that side, its networks loaded."""
+    memory = Memory(torch.device("cpu"))  # the process's, also where a GPU draws
     stage = load(args.upsampler, args.device, args.dtype)
     stage = replace(stage, settings=replace(stage.settings, respacing=PEAK_STEPS))
+    memory.loaded()
     stage.enlarged(torch.zeros(side, side, 3, dtype=torch.uint8), Picture(0))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found = memory.done()
+    return (found.loading if found.drawing is None else found.drawing) / 1e6
 
 
 def main() -> None:
