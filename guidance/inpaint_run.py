@@ -33,7 +33,7 @@ from guidance.mask_files import mask_of_box, mask_of_file, mask_of_transparency
 from guidance.pipeline import Pipeline
 from guidance.region import Bytes, Unknown
 from guidance.second_stage import SecondStage
-from guidance.stage import Stage, Upsampling
+from guidance.stage import Stage, Upsampling, check_weights
 
 OVERVIEW = 1024  # pixels of a result's longer side, at most, where all are shown side by side
 
@@ -93,6 +93,8 @@ def inpaint_file(
     pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.call_size, args.vocab)
     place = return_to(recipe, args, pipe) if recipe is not None else 0
     enlarge = _second_stage(args, pipe, upsampling)
+    if enlarge is not None and recipe is not None and "upsampler" in recipe:
+        check_weights(enlarge.stage, enlarge.stage.pipe.name, recipe["upsampler"], str(args.like))
     settings = args.settings(pipe.conditions.has_null)
     how = plan(pipe, unknown, settings, args.method, args.context, args.feather, enlarge)
     if how.method == "repaint" and (args.jump, args.resamplings) != (None, None):

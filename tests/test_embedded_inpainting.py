@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from glide.cli import run
-from glide.images import read_recipe
+from glide.images import read_recipe, save_png
 from glide.oracle import Oracle
 from glide.shapes import held_out_scenes
 from glide.shapes_render import render
@@ -46,3 +46,14 @@ def test_both_stages_by_the_script(tmp_path: Path, capsys: pytest.CaptureFixture
     assert recipe["method"] == "model" and recipe["painted_at"] == 256
     found = Oracle().read(new).things
     assert ("star", "green") in {(thing.shape, thing.color) for thing in found}
+    again = ["--like", str(tmp_path / "new.png"), "--out", str(tmp_path / "again.png")]
+    with pytest.raises(SystemExit) as end:
+        run(lambda: script.main(again))
+    assert (
+        end.value.code == 0 and (tmp_path / "again.png").read_bytes() == (tmp_path / "new.png").read_bytes()
+    )
+    other = {**recipe, "upsampler": {**recipe["upsampler"], "weights": "0"}}
+    save_png(tmp_path / "other.png", torch.from_numpy(new), other)
+    with pytest.raises(SystemExit) as end:
+        run(lambda: script.main(["--like", str(tmp_path / "other.png"), "--out", str(tmp_path / "x.png")]))
+    assert end.value.code == 2 and "the upsampler shapes has other weights" in capsys.readouterr().err
