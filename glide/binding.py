@@ -56,7 +56,7 @@ def binding(
     scenes: of `glide.shapes.held_out_scenes`, drawn at the model's size. Noise and changes are the same for every model
     (seed). InputError for a model without captions, or a timestep that it does not have.
     """
-    if model.text is None or model.config.planes:
+    if model.text is None or model.config.low_res:
         raise InputError(
             "got a model without captions, or one that is shown another picture too, expected one that draws from "
             "captions alone: give a text model"
@@ -93,7 +93,7 @@ def _errors(
     for rows in torch.arange(len(x0)).split(32):
         part, steps = x0[rows], torch.full((len(rows),), t, device=x0.device)
         x = model.process.q_sample(part, steps, noise[rows]).contiguous(memory_format=torch.channels_last)
-        batch = model.caption_batch([captions[i] for i in rows.tolist()])
+        batch = model.caption_batch([captions[i] for i in rows.tolist()]) | model.nothing_known(len(rows))
         with nullcontext() if dtype == torch.float32 else torch.autocast(x.device.type, dtype):
             output = model(x, steps, batch)
         mean, _ = split_variance(output.float(), x.shape[1])

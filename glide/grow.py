@@ -105,6 +105,13 @@ def _inputs(model: Model) -> dict[str, range]:
     return found
 
 
+def stem_without_mask(model: Model) -> Tensor:
+    """The stem's weights [O,I,k,k] without those of the inpainting planes, which add nothing where nothing is known."""
+    weight, pixels = model.unet.stem.weight, model.config.unet.patch_size**2
+    at = _inputs(model).get("inpainting", range(0))
+    return torch.cat([weight[:, : at.start * pixels], weight[:, at.stop * pixels :]], dim=1)
+
+
 def _fit_channels(value: Tensor, to: Tensor, dim: int) -> Tensor:
     missing = to.shape[dim] - value.shape[dim]
     if missing < 0:

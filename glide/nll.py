@@ -51,7 +51,7 @@ def nll(args: Nll) -> float:
         )
     model = load_model(args.model, args.device)
     config = model.config
-    if config.planes:
+    if config.low_res:
         raise InputError(
             f"got {args.model}, which is shown another picture beside the noisy one, expected a model that draws from "
             "captions or classes alone: give a base model"
@@ -73,7 +73,7 @@ def nll(args: Nll) -> float:
     for index, size in enumerate(sizes):
         batch = data.batch(index, args.batch_size)
         x0 = batch["image"][:size].to(model.device)
-        inputs: dict[str, Tensor] = {}
+        inputs = model.nothing_known(size)
         if model.text is not None:
             if "caption" not in batch:
                 raise InputError(

@@ -20,6 +20,7 @@ from glide.checkpoint import resolve
 from glide.conditioning import Cond
 from glide.errors import InputError
 from glide.folder import CONFIG, load_weights, read_config, write_folder
+from glide.grow import stem_without_mask
 from glide.model import PRESETS, Model, ProcessConfig, config_from_dict
 from glide.nn import GroupNorm, attend, split_heads, zero_init
 from glide.paths import is_remote
@@ -156,7 +157,7 @@ def begin_with(classifier: NoisyClassifier, model: Model, name: str) -> None:
 
     name: the model's, for messages. InputError for a model whose down path is of other sizes.
     """
-    source = model.unet.state_dict()
+    source = model.unet.state_dict() | {"stem.weight": stem_without_mask(model)}
     for key, to in classifier.encoder.state_dict().items():
         if key not in source or source[key].shape != to.shape:
             found = list(source[key].shape) if key in source else "missing"

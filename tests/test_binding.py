@@ -18,12 +18,14 @@ from glide.tokenizer import Tokenizer
 from glide.wrong import changed
 
 
-@pytest.fixture(scope="module")
-def tiny() -> Model:
+@pytest.fixture(scope="module", params=["draws", "inpaints too"])
+def tiny(request: pytest.FixtureRequest) -> Model:
     text = PRESETS["tiny"].text
     tokenizer = Tokenizer.train(captions_for_tokenizer(), 512, 24)
     assert text is not None
-    config = replace(PRESETS["tiny"], text=replace(text, vocab=tokenizer.n_vocab))
+    config = replace(
+        PRESETS["tiny"], text=replace(text, vocab=tokenizer.n_vocab), inpaint=request.param == "inpaints too"
+    )
     return randomised(Model(config, tokenizer), seed=0)
 
 

@@ -9,7 +9,7 @@ from conftest import randomised
 from torch import Tensor
 
 from glide.errors import InputError
-from glide.grow import init_from
+from glide.grow import init_from, stem_without_mask
 from glide.model import PRESETS, Model, ModelConfig
 
 TINY = dataclasses.replace(PRESETS["tiny"], text=None)
@@ -83,6 +83,17 @@ def test_an_upsampler_that_is_to_inpaint_begins_as_it_was(x: Tensor) -> None:
     assert not torch.allclose(expected, plain(x, t, {"low_res": low_res + 1}), atol=1e-3)
     with pytest.raises(InputError, match=r"4 input channels more than this one \(inpainting\)"):
         init_from(plain, both)
+
+
+def test_the_stem_without_the_mask_is_that_of_a_model_which_never_saw_one() -> None:
+    for unet in ({}, {"coordinates": 2, "patch_size": 4, "image_size": 32}):
+        plain = changed(**unet)
+        source = randomised(Model(plain), seed=3)
+        inpainting = Model(dataclasses.replace(plain, inpaint=True))
+        init_from(inpainting, source)
+        assert inpainting.unet.stem.weight.shape != source.unet.stem.weight.shape
+        for model in (source, inpainting):
+            torch.testing.assert_close(stem_without_mask(model), source.unet.stem.weight, rtol=0, atol=0)
 
 
 def test_other_differences_are_refused_by_name(source: Model) -> None:

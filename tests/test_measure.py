@@ -1,6 +1,7 @@
 """The measuring scripts at tiny size: bits per dimension, and the oracle's evaluation."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from glide.checkpoint import save_model
+from glide.checkpoint import load_model, save_model
 from glide.errors import InputError
+from glide.grow import init_from
 from glide.model import PRESETS, Model
 from glide.nll import Nll, nll
 from glide.shapes import captions_for_tokenizer, held_out_scenes, render
@@ -39,6 +41,18 @@ def test_nll_adds_up(untrained: Path, tmp_path: Path) -> None:
     assert mean == pytest.approx(sum(record["images"]) / 4, rel=1e-5)
     assert mean == pytest.approx(record["prior"] + sum(record["terms"].values()), rel=1e-5)
     assert mean > 3  # an untrained network knows nothing about these pictures
+
+
+def test_a_model_that_inpaints_is_measured_where_nothing_is_known(untrained: Path, tmp_path: Path) -> None:
+    plain = load_model(untrained)
+    model = Model(dataclasses.replace(plain.config, inpaint=True), plain.tokenizer)
+    init_from(model, plain)  # its planes for the known pixels begin without effect
+    save_model(tmp_path / "inpaint", model)
+    both = [
+        nll(Nll(str(folder), images=3, batch_size=2, respacing="5"))
+        for folder in (untrained, tmp_path / "inpaint")
+    ]
+    assert both[0] == pytest.approx(both[1], rel=1e-6)
 
 
 def test_nll_refuses_what_does_not_fit(untrained: Path, class_folder: Path, upsampler_folder: Path) -> None:
