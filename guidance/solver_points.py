@@ -77,7 +77,7 @@ def plot(path: Path, points: Sequence[SolverPoint], reference: SolverPoint, titl
         distance.set_yscale("log")
     for axes in (accuracy, distance):
         axes.set_xscale("log")
-        axes.set_xticks(sorted({point.calls for point in points}), minor=False)
+        axes.set_xticks(_apart(sorted({point.calls for point in points})), minor=False)
         axes.set_xticks([], minor=True)
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.set_xlabel("network calls for a picture")
@@ -86,6 +86,15 @@ def plot(path: Path, points: Sequence[SolverPoint], reference: SolverPoint, titl
     sheet.suptitle(title)
     with atomic_path(path) as temporary:
         sheet.savefig(temporary, format="png")
+
+
+def _apart(calls: Sequence[int]) -> list[int]:
+    """Those that can be written along a logarithmic axis beside each other, the smallest first."""
+    kept: list[int] = []
+    for number in calls:
+        if not kept or number >= 1.2 * kept[-1]:
+            kept.append(number)
+    return kept
 
 
 def words(point: SolverPoint) -> str:
