@@ -1,7 +1,6 @@
 """What a CLIP learns from: each picture shall find its caption among all of a batch, each caption its picture.
 
-Shape letters: N pairs here, M pairs of all processes, K wrong captions of each, D drawn pictures of all processes, L
-tokens, E embedding width.
+Shape letters: N pairs here, M pairs of all processes, K wrong captions of each, L tokens, E embedding width.
 """
 
 from __future__ import annotations
@@ -25,17 +24,13 @@ class Contrastive:
     """The task of a noisy CLIP: CLIP's loss (2103.00020, figure 3) on x_t, each picture at a timestep of its own.
 
     Captions of other pictures are mostly wrong in everything, so what one of them says is enough to tell them apart.
-    With captions that are nearly right beside them ("wrong" in a batch) it is not (2210.01936, section 4). Nor do
-    pictures of other captions show what a model draws amiss for this one. With its drawings beside the true pictures
-    ("drawn") f . g comes to know p(x_t | c) / p_model(x_t | c), the gradient of whose logarithm is what the model's
-    score lacks (discriminator guidance, 2211.17091, theorem 1).
+    With captions that are nearly right beside them ("wrong" in a batch) it is not (2210.01936, section 4).
     """
 
     def __call__(self, model: NoisyClip, batch: Batch, t: Tensor, draws: Draws) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with caption (list of N); t [N] -> [N] losses and their companions.
 
-        wrong in batch: N lists of K captions each, none of which is right. drawn in batch: [N,3,H,W], what a model drew
-        for these captions.
+        wrong in batch: N lists of K captions each, none of which is right.
         """
         x0 = batch["image"]
         x_t = model.process.q_sample(x0, t, draws.normal(x0))
@@ -43,25 +38,15 @@ class Contrastive:
             model.logit_scale.clamp_(max=math.log(MAX_SCALE))
         n = len(x0)
         wrong = [caption for captions in batch.get("wrong", ()) for caption in captions]
-        if "drawn" in batch:
-            drawn = batch["drawn"]
-            x_t = torch.cat([x_t, model.process.q_sample(drawn, t, draws.normal(drawn))])
-            t = torch.cat([t, t])
         tokens, mask = model.caption_batch([*batch["caption"], *wrong])
-        image, text = model.encode_image(x_t, t), model.encode_text(tokens, mask)  # [N,E] or [2N,E], [N+NK,E]
+        image, text = model.encode_image(x_t, t), model.encode_text(tokens, mask)  # [N,E], [N+NK,E]
         wrong_text = text[n:].unflatten(0, (n, -1)) if wrong else None  # [N,K,E]
-        wrong_image = image[n:] if "drawn" in batch else None
-        terms = contrast(image[:n], text[:n], tokens[:n], model.scale, wrong_text, wrong_image)
+        terms = contrast(image, text[:n], tokens[:n], model.scale, wrong_text)
         return terms | {"scale": model.scale.detach().expand(len(x0))}
 
 
 def contrast(
-    image: Tensor,
-    text: Tensor,
-    tokens: Tensor,
-    scale: Tensor,
-    wrong: Tensor | None = None,
-    drawn: Tensor | None = None,
+    image: Tensor, text: Tensor, tokens: Tensor, scale: Tensor, wrong: Tensor | None = None
 ) -> dict[str, Tensor]:
     """InfoNCE both ways, [N] each: "loss"; "image_to_text" and "text_to_image", whether the best match is right.
 
@@ -71,8 +56,6 @@ def contrast(
     each. The loss is the divergence from it, so it can always reach zero.
     wrong [N,K,E] of unit norm: further captions, compared with their own picture alone; then there is also "fact", the
     share of them that fit it less than its caption does.
-    drawn [N,E] of unit norm: further pictures, drawn for these captions, of which none is any caption's; then there is
-    also "drawn", whether a caption's fits it less than its true picture does.
     """
     images, texts, all_tokens = gather(image), gather(text), gather(tokens)  # [M,...]
     same = (tokens[:, None] == all_tokens[None]).all(dim=-1)  # [N,M]
@@ -80,8 +63,8 @@ def contrast(
 
     def one_way(queries: Tensor, keys: Tensor, further: Tensor | None = None) -> tuple[Tensor, Tensor]:
         logits, right = scale * queries @ keys.mT, same  # [N,M]
-        if further is not None:  # [N,K] or [N,D]
-            logits = torch.cat([logits, further], dim=1)
+        if further is not None:  # [N,K]
+            logits = torch.cat([logits, further], dim=1)  # [N,M+K]
             right = F.pad(same, (0, further.shape[1]), value=False)
         log_p = logits.log_softmax(dim=1)
         loss = -(log_p * right).sum(dim=1) / count - count.log()
@@ -92,18 +75,15 @@ def contrast(
     ):  # a scale of 100 leaves nothing of bfloat16's digits
         nearly = None if wrong is None else scale * torch.einsum("ne,nke->nk", image, wrong)  # [N,K]
         to_text, found_text = one_way(image, texts, nearly)
-        others = None if drawn is None else scale * text @ gather(drawn).mT  # [N,D]
-        to_image, found_image = one_way(text, images, others)
+        to_image, found_image = one_way(text, images)
         terms = {
             "loss": (to_text + to_image) / 2,
             "image_to_text": found_text,
             "text_to_image": found_image,
         }
-        own = scale * (image * text).sum(dim=1, keepdim=True)  # [N,1]
         if nearly is not None:
+            own = scale * (image * text).sum(dim=1, keepdim=True)  # [N,1]
             terms["fact"] = (nearly < own).float().mean(dim=1)
-        if drawn is not None:
-            terms["drawn"] = (scale * (drawn * text).sum(dim=1) < own[:, 0]).float()
     return terms
 
 

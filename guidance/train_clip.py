@@ -14,16 +14,14 @@ from glide.data import Dataset, open_data
 from glide.errors import InputError
 from glide.model import ModelConfig
 from glide.optim import OptimConfig
-from glide.processes import Processes, start
+from glide.processes import start
 from glide.tokenizer import Tokenizer
 from glide.train import TrainConfig
 from glide.wrong import WithWrong
 from guidance.clip import CLIPS, ClipConfig, NoisyClip, clip_from, load_clip, save_clip
 from guidance.clip_levels import plot, retrieval, table
 from guidance.contrastive import Contrastive
-from guidance.drawn import CALL, with_drawn
 from guidance.fits import check_fits
-from guidance.pipeline import Pipeline
 from guidance.train_guide import Measure, Measured, TrainGuide, held_out_batch, noise_of, train_guide
 
 
@@ -47,9 +45,6 @@ class TrainClip(TrainGuide):
     """Tokens of a caption, the rest is cut; by default the preset's."""
     wrong_captions: int = 0
     """Of the built-in scenes: so many further captions for each picture, each wrong in one fact, to tell it from."""
-    drawn: int = 0
-    """So many captions of the data, for each of which the model to steer (--like) draws a picture first. The CLIP then
-    learns, from these pairs alone, what is amiss in the drawings, and leads away from it."""
     held_out_pairs: int = 256
     """Pairs that are measured, at most, every --sample-every steps."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(
@@ -74,7 +69,6 @@ def train_clip(args: TrainClip) -> NoisyClip:
     measured = _held_out(args, config.image_size)
     # of a run that goes on, weights come from the checkpoint; sizes and tokenizer from the folder
     model = (begun if begun is not None else _build(args, config, data)).to(processes.device)
-    data = _with_drawn(args, data, processes) if args.drawn else data
     return train_guide(
         args, args.train, model, Contrastive(), data, save_clip, measured, processes, resume, KEPT
     )
@@ -96,10 +90,6 @@ def _check(args: TrainClip) -> bool:
         )
     if args.wrong_captions < 0:
         raise InputError(f"--wrong-captions {args.wrong_captions}: expected at least 0.")
-    if args.drawn < 0 or (args.drawn and args.like is None):
-        raise InputError(
-            f"--drawn {args.drawn}: expected at least 0, and the model that draws: give --like, the one to steer."
-        )
     if args.preset not in CLIPS:
         raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(CLIPS)}.")
     return resume
@@ -151,16 +141,6 @@ def _open(args: TrainClip, size: int, **options: Any) -> Dataset:
             f"{args.data} has classes, expected captions: give pictures with a caption each (x.png and x.txt)"
         )
     return WithWrong(data, args.train.seed, args.wrong_captions) if args.wrong_captions else data
-
-
-def _with_drawn(args: TrainClip, data: Dataset, processes: Processes) -> Dataset:
-    """With drawings of --like beside the pictures; a rehearsal has those of one batch."""
-    assert args.like is not None
-    config, dtype = args.train, args.train.dtype
-    pipe = Pipeline.from_pretrained(args.like, processes.device, dtype, call_size=CALL)
-    count, out = (1, None) if config.dry_run else (args.drawn, args.out)
-    size = config.batch_size
-    return with_drawn(data, pipe, count, size, processes.rows(size), config.seed, out)
 
 
 def _held_out(args: TrainClip, size: int) -> Measure[NoisyClip] | None:
