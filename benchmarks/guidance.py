@@ -23,7 +23,7 @@ from guidance.options import Options
 from guidance.pipeline import Pipeline
 from guidance.settings import Settings
 
-LINES = ("none", "cfg:3", "cfg:3@200-800", "apg:5", "classifier:5", "clip:50", "pag:2")
+LINES = ("none", "cfg:3", "cfg:3@200-800", "apg:5", "classifier:5", "clip:2", "pag:2")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from glide.denoise import Denoiser
 from glide.process import Process
 from glide.solvers import Level, along, full, gentle, ladder, noise_in, predicted
 
+NEAR = 0.05  # sigma / alpha where a picture is as good as there
+
 Past = list[tuple[float, Tensor]]  # where on the polynomial's axis, and eps [N,C,H,W] there; the newest first
 
 
@@ -79,13 +81,15 @@ def lms(process: Process, denoise: Denoiser, x: Tensor, order: int = 4) -> Itera
 
     The polynomial is of sigma / alpha, the equation's own variable (rho-AB in DEIS, 2204.13902), so the
     weights are exact for any spacing. The first step is Euler's, then their order rises to `order`. Noise alone lies
-    infinitely far away: it is left by Euler's step, and forgotten.
+    infinitely far away: it is left by Euler's step, and forgotten. A last step from `NEAR` the picture is Euler's too,
+    which goes to x0: there eps is what x_t is off x0 by, over next to no noise, and what a network in reduced precision
+    rounds grows with the order.
     """
     x = full(x)
     past: Past = []
     for here, below in pairwise(ladder(process)):
         x0 = predicted(denoise, x, here)
-        if math.isinf(here.ratio):
+        if math.isinf(here.ratio) or (below.ratio == 0.0 and here.ratio < NEAR):
             x = along(x, x0, here, below)
         else:
             eps = noise_in(x, x0, here)

@@ -61,7 +61,7 @@ BUILT_IN = {
         _built_in("pag", "away from the model with perturbed attention; needs no caption", 2.0, "pag_layers"),
         _built_in("cads", "noise on the caption at the noisiest timesteps, for variety", 0.1, "cads_mix"),
         _built_in("classifier", "by the noisy classifier --classifier", 5.0, "classifier", labels=True),
-        _built_in("clip", "by the CLIP --clip", 50.0, "clip", "clip_sees", "clip_vocab", captions=True),
+        _built_in("clip", "by the CLIP --clip", 2.0, "clip", "clip_sees", "clip_vocab", captions=True),
     )
 }
 """In the order in which messages name them."""

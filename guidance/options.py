@@ -30,7 +30,7 @@ class Options:
     """(auto) The weaker model to be led away from: an earlier or smaller one, named as --model."""
     classifier: Annotated[str, arg(metavar="NAME")] = "shapes-shape"
     """(classifier) A noisy classifier: a folder, an embedded one, a published .pt file, or a hub id."""
-    clip: Annotated[str | None, arg(metavar="NAME")] = None
+    clip: Annotated[str, arg(metavar="NAME")] = "shapes-clip"
     """(clip) A noisy CLIP, or a clean one of transformers: a folder, an embedded one, published .pt, or a hub id."""
     clip_sees: Annotated[str, arg(metavar="{xt,x0}")] = "xt"
     """(clip) What a noisy CLIP looks at: xt, the noisy picture, or x0, the one that the model predicts behind it, as a

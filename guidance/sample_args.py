@@ -136,8 +136,6 @@ class Sample:
             return
         if self.rerank != "clip":
             raise InputError(f"got --rerank {self.rerank!r}, expected clip: write --rerank clip")
-        if self.guiding.clip is None:
-            raise InputError("got --rerank clip without a CLIP, expected its name: give --clip NAME")
         if not 1 <= self.kept <= self.num_samples:
             raise InputError(
                 f"got --keep {self.kept} of --num-samples {self.num_samples}, expected 1 to {self.num_samples}: keep "

@@ -151,7 +151,7 @@ def test_the_embedded_upsampler_is_that_of_the_models_name(
         ("--size 32 --upsample-noise 1", "--upsample-noise 1, expected 0 to below 1"),
         ("--size 32 --upsample-temp nan", "temperature nan"),
         ("--size 32 --upsample-guidance magic", "the guidance 'magic'"),
-        ("--size 32 --upsample-guidance clip:5", "give --clip NAME"),
+        ("--size 32 --upsample-guidance clip:5", "got a CLIP of 64x64 pixels for a model of 32x32"),
         ("--size 32 --upsample-steps 0", "0 steps"),
         ("--size 32 --upsample-steps 5000", "at most 1000 steps"),
         ("--size 32 --upsample-sampler magic", "the sampler 'magic'"),

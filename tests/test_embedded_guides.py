@@ -1,4 +1,4 @@
-"""The embedded noisy classifier: small, trained here, good at what they guide by, and found by name."""
+"""The embedded noisy classifier and noisy CLIP: small, trained here, good at what they guide by, found by name."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,13 @@ from glide.data import open_data
 from glide.images import read_recipe
 from glide.shapes import held_out_scenes
 from glide.shapes_scene import SHAPES
+from glide.wrong import WithWrong
 from guidance.classifier import load_classifier
+from guidance.clip import load_clip
+from guidance.clip_levels import retrieval
 
 MODELS = Path(guidance.__file__).parent / "models"
-NAMES = ("shapes-shape",)
+NAMES = ("shapes-shape", "shapes-clip")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -36,12 +39,21 @@ def test_the_classifier_tells_shapes_apart() -> None:
     assert (found == wanted).float().mean() > 0.9
 
 
+def test_the_clip_tells_one_wrong_fact() -> None:
+    batch = WithWrong(open_data("shapes", 64, split="held_out"), 0, 4).batch(0, 64)
+    (level,) = retrieval(
+        load_clip("shapes-clip"), batch["image"], batch["caption"], [100], torch.float32, batch["wrong"]
+    )
+    assert level.image_to_text > 0.8 and level.fact is not None and level.fact > 0.9
+
+
 @pytest.mark.parametrize("option, name, told", [
     ("classifier", "shapes-shape", ["--label", "star"]),
+    ("clip", "shapes-clip", ["--prompt", "a red star"]),
 ])  # fmt: skip
 def test_they_are_the_usual_ones(option: str, name: str, told: list[str], tmp_path: Path) -> None:
     assert call("--guidance", option, *told, "--out", tmp_path, *QUICK) == 0
     recipe = read_recipe(tmp_path / "00000.png")
-    assert recipe["options"] == {option: name} and list(recipe["guides"]) == [option]
+    assert recipe["options"][option] == name and list(recipe["guides"]) == [option]
     assert call("--like", tmp_path / "00000.png", "--out", tmp_path) == 0
     assert (tmp_path / "00001.png").read_bytes() == (tmp_path / "00000.png").read_bytes()

@@ -231,7 +231,7 @@ def test_rerank(text_folder: Path, guides: Options, tmp_path: Path, capsys: Capt
         ("--guidance cfg@90-10", "swap them"),
         ("--guidance auto", "give --weak NAME"),
         ("--guidance classifier --label 1", "got a classifier of 64x64 pixels for a model of 8x8"),
-        ("--guidance clip", "give --clip NAME"),
+        ("--guidance clip", "got a CLIP of 64x64 pixels for a model of 8x8"),
         ("--guidance clip --clip nowhere/at/all", "nowhere/at/all"),
         (
             "--guidance classifier --classifier CLASSIFIER --label tench",
@@ -246,7 +246,6 @@ def test_rerank(text_folder: Path, guides: Options, tmp_path: Path, capsys: Capt
         ("--rescale 2", "--rescale 2.0"),
         ("--rescale x", "--rescale"),
         ("--rerank dalle --clip CLIP", "--rerank 'dalle', expected clip"),
-        ("--rerank clip", "give --clip NAME"),
         ("--keep 3", "without --rerank"),
         ("--rerank clip --clip CLIP --keep 3 --num-samples 2", "--keep 3 of --num-samples 2"),
         ("--vocab nowhere", "no published .pt file"),

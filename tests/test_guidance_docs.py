@@ -28,12 +28,17 @@ def blocks(kind: str) -> list[str]:
 
 @pytest.fixture
 def folders(guides: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The networks where the page has them, the classifier as the embedded one too, which does not fit a tiny model."""
-    for name, source in (("early", guides.weak), ("classifier", guides.classifier), ("clip", guides.clip)):
-        assert source is not None
+    """The networks where the page has them, the embedded ones being those too, which do not fit a tiny model."""
+    assert guides.weak is not None
+    shutil.copytree(guides.weak, tmp_path / "runs/early")
+    for name, embedded, source in (
+        ("classifier", "shapes-shape", guides.classifier),
+        ("clip", "shapes-clip", guides.clip),
+    ):
         shutil.copytree(source, tmp_path / "runs" / name)
-    shutil.copytree(guides.classifier, tmp_path / "models/shapes-shape")
-    monkeypatch.setattr("guidance.classifier.EMBEDDED", tmp_path / "models")
+        shutil.copytree(source, tmp_path / "models" / embedded)
+    for module in ("classifier", "clip", "clip_clean"):
+        monkeypatch.setattr(f"guidance.{module}.EMBEDDED", tmp_path / "models")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -204,7 +204,7 @@ def test_a_text_model_is_led_by_a_classifier_alone(pipe: Pipeline, guides: Optio
     ("guidances", "changes", "said"),
     [
         (["auto"], {}, "'auto' without the network that guides, expected its name: give --weak NAME"),
-        (["clip"], {}, "give --clip NAME"),
+        (["clip"], {}, "got a CLIP of 64x64 pixels for a model of 8x8"),
         (
             ["cfg"],
             {"weak": "x"},

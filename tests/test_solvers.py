@@ -147,6 +147,21 @@ def test_lms_is_exact_for_cubic_slopes():
     assert max(errors[3:]) - min(errors[3:]) < 1e-12 < abs(errors[1] - errors[2])
 
 
+def test_near_the_picture_lms_takes_what_the_network_sees():
+    """Rounding of x0, which eps is over next to no noise, does not grow in the last step."""
+    process = make_process("cosine")
+    process = process.respaced(spaced(process, "60", "karras"))
+    noise = torch.Generator().manual_seed(0)
+    seen = []
+
+    def denoise(x, t):
+        seen.append(0.3 + 0.004 * torch.randn(x.shape, generator=noise, dtype=x.dtype))
+        return Prediction(seen[-1])
+
+    drawn = last(lms(process, denoise, start(2, 1, 4, 4)))
+    torch.testing.assert_close(drawn, seen[-1])
+
+
 # --- noise ----------------------------------------------------------------------------------------------------------
 
 
