@@ -172,9 +172,10 @@ def test_a_fresh_process_is_another_one_and_its_end_is_noticed() -> None:
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """In place of the embedded model: 16x16, untrained."""
+    """In place of the embedded model, which inpaints, too: 16x16, untrained."""
     folder = tmp_path_factory.mktemp("models") / "embedded"
-    save_model(folder, Model(PRESETS["tiny"], Tokenizer.train(captions_for_tokenizer(), 512, 24)))
+    config = replace(PRESETS["tiny"], inpaint=True)
+    save_model(folder, Model(config, Tokenizer.train(captions_for_tokenizer(), 512, 24)))
     return str(folder)
 
 

@@ -17,9 +17,10 @@ from benchmarks.measure.plan import Plan
 from benchmarks.measure.results import Found, Measured
 from benchmarks.measure.work import counted
 from glide.checkpoint import load_model
-from glide.data import Batch, open_data
+from glide.data import Batch, Dataset, open_data
 from glide.draws import Draws
 from glide.losses import LossConfig, UniformTimesteps
+from glide.masked import Masked
 from glide.model import Model
 from glide.optim import OptimConfig
 from glide.tasks import Diffusion
@@ -40,7 +41,8 @@ class Training:
         self.memory = Memory(self.device)
         self.model: Model = load_model(plan.model, self.device)
         config = self.model.config
-        data = open_data("shapes", config.unet.image_size, seed=plan.seed)
+        data: Dataset = open_data("shapes", config.unet.image_size, seed=plan.seed)
+        data = Masked(data, plan.seed) if config.inpaint else data
         self.batches = [data.batch(step, plan.train_batch) for step in range(BATCHES)]
         self.task = Diffusion(LossConfig(prediction=config.process.prediction))
         self.memory.loaded()
