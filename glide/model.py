@@ -188,12 +188,14 @@ class Model(nn.Module):
         own = torch.ones_like(tokens[..., :1]) if mask is None else mask[..., None].to(tokens)  # [N,L,1]
         return (tokens * own).sum(dim=1) / own.sum(dim=1).clamp(min=1.0)
 
-    def nothing_known(self, images: int) -> dict[str, Tensor]:
-        """What a model that inpaints is shown where it draws all of so many pictures; of others nothing."""
+    def nothing_known(self, images: int, size: tuple[int, int] | None = None) -> dict[str, Tensor]:
+        """What a model that inpaints is shown where it draws all of so many pictures; of others nothing.
+
+        size: (H, W), by default the model's own.
+        """
         if not self.config.inpaint:
             return {}
-        size = self.config.unet.image_size
-        nothing = torch.zeros(images, 1, size, size, device=self.device)
+        nothing = torch.zeros(images, 1, *(size or (self.config.unet.image_size,) * 2), device=self.device)
         return {"inpaint_image": nothing.expand(-1, 3, -1, -1), "inpaint_mask": nothing}
 
     def input_planes(self, batch: Mapping[str, Tensor], size: tuple[int, int] | None = None) -> Tensor | None:

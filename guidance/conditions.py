@@ -109,23 +109,20 @@ class Conditions:
     def _planes(self, given: Given, size: tuple[int, int] | None) -> Tensor:
         """[1,P,H,W]."""
         model = self.model
-        height, width = size or (model.config.unet.image_size,) * 2
-        batch: dict[str, Tensor] = {}
-        if model.config.inpaint:
-            nothing = torch.zeros(1, height, width)
-            if given.image is None or given.mask is None or not given.told:
-                batch |= {"inpaint_image": nothing.expand(3, -1, -1), "inpaint_mask": nothing}
-            else:
-                batch |= {"inpaint_image": given.image, "inpaint_mask": given.mask}
+        size = size or (model.config.unet.image_size,) * 2
+        rows = model.nothing_known(1, size)
+        told: dict[str, Tensor] = {}
+        if rows and given.image is not None and given.mask is not None and given.told:
+            told |= {"inpaint_image": given.image, "inpaint_mask": given.mask}
         if model.config.low_res:
             if given.low_res is None:
                 raise InputError(
                     "got an upsampler, which enlarges pictures, and no picture, expected a model that draws: give a "
                     "base model, or a picture to enlarge"
                 )
-            batch["low_res"] = given.low_res
-        rows = {name: part[None].to(model.device) for name, part in batch.items()}
-        planes = model.input_planes(rows, (height, width))
+            told["low_res"] = given.low_res
+        rows |= {name: part[None].to(model.device) for name, part in told.items()}
+        planes = model.input_planes(rows, size)
         assert planes is not None
         return planes
 
