@@ -59,7 +59,7 @@ setup(
     },
     python_requires=">=3.10",
     install_requires=[
-        "torch>=2.4",
+        "torch>=2.6",
         "transformers>=4.45",
         "tokenizers>=0.20",
         "safetensors>=0.4",

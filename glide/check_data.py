@@ -18,7 +18,7 @@ from glide.broken import kind
 from glide.contact_sheet import contact_sheet
 from glide.data import MAX_BROKEN, GeneratedData, open_data, open_source
 from glide.errors import InputError
-from glide.images import on_white, save_png, to_uint8
+from glide.images import on_white, save_png
 from glide.listing import BrokenCaptionError
 from glide.pictures import BrokenImageError, check_output, decode_picture
 from glide.resize import square_picture
@@ -218,6 +218,6 @@ def _check_generated(args: CheckData) -> Found:
     print(f"{args.data}: scenes drawn on demand, in any number; none can be broken")
     if args.sheet is not None:
         batch = data.batch(0, args.pictures)
-        save_png(args.sheet, contact_sheet(to_uint8(batch["image"]), batch["caption"]))
+        save_png(args.sheet, contact_sheet(batch["image"].permute(0, 2, 3, 1), batch["caption"]))
         print(f"{args.pictures} pictures with their captions: {args.sheet}")
     return Found()

@@ -9,7 +9,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+import torch
+from torch import Tensor
+
 from glide.errors import InputError
+from glide.images import to_float
 from glide.listing import list_folder
 from glide.shapes import Shapes
 from glide.shard_names import is_shards
@@ -36,9 +40,10 @@ class Dataset(Protocol):
         """InputError if there are fewer than `size` pictures."""
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
-        """{"image": float32 [size, 3, H, W] in [-1, 1]} with "caption": list[str], or "y": int64 [size].
+        """{"image": uint8 [size, 3, H, W]} with "caption": list[str], or "y": int64 [size].
 
-        rows: make these rows of it alone, the same as they are in the whole (`glide.processes.Processes.rows`).
+        In bytes it is made, kept ahead and moved to a GPU in a quarter of the time and memory; `on_device` makes floats
+        of it. rows: make these rows of it alone, the same as they are in the whole (`glide.processes.Processes.rows`).
         """
 
     def captions_for_tokenizer(self) -> list[str]:
@@ -88,6 +93,13 @@ def open_data(
         if not len(source):
             raise InputError(f"of {total} pictures in {spec} none is {split}: change --held-out")
     return StoredData(source, image_size, seed, crop == "random", flip, max_broken)
+
+
+def on_device(batch: Batch, device: torch.device | str, rows: slice = slice(None)) -> Batch:
+    """A batch, or rows of it that follow each other, as tasks take it: there, and "image" float32 in [-1, 1]."""
+    part = {k: v[rows] for k, v in batch.items()}
+    part = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in part.items()}
+    return {**part, "image": to_float(part["image"])}
 
 
 def open_source(spec: str) -> Source:

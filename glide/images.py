@@ -40,8 +40,12 @@ def to_uint8(x: Tensor) -> Tensor:
 
 def from_uint8(pixels: Pixels) -> Tensor:
     """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] in [-1, 1], the exact inverse of `to_uint8`."""
-    x = torch.as_tensor(pixels).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    return x / 127.5 - 1
+    return to_float(torch.as_tensor(pixels).permute(0, 3, 1, 2)).contiguous()
+
+
+def to_float(image: Tensor) -> Tensor:
+    """uint8 [N, 3, H, W] of a data set -> float32 in [-1, 1], in the same layout; float32 stays as it is."""
+    return image.to(torch.float32).div_(127.5).sub_(1) if image.dtype == torch.uint8 else image
 
 
 def save_png(

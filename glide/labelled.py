@@ -37,7 +37,7 @@ class LabelledShapes(GeneratedData):
         self.class_names: Sequence[str] = TARGETS[target]
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
-        """{"image": float32 [size, 3, H, W] in [-1, 1], "y": int64 [size]}, or these rows of it."""
+        """{"image": uint8 [size, 3, H, W], "y": int64 [size]}, or these rows of it."""
         rng = np.random.default_rng(np.random.SeedSequence(self.shapes.seed, spawn_key=(LABEL, step)))
         scenes, shares = self.shapes.scenes(step, size), rng.random(size)
         chosen = [

@@ -8,7 +8,6 @@ import torch
 from glide.beside import unknown_around_first, with_other
 from glide.data import Batch, Dataset, GeneratedData
 from glide.errors import InputError
-from glide.images import from_uint8
 from glide.masks import EVERYTHING, random_masks
 from glide.shapes import render
 from glide.wrapped import Wrapped
@@ -59,5 +58,5 @@ class Masked(Wrapped[Dataset]):
                 continue
             both = with_other(rng, scene)
             if both is not None:
-                batch["image"][place] = from_uint8(render([both], side))[0]
+                batch["image"][place] = torch.from_numpy(render([both], side)[0]).permute(2, 0, 1)
                 masks[place, 0] = torch.from_numpy(~unknown_around_first(rng, both, side))

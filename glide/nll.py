@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from glide.atomic import atomic_path
 from glide.checkpoint import load_model
-from glide.data import open_data
+from glide.data import on_device, open_data
 from glide.denoise import Prediction, clamp, predictor, project
 from glide.errors import InputError
 from glide.losses import Bits, bits_per_dimension
@@ -72,7 +72,7 @@ def nll(args: Nll) -> float:
     bar = tqdm(total=len(sizes) * len(process), unit="step", desc="bits per dimension")
     for index, size in enumerate(sizes):
         batch = data.batch(index, args.batch_size)
-        x0 = batch["image"][:size].to(model.device)
+        x0 = on_device(batch, model.device, slice(size))["image"]
         inputs = model.nothing_known(size)
         if model.text is not None:
             if "caption" not in batch:

@@ -29,8 +29,10 @@ class SeededNoise:
 
     def randn(self, shape_of_one: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """The next draw, float32 [N, *shape_of_one]."""
-        rows = [torch.randn(tuple(shape_of_one), generator=generator) for generator in self.generators]
-        return torch.stack(rows).to(device)  # [N,...]
+        rows = torch.empty(len(self.generators), *shape_of_one)
+        for row, generator in zip(rows, self.generators, strict=True):
+            row.normal_(generator=generator)
+        return rows.to(device)
 
     def __call__(self, like: Tensor) -> Tensor:
         """The next draw in the shape, type and place of `like` [N,...]."""

@@ -245,14 +245,13 @@ class Shapes:
         return [sample_scene(rng, self.kinds, self.weights) for _ in range(size)]
 
     def batch(self, step: int, size: int, rows: range | None = None) -> dict[str, Any]:
-        """{"image": [size, 3, H, W] float32 in [-1, 1], "caption": list of str}, the same on every call.
+        """{"image": uint8 [size, 3, H, W], "caption": list of str}, the same on every call.
 
         rows: of the `size` pictures those that are drawn.
         """
         scenes = self.scenes(step, size)
         scenes = scenes if rows is None else [scenes[row] for row in rows]
-        pixels = torch.from_numpy(render(scenes, self.image_size)).permute(0, 3, 1, 2)  # [N, 3, H, W]
-        image = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
+        image = torch.from_numpy(render(scenes, self.image_size)).permute(0, 3, 1, 2)
         return {"image": image, "caption": [scene.caption for scene in scenes]}
 
     def captions_for_tokenizer(self) -> list[str]:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from glide.data import Batch
+from glide.compiled import as_written, compile_for_training
+from glide.data import Batch, on_device
 from glide.draws import Draws, DropoutRows, mixed
 from glide.losses import TimestepSampler
 from glide.machine import flops_of
@@ -83,6 +84,8 @@ class Stepper(Generic[M]):
         twin = twin_of(model) if sharded and processes.main else None
         if not sharded:  # FSDP2 takes contiguous weights alone
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.compile:
+            compile_for_training(model)
         model.train()
         self.net: nn.Module = TaskModule(model, task)
         self.scalars: list[nn.Parameter] = []
@@ -139,7 +142,7 @@ class Stepper(Generic[M]):
             row = first + int(part[0])
             self.dropout.at(seed, row)
             draws = Draws(seed, range(row, row + len(part)))
-            inputs = {k: _rows(v, part, device) for k, v in batch.items()}
+            inputs = on_device(batch, device, _slice(part))
             with nullcontext() if part is parts[-1] else self.unsynced():
                 with autocast(device, self.config.dtype):
                     terms = self.net(inputs, t[part].to(device), draws)
@@ -156,12 +159,12 @@ class Stepper(Generic[M]):
         """Of a whole step, all processes together, counted in a forward pass of its first part. All call it."""
         rows, device = self.processes.rows(self.config.batch_size), self.processes.device
         part = torch.arange(len(rows)).chunk(self.config.accumulate)[0]
-        inputs = {k: _rows(v, part, device) for k, v in batch.items()}
+        inputs = on_device(batch, device, _slice(part))
         t, _ = self.draw(step)
         net = self.net.module if isinstance(self.net, nn.parallel.DistributedDataParallel) else self.net
 
         def forward() -> None:
-            with autocast(device, self.config.dtype):
+            with as_written(), autocast(device, self.config.dtype):
                 net(inputs, t[part].to(device), Draws(step, part.tolist()))
 
         return flops_of(forward) * len(rows) / len(part) * self.processes.world
@@ -175,7 +178,6 @@ class Stepper(Generic[M]):
         return dict(zip(terms, table[:, :-1].unbind(dim=1), strict=True)), bool(table[:, -1].any())
 
 
-def _rows(value: Any, rows: Tensor, device: torch.device) -> Any:
-    """Rows that follow each other: of a tensor where it is, without a copy."""
-    part = value[int(rows[0]) : int(rows[-1]) + 1]
-    return part.to(device, non_blocking=True) if isinstance(part, Tensor) else part
+def _slice(rows: Tensor) -> slice:
+    """Of rows that follow each other: taking them makes no copy."""
+    return slice(int(rows[0]), int(rows[-1]) + 1)

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from glide.data import Batch, Dataset
+from glide.data import Dataset, on_device
 from glide.draws import Draws, mixed
 from glide.mixed import autocast
 from glide.stepper import Task
@@ -40,7 +40,7 @@ class Validation(Generic[M]):
         row = 0
         for part in self.parts:
             n = len(part["image"])
-            inputs: Batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in part.items()}
+            inputs = on_device(part, device)
             draws = Draws(mixed(self.seed, HELD_OUT), range(row, row + n))
             with autocast(device, self.dtype):
                 terms = self.task(model, inputs, self.t[row : row + n].to(device), draws)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from glide.checkpoints import STATE
+from glide.compiled import as_written
 from glide.errors import InputError
 from glide.losses import TimestepSampler
 from glide.mixed import LossScale
@@ -123,7 +124,8 @@ class Weights(Generic[M]):
         self.swap()
         self.model.eval()
         try:
-            yield self.model if self.processes.main else None
+            with as_written():
+                yield self.model if self.processes.main else None
         finally:
             self.swap()
             self.model.train()

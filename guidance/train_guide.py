@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from glide.broken import keep_broken, tell_broken
 from glide.checkpoint import read_model_config
-from glide.data import MAX_BROKEN, Batch, Dataset
+from glide.data import MAX_BROKEN, Batch, Dataset, on_device
 from glide.errors import InputError
 from glide.model import ModelConfig
 from glide.plots import figure
@@ -147,8 +147,8 @@ def train_guide(
 
 
 def held_out_batch(data: Dataset, count: int) -> Batch:
-    """At most `count` examples of a data set that was opened with split "held_out"."""
-    return data.batch(0, min(count, len(data)) if isinstance(data, StoredData) else count)
+    """At most `count` examples of a data set that was opened with split "held_out", as tasks take them."""
+    return on_device(data.batch(0, min(count, len(data)) if isinstance(data, StoredData) else count), "cpu")
 
 
 def noise_of(like: str, check: Callable[[ModelConfig], None]) -> ModelConfig:

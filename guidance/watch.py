@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glide.images import grid, save_png, to_uint8
+from glide.images import grid, save_png, to_float, to_uint8
 from glide.model import Model
 from guidance.conditions import NOTHING_GIVEN, Given, Picture
 from guidance.pipeline import Pipeline
@@ -43,11 +43,11 @@ def sample_grid(model: Model, path: Path, captions: Sequence[str], scale: float 
 def fill_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float = 3.0) -> None:
     """Four columns: pictures, the same masked, what the model fills in, and what it draws where all is unknown.
 
-    batch: image [N,3,H,W] in [-1, 1], inpaint_mask [N,1,H,W] (1 is known), and caption or y, as in training. Drawn
+    batch: image [N,3,H,W], inpaint_mask [N,1,H,W] (1 is known), and caption or y, as in training. Drawn
     in 25 steps and written as one PNG.
     """
     pipe = Pipeline(copy.deepcopy(model), dtype=torch.bfloat16)
-    image, mask = batch["image"].cpu(), batch["inpaint_mask"].cpu()
+    image, mask = to_float(batch["image"]).cpu(), batch["inpaint_mask"].cpu()
     captions = batch["caption"] if model.config.text is not None else [""] * len(image)
     labels = batch["y"].tolist() if model.config.num_classes else [None] * len(image)
     settings = Settings("ddim", "25", 0.0, *(("cfg", scale) if pipe.conditions.has_null else ("none",)))

@@ -9,10 +9,8 @@ from PIL import Image
 
 from glide.buffers import Buffers
 from glide.data import open_data
-from glide.images import from_uint8
 from glide.pictures import decode_picture
 from glide.resize import square_picture
-from glide.stored import put_planes
 
 
 def jpeg(width: int, height: int) -> bytes:
@@ -34,22 +32,15 @@ def test_the_picture_is_that_of_the_full_decoder(tmp_path):
     (tmp_path / "a.jpg").write_bytes(jpeg(800, 600))
     (tmp_path / "a.txt").write_text("noise")
     small = open_data(str(tmp_path), 64).batch(0, 1)["image"][0]
-    full = np.array(square_picture(decode_picture(jpeg(800, 600), "x.jpg")[0], 64)) / 127.5 - 1
+    full = np.array(square_picture(decode_picture(jpeg(800, 600), "x.jpg")[0], 64), np.float32)
     error = np.abs(small.permute(1, 2, 0).numpy() - full)
-    assert error.mean() < 0.01 and error.max() < 0.1  # 1 and 12 of 255: draft is no exact average
+    assert error.mean() < 1.3 and error.max() < 13  # of 255: draft is no exact average
 
 
 def test_what_is_no_jpeg_comes_as_it_is():
     file = io.BytesIO()
     Image.new("RGB", (80, 80)).save(file, "PNG")
     assert decode_picture(file.getvalue(), "x.png", 8)[0].size == (80, 80)
-
-
-def test_planes_hold_what_every_other_picture_becomes():
-    pixels = np.random.default_rng(0).integers(0, 256, (17, 17, 3), dtype=np.uint8)
-    place = np.empty((3, 17, 17), np.float32)
-    put_planes(Image.fromarray(pixels), place)
-    assert torch.equal(torch.from_numpy(place), from_uint8(pixels[None])[0])
 
 
 def test_memory_is_used_again_only_when_nobody_holds_it():

@@ -8,8 +8,8 @@ import torch
 from sample_script import QUICK, call
 
 import guidance
-from glide.data import open_data
-from glide.images import read_recipe
+from glide.data import on_device, open_data
+from glide.images import read_recipe, to_float
 from glide.shapes import held_out_scenes
 from glide.shapes_scene import SHAPES
 from glide.wrong import WithWrong
@@ -33,14 +33,14 @@ def test_they_are_small_and_say_how_they_were_trained(name: str) -> None:
 def test_the_classifier_tells_shapes_apart() -> None:
     classifier = load_classifier("shapes-shape")
     assert classifier.config.class_names == SHAPES
-    image = open_data("shapes:one", 64, split="held_out").batch(0, 64)["image"]
+    image = to_float(open_data("shapes:one", 64, split="held_out").batch(0, 64)["image"])
     wanted = torch.tensor([SHAPES.index(s.things[0].shape) for s in held_out_scenes(64, ("one",))])
     found = classifier(image, torch.zeros(64, dtype=torch.int64)).argmax(dim=1)
     assert (found == wanted).float().mean() > 0.9
 
 
 def test_the_clip_tells_one_wrong_fact() -> None:
-    batch = WithWrong(open_data("shapes", 64, split="held_out"), 0, 4).batch(0, 64)
+    batch = on_device(WithWrong(open_data("shapes", 64, split="held_out"), 0, 4).batch(0, 64), "cpu")
     (level,) = retrieval(
         load_clip("shapes-clip"), batch["image"], batch["caption"], [100], torch.float32, batch["wrong"]
     )

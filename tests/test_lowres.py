@@ -120,9 +120,7 @@ def test_crops_lie_on_the_low_resolution_grid_and_fit_their_planes():
             (y, x)
             for y in range(0, SIZE - CROP + 1, SCALE)
             for x in range(0, SIZE - CROP + 1, SCALE)
-            if torch.equal(
-                to_uint8(batch["image"][i : i + 1])[0], whole.pixels[i, y : y + CROP, x : x + CROP]
-            )
+            if torch.equal(batch["image"][i].permute(1, 2, 0), whole.pixels[i, y : y + CROP, x : x + CROP])
             and torch.allclose(batch["low_res"][i], planes[i, :, y : y + CROP, x : x + CROP], atol=1e-6)
         ]
         assert found, i

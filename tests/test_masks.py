@@ -14,7 +14,7 @@ from glide.checkpoint import load_model
 from glide.data import GeneratedData, open_data
 from glide.errors import InputError
 from glide.grow import init_from
-from glide.images import from_uint8, load_image
+from glide.images import load_image
 from glide.masked import Masked
 from glide.masks import missing_sides, random_masks, rectangles, stroke, strokes
 from glide.model import Model
@@ -99,7 +99,7 @@ def test_a_thing_beside_stays_and_the_caption_tells_of_the_masked_one() -> None:
     assert batch["caption"] == plain["caption"]
     scenes = data.shapes.scenes(3, 40)
     empty = [replace(scene, things=()) for scene in scenes]
-    background = from_uint8(render(empty, 64))
+    background = torch.from_numpy(render(empty, 64)).permute(0, 3, 1, 2)
     changed = (batch["image"] != plain["image"]).any(1)  # [N,H,W] the other thing
     own = (plain["image"] != background).any(1)  # the first
     known = batch["inpaint_mask"][:, 0] == 1
@@ -108,7 +108,7 @@ def test_a_thing_beside_stays_and_the_caption_tells_of_the_masked_one() -> None:
     assert not (changed & ~known)[put].any() and not (own & known)[put].any()
     oracle = Oracle()
     for i in torch.nonzero(put)[:10, 0].tolist():
-        assert len(oracle.read(batch["image"][i]).things) == 2
+        assert len(oracle.read(batch["image"][i].permute(1, 2, 0).numpy()).things) == 2
     assert torch.equal(Masked(data, 1, 0.5).batch(3, 4)["image"], plain["image"][:4])
     for share in (-0.1, 1.5):
         with pytest.raises(InputError, match="scenes with a thing beside, expected 0 to 1"):

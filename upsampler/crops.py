@@ -15,7 +15,6 @@ from torch import Tensor
 
 from glide.data import Batch, Dataset, GeneratedData
 from glide.errors import InputError
-from glide.images import from_uint8, to_uint8
 from glide.shapes_render import render
 from glide.wrapped import Wrapped
 from upsampler.lowres import REDUCTIONS, LowRes, Pixels, Reduction, enlarged_crop, reduced, worsened
@@ -59,7 +58,8 @@ class LowResCrops(Wrapped[Dataset]):
         self.size, self.crop, self.scale, self.seed = size, crop, scale, seed
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
-        """image and low_res [N,3,crop,crop], low_res_level [N]; with caption or y as the data has them."""
+        """image, uint8, and low_res, float32 in [-1, 1], [N,3,crop,crop]; low_res_level [N]; with caption or y as the
+        data has them."""
         wanted = range(size) if rows is None else rows
         large, drawn, batch = self._pictures(step, size, wanted)
         room = (self.size - self.crop) // self.scale
@@ -74,7 +74,7 @@ class LowResCrops(Wrapped[Dataset]):
             planes.append(enlarged_crop(low_res, self.scale, top, left, self.crop))
             levels.append(level)
         told = {"low_res": torch.stack(planes), "low_res_level": torch.tensor(levels, dtype=torch.float32)}
-        return {**batch, "image": from_uint8(np.stack(images)), **told}
+        return {**batch, "image": torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), **told}
 
     def whole(self, step: int, size: int) -> Whole:
         """The first pictures of a step as they are, each with its low-resolution one by the first way to reduce."""
@@ -88,7 +88,7 @@ class LowResCrops(Wrapped[Dataset]):
         """Pixels, uint8 [N,H,W,3]; of scenes that are drawn anew also small ones [N,h,w,3]; the rest of the batch."""
         if not isinstance(self.data, GeneratedData):
             batch = dict(self.data.batch(step, size, rows))
-            return to_uint8(batch.pop("image")).numpy(), None, batch
+            return batch.pop("image").permute(0, 2, 3, 1).numpy(), None, batch
         # all of a batch at 256x256 in float32 would take more time and memory than to draw it
         scenes = self.data.shapes.scenes(step, size)
         scenes = [scenes[row] for row in rows]

@@ -17,7 +17,7 @@ from benchmarks.measure.plan import Plan
 from benchmarks.measure.results import Found, Measured
 from benchmarks.measure.work import counted
 from glide.checkpoint import load_model
-from glide.data import Batch, Dataset, open_data
+from glide.data import Batch, Dataset, on_device, open_data
 from glide.draws import Draws
 from glide.losses import LossConfig, UniformTimesteps
 from glide.masked import Masked
@@ -67,15 +67,14 @@ class Training:
 
     def work(self) -> int:
         """FLOP of the network's way forward and back in one step; the optimizer's are not counted."""
-        batch, size = self.batches[0], self.plan.train_batch
-        image = batch["image"].to(self.device)
+        batch, size = on_device(self.batches[0], self.device), self.plan.train_batch
         t = torch.arange(size, device=self.device) % len(self.model.process)
         draws = Draws(self.plan.seed, range(size))
 
         def step() -> None:
             dtype = getattr(torch, self.dtype)
             with torch.autocast(self.device.type, dtype, enabled=self.dtype != "float32"):
-                terms = self.task(self.model, {**batch, "image": image}, t, draws)
+                terms = self.task(self.model, batch, t, draws)
             terms["loss"].sum().backward()
 
         self.model.train().requires_grad_(True)
