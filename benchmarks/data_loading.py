@@ -5,7 +5,8 @@ python benchmarks/data_loading.py --pictures 200 --different 20 --repeats 1 --fo
 
 The bare decoder is Pillow alone, on the same bytes, held in memory, in as many threads: from a JPEG to an array of
 pixels, which is thrown away. A loader does that and more: it looks up the order, reads the file, looks for a rotation,
-cuts, and makes a batch of float32 from -1 to 1. The rounds alternate, and each rate is the median of its rounds.
+cuts, and makes a batch. "as floats": with what a training step does to a batch, float32 from -1 to 1, on the CPU. The
+rounds alternate, and each rate is the median of its rounds.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import torch
 from PIL import Image
 
 from glide.cli import parse, run
-from glide.data import Dataset, open_data
+from glide.data import Dataset, on_device, open_data
 from glide.errors import InputError
 from glide.prefetch import prefetch
 from glide.shapes import held_out_scenes, render
@@ -84,6 +85,7 @@ def measure(args: DataLoading, place: Path) -> dict[str, float]:
     kinds: dict[str, Callable[[], float]] = {
         "bare decoder": lambda: bare(files, args),
         "shards": lambda: loaded(whole, args),
+        "as floats": lambda: loaded(whole, args, floats=True),
     }
     if args.small:
         small = open_data(spec, args.small)
@@ -145,13 +147,14 @@ def bare(files: Sequence[bytes], args: DataLoading) -> float:
         return args.pictures / (time.perf_counter() - start)
 
 
-def loaded(data: Dataset, args: DataLoading) -> float:
-    """Pictures a second that come out of the loader as batches."""
+def loaded(data: Dataset, args: DataLoading, floats: bool = False) -> float:
+    """Pictures a second that come out of the loader as batches, or are made floats of there."""
     steps = args.pictures // args.batch_size
     batches = prefetch(data, 0, args.batch_size, workers=args.workers)
     start = time.perf_counter()
-    for _ in islice(batches, steps):
-        pass
+    for batch in islice(batches, steps):
+        if floats:
+            on_device(batch, "cpu")
     seconds = time.perf_counter() - start
     batches.close()
     return steps * args.batch_size / seconds

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from sample_script import Capture
-from test_compiled import COMPILER
 from test_train import settings
 
 from glide import compiled as module
@@ -22,7 +20,11 @@ from guidance.clip import CLIPS, NoisyClip
 # of PyTorch's own, about parts of itself
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{what}")
-    for what in (":DeprecationWarning", ":FutureWarning", "The .grad attribute of a Tensor that is not a leaf")
+    for what in (
+        ":DeprecationWarning",
+        ":FutureWarning",
+        "The .grad attribute of a Tensor that is not a leaf",
+    )
 ]
 
 
@@ -31,25 +33,33 @@ def plain(out: Path, **changes: Any) -> TrainBase:
     return replace(settings(out, train={"steps": 4, "sample_every": 2, **changes}), dropout=0.0)
 
 
-@pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
-def test_the_same_training_but_for_rounding(tmp_path: Path, capsys: Capture) -> None:
-    found = {}
+def test_the_same_training_but_for_rounding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced and differentiated as by torch.compile; no C++ is made of it, which takes minutes."""
+    traced: list[torch.nn.Module] = []
+    compile_module = torch.nn.Module.compile
+
+    def compile_without_compiler(self: torch.nn.Module, **options: Any) -> None:
+        traced.append(self)
+        compile_module(self, backend="aot_eager", **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_without_compiler)
+    monkeypatch.setattr(module, "check_compiler", lambda model: None)
+    found = []
     for compiles in (False, True):
         out = tmp_path / str(compiles)
         train_base(plain(out, compile=compiles))
         log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
         held_out = [json.loads(line) for line in (out / "validation.jsonl").read_text().splitlines()]
-        found[compiles] = (
-            log[-1]["loss"],
-            held_out[-1]["validation_loss"],
-            load_file(out / "model.safetensors"),
-        )
-    (loss, unseen, weights), (other_loss, other_unseen, others) = found[False], found[True]
-    assert other_loss == pytest.approx(loss, rel=1e-3) and other_unseen == pytest.approx(unseen, rel=1e-3)
+        found.append((log[-1]["loss"], held_out[-1]["validation_loss"], load_file(out / "model.safetensors")))
+    (loss, unseen, weights), (other_loss, other_unseen, others) = found
+    assert [type(part).__name__ for part in traced] == ["TextEncoder", "UNet"]
+    assert other_loss == pytest.approx(loss, rel=1e-4) and other_unseen == pytest.approx(unseen, rel=1e-4)
     assert weights.keys() == others.keys()
-    distance = sum(float((weights[k] - others[k]).norm()) for k in weights)
-    assert distance < 1e-2 * sum(float(w.norm()) for w in weights.values())
-    assert loss != other_loss, "nothing was compiled"
+    distance, length = (
+        sum(float(w.square().sum()) for w in vectors) ** 0.5
+        for vectors in ([others[k] - w for k, w in weights.items()], weights.values())
+    )
+    assert distance < 1e-3 * length, "Adam and Muon make more of rounding than it is, but not that much"
 
 
 def test_what_is_compiled(text_model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
