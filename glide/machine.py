@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import time
 from collections.abc import Callable
@@ -57,6 +58,23 @@ def flops_of(forward: Callable[[], object]) -> float:
     with FlopCounterMode(display=False) as counter:
         forward()
     return 3.0 * counter.get_total_flops()
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed for what is allocated next, in this process, where it is glibc.
+
+    It gives large blocks back to the system, and each step of a training on the CPU then begins with fresh pages: a
+    fourteenth of the step's time, measured.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # musl
+        return
+    trim_threshold, mmap_threshold, never = -1, -3, -1  # <malloc.h>
+    mallopt(trim_threshold, never)
+    mallopt(mmap_threshold, 2**30)
 
 
 def memory_in_use(device: torch.device) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -63,6 +64,28 @@ def _read_local_range(path: str | Path, offset: int, size: int) -> bytes:
             return file.read(size) or b""
     except Exception as error:
         raise _cannot_read(path, error) from error
+
+
+class LocalFile:
+    """A local file of which many threads read ranges, open until nobody holds it."""
+
+    def __init__(self, path: str | Path) -> None:
+        """InputError if it cannot be opened."""
+        self.path = path
+        try:
+            self._file = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise _cannot_read(path, error) from error
+        weakref.finalize(self, os.close, self._file).atexit = False
+
+    def read(self, offset: int, size: int) -> bytes:
+        """As `read_range`."""
+        if not hasattr(os, "pread"):  # Windows
+            return _read_local_range(self.path, offset, size)
+        try:
+            return os.pread(self._file, size, offset)
+        except OSError as error:
+            raise _cannot_read(self.path, error) from error
 
 
 def file_stamp(path: str | Path) -> tuple[int, str]:

@@ -7,7 +7,6 @@ is possible because a batch is a function of its step alone.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Generator
 
@@ -16,7 +15,11 @@ import torch
 from glide.data import Batch, Dataset
 
 MOST_WORKERS = 8
-NICE = 5  # how much less urgent a batch ahead is than the step of now
+
+FREE = threading.Event()
+"""Cleared while the main thread runs much Python, as in a forward pass: no thread then begins a batch, for which both
+would fight for Python's lock. A backward pass does not need it."""
+FREE.set()
 
 
 def usual_workers(device: torch.device) -> int:
@@ -57,14 +60,6 @@ def prefetch(
             thread.join(timeout=10)  # it may be waiting for a remote file
 
 
-def _give_way() -> None:
-    """Let the network go before the calling thread, which a batch ahead has time: else, where both work on the same
-    cores, each small parallel sum of the network waits for the core that this thread has just taken."""
-    if sys.platform == "linux":  # elsewhere priorities are a whole process's
-        thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
-
-
 class _Making:
     """The batches between the one that is taken next and the one that is begun next."""
 
@@ -79,7 +74,6 @@ class _Making:
         """What a thread does: make the next batch that nobody has begun, and again."""
         # for this thread only; a second team of threads would fight with the network's for the same cores
         torch.set_num_threads(1)
-        _give_way()
         while True:
             with self.changed:
                 self.changed.wait_for(lambda: self.closed or self.next_begun < self.next_taken + self.ahead)
@@ -87,6 +81,7 @@ class _Making:
                     return
                 step = self.next_begun
                 self.next_begun += 1
+            FREE.wait()
             item = self._make(step)
             with self.changed:
                 self.made[step] = item
@@ -103,6 +98,8 @@ class _Making:
     def take(self) -> Batch:
         """The next batch, as soon as it is made; its error, where there was one."""
         with self.changed:
+            if self.next_taken not in self.made:
+                FREE.set()
             self.changed.wait_for(lambda: self.next_taken in self.made)
             item = self.made.pop(self.next_taken)
             self.next_taken += 1
@@ -114,4 +111,5 @@ class _Making:
     def close(self) -> None:
         with self.changed:
             self.closed = True
+            FREE.set()
             self.changed.notify_all()

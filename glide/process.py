@@ -103,9 +103,8 @@ class Process:
 
         t: LongTensor [N], indices into this process.
         """
-        return (
-            gather(np.sqrt(self.alpha_bar), t, x0) * x0 + gather(np.sqrt(1.0 - self.alpha_bar), t, x0) * noise
-        )
+        alpha, sigma = gather(np.sqrt(self.alpha_bar), t, x0), gather(np.sqrt(1.0 - self.alpha_bar), t, x0)
+        return torch.addcmul(alpha * x0, sigma, noise)
 
 
 def gather(table: Array, t: Tensor, like: Tensor) -> Tensor:

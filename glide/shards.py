@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from glide.errors import InputError
 from glide.held import Held
 from glide.listing import decode_text
-from glide.paths import is_remote, join, read_bytes, read_range
+from glide.paths import LocalFile, is_remote, join, read_bytes, read_range
 from glide.shard_cache import index_all, shard_index
 from glide.shard_index import ShardIndex
 from glide.shard_names import shard_names
 from glide.shuffle import BLOCK, LANES, MIXED, WINDOW, EpochOrder
 
-HELD_SHARDS = 4 * MIXED  # whose indices are in memory: those that are mixed, those before and after them
+HELD_SHARDS = (
+    4 * MIXED
+)  # whose indices are in memory, and which are open: those that are mixed, those before and after them
 HELD_BLOCKS = 2 * WINDOW // BLOCK  # of remote shards: this window's and the next one's
 CLASS_NAMES = "classnames.txt"
 
@@ -38,6 +40,7 @@ class Shards:
         self.folder, self.keep = spec, keep
         self.paths = shard_names(spec)
         self._indices: Held[int, ShardIndex] = Held(HELD_SHARDS)
+        self._files: Held[int, LocalFile] = Held(HELD_SHARDS)
         self._blocks: Held[tuple[int, int], bytes] = Held(HELD_BLOCKS)
         index_all(self.paths)
         self.captioned, classes = self._kinds()
@@ -89,7 +92,7 @@ class Shards:
         held, path = self._index(shard), self.paths[shard]
         offset, size = held.offsets[row], held.sizes[row]
         if not is_remote(path):
-            return read_range(path, offset, size)
+            return self._files.get(shard, lambda: LocalFile(path)).read(offset, size)
         number = (index - self.ends[shard] + len(self.rows[shard])) // BLOCK
         rows = self.rows[shard][number * BLOCK : (number + 1) * BLOCK].tolist()
         begin, end = held.offsets[rows[0]], held.offsets[rows[-1]] + held.sizes[rows[-1]]

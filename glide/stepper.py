@@ -18,9 +18,10 @@ from glide.compiled import as_written, compile_for_training
 from glide.data import Batch, on_device
 from glide.draws import Draws, DropoutRows, mixed
 from glide.losses import TimestepSampler
-from glide.machine import flops_of
+from glide.machine import flops_of, keep_freed_memory
 from glide.mixed import LossScale, autocast
 from glide.optim import Averages, Optimizer
+from glide.prefetch import FREE
 from glide.processes import Processes
 from glide.sharding import shard
 from glide.weights import Weights, twin_of
@@ -76,6 +77,8 @@ class Stepper(Generic[M]):
         processes: Processes,
     ) -> None:
         processes.rows(config.batch_size)
+        if processes.device.type == "cpu":
+            keep_freed_memory()
         self.config, self.processes, self.timesteps = config, processes, timesteps
         parts: list[Any] = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
         for part in parts:
@@ -142,11 +145,13 @@ class Stepper(Generic[M]):
             row = first + int(part[0])
             self.dropout.at(seed, row)
             draws = Draws(seed, range(row, row + len(part)))
+            FREE.clear()
             inputs = on_device(batch, device, _slice(part))
             with nullcontext() if part is parts[-1] else self.unsynced():
                 with autocast(device, self.config.dtype):
                     terms = self.net(inputs, t[part].to(device), draws)
                 loss = (terms["loss"] * weight[part].to(device)).sum() / size
+                FREE.set()
                 (loss * self.scale.factor).backward()
             found.append({k: v.detach().float().cpu() for k, v in terms.items()})
         self.dropout.off()
