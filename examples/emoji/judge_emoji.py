@@ -65,6 +65,8 @@ class JudgeEmoji:
     device: str | None = None
     sheets: int = 1
     """Sheets of pictures to write, of 60 captions each."""
+    columns: int = 6
+    """Of a sheet, three pictures wide each."""
     out: Path = Path("outputs/emoji")
 
 
@@ -79,11 +81,9 @@ class Judged:
 
 def judge(args: JudgeEmoji) -> list[Judged]:
     """Draw, compare, print and write. InputError for settings that do not fit."""
-    if args.batch_size < 1 or (args.captions is not None and args.captions < 1) or args.sheets < 0:
-        raise InputError(
-            f"--batch-size {args.batch_size} --captions {args.captions} --sheets {args.sheets}: expected at least 1, 1 "
-            "and 0"
-        )
+    for name, least in (("batch_size", 1), ("captions", 1), ("columns", 1), ("sheets", 0)):
+        if (value := getattr(args, name)) is not None and value < least:
+            raise InputError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
     pictures, names = captioned(args.data)
     wanted = list(range(len(names)))
     trained = len(names)
@@ -170,7 +170,7 @@ def _write(args: JudgeEmoji, judged: Sequence[Judged], shown: Sequence[Pixels]) 
         part = judged[number : number + len(shown[number : number + PER_SHEET])]
         told = [one.caption if one.right else f"{one.caption} (nearest: {one.nearest})" for one in part]
         path = args.out / f"sheet-{number // PER_SHEET}.png"
-        save_png(path, contact_sheet(np.stack(shown[number : number + PER_SHEET]), told, columns=6))
+        save_png(path, contact_sheet(np.stack(shown[number : number + PER_SHEET]), told, args.columns))
         print(f"drawn, nearest training picture, right picture: {path}")
 
 
