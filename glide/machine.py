@@ -60,20 +60,20 @@ def flops_of(forward: Callable[[], object]) -> float:
     return 3.0 * counter.get_total_flops()
 
 
-def keep_freed_memory() -> None:
-    """Have the C library keep what is freed for what is allocated next, in this process, where it is glibc.
+def keep_freed_memory(device: torch.device) -> None:
+    """Have the C library keep what is freed for what is allocated next, up to 2 GiB, where it is glibc and a CPU works.
 
-    It gives large blocks back to the system, and each step of a training on the CPU then begins with fresh pages: a
-    fourteenth of the step's time, measured.
+    It gives large blocks back to the system, and each activation then lies in fresh pages: a tenth of the time of a
+    step of training or drawing, measured. Of the process as a whole, and for good.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or device.type != "cpu":
         return
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # musl
         return
-    trim_threshold, mmap_threshold, never = -1, -3, -1  # <malloc.h>
-    mallopt(trim_threshold, never)
+    trim_threshold, mmap_threshold = -1, -3  # <malloc.h>
+    mallopt(trim_threshold, 2**31 - 1)
     mallopt(mmap_threshold, 2**30)
 
 

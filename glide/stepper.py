@@ -77,8 +77,7 @@ class Stepper(Generic[M]):
         processes: Processes,
     ) -> None:
         processes.rows(config.batch_size)
-        if processes.device.type == "cpu":
-            keep_freed_memory()
+        keep_freed_memory(processes.device)
         self.config, self.processes, self.timesteps = config, processes, timesteps
         parts: list[Any] = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
         for part in parts:

@@ -19,6 +19,7 @@ from glide.compiled import compiled
 from glide.denoise import Network, Predict
 from glide.errors import InputError
 from glide.images import to_uint8
+from glide.machine import keep_freed_memory
 from glide.model import Model
 from glide.precision import lowered
 from glide.process import Process
@@ -98,6 +99,7 @@ class Pipeline:
             raise InputError(
                 f"got the call size {call_size}, expected at least 1: leave it out for the default"
             )
+        keep_freed_memory(self.device)
         self.call_size = call_size or default_call_size(model, self.device)
         self.name, self.vocab = name, vocab
         self.fingerprint = fingerprint(model)

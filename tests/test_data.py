@@ -15,7 +15,7 @@ from glide import paths
 from glide.data import is_held_out, open_data
 from glide.errors import InputError
 from glide.listing import list_folder
-from glide.prefetch import prefetch
+from glide.prefetch import FREE, prefetch
 from glide.resize import square
 
 
@@ -378,6 +378,35 @@ def test_prefetch_keeps_the_order_and_ends_its_thread(tmp_path):
     assert threading.active_count() == threads + 1
     batches.close()
     assert threading.active_count() == threads
+
+
+def test_no_batch_is_begun_while_the_network_needs_python_unless_it_waits_for_it(tmp_path):
+    data = open_data(str(captioned(tmp_path, 10)), 4)
+    begun: list[int] = []
+
+    class Watched:
+        def batch(self, step, size, rows=None):
+            begun.append(step)
+            return data.batch(step, size, rows)
+
+    FREE.clear()
+    try:
+        batches = prefetch(Watched(), 0, 3)
+        assert same(next(batches), data.batch(0, 3)) and FREE.is_set(), "what is waited for is made"
+        while len(begun) < 3:  # two ahead
+            time.sleep(0.01)
+        FREE.clear()
+        assert same(next(batches), data.batch(1, 3)) and not FREE.is_set(), "it was made already"
+        time.sleep(0.1)
+        assert begun == [0, 1, 2]
+        FREE.set()
+        while len(begun) < 4:
+            time.sleep(0.01)
+        FREE.clear()
+        batches.close()  # does not wait for its turn
+        assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+    finally:
+        FREE.set()
 
 
 def test_prefetch_raises_an_error_where_the_batch_would_have_come():

@@ -19,7 +19,7 @@ from glide.curves import draw_curves
 from glide.data import open_data
 from glide.errors import InputError
 from glide.losses import LossConfig
-from glide.machine import flops_of, measured_peak, memory_in_use
+from glide.machine import flops_of, keep_freed_memory, measured_peak, memory_in_use
 from glide.meters import Meters, read_lines
 from glide.model import Model
 from glide.optim import OptimConfig
@@ -109,6 +109,24 @@ def test_the_machines_numbers() -> None:
     assert 1e8 < measured_peak(device, "float32") < 1e15 and memory_in_use(device) > 0.05
     conv = nn.Conv2d(3, 5, 3, padding=1)
     assert flops_of(lambda: conv(torch.zeros(2, 3, 8, 8))) == 3 * 2 * (2 * 64) * 5 * 3 * 9
+
+
+def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    class Library:
+        def mallopt(self, *values: int) -> None:
+            asked.append(values)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Library())
+    cpu = torch.device("cpu")
+    keep_freed_memory(cpu)
+    assert asked == [(-1, 2**31 - 1), (-3, 2**30)]
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())  # musl
+    keep_freed_memory(cpu)
+    keep_freed_memory(torch.device("cuda"))
+    assert len(asked) == 2
 
 
 def test_a_strip_of_many_grids(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from glide import paths, shards
 from glide.data import open_data
 from glide.errors import InputError
 from glide.held import Held
+from glide.paths import LocalFile
 from glide.processes import Processes
 from glide.shard_cache import BESIDE, shard_index, write_beside
 from glide.shard_index import scan_shard
@@ -389,6 +390,20 @@ def test_remote_shards_are_read_by_blocks(tmp_path, monkeypatch):
         assert sum(path.endswith(".tar") for path in blobs.opened) == 2
     with pytest.raises(InputError, match=r"cannot read gs://bucket/set/00002\.tar"):
         open_data("gs://bucket/set/0000{0..2}.tar", 4)
+
+
+def test_a_file_stays_open_while_somebody_holds_it(tmp_path):
+    path = tmp_path / "a.tar"
+    path.write_bytes(bytes(range(200)))
+    file = LocalFile(path)
+    path.unlink()
+    assert file.read(10, 5) == bytes(range(10, 15)) and file.read(190, 50) == bytes(range(190, 200))
+    number = file._file
+    del file
+    with pytest.raises(OSError):
+        os.fstat(number)
+    with pytest.raises(InputError, match=r"cannot read .*a\.tar"):
+        LocalFile(path)
 
 
 def test_a_value_is_made_once_for_all_who_ask():
