@@ -12,6 +12,7 @@ from torch import nn
 
 from glide.mixed import DTYPES
 
+_kept = 0  # what this process asked the C library to keep, at most
 ENOUGH = 0.005  # seconds that one measured run takes at least
 
 
@@ -60,21 +61,23 @@ def flops_of(forward: Callable[[], object]) -> float:
     return 3.0 * counter.get_total_flops()
 
 
-def keep_freed_memory(device: torch.device) -> None:
-    """Have the C library keep what is freed for what is allocated next, up to 2 GiB, where it is glibc and a CPU works.
+def keep_freed_memory(device: torch.device, most: int) -> None:
+    """Have the C library keep what is freed, `most` bytes, for what is allocated next, where it is glibc on a CPU.
 
     It gives large blocks back to the system, and each activation then lies in fresh pages: a tenth of the time of a
     step of training or drawing, measured. Of the process as a whole, and for good.
     """
-    if sys.platform != "linux" or device.type != "cpu":
+    global _kept
+    if sys.platform != "linux" or device.type != "cpu" or most <= _kept:
         return
+    _kept = most
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # musl
         return
     trim_threshold, mmap_threshold = -1, -3  # <malloc.h>
-    mallopt(trim_threshold, 2**31 - 1)
-    mallopt(mmap_threshold, 2**30)
+    mallopt(trim_threshold, most)
+    mallopt(mmap_threshold, 2**27)  # larger blocks come and go as before
 
 
 def memory_in_use(device: torch.device) -> float:

@@ -29,6 +29,7 @@ from glide.weights import Weights, twin_of
 if TYPE_CHECKING:
     from glide.train import TrainConfig
 
+KEPT = 2**31 - 1  # bytes of freed memory, for the activations of the next step
 M = TypeVar("M", bound=nn.Module)
 M_contra = TypeVar("M_contra", bound=nn.Module, contravariant=True)
 
@@ -77,7 +78,7 @@ class Stepper(Generic[M]):
         processes: Processes,
     ) -> None:
         processes.rows(config.batch_size)
-        keep_freed_memory(processes.device)
+        keep_freed_memory(processes.device, KEPT)
         self.config, self.processes, self.timesteps = config, processes, timesteps
         parts: list[Any] = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
         for part in parts:
@@ -129,7 +130,11 @@ class Stepper(Generic[M]):
     def draw(self, step: int) -> tuple[Tensor, Tensor]:
         """Timesteps [M] of the whole batch and their weights; every process draws the same."""
         seed = mixed(self.config.seed, step)
-        torch.manual_seed(seed)  # for what draws by itself: nothing of ours
+        # for what draws by itself: nothing of ours
+        if self.processes.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)  # takes a millisecond where other devices were never used
         self.generator.manual_seed(seed)
         return self.timesteps.sample(self.config.batch_size, self.generator)
 

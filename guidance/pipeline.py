@@ -49,6 +49,8 @@ Around = Callable[[Network, Model], Network]
 Callback = Callable[[int, int, Tensor], object]
 """Called after each step with its index from 0, its training timestep, and x [N,C,H,W]."""
 
+KEPT = 2**28  # bytes of freed memory, for the activations of the next network call
+
 
 @dataclass(frozen=True)
 class Step:
@@ -99,13 +101,13 @@ class Pipeline:
             raise InputError(
                 f"got the call size {call_size}, expected at least 1: leave it out for the default"
             )
-        keep_freed_memory(self.device)
         self.call_size = call_size or default_call_size(model, self.device)
         self.name, self.vocab = name, vocab
         self.fingerprint = fingerprint(model)
         self.model = model.eval().requires_grad_(False)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.unet = lowered(model.unet, self.dtype)
+        keep_freed_memory(self.device, KEPT)
         self.conditions = Conditions(model, self.unet)
         self.guides = Guides(self.device, vocab, self.dtype)
         self._around: Around = around or (lambda network, model: network)

@@ -6,7 +6,7 @@ Imports nothing heavy, so that `--help` lists them at once; `guidance.registry` 
 from __future__ import annotations
 
 USUAL_SAMPLER = "ddim"
-USUAL_STEPS = 50
+USUAL_STEPS = 20
 USUAL_SPACING = "uniform"
 """What draws where nothing else is asked for, everywhere; `guidance.stage` has an upsampler's number of steps."""
 
