@@ -27,6 +27,7 @@ from glide.model import Model
 from guidance.conditions import Picture
 from guidance.pipeline import Pipeline
 from guidance.settings import Settings
+from guidance.solver_names import USUAL_STEPS
 from guidance.stage import Stage, usual_settings
 from upsampler.parts import UPSAMPLING
 from upsampler.presets import UPSAMPLERS
@@ -42,7 +43,7 @@ class Upsampling:
     model: str = "shapes"
     upsampler: str = "shapes"
     """A folder, an embedded name, or random."""
-    steps: int = 50
+    steps: int = USUAL_STEPS
     """Of the base model."""
     scale: float = 3.0
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
