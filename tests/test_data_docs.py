@@ -14,7 +14,9 @@ from judge_emoji import JudgeEmoji
 
 from glide.check_data import CheckData
 from glide.cli import parse
+from glide.model import PRESETS
 from glide.train_base import TrainBase
+from upsampler.presets import UPSAMPLERS
 from upsampler.train_upsampler import TrainUpsampler
 
 ROOT = Path(__file__).parents[1]
@@ -48,8 +50,6 @@ def test_commands_parse(page: str) -> None:
 
 
 def test_every_preset_that_is_named_is_there() -> None:
-    from glide.model import PRESETS
-
     for page in PAGES:
         named = re.findall(r"--preset (\S+)", (ROOT / page).read_text("utf-8"))
-        assert set(named) <= set(PRESETS)
+        assert set(named) <= {*PRESETS, *UPSAMPLERS}
