@@ -32,7 +32,7 @@ class StageArgs:
     upsampler_vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """(size) As --vocab, of the upsampler."""
     upsample_steps: Annotated[int | None, arg(metavar="INT")] = None
-    """(size) Steps of the upsampler. By default 16, or fast27 for those that predict the noise."""
+    """(size) Steps of the upsampler. By default 8, or fast27 for those that predict the noise."""
     upsample_respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """(size) Instead of --upsample-steps, as --respacing: "fast27", "ddim50", "10,10,3,2,2"."""
     upsample_spacing: Annotated[str | None, arg(metavar="NAME")] = None

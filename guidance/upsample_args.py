@@ -37,7 +37,7 @@ class Upsample:
     overwrite: bool = False
     """Write over results of earlier runs; never over the pictures themselves."""
     steps: Annotated[int | None, arg(metavar="INT")] = None
-    """Sampling steps. By default 16, or fast27 for models that predict the noise."""
+    """Sampling steps. By default 8, or fast27 for models that predict the noise."""
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """Instead of --steps: "fast27", "100", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
     spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
