@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from glide import paths
-from glide.data import is_held_out, open_data
+from glide.data import is_held_out, on_device, open_data
 from glide.errors import InputError
 from glide.listing import list_folder
 from glide.prefetch import FREE, prefetch
@@ -367,6 +367,21 @@ def test_many_files_are_listed_once_and_quickly(tmp_path):
     listing = list_folder(str(tmp_path))
     assert len(listing.images) == 4000 and listing.caption_files[0] == "0/0.txt"
     assert time.perf_counter() - start < 5  # 30 ms on an idle machine
+
+
+def test_a_task_gets_floats_of_the_bytes(tmp_path):
+    for i, value in enumerate((0, 51, 255)):
+        picture(tmp_path / f"{i}.png", value)
+        (tmp_path / f"{i}.txt").write_text(f"grey {value}")
+    batch = open_data(str(tmp_path), 4).batch(0, 3)
+    whole, part = on_device(batch, "cpu"), on_device(batch, "cpu", slice(1, 3))
+    for row, caption in enumerate(batch["caption"]):
+        level = int(caption.removeprefix("grey ")) / 127.5 - 1
+        assert torch.equal(whole["image"][row], torch.full((3, 4, 4), level))
+    assert part["caption"] == batch["caption"][1:] and torch.equal(part["image"], whole["image"][1:])
+    assert same(on_device(whole, "cpu"), whole) and batch["image"].dtype == torch.uint8, (
+        "floats stay as they are"
+    )
 
 
 def test_prefetch_keeps_the_order_and_ends_its_thread(tmp_path):
