@@ -21,7 +21,7 @@ from glide.errors import InputError
 from glide.images import to_uint8
 from glide.machine import keep_freed_memory
 from glide.model import Model
-from glide.precision import lowered
+from glide.precision import lower_, lowered
 from glide.process import Process
 from glide.recipe import fingerprint
 from glide.repaint import repaint, walk
@@ -87,13 +87,15 @@ class Pipeline:
         vocab: str | None = None,
         around: Around | None = None,
         compiles: bool = False,
+        owned: bool = False,
     ) -> None:
         """model: on its device already; it is put in eval mode and channels_last. name: for recipes.
 
         dtype: what the U-Net runs in (`glide.precision`); all else is float32. call_size: pictures in a network call,
         see guidance/calls.py. vocab: for recipes, and for a weaker model that is a published .pt file. around: put
-        around the network, as upsampler/tiles.py is. compiles: by torch.compile (glide/compiled.py). InputError for a
-        dtype or size that is not possible, or where nothing can be compiled.
+        around the network, as upsampler/tiles.py is. compiles: by torch.compile (glide/compiled.py). owned: nobody else
+        uses the model, so its own weights may be rounded, and not a copy of them. InputError for a dtype or size that
+        is not possible, or where nothing can be compiled.
         """
         self.dtype = find_dtype(dtype)
         self.device = model.device
@@ -106,7 +108,7 @@ class Pipeline:
         self.fingerprint = fingerprint(model)
         self.model = model.eval().requires_grad_(False)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.unet = lowered(model.unet, self.dtype)
+        self.unet = (lower_ if owned else lowered)(model.unet, self.dtype)
         keep_freed_memory(self.device, KEPT)
         self.conditions = Conditions(model, self.unet)
         self.guides = Guides(self.device, vocab, self.dtype)
@@ -137,7 +139,7 @@ class Pipeline:
         """
         place, dtype = find_device(device), find_dtype(dtype)  # before the wait for a large file
         model = load_with_vocabulary(name, place, vocab, places)
-        return cls(model, str(name), dtype, call_size, vocab, around, compiles)
+        return cls(model, str(name), dtype, call_size, vocab, around, compiles, owned=True)
 
     def __call__(
         self,

@@ -10,6 +10,7 @@ from conftest import CAPTIONS, CLASSES, close, randomised, tiny_unet
 from PIL import Image
 from torch import Tensor
 
+from glide.checkpoint import load_model
 from glide.classes import class_number
 from glide.errors import InputError
 from glide.images import to_uint8
@@ -61,6 +62,16 @@ def test_like_the_loop_written_out(pipe: Pipeline, text_model: Model) -> None:
             x = after**0.5 * x0 + (1 - after) ** 0.5 * eps
     drawn = pipe(RED, guidance_scale=scale, num_inference_steps=4, seed=7).tensors
     close(drawn, x)
+
+
+def test_a_model_that_is_loaded_here_has_no_copy_in_float32(text_folder: Path) -> None:
+    own = Pipeline.from_pretrained(text_folder, "cpu", "bfloat16")
+    assert own.unet is own.model.unet and own.unet.stem.weight.dtype == torch.bfloat16
+    model = load_model(text_folder)
+    other = Pipeline(model, dtype="bfloat16")
+    assert model.unet.stem.weight.dtype == torch.float32 and other.unet is not model.unet
+    first, second = (pipe(RED, num_inference_steps=2, seed=1).tensors for pipe in (own, other))
+    assert torch.equal(first, second) and own.fingerprint == other.fingerprint
 
 
 def test_the_face(pipe: Pipeline) -> None:
