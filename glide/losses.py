@@ -125,11 +125,9 @@ def loss_terms(
     x0, x_t, noise, output = x0.float(), x_t.float(), noise.float(), output.float()
     alpha, sigma = gather(np.sqrt(process.alpha_bar), t, x0), gather(np.sqrt(1.0 - process.alpha_bar), t, x0)
     mean, v = split_variance(output, x0.shape[1])
-    target = (
-        alpha * noise - sigma * x0
-        if config.prediction == "v"
-        else {"eps": noise, "x0": x0}[config.prediction]
-    )
+    target = noise if config.prediction == "eps" else x0
+    if config.prediction == "v":
+        target = alpha * noise - sigma * x0
     error = _mean_flat(_per_pixel(config, mean, target))
     loss = gather(loss_weights(process, config), t, error) * error
     terms = {"mse": error if config.kind == "l2" else _mean_flat((mean - target) ** 2)}

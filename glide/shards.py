@@ -19,9 +19,8 @@ from glide.shard_index import ShardIndex
 from glide.shard_names import shard_names
 from glide.shuffle import BLOCK, LANES, MIXED, WINDOW, EpochOrder
 
-HELD_SHARDS = (
-    4 * MIXED
-)  # whose indices are in memory, and which are open: those that are mixed, those before and after them
+# whose indices are in memory, and which are open: those that are mixed, those before and after them
+HELD_SHARDS = 4 * MIXED
 HELD_BLOCKS = 2 * WINDOW // BLOCK  # of remote shards: this window's and the next one's
 CLASS_NAMES = "classnames.txt"
 

@@ -153,7 +153,7 @@ def enlarger(
 
     It takes uint8 [h,w,3], a caption, a class and a seed, and returns uint8 [H,W,3].
     """
-    pipe = Pipeline(copy.deepcopy(model), "", dtype, 1, around=upsampling.tiles)
+    pipe = Pipeline(copy.deepcopy(model), "", dtype, 1, around=upsampling.tiles, owned=True)
     stage = Stage(pipe, usual_settings(model), upsampling)
 
     def enlarge(pixels: Tensor, caption: str, label: int | None, seed: int) -> Tensor:
