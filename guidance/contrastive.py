@@ -17,6 +17,7 @@ from torch import Tensor
 from glide.data import Batch
 from glide.draws import Draws
 from guidance.clip import MAX_SCALE, NoisyClip
+from guidance.score_matching import Teacher, gradient_terms, twice_differentiable
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,13 @@ class Contrastive:
 
     Captions of other pictures are mostly wrong in everything, so what one of them says is enough to tell them apart.
     With captions that are nearly right beside them ("wrong" in a batch) it is not (2210.01936, section 4).
+
+    teacher: a diffusion model whose two predictions say what the gradient should be, which then is learned too: the
+    loss plus `gradient_weight` times "gradient_error" (`guidance.score_matching`).
     """
+
+    teacher: Teacher | None = None
+    gradient_weight: float = 0.0
 
     def __call__(self, model: NoisyClip, batch: Batch, t: Tensor, draws: Draws) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with caption (list of N); t [N] -> [N] losses and their companions.
@@ -37,12 +44,32 @@ class Contrastive:
         with torch.no_grad():  # the parameter itself: above the limit it would have no gradient back
             model.logit_scale.clamp_(max=math.log(MAX_SCALE))
         n = len(x0)
-        wrong = [caption for captions in batch.get("wrong", ()) for caption in captions]
-        tokens, mask = model.caption_batch([*batch["caption"], *wrong])
-        image, text = model.encode_image(x_t, t), model.encode_text(tokens, mask)  # [N,E], [N+NK,E]
-        wrong_text = text[n:].unflatten(0, (n, -1)) if wrong else None  # [N,K,E]
+        captions = [*batch["caption"], *(caption for wrong in batch.get("wrong", ()) for caption in wrong)]
+        tokens, mask = model.caption_batch(captions)
+        text = model.encode_text(tokens, mask)  # [N+NK,E]
+        wrong_text = text[n:].unflatten(0, (n, -1)) if len(text) > n else None  # [N,K,E]
+        if self.teacher is None or not torch.is_grad_enabled():  # the latter where its work is only counted
+            terms = contrast(model.encode_image(x_t, t), text[:n], tokens[:n], model.scale, wrong_text)
+            return terms | {"scale": model.scale.detach().expand(n)}
+        rows = told(draws, len(text) // n - 1)
+        wanted = self.teacher.shift(x_t, t, [captions[row] for row in rows])
+        with twice_differentiable():
+            image = model.encode_image(x_t.requires_grad_(), t)  # [N,E]
         terms = contrast(image, text[:n], tokens[:n], model.scale, wrong_text)
-        return terms | {"scale": model.scale.detach().expand(len(x0))}
+        terms |= gradient_terms(model.scale * (image * text[rows]).sum(dim=1), x_t, t, model.process, wanted)
+        loss = terms["loss"] + self.gradient_weight * terms["gradient_error"]
+        return terms | {"loss": loss, "scale": model.scale.detach().expand(n)}
+
+
+def told(draws: Draws, wrong: int) -> list[int]:
+    """For each of N pictures the caption that its gradient is learned for, as a row of N right and then N times `wrong`
+    wrong ones: half of them a wrong one, where there is any, as what is drawn is not always what was asked for."""
+    numbers = draws.uniform()
+    n = len(numbers)
+    if not wrong:
+        return list(range(n))
+    place = ((2.0 * numbers - 1.0) * wrong).floor().long()  # [N] below 0: the right one
+    return [i if k < 0 else n + i * wrong + k for i, k in enumerate(place.tolist())]
 
 
 def contrast(
