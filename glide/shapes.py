@@ -7,6 +7,7 @@ The language is in shapes_scene.py, the drawing in shapes_render.py, and oracle.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -38,6 +39,10 @@ __all__ = ["Fact", "Scene", "Shapes", "Thing", "captions_for_tokenizer", "held_o
 __all__ += ["parse_caption", "render", "sample_scene", "write_caption"]
 
 T = TypeVar("T")
+
+MIXTURE = (*KINDS, "inside")
+"""What a mixture may be made of: the kinds of scene, and those pairs of which one thing is inside of the other. A fifth
+of all pairs, they take the most pictures to learn."""
 
 MARGIN = 0.02  # between a thing and the picture's edge
 GAP = 0.04  # between two things
@@ -90,13 +95,14 @@ class _Draws:
 def sample_scene(
     rng: np.random.Generator, kinds: Sequence[str] = KINDS, weights: Sequence[float] | None = None
 ) -> Scene:
-    """A random scene with its caption. kinds: some of KINDS; weights: one for each of them, else equal."""
+    """A random scene with its caption. kinds: some of MIXTURE; weights: one for each of them, else equal."""
     draws = _Draws(rng)
     kind = draws.weighted(kinds, weights or [1.0] * len(kinds))
     background = draws.pick(tuple(BACKGROUNDS))
     said_background = background if draws.chance(SAY_BACKGROUND) else None
-    things, facts = {"one": _one, "count": _count, "pair": _pair}[kind](draws, background, said_background)
-    return Scene(things, background, kind, write_caption(facts), facts)
+    drawers = {"one": _one, "count": _count, "pair": _pair, "inside": partial(_pair, relation="inside")}
+    things, facts = drawers[kind](draws, background, said_background)
+    return Scene(things, background, "pair" if kind == "inside" else kind, write_caption(facts), facts)
 
 
 _Drawn = tuple[tuple[Thing, ...], tuple[Fact, ...]]
@@ -152,8 +158,9 @@ def _count(draws: _Draws, background: str, said_background: str | None) -> _Draw
     return things, make_facts(number, [_noun(draws, things[0])], background=said_background)
 
 
-def _pair(draws: _Draws, background: str, said_background: str | None) -> _Drawn:
-    relation = draws.pick(RELATIONS)
+def _pair(draws: _Draws, background: str, said_background: str | None, relation: str | None = None) -> _Drawn:
+    """relation: one of RELATIONS; by default any."""
+    relation = relation or draws.pick(RELATIONS)
     colors = VISIBLE_COLORS[background]
     color = draws.pick(colors)
     other_color = draws.pick([c for c in colors if c != color])
@@ -198,7 +205,7 @@ def _side_by_side(draws: _Draws, relation: str, color: str, other_color: str) ->
 class Shapes:
     """The data set: an endless supply of scenes; the batch of a step depends on nothing but its arguments.
 
-    kinds, weights: the kinds of scene and how often each comes up (equally often by default).
+    kinds, weights: some of MIXTURE and how often each comes up; the KINDS, equally often, by default.
     split: "train" or "held_out"; no scene of one is a scene of the other, whatever the seeds.
     InputError when an argument is not usable.
     """
@@ -260,9 +267,9 @@ class Shapes:
 
 
 def _check_kinds(kinds: Sequence[str], weights: Sequence[float] | None) -> None:
-    strange = [kind for kind in kinds if kind not in KINDS]
+    strange = [kind for kind in kinds if kind not in MIXTURE]
     if strange or not kinds:
-        raise InputError(f"kinds of scene {list(kinds)}: expected some of {', '.join(KINDS)}")
+        raise InputError(f"kinds of scene {list(kinds)}: expected some of {', '.join(MIXTURE)}")
     if weights is None:
         return
     if len(weights) != len(kinds) or not all(0 <= w < float("inf") for w in weights) or sum(weights) == 0:

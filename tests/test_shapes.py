@@ -69,6 +69,16 @@ def test_bad_spec(spec: str) -> None:
         Shapes.parse_spec(spec)
 
 
+def test_a_mixture_may_have_more_pairs_of_which_one_is_inside() -> None:
+    scenes = Shapes.parse_spec("shapes:one=1,inside=1").scenes(0, 200)
+    inside = [scene for scene in scenes if scene.kind == "pair"]
+    assert 70 < len(inside) < 130 and all(scene.kind in ("one", "pair") for scene in scenes)
+    for scene in inside:
+        assert [fact.value for fact in scene.facts if fact.kind == "relation"] == ["inside"]
+        outer, inner = scene.things
+        assert (outer.x, outer.y) == (inner.x, inner.y) and outer.radius > inner.radius
+
+
 def test_bad_arguments() -> None:
     for wrong in ({"split": "test"}, {"seed": -1}, {"kinds": ()}, {"kinds": ("one",), "weights": (1.0, 2.0)}):
         with pytest.raises(InputError):
