@@ -17,6 +17,8 @@ from guidance.terms import Term
 GROUP = "glide.guidance"
 FOR_ALL = frozenset({"rescale", "threshold"})
 """Options that belong to no guidance alone."""
+READ_BY_RERANK = frozenset({"clip", "clip_vocab"})
+"""Options of what picks the pictures that fit a caption best."""
 
 
 @dataclass(frozen=True)

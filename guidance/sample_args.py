@@ -12,7 +12,7 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from glide import cli
 from glide.errors import InputError
-from guidance.names import FOR_ALL, check_read, listing, read_by
+from guidance.names import FOR_ALL, READ_BY_RERANK, check_read, listing, read_by
 from guidance.options import USUAL, Options
 from guidance.retell import read_guidance
 from guidance.settings import Settings, spec_of_steps
@@ -28,11 +28,9 @@ CAPTIONS = (
 )
 """Drawn where no caption is asked for."""
 
-
 STRENGTH = 0.6
 """Of --init-image where none is given; SDEdit (2108.01073) finds 0.3 to 0.6 best."""
 
-READ_BY_RERANK = frozenset({"clip", "clip_vocab"})
 
 GUIDANCE = (
     "How the picture is led to what it shall show; repeat the flag for several at once. SCALE is the strength; FROM-TO "

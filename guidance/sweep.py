@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,16 +16,19 @@ from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from glide.errors import InputError
-from glide.images import grid, save_png, to_uint8
+from glide.images import from_uint8, grid, save_png, to_uint8
 from glide.oracle import Oracle
 from glide.plots import figure
 from glide.shapes import held_out_scenes, render
-from guidance.asked import classes, held_out, open_captions
+from guidance.asked import Asked, classes, held_out, open_captions
+from guidance.clip import NoisyClip
+from guidance.clip_clean import CleanClip
 from guidance.diversity import Spread, mean, of_data, saturation
 from guidance.judged_run import JudgedRun, drawn
-from guidance.names import FOR_ALL, check_read, read_by
+from guidance.names import FOR_ALL, READ_BY_RERANK, check_read, read_by
 from guidance.options import USUAL, Options
 from guidance.pipeline import Pipeline
+from guidance.rerank import rerank
 from guidance.settings import Settings
 from guidance.sweep_points import Point, plot, words, write_csv
 from guidance.terms import Term
@@ -46,6 +49,9 @@ class Sweep(JudgedRun):
     scales: tuple[float, ...] = (1.5, 2.0, 3.0, 5.0, 8.0)
     guiding: Annotated[Options, OmitArgPrefixes] = USUAL
     """Of single guidances, whose names are in brackets."""
+    best_of: int = 1
+    """Over 1: so many pictures of each held-out caption are drawn, and that one is judged which fits it best, as --clip
+    finds (sample.py's --rerank)."""
     ask: Literal["caption", "class"] = "caption"
     """class: the model is told no caption; --guidance classifier says what to draw, and only that is judged."""
     open_captions: int = 15
@@ -64,6 +70,11 @@ def sweep(args: Sweep) -> list[Point]:
     if min(args.open_captions, args.pictures - 1) < 1:
         raise InputError(
             f"--open-captions {args.open_captions} --pictures {args.pictures}: expected at least 1, and 2 pictures."
+        )
+    if args.best_of < 1 or (args.best_of > 1 and args.ask == "class"):
+        raise InputError(
+            f"got --best-of {args.best_of} --ask {args.ask}, expected at least 1, and captions, which a CLIP "
+            "can read."
         )
     if not args.no_plot:
         figure()  # whether there is matplotlib, before the work
@@ -89,7 +100,8 @@ def plan(args: Sweep) -> list[tuple[str, float, Settings]]:
     InputError for guidances that there are not, and options that belong to none of them.
     """
     runs = [[Term.parse(part) for part in text.split("+")] for text in args.guidance or USUAL_LINES]
-    check_read([term for terms in runs for term in terms], args.guiding)
+    ranked = READ_BY_RERANK if args.best_of > 1 else frozenset()
+    check_read([term for terms in runs for term in terms], args.guiding, ranked)
     found = []
     for terms in runs:
         one = len(terms) == 1
@@ -112,12 +124,17 @@ def measure(pipe: Pipeline, settings: Settings, args: Sweep) -> tuple[Point, Ten
     else:
         opened = open_captions(args.open_captions, args.seed)
         closed = held_out(args.captions, args.kinds, args.seed)
+    candidates = [asked for asked in closed for _ in range(args.best_of)]
     several = [asked for asked in opened for _ in range(args.pictures)]
     oracle, spread = Oracle(), Spread()
     start = time.perf_counter()
     with counted(pipe, settings) as count:
-        pixels = to_uint8(drawn(pipe, settings, [*closed, *several], args.batch_size, args.seed))
-    seconds = time.perf_counter() - start
+        pixels = to_uint8(drawn(pipe, settings, [*candidates, *several], args.batch_size, args.seed))
+    seconds = (time.perf_counter() - start) / len(pixels)
+    calls = count[0] / (-(-len(pixels) // args.batch_size) * args.batch_size)
+    if args.best_of > 1:
+        best = best_of_each(pipe.guides.clip(args.guiding), pixels[: len(candidates)], closed, args.best_of)
+        pixels = torch.cat([best, pixels[len(candidates) :]])
     judged = [
         oracle.judge(picture.numpy(), asked.facts)
         for picture, asked in zip(pixels, [*closed, *several], strict=True)
@@ -140,10 +157,18 @@ def measure(pipe: Pipeline, settings: Settings, args: Sweep) -> tuple[Point, Ten
         color=spread.of("color"),
         background=spread.of("background"),
         saturation=saturation(pixels[: len(closed)]),
-        calls=count[0] / (-(-len(pixels) // args.batch_size) * args.batch_size),
-        seconds=seconds / len(pixels),
+        calls=calls,
+        seconds=seconds,
     )
     return point, pixels[len(closed) :]
+
+
+def best_of_each(
+    clip: NoisyClip | CleanClip, pixels: Tensor, asked: Sequence[Asked], candidates: int
+) -> Tensor:
+    """Of the candidates of each caption, uint8 [N*candidates,H,W,3] in order, the one that fits it best [N,H,W,3]."""
+    groups = zip(pixels.split(candidates), asked, strict=True)
+    return torch.stack([group[rerank(clip, from_uint8(group), one.caption, 1)[0]] for group, one in groups])
 
 
 @contextmanager

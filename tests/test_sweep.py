@@ -190,6 +190,32 @@ def test_perfect_pictures_that_are_all_alike(
     assert (point.fidelity, point.diversity) == (1.0, 0.0) and data.diversity > 0.7
 
 
+def test_the_best_of_several_is_judged(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three pictures of each caption the last is right, and a CLIP that sees so finds it: all or nothing."""
+    seen = []
+
+    def draw(self: Pipeline, pictures: list[Picture], settings: Settings) -> Iterator[Step]:
+        scenes = [picture_of(parse_caption(picture.caption)) for picture in pictures]
+        images = render(scenes, 64).astype(np.float32)
+        for image, picture in zip(images, pictures, strict=True):
+            if picture.seed < 30 and picture.seed % 3 < 2:
+                image[:] = 128
+        x = torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1
+        yield Step(0, 0, x, x)
+
+    def fit(clip: object, images: torch.Tensor, caption: str) -> torch.Tensor:
+        seen.append(len(images))
+        return images.flatten(1).std(dim=1)
+
+    monkeypatch.setattr(Pipeline, "draw", draw)
+    monkeypatch.setattr("guidance.rerank.fit_of", fit)
+    kinds = {"guidance": ("none",), "kinds": ("one",), "captions": 10, "no_plot": True}
+    _, best = sweep(small(folder, tmp_path / "best", best_of=3, **kinds))
+    assert (best.fidelity, best.asked, seen) == (1.0, 10, [3] * 10)
+    _, first = sweep(small(folder, tmp_path / "first", **kinds))
+    assert first.right == 3 and len(seen) == 10  # of the seeds 0 to 9: 2, 5 and 8
+
+
 def test_the_plan() -> None:
     def points(*guidance: str) -> list[tuple[str, float]]:
         return [(line, scale) for line, scale, _ in plan(Sweep(guidance=guidance, scales=(2.0, 3.0)))]
@@ -208,6 +234,8 @@ def test_the_plan() -> None:
     [
         ({"captions": 0}, "--captions 0"),
         ({"pictures": 1}, "and 2 pictures"),
+        ({"best_of": 0}, "--best-of 0"),
+        ({"best_of": 2, "ask": "class"}, "--best-of 2 --ask class, expected at least 1, and captions"),
         ({"guidance": ("magic",)}, "'magic'"),
         ({"guidance": ("cfg:3+",)}, "NAME:SCALE"),
         ({"scales": (-1.0,)}, "scale -1.0"),
