@@ -6,7 +6,7 @@
 The language is in shapes_scene.py, the drawing in shapes_render.py, and oracle.py reads pictures back.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -92,6 +92,9 @@ class _Draws:
         return options[-1]
 
 
+_Drawn = tuple[tuple[Thing, ...], tuple[Fact, ...]]
+
+
 def sample_scene(
     rng: np.random.Generator, kinds: Sequence[str] = KINDS, weights: Sequence[float] | None = None
 ) -> Scene:
@@ -100,12 +103,10 @@ def sample_scene(
     kind = draws.weighted(kinds, weights or [1.0] * len(kinds))
     background = draws.pick(tuple(BACKGROUNDS))
     said_background = background if draws.chance(SAY_BACKGROUND) else None
+    drawers: dict[str, Callable[[_Draws, str, str | None], _Drawn]]
     drawers = {"one": _one, "count": _count, "pair": _pair, "inside": partial(_pair, relation="inside")}
     things, facts = drawers[kind](draws, background, said_background)
     return Scene(things, background, "pair" if kind == "inside" else kind, write_caption(facts), facts)
-
-
-_Drawn = tuple[tuple[Thing, ...], tuple[Fact, ...]]
 
 
 def _noun(draws: _Draws, thing: Thing) -> Noun:
