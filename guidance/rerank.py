@@ -5,10 +5,13 @@ Shape letters: N pictures, H W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from glide.errors import InputError
+from glide.images import from_uint8
 from guidance.clip import NoisyClip
 from guidance.clip_clean import CleanClip
 
@@ -40,3 +43,16 @@ def rerank(clip: NoisyClip | CleanClip, images: Tensor, caption: str, keep: int)
         )
     order = torch.argsort(fit_of(clip, images, caption), descending=True, stable=True)
     return order[:keep].tolist()
+
+
+def best_places(
+    clip: NoisyClip | CleanClip, pixels: Tensor, captions: Sequence[str], keep: int = 1
+) -> list[int]:
+    """Which of all pictures fit best of those of the same caption: `keep` places for each caption, in order.
+
+    pixels: uint8 [N*K,H,W,3], K pictures of each of N captions, one caption after the other. Errors as `rerank`.
+    """
+    each = len(pixels) // len(captions)  # K
+    groups = zip(pixels.split(each), captions, strict=True)
+    best = [rerank(clip, from_uint8(group), caption, keep) for group, caption in groups]
+    return [group * each + i for group, places in enumerate(best) for i in places]

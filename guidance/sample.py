@@ -18,7 +18,7 @@ from tqdm import tqdm
 from glide.classes import class_number
 from glide.errors import InputError
 from glide.folder import CONFIG
-from glide.images import from_uint8, grid, save_gif, save_png, to_uint8
+from glide.images import grid, save_gif, save_png, to_uint8
 from guidance.again import return_to
 from guidance.conditions import NOTHING_GIVEN, Given, Picture
 from guidance.names import named
@@ -172,7 +172,7 @@ def _ranking(
     """
     if args.rerank is None:
         return None
-    from guidance.rerank import rerank
+    from guidance.rerank import best_places
 
     clip = pipe.guides.clip(args.guiding)
     captions = [caption for caption, _ in subjects]
@@ -180,15 +180,7 @@ def _ranking(
         raise InputError("got an empty caption to rank pictures by, expected words: describe the picture")
     clip.embed_captions(captions)
 
-    def best(pixels: Tensor) -> list[int]:
-        groups = from_uint8(pixels).split(args.num_samples)
-        return [
-            group * args.num_samples + i
-            for group, (images, caption) in enumerate(zip(groups, captions, strict=True))
-            for i in rerank(clip, images, caption, args.kept)
-        ]
-
-    return best
+    return lambda pixels: best_places(clip, pixels, captions, args.kept)
 
 
 def next_number(out: Path) -> int:

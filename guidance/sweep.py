@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,19 +16,17 @@ from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from glide.errors import InputError
-from glide.images import from_uint8, grid, save_png, to_uint8
+from glide.images import grid, save_png, to_uint8
 from glide.oracle import Oracle
 from glide.plots import figure
 from glide.shapes import held_out_scenes, render
-from guidance.asked import Asked, classes, held_out, open_captions
-from guidance.clip import NoisyClip
-from guidance.clip_clean import CleanClip
+from guidance.asked import classes, held_out, open_captions
 from guidance.diversity import Spread, mean, of_data, saturation
 from guidance.judged_run import JudgedRun, drawn
 from guidance.names import FOR_ALL, READ_BY_RERANK, check_read, read_by
 from guidance.options import USUAL, Options
 from guidance.pipeline import Pipeline
-from guidance.rerank import rerank
+from guidance.rerank import best_places
 from guidance.settings import Settings
 from guidance.sweep_points import Point, plot, words, write_csv
 from guidance.terms import Term
@@ -133,8 +131,9 @@ def measure(pipe: Pipeline, settings: Settings, args: Sweep) -> tuple[Point, Ten
     seconds = (time.perf_counter() - start) / len(pixels)
     calls = count[0] / (-(-len(pixels) // args.batch_size) * args.batch_size)
     if args.best_of > 1:
-        best = best_of_each(pipe.guides.clip(args.guiding), pixels[: len(candidates)], closed, args.best_of)
-        pixels = torch.cat([best, pixels[len(candidates) :]])
+        drawn_of_closed, drawn_of_open = pixels[: len(candidates)], pixels[len(candidates) :]
+        best = best_places(pipe.guides.clip(args.guiding), drawn_of_closed, [one.caption for one in closed])
+        pixels = torch.cat([drawn_of_closed[best], drawn_of_open])
     judged = [
         oracle.judge(picture.numpy(), asked.facts)
         for picture, asked in zip(pixels, [*closed, *several], strict=True)
@@ -161,14 +160,6 @@ def measure(pipe: Pipeline, settings: Settings, args: Sweep) -> tuple[Point, Ten
         seconds=seconds,
     )
     return point, pixels[len(closed) :]
-
-
-def best_of_each(
-    clip: NoisyClip | CleanClip, pixels: Tensor, asked: Sequence[Asked], candidates: int
-) -> Tensor:
-    """Of the candidates of each caption, uint8 [N*candidates,H,W,3] in order, the one that fits it best [N,H,W,3]."""
-    groups = zip(pixels.split(candidates), asked, strict=True)
-    return torch.stack([group[rerank(clip, from_uint8(group), one.caption, 1)[0]] for group, one in groups])
 
 
 @contextmanager
