@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -13,6 +14,8 @@ from torch import nn
 from glide.mixed import DTYPES
 
 _kept = 0  # what this process asked the C library to keep, at most
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # <malloc.h>
+LARGE_BLOCK = 2**27  # bytes from which a block comes from the system and goes back to it, whatever is kept
 ENOUGH = 0.005  # seconds that one measured run takes at least
 
 
@@ -68,16 +71,34 @@ def keep_freed_memory(device: torch.device, most: int) -> None:
     step of training or drawing, measured. Of the process as a whole, and for good.
     """
     global _kept
-    if sys.platform != "linux" or device.type != "cpu" or most <= _kept:
+    mallopt = _of_glibc("mallopt")
+    if mallopt is None or device.type != "cpu" or most <= _kept:
         return
     _kept = most
+    mallopt(TRIM_THRESHOLD, most)
+    mallopt(MMAP_THRESHOLD, LARGE_BLOCK)
+
+
+@contextmanager
+def in_own_pages() -> Iterator[None]:
+    """Within, every large block that is allocated gets pages of its own, which go back to the system with it.
+
+    For weights: what is freed of them leaves no holes, over which activations would lie strewn. With glibc, elsewhere
+    nothing is changed.
+    """
+    mallopt = _of_glibc("mallopt")
+    if mallopt is not None:
+        mallopt(MMAP_THRESHOLD, 2**18)
     try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # musl
-        return
-    trim_threshold, mmap_threshold = -1, -3  # <malloc.h>
-    mallopt(trim_threshold, most)
-    mallopt(mmap_threshold, 2**27)  # larger blocks come and go as before
+        yield
+    finally:
+        if mallopt is not None:
+            mallopt(MMAP_THRESHOLD, LARGE_BLOCK)
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    """A function that glibc has and other C libraries have not."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def memory_in_use(device: torch.device) -> float:

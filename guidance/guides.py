@@ -9,6 +9,7 @@ import torch
 
 from glide.errors import InputError
 from glide.model import Model
+from glide.packed import pack_
 from glide.precision import lower_
 from glide.recipe import fingerprint
 from guidance.options import Options, flag
@@ -41,7 +42,7 @@ class Guides:
             model = load_with_vocabulary(name, self.device, self.vocab if name.endswith(".pt") else None)
             model.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._fingerprints["weak", name] = fingerprint(model)  # of the weights as they are in the file
-            lower_(model.unet, self.dtype)
+            pack_(lower_(model.unet, self.dtype))
             return model
 
         return self._load("weak", "auto", options, load)

@@ -19,8 +19,9 @@ from glide.compiled import compiled
 from glide.denoise import Network, Predict
 from glide.errors import InputError
 from glide.images import to_uint8
-from glide.machine import keep_freed_memory
+from glide.machine import in_own_pages, keep_freed_memory
 from glide.model import Model
+from glide.packed import pack_
 from glide.precision import lower_, lowered
 from glide.process import Process
 from glide.recipe import fingerprint
@@ -109,6 +110,8 @@ class Pipeline:
         self.model = model.eval().requires_grad_(False)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.unet = (lower_ if owned else lowered)(model.unet, self.dtype)
+        if not compiles and (owned or self.unet is not model.unet):
+            pack_(self.unet)
         keep_freed_memory(self.device, KEPT)
         self.conditions = Conditions(model, self.unet)
         self.guides = Guides(self.device, vocab, self.dtype)
@@ -138,8 +141,9 @@ class Pipeline:
         InputError if there is no such model, device, dtype or vocabulary.
         """
         place, dtype = find_device(device), find_dtype(dtype)  # before the wait for a large file
-        model = load_with_vocabulary(name, place, vocab, places)
-        return cls(model, str(name), dtype, call_size, vocab, around, compiles, owned=True)
+        with in_own_pages():
+            model = load_with_vocabulary(name, place, vocab, places)
+            return cls(model, str(name), dtype, call_size, vocab, around, compiles, owned=True)
 
     def __call__(
         self,

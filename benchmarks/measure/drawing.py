@@ -14,7 +14,6 @@ from benchmarks.measure.networks import CAPTION
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.results import Found, Measured, Note, Spent
 from benchmarks.measure.work import call_work
-from glide.denoise import Network
 from glide.errors import InputError
 from glide.images import to_uint8
 from glide.model import Model
@@ -30,21 +29,14 @@ FEW = "2"  # steps that warm up before a whole picture
 
 def load(plan: Plan, name: str | Path, device: torch.device, dtype: str, call_size: int | None) -> Pipeline:
     """A model as scripts/sample.py loads it, an upsampler without tiles."""
-
-    def compiled(network: Network, model: Model) -> Network:
-        return torch.compile(network)
-
-    around = compiled if plan.compile else None
-    return Pipeline.from_pretrained(name, device, dtype, call_size, around=around)
+    return Pipeline.from_pretrained(name, device, dtype, call_size, compiles=plan.compile)
 
 
 def load_stage(plan: Plan, name: str | Path, device: torch.device, dtype: str) -> Stage:
     """An upsampler as `Stage.load` loads it. InputError where there is none of that name."""
-
-    def in_tiles(network: Network, model: Model) -> Network:
-        return UPSAMPLING.tiles(torch.compile(network) if plan.compile else network, model)
-
-    pipe = Pipeline.from_pretrained(name, device, dtype, 1, around=in_tiles, places=UPSAMPLING.places)
+    pipe = Pipeline.from_pretrained(
+        name, device, dtype, 1, around=UPSAMPLING.tiles, places=UPSAMPLING.places, compiles=plan.compile
+    )
     UPSAMPLING.check(pipe.model.config, str(name))
     return Stage(pipe, usual(plan, pipe), UPSAMPLING)
 

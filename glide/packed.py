@@ -1,0 +1,151 @@
+"""Weights of convolutions and projections laid out once as a CPU's kernels read them, for networks that only draw.
+
+oneDNN multiplies blocks of weights, interleaved for its vector or tile instructions. PyTorch keeps weights plain, and
+they are copied into that order at every call: where a picture is small, as in the deep levels of a U-Net, that takes up
+to twice as long as the multiplications themselves. Here the copy is kept in place of the weights, so it takes no more
+memory, and the results are the same bit for bit.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glide.machine import in_own_pages
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def pack_(network: M) -> M:
+    """Have the convolutions of a network on a CPU, and its projections in bfloat16, keep weights in oneDNN's order.
+
+    network: frozen, and from now on for drawing alone: its weights can neither be trained nor moved nor saved. The
+    order depends on what a convolution gets, so the first call with pictures of another size or number goes by plain
+    weights, and those after it are faster. Where PyTorch is without oneDNN, or the processor without the type of the
+    weights, all stays as it is.
+    """
+    convolutions: list[PackedConv2d] = []
+    for parent in list(network.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer) is nn.Conv2d and packable(layer):
+                convolutions.append(PackedConv2d(layer))
+                setattr(parent, name, convolutions[-1])
+            elif type(layer) is nn.Linear and packable(layer) and layer.weight.dtype == torch.bfloat16:
+                setattr(parent, name, PackedLinear(layer))  # in float32 these are MKL's, and as fast plain
+
+    def settle(network: nn.Module, inputs: object, output: object) -> None:
+        if all(layer.settled for layer in convolutions):
+            return
+        with in_own_pages():
+            for layer in convolutions:
+                layer.settle()
+
+    if convolutions:
+        network.register_forward_hook(settle)  # no sooner, lest activations lie strewn among weights
+    return network
+
+
+def packable(layer: nn.Conv2d | nn.Linear) -> bool:
+    """Whether oneDNN is there for the layer."""
+    plain = not isinstance(layer, nn.Conv2d) or (
+        layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    )
+    weight = layer.weight
+    return plain and weight.device.type == "cpu" and weight.layout == torch.strided and _works(weight.dtype)
+
+
+@cache
+def _works(dtype: torch.dtype) -> bool:
+    """Tried on two small layers, for these operations are not among PyTorch's documented ones."""
+    if dtype not in (torch.bfloat16, torch.float32) or not torch.backends.mkldnn.is_available():
+        return False
+    x = torch.linspace(-1, 1, 16 * 64, dtype=dtype).view(1, 16, 8, 8)
+    x = x.contiguous(memory_format=torch.channels_last)
+    rows = x[0, :, 0]  # [16,8]
+    conv, linear = nn.Conv2d(16, 16, 3, padding=1, dtype=dtype), nn.Linear(8, 16, dtype=dtype)
+    try:
+        with torch.no_grad():
+            packed = PackedConv2d(conv)
+            packed(x)
+            packed.settle()
+            return torch.allclose(packed(x), conv(x), atol=0.05) and torch.allclose(
+                PackedLinear(linear)(rows), linear(rows), atol=0.05
+            )
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+
+
+class PackedConv2d(nn.Conv2d):
+    """A convolution, padded by zeros, whose weights lie in the order for one shape of input."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        with torch.device("meta"):  # no weights of its own
+            super().__init__(
+                conv.in_channels,
+                conv.out_channels,
+                conv.kernel_size,  # type: ignore[arg-type]
+                conv.stride,  # type: ignore[arg-type]
+                conv.padding,  # type: ignore[arg-type]
+                conv.dilation,  # type: ignore[arg-type]
+                conv.groups,
+                conv.bias is not None,
+            )
+        self.weight, self.bias = _frozen(conv.weight.detach()), conv.bias
+        self._where: list[Any] = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
+        self._given: torch.Size | None = None
+        self._order: torch.Size | None = None  # the shape whose order the weights are in
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N,C,H,W] -> [N,out_channels,H',W']."""
+        if _differentiated(x):
+            return self._conv_forward(x, _plain(self.weight), self.bias)
+        self._given = x.shape
+        # Of another order they would be brought into this one slowly; plain ones are, and multiplied by the same code.
+        weight = self.weight if self.settled else _plain(self.weight)
+        return torch.ops.mkldnn._convolution_pointwise(x, weight, self.bias, *self._where, "none", [], "")
+
+    @property
+    def settled(self) -> bool:
+        return self._given == self._order
+
+    def settle(self) -> None:
+        """Bring the weights into the order for what was last given."""
+        if self.settled:
+            return
+        with torch.inference_mode(False), torch.no_grad():
+            plain, size = _plain(self.weight), list(self._given or ())
+            self.weight = _frozen(torch.ops.mkldnn._reorder_convolution_weight(plain, *self._where, size))
+        self._order = self._given
+
+
+class PackedLinear(nn.Linear):
+    """A projection whose weights lie in oneDNN's order, one for inputs of all shapes."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        with torch.device("meta"):
+            super().__init__(linear.in_features, linear.out_features, linear.bias is not None)
+        self.weight = _frozen(torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None))
+        self.bias = linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[...,in_features] -> [...,out_features]."""
+        if _differentiated(x):
+            return F.linear(x, _plain(self.weight), self.bias)
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+
+
+def _frozen(weight: Tensor) -> nn.Parameter:
+    return nn.Parameter(weight, requires_grad=False)
+
+
+def _plain(weight: Tensor) -> Tensor:
+    return weight.to_dense() if weight.is_mkldnn else weight
+
+
+def _differentiated(x: Tensor) -> bool:
+    """Whether a gradient is taken through the layer: oneDNN's operations have none."""
+    return x.requires_grad and torch.is_grad_enabled()

@@ -1,0 +1,131 @@
+"""Weights in oneDNN's order: the same pictures bit for bit, faster."""
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from conftest import CAPTIONS, randomised
+from torch import Tensor, nn
+
+from glide import packed
+from glide.conditioning import Cond
+from glide.model import Model
+from glide.packed import PackedConv2d, PackedLinear, pack_
+from glide.precision import lower_
+from glide.unet import UNet, UNetConfig
+from guidance import Pipeline
+
+SMALL = UNetConfig(16, 3, 3, 32, (1, 2), 1, (2,), head_channels=16, resblock_updown=False)
+BOTH = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+
+
+@pytest.fixture
+def plain(dtype: torch.dtype) -> Iterator[UNet]:
+    if not packed._works(dtype):
+        pytest.skip(f"no oneDNN for {dtype} here")
+    unet = randomised(UNet(SMALL, token_width=8), seed=1).eval().requires_grad_(False)
+    yield lower_(unet.to(memory_format=torch.channels_last), dtype)  # type: ignore[call-overload]
+
+
+def given(rows: int, side: int) -> tuple[Tensor, Tensor, Cond]:
+    generator = torch.Generator().manual_seed(rows + side)
+    x = torch.randn(rows, 3, side, side, generator=generator).contiguous(memory_format=torch.channels_last)
+    return x, torch.full((rows,), 500), Cond(tokens=torch.randn(rows, 4, 8, generator=generator))
+
+
+def layers(network: nn.Module, kind: type) -> list[nn.Module]:
+    return [layer for layer in network.modules() if type(layer) is kind]
+
+
+@BOTH
+def test_a_packed_network_says_the_same(plain: UNet, dtype: torch.dtype) -> None:
+    """In its first call, in those after it, and where another shape comes between them."""
+    unet = pack_(copy.deepcopy(plain))
+    assert not layers(unet, nn.Conv2d) and layers(unet, PackedConv2d)
+    assert bool(layers(unet, PackedLinear)) == (dtype == torch.bfloat16)
+    shapes = [(2, 16), (2, 16), (2, 16), (4, 16), (4, 16), (2, 32), (2, 16), (2, 16)]
+    with torch.no_grad():
+        for call in (given(*shape) for shape in shapes):
+            assert torch.equal(unet(*call), plain(*call))
+
+
+@BOTH
+def test_weights_are_laid_out_once_and_the_same(plain: UNet, dtype: torch.dtype) -> None:
+    unet = pack_(copy.deepcopy(plain))
+    convolutions = layers(unet, PackedConv2d)
+    assert not any(layer.weight.is_mkldnn for layer in convolutions)
+    with torch.inference_mode():
+        unet(*given(2, 16))
+    before = [layer.weight for layer in convolutions]
+    assert all(weight.is_mkldnn for weight in before)
+    with torch.no_grad():
+        unet(*given(2, 16))
+        assert all(now.weight is weight for now, weight in zip(convolutions, before, strict=True))
+        unet(*given(1, 16))
+    assert not any(now.weight is weight for now, weight in zip(convolutions, before, strict=True))
+    for layer, source in zip(convolutions, layers(plain, nn.Conv2d), strict=True):
+        assert torch.equal(layer.weight.to_dense(), source.weight)
+
+
+@BOTH
+def test_a_gradient_goes_through_a_packed_network(plain: UNet, dtype: torch.dtype) -> None:
+    """Also after it has drawn, in inference mode."""
+    unet = pack_(copy.deepcopy(plain))
+    x, t, cond = given(2, 16)
+    with torch.inference_mode():
+        unet(x, t, cond)
+        unet(x, t, cond)
+    found = []
+    for network in (unet, plain):
+        leaf = x.detach().clone().requires_grad_()
+        found.append(torch.autograd.grad(network(leaf, t, cond).square().sum(), leaf)[0])
+    assert found[0].abs().max() > 0
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=float(found[1].abs().max()) * 1e-2)
+
+
+def test_strides_groups_and_missing_biases_are_kept() -> None:
+    if not packed._works(torch.float32):
+        pytest.skip("no oneDNN here")
+    generator = torch.Generator().manual_seed(0)
+    for conv in (
+        nn.Conv2d(16, 32, 3, stride=2, padding=1, groups=2),
+        nn.Conv2d(16, 8, 1, bias=False),
+        nn.Conv2d(16, 8, 3, padding=2, dilation=2),
+    ):
+        net = pack_(nn.Sequential(copy.deepcopy(conv)))
+        x = torch.randn(2, 16, 12, 12, generator=generator)
+        with torch.no_grad():
+            for _ in range(2):
+                torch.testing.assert_close(net(x), conv(x))
+
+
+def test_what_onednn_cannot_take_stays_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.Sequential(
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"),
+        nn.Conv2d(4, 4, 3, padding="same"),
+        nn.Conv2d(4, 4, 3).double(),
+    )
+    before = list(net)
+    assert list(pack_(net)) == before
+    packed._works.cache_clear()
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    try:
+        one = nn.Sequential(nn.Conv2d(4, 4, 3))
+        conv = one[0]
+        assert pack_(one)[0] is conv
+    finally:
+        packed._works.cache_clear()
+
+
+def test_a_pipeline_packs_what_is_its_own_alone(text_model: Model) -> None:
+    if not packed._works(torch.float32):
+        pytest.skip("no oneDNN here")
+    lent = Pipeline(text_model, owned=False)
+    assert lent.unet is text_model.unet and not layers(lent.unet, PackedConv2d)
+    own = Pipeline(copy.deepcopy(text_model), owned=True)
+    assert layers(own.unet, PackedConv2d)
+    first, second, third = (
+        pipe(CAPTIONS[0], seed=3, num_inference_steps=3).tensors for pipe in (lent, own, own)
+    )
+    assert torch.equal(first, second) and torch.equal(second, third)
