@@ -162,13 +162,13 @@ def enlarger(
     return enlarge
 
 
-USUAL_STEPS = "8"  # of the embedded upsampler 8, 10 and 16 come as near to the truth
+UPSAMPLER_STEPS = "8"  # of the embedded upsampler 8, 10 and 16 come as near to the truth
 
 
 def usual_settings(model: Model) -> Settings:
     """Without guidance. Networks that predict eps, the published ones among them, take GLIDE's 27 steps."""
     eps = model.config.process.prediction == "eps"
-    return Settings(USUAL_SAMPLER, "fast27" if eps else USUAL_STEPS, guidance="none")
+    return Settings(USUAL_SAMPLER, "fast27" if eps else UPSAMPLER_STEPS, guidance="none")
 
 
 def check_weights(stage: Stage, name: str, recipe: Mapping[str, Any], file: str) -> None:
