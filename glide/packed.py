@@ -38,11 +38,11 @@ def pack_(network: M) -> M:
                 setattr(parent, name, PackedLinear(layer))  # in float32 these are MKL's, and as fast plain
 
     def settle(network: nn.Module, inputs: object, output: object) -> None:
-        if all(layer.settled for layer in convolutions):
-            return
-        with in_own_pages():
-            for layer in convolutions:
-                layer.settle()
+        late = [layer for layer in convolutions if not layer.settled]
+        if late:
+            with in_own_pages():
+                for layer in late:
+                    layer.settle()
 
     if convolutions:
         network.register_forward_hook(settle)  # no sooner, lest activations lie strewn among weights
@@ -114,8 +114,6 @@ class PackedConv2d(nn.Conv2d):
 
     def settle(self) -> None:
         """Bring the weights into the order for what was last given."""
-        if self.settled:
-            return
         with torch.inference_mode(False), torch.no_grad():
             plain, size = _plain(self.weight), list(self._given or ())
             self.weight = _frozen(torch.ops.mkldnn._reorder_convolution_weight(plain, *self._where, size))
