@@ -1,13 +1,15 @@
 """What a guided step costs, as a multiple of an unguided one, all measured in turn in one run.
 
 python benchmarks/guidance.py --model shapes --batch-size 16 --dtype float32
+python benchmarks/guidance.py --preset adm-64 --batch-size 2 --steps 3
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -17,13 +19,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks.measure.machine import timed
+from benchmarks.measure.networks import fill_, random_model
+from glide.checkpoint import save_model
 from glide.cli import parse, run
+from glide.errors import InputError
+from glide.model import PRESETS
+from guidance.classifier import CLASSIFIERS, ClassifierConfig, NoisyClassifier, save_classifier
 from guidance.conditions import Picture
 from guidance.options import Options
 from guidance.pipeline import Pipeline
 from guidance.settings import Settings
 
 LINES = ("none", "cfg:3", "cfg:3@200-800", "apg:5", "classifier:5", "clip:2", "pag:2")
+CAPTION = "a large red ring"
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,9 @@ class Costs:
     model: str = "shapes"
     classifier: str = "shapes-shape"
     clip: str = "shapes-clip"
+    preset: Literal["adm-64", "adm-128", "adm-256", "adm-512"] | None = None
+    """In place of these: ADM's model of that size and two classifiers, with random weights: the published one, and one
+    that is the model's whole down path."""
     batch_size: int = 16
     steps: int = 10
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -40,16 +51,56 @@ class Costs:
     repeats: int = 5
 
 
+@dataclass(frozen=True)
+class Case:
+    """One guidance: what it is called in the table, as a line, with which networks."""
+
+    name: str
+    line: str
+    options: Options
+
+
 def main() -> None:
     args = parse(Costs, __doc__)
-    pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, call_size=args.batch_size)
-    options = Options(classifier=args.classifier, clip=args.clip)
-    pictures = [Picture(i, "a large red ring") for i in range(args.batch_size)]
+    for flag in ("batch_size", "steps", "repeats"):
+        if getattr(args, flag) < 1:
+            raise InputError(
+                f"--{flag.replace('_', '-')} {getattr(args, flag)}: expected at least 1: give more"
+            )
+    if args.preset is None:
+        options = Options(classifier=args.classifier, clip=args.clip)
+        measure(args, args.model, [Case(line, line, options) for line in LINES])
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        measure(args, *random_networks(args.preset, Path(folder)))
 
-    def drawer(line: str) -> Callable[[], None]:
-        settings = Settings("ddim", str(args.steps), 0.0, line, None, options)
-        label = 0 if line.startswith("classifier") else None
-        rows = [Picture(p.seed, p.caption, label) for p in pictures]
+
+def random_networks(preset: str, folder: Path) -> tuple[str, list[Case]]:
+    """A model of that preset in the folder, and what steers it: nothing, the published classifier, one of its size."""
+    config = PRESETS[preset]
+    save_model(folder / "model", random_model(config, 0))
+    published = CLASSIFIERS[preset]
+    own = ClassifierConfig(
+        replace(config.unet, out_channels=3), config.num_classes, process=published.process
+    )
+    cases = [Case("none", "none", Options())]
+    for name, classifier in {"published": published, "of its size": own}.items():
+        network = NoisyClassifier(classifier)
+        fill_(network, 1)
+        save_classifier(folder / name, network)
+        cases.append(Case(f"classifier, {name}", "classifier:5", Options(classifier=str(folder / name))))
+    return str(folder / "model"), cases
+
+
+def measure(args: Costs, model: str, cases: list[Case]) -> None:
+    """Print what a step of each takes, as a multiple of the first's."""
+    pipe = Pipeline.from_pretrained(model, args.device, args.dtype, call_size=args.batch_size)
+    reads = pipe.model.text is not None
+
+    def drawer(case: Case) -> Callable[[], None]:
+        settings = Settings("ddim", str(args.steps), 0.0, case.line, None, case.options)
+        label = 0 if not reads or case.line.startswith("classifier") else None
+        rows = [Picture(i, CAPTION if reads else "", label) for i in range(args.batch_size)]
 
         def draw() -> None:
             for _ in pipe.draw(rows, settings):
@@ -57,19 +108,19 @@ def main() -> None:
 
         return draw
 
-    draws = {line: drawer(line) for line in LINES}
-    seconds: dict[str, list[float]] = {line: [] for line in LINES}
+    draws = [drawer(case) for case in cases]
+    seconds: list[list[float]] = [[] for _ in cases]
     for repeat in range(args.repeats + 1):
-        for line, draw in draws.items():  # in turn, so that a machine that slows down slows all of them
+        for draw, taken in zip(draws, seconds, strict=True):  # in turn: a machine that slows down slows all
             elapsed = timed(draw, pipe.device)
             if repeat:  # the first loads networks and warms up
-                seconds[line].append(elapsed)
+                taken.append(elapsed)
     print(f"{torch.__version__}, {pipe.device}, {torch.get_num_threads()} threads, {args.dtype}")
-    alone = median(seconds["none"])
-    for line in LINES:
-        a_step = median(seconds[line]) / args.steps / args.batch_size
+    alone = median(seconds[0])
+    for case, taken in zip(cases, seconds, strict=True):
+        a_step = median(taken) / args.steps / args.batch_size
         print(
-            f"{line:16} {1000 * a_step:7.2f} ms a picture and step, {median(seconds[line]) / alone:.2f} times none"
+            f"{case.name:23} {1000 * a_step:7.2f} ms a picture and step, {median(taken) / alone:.2f} times none"
         )
 
 

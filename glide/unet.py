@@ -23,6 +23,7 @@ from glide.nn import (
     Upsample,
     coordinates,
     norm,
+    patches,
     run,
     timestep_embedding,
     zero_init,
@@ -192,11 +193,12 @@ class Encoder(nn.Module):
             x = torch.cat([x, torch.zeros_like(x) if cond.estimate is None else cond.estimate.to(x)], dim=1)
         if cond.planes is not None:
             x = torch.cat([x, cond.planes], dim=1)
-        h = F.pixel_unshuffle(x, self.config.patch_size)
+        cells = patches(x.to(self.stem.weight.dtype), self.config.patch_size)  # [N,H,W,C]
         if self.config.coordinates:
-            places = coordinates(h.shape[-2], h.shape[-1], self.config.coordinates, h.device)  # [H,W,4K]
-            h = torch.cat([h, places.permute(2, 0, 1).to(h.dtype).expand(len(h), -1, -1, -1)], dim=1)
-        h = self.stem(h.to(self.stem.weight.dtype))
+            height, width = cells.shape[1:3]
+            places = coordinates(height, width, self.config.coordinates, x.device)  # [H,W,4K]
+            cells = torch.cat([cells, places.to(cells.dtype).expand(len(cells), -1, -1, -1)], dim=-1)
+        h = self.stem(cells.permute(0, 3, 1, 2))
         yield h
         for block in self.down:
             assert isinstance(block, Block)

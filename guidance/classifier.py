@@ -75,9 +75,9 @@ class AttentionPool(nn.Module):
         self.head = nn.Linear(channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.flatten(2)  # [N,C,HW]
-        x = torch.cat([x.mean(dim=-1, keepdim=True), x], dim=-1)  # [N,C,L], L = 1 + HW
-        x = (x + self.positions.to(x.dtype)).mT  # [N,L,C]
+        x = x.permute(0, 2, 3, 1).flatten(1, 2)  # [N,HW,C], free when x is channels_last
+        x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)  # [N,L,C], L = 1 + HW
+        x = x + self.positions.mT.to(x.dtype).contiguous()
         q, k, v = (split_heads(z, self.heads) for z in self.qkv(x).chunk(3, dim=-1))
         mean = attend(q[:, :, :1], k, v)  # [N,heads,1,d]: of all answers only the mean's is looked at
         return self.head(mean.flatten(1).to(self.head.weight.dtype))

@@ -197,7 +197,7 @@ def _as_painted(given: Inpaint, recipe: Mapping[str, Any]) -> Inpaint:
             scale=scale,
             guiding=options,
             respacing=str(recipe["respacing"]),
-            spacing=recipe.get("spacing"),
+            spacing=str(recipe.get("spacing", "uniform")),
             sampler=str(recipe["sampler"]),
             eta=float(recipe["eta"]),
             seed=int(recipe["seed"]),

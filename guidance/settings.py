@@ -38,7 +38,7 @@ class Settings:
     resamplings: int = 1
     """With known pixels and more than 1: RePaint, which takes every `jump` steps so many times (glide/repaint.py)."""
     spacing: str | None = None
-    """Where the steps of a respacing that is a number lie (glide/spacing.py). None is the usual spacing."""
+    """Where the steps of a respacing that is a number lie (glide/spacing.py). None is the sampler's usual one."""
     deep_every: int = 1
     """Over 1: the deep levels of the network are computed at every so many steps only (glide/deep_cache.py)."""
 
@@ -77,8 +77,8 @@ class Settings:
 
     @property
     def spaced(self) -> str:
-        """The spacing, the usual one where none is asked for."""
-        return usual_spacing(self.respacing) if self.spacing is None else self.spacing
+        """The spacing, the sampler's usual one where none is asked for."""
+        return usual_spacing(self.sampler, self.respacing) if self.spacing is None else self.spacing
 
     @property
     def terms(self) -> tuple[Term, ...]:

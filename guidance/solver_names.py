@@ -5,10 +5,11 @@ Imports nothing heavy, so that `--help` lists them at once; `guidance.registry` 
 
 from __future__ import annotations
 
-USUAL_SAMPLER = "ddim"
+USUAL_SAMPLER = "dpmpp-2m"
 USUAL_STEPS = 20
-USUAL_SPACING = "uniform"
 """What draws where nothing else is asked for, everywhere; `guidance.stage` has an upsampler's number of steps."""
+UPSAMPLING_SAMPLER = "ddim"
+"""What enlarges."""
 
 SAMPLERS = {
     "ddim": "first order; --eta adds noise",
@@ -32,6 +33,9 @@ SPACINGS = {
     "karras": "EDM's, denser towards the picture",
 }
 
+USUAL_SPACINGS = {"dpmpp-2m": "log-snr"}
+"""Of the samplers whose steps lie otherwise than "uniform" where nothing is asked for."""
+
 STOCHASTIC = frozenset({"ddpm", "euler-ancestral", "dpmpp-2m-sde"})
 """Those that draw noise on the way: two runs of different steps give different pictures."""
 
@@ -43,11 +47,11 @@ def _listing(table: dict[str, str]) -> str:
 STEPS_HELP = f"Sampling steps. By default {USUAL_STEPS}."
 SAMPLER_HELP = f"What walks from noise to the picture:\n{_listing(SAMPLERS)}"
 SPACING_HELP = (
-    f"Which timesteps --steps keeps. By default {USUAL_SPACING}; a --respacing that is no number is always uniform:\n"
-    f"{_listing(SPACINGS)}"
+    f"Which timesteps --steps keeps. By default {', '.join(f'{s} for {name}' for name, s in USUAL_SPACINGS.items())} "
+    f"and uniform for others; a --respacing that is no number is always uniform:\n{_listing(SPACINGS)}"
 )
 
 
-def usual_spacing(respacing: str) -> str:
+def usual_spacing(sampler: str, respacing: str) -> str:
     """The spacing where none is asked for: whatever is no number of steps names its timesteps itself."""
-    return USUAL_SPACING if respacing.strip().isdecimal() else "uniform"
+    return USUAL_SPACINGS.get(sampler, "uniform") if respacing.strip().isdecimal() else "uniform"

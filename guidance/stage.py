@@ -26,7 +26,7 @@ from guidance.conditions import Given, Picture
 from guidance.names import named
 from guidance.pipeline import Around, Pipeline, Step
 from guidance.settings import Settings
-from guidance.solver_names import USUAL_SAMPLER
+from guidance.solver_names import UPSAMPLING_SAMPLER
 
 DrawOne = Callable[[Tensor, float, int, tuple[int, int]], Iterator[Step]]
 """low_res [3,h,w], the level of its noise, a seed, and the (H, W) to draw."""
@@ -168,7 +168,7 @@ UPSAMPLER_STEPS = "8"  # of the embedded upsampler 8, 10 and 16 come as near to 
 def usual_settings(model: Model) -> Settings:
     """Without guidance. Networks that predict eps, the published ones among them, take GLIDE's 27 steps."""
     eps = model.config.process.prediction == "eps"
-    return Settings(USUAL_SAMPLER, "fast27" if eps else UPSAMPLER_STEPS, guidance="none")
+    return Settings(UPSAMPLING_SAMPLER, "fast27" if eps else UPSAMPLER_STEPS, guidance="none")
 
 
 def check_weights(stage: Stage, name: str, recipe: Mapping[str, Any], file: str) -> None:

@@ -14,7 +14,7 @@ from glide.errors import InputError
 from guidance.names import check_read
 from guidance.options import USUAL, Options
 from guidance.settings import Settings, spec_of_steps
-from guidance.solver_names import SAMPLER_HELP, SPACING_HELP, USUAL_SAMPLER
+from guidance.solver_names import SAMPLER_HELP, SPACING_HELP, UPSAMPLING_SAMPLER
 from guidance.terms import Term
 
 
@@ -41,7 +41,7 @@ class Upsample:
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """Instead of --steps: "fast27", "100", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
     spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
-    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = USUAL_SAMPLER
+    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = UPSAMPLING_SAMPLER
     eta: float = 0.0
     """Noise that DDIM adds on the way, 0 to 1."""
     guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]")] = ()

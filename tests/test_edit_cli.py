@@ -105,7 +105,18 @@ def test_like_with_a_start(text_folder: Path, tmp_path: Path, capsys: Capture) -
 
 @pytest.mark.filterwarnings("default:.*its middle square")
 def test_usual_strength_and_other_shapes(text_folder: Path, tmp_path: Path, capsys: Capture) -> None:
-    flags = ["--model", text_folder, "--prompt", RED, "--steps", 10, "--out", tmp_path / "o"]
+    flags = [
+        "--model",
+        text_folder,
+        "--prompt",
+        RED,
+        "--steps",
+        10,
+        "--sampler",
+        "ddim",
+        "--out",
+        tmp_path / "o",
+    ]
     assert sample(*flags, "--init-image", photo(tmp_path / "wide.png", (20, 12))) == 0
     assert "is 20x12: its middle square is the start" in capsys.readouterr().err
     recipe = read_recipe(tmp_path / "o/00000.png")
@@ -221,7 +232,7 @@ def test_two_captions_with_two_pictures(text_folder: Path, tmp_path: Path) -> No
         ("--prompt x --prompt y --strength 0.5", "for captions, expected pictures"),
         ("--prompt x --prompt y --mix both", "--mix 'both', expected conditions or predictions"),
         ("--prompt x --prompt y --method euler", "--method 'euler', expected ddim or ddpm"),
-        ("--prompt x --prompt y --steps 1000", "at most 100 steps"),
+        ("--prompt x --prompt y --steps 1000", "1000 steps, expected 1 to 100"),
         ("--prompt x --prompt y --out there.png", "there.png exists already"),
         ("--prompt x --prompt y --out moving.png", "moving.gif exists already"),
         ("--prompt x --prompt y --out s.gif", "ends in .png"),

@@ -109,7 +109,8 @@ def test_whatever_the_batch_size(text_folder: Path, tmp_path: Path, dtype: str) 
 
 
 @pytest.mark.parametrize(
-    "flags", [["--sampler", "ddpm"], ["--eta", 0.7, "--dtype", "bfloat16", "--call-size", 2]]
+    "flags",
+    [["--sampler", "ddpm"], ["--sampler", "ddim", "--eta", 0.7, "--dtype", "bfloat16", "--call-size", 2]],
 )
 def test_like(text_folder: Path, tmp_path: Path, flags: Sequence[object]) -> None:
     flags = ["--model", text_folder, "--prompt", CAPTIONS[1], "--num-samples", 4, "--seed", 9, *QUICK, *flags]

@@ -1,13 +1,24 @@
-"""The coordinates that a stem may see."""
+"""What a stem sees: patches, and where they are."""
 
 import math
 
+import pytest
 import torch
+import torch.nn.functional as F
 from conftest import randomised
 
 from glide.conditioning import Cond
-from glide.nn import coordinates
+from glide.nn import coordinates, patches
 from glide.unet import UNet, UNetConfig
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_patches_are_pixel_unshuffles(size: int) -> None:
+    x = torch.randn(2, 3, 8, 4 * size)
+    for picture in (x, x.contiguous(memory_format=torch.channels_last)):
+        cells = patches(picture, size).permute(0, 3, 1, 2)
+        assert torch.equal(cells, F.pixel_unshuffle(x, size))
+        assert size == 1 or cells.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_coordinates_are_the_waves_they_say() -> None:
