@@ -5,6 +5,7 @@ Shape letters: N pictures, C channels, H W pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -274,9 +275,15 @@ class Pipeline:
 
     def process(self, settings: Settings) -> Process:
         """The process that a run walks down: respaced, and without the noisiest part that its strength leaves out."""
-        whole = self.model.process
+        whole, strength = self.model.process, settings.strength
         kept = spaced(whole, settings.respacing, settings.spaced)
-        return whole.respaced([t for t in kept if t < settings.strength * len(whole)] or kept[:1])
+        below = [t for t in kept if t < strength * len(whole)] or kept[:1]
+        if (
+            strength < 1.0 and settings.spaced != "uniform"
+        ):  # uneven steps may be far apart there: they move to its end
+            part = whole.respaced(range(max(math.ceil(strength * len(whole)), len(below))))
+            below = spaced(part, str(len(below)), settings.spaced)
+        return whole.respaced(below)
 
     def steps(self, settings: Settings) -> int:
         """How many steps a run with these settings takes. InputError for a respacing that does not fit."""

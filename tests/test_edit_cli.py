@@ -1,7 +1,9 @@
 """Editing by command line: runs that begin with a picture, and the way from one to another."""
 
+import math
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import interpolate as script  # scripts/interpolate.py
@@ -19,6 +21,7 @@ from glide.model import Model
 from guidance import Pipeline
 from guidance.conditions import Given, Picture
 from guidance.settings import Settings
+from guidance.solver_names import SPACINGS
 
 RED, SQUARE = CAPTIONS[:2]
 
@@ -55,6 +58,18 @@ def test_it_begins_with_the_noised_picture(text_model: Model) -> None:
     step = next(iter(pipe.draw([Picture(7, RED, given=Given(start=start))], settings)))
     assert step.t == 44
     torch.testing.assert_close(step.x0[0], expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("spacing", list(SPACINGS))
+@pytest.mark.parametrize("strength", [0.005, 0.3, 0.6])
+def test_a_start_is_as_noisy_as_its_strength_says(text_model: Model, spacing: str, strength: float) -> None:
+    pipe = Pipeline(text_model, "tiny")  # 100 timesteps
+    settings = Settings("dpmpp-2m", "10", strength=strength, spacing=spacing)
+    timesteps = pipe.process(settings).timesteps.tolist()
+    last = math.ceil(100 * strength) - 1
+    assert last - timesteps[-1] in (range(11) if spacing == "uniform" else (0,))
+    below = sum(t <= last for t in pipe.process(replace(settings, strength=1.0)).timesteps)
+    assert len(timesteps) == max(1, below)
 
 
 def test_little_strength_keeps_the_picture_and_all_of_it_forgets_it(text_model: Model) -> None:
