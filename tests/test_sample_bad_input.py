@@ -34,7 +34,7 @@ from glide.model import Model
         ("--scale nan", "scale nan"),
         ("--steps -5", "-5 steps, expected at least 1"),
         ("--steps 0", "0 steps"),
-        ("--steps 1000", "at most 100 steps"),
+        ("--steps 1000", "1000 steps, expected 1 to 100"),
         ("--respacing ddim60", "whole stride"),
         ("--respacing ten", "'ten', expected a count"),
         ("--respacing 10,-1", "'10,-1'"),
