@@ -77,7 +77,7 @@ class AttentionPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 2, 3, 1).flatten(1, 2)  # [N,HW,C], free when x is channels_last
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)  # [N,L,C], L = 1 + HW
-        x = x + self.positions.mT.to(x.dtype).contiguous()
+        x = x + self.positions.mT.to(x.dtype)
         q, k, v = (split_heads(z, self.heads) for z in self.qkv(x).chunk(3, dim=-1))
         mean = attend(q[:, :, :1], k, v)  # [N,heads,1,d]: of all answers only the mean's is looked at
         return self.head(mean.flatten(1).to(self.head.weight.dtype))

@@ -112,7 +112,7 @@ class Interpolate:
         told = bool(self.prompt) and has_null and not self.inverts
         usual = "cfg" if told or self.guiding.negative is not None else "none"
         settings = Settings(
-            "ddim" if self.inverts else self.sampler,
+            "ddim" if self.inverts else self.sampler,  # the way back has to be the way there
             spec_of_steps(steps),
             0.0,
             self.guidance or usual,

@@ -278,10 +278,9 @@ class Pipeline:
         whole, strength = self.model.process, settings.strength
         kept = spaced(whole, settings.respacing, settings.spaced)
         below = [t for t in kept if t < strength * len(whole)] or kept[:1]
-        if (
-            strength < 1.0 and settings.spaced != "uniform"
-        ):  # uneven steps may be far apart there: they move to its end
-            part = whole.respaced(range(max(math.ceil(strength * len(whole)), len(below))))
+        if strength < 1.0 and settings.spaced != "uniform":
+            # uneven steps may be far apart there: as many begin at that very strength
+            part = whole.respaced(range(math.ceil(strength * len(whole))))
             below = spaced(part, str(len(below)), settings.spaced)
         return whole.respaced(below)
 
