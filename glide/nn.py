@@ -6,11 +6,13 @@ Shape letters: N batch, C channels, H W pixels, L tokens, D token width, E embed
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 
@@ -67,10 +69,9 @@ class GroupNorm(nn.GroupNorm):
         """
         if x.device.type != "cpu" or not x.is_contiguous(memory_format=torch.channels_last):
             return False
-        half = torch.finfo(x.dtype).bits < 32
         narrow = self.num_channels // self.num_groups < 16
         small = x.shape[-2] * x.shape[-1] < 1024
-        return half and narrow and (small or torch.is_grad_enabled())
+        return _half(x) and narrow and (small or torch.is_grad_enabled())
 
 
 class PixelNorm(nn.LayerNorm):
@@ -142,14 +143,24 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
 
     causal: token i sees tokens 0 to i only (L = M).
     """
-    if q.device.type == "cpu" and torch.is_grad_enabled():
-        # The fused kernel's backward is several times slower on the CPU than the three plain operations.
+    if q.device.type == "cpu" and torch.is_grad_enabled() and (_half(q) or _unfused()):
+        # On the CPU the fused kernel's backward is slower in half precision than the three plain operations, and in
+        # float32 faster.
         scores = (q * q.shape[-1] ** -0.5) @ k.mT
         if causal:
             later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
             scores = scores.masked_fill(later, float("-inf"))
         return torch.softmax(scores, dim=-1) @ v
     return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+
+def _half(x: Tensor) -> bool:
+    return torch.finfo(x.dtype).bits < 32
+
+
+def _unfused() -> bool:
+    """Whether the caller wants plain operations, which have second derivatives: `torch.nn.attention.sdpa_kernel`."""
+    return not torch.backends.cuda.flash_sdp_enabled()
 
 
 class TransformerBlock(nn.Module):
@@ -181,8 +192,27 @@ class TransformerBlock(nn.Module):
 def run(block: nn.Module, *inputs: Tensor | None, again: bool) -> Tensor:
     """block(*inputs). again: where gradients are taken, forget its activations and compute them again for these."""
     if again and torch.is_grad_enabled():
+        if (
+            _unfused()
+        ):  # backward takes place outside of the caller's choice, and must find the same activations
+            return checkpoint(block, *inputs, use_reentrant=False, context_fn=_plain_again)
         return checkpoint(block, *inputs, use_reentrant=False)
     return block(*inputs)
+
+
+class _Plain(AbstractContextManager[None]):
+    """Plain operations within, as often as it is entered: once for each derivative."""
+
+    def __enter__(self) -> None:
+        self._chosen = sdpa_kernel(SDPBackend.MATH)
+        self._chosen.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._chosen.__exit__(*error)
+
+
+def _plain_again() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _Plain()
 
 
 class Downsample(nn.Module):

@@ -12,8 +12,8 @@ from functools import cache
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from glide.machine import in_own_pages
 
@@ -38,7 +38,7 @@ def pack_(network: M) -> M:
                 setattr(parent, name, PackedLinear(layer))  # in float32 these are MKL's, and as fast plain
 
     def settle(network: nn.Module, inputs: object, output: object) -> None:
-        late = [layer for layer in convolutions if not layer.settled]
+        late = [layer for both in convolutions for layer in (both, both.back) if layer and not layer.settled]
         if late:
             with in_own_pages():
                 for layer in late:
@@ -98,11 +98,28 @@ class PackedConv2d(nn.Conv2d):
         self._where: list[Any] = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
         self._given: torch.Size | None = None
         self._order: torch.Size | None = None  # the shape whose order the weights are in
+        self._also: Tensor | None = (
+            None  # the weights once more, plain, where there is no way back by one layer
+        )
+        self.__dict__["back"] = None  # no module of this one
+
+    back: PackedConv2d | None
+    """From the gradient of the output to that of the input, once one has been taken."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> [N,out_channels,H',W']."""
-        if _differentiated(x):
-            return self._conv_forward(x, _plain(self.weight), self.bias)
+        if not _differentiated(x):
+            return self.multiply(x)
+        if self.stride != (1, 1) or self.groups > 1:
+            if self._also is None:
+                self._also = _plain(self.weight)
+            return self._conv_forward(x, self._also, self.bias)
+        if self.back is None:
+            self.__dict__["back"] = self._transposed()
+        return _Both.apply(x, self)
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """`forward` without a gradient."""
         self._given = x.shape
         # Of another order they would be brought into this one slowly; plain ones are, and multiplied by the same code.
         weight = self.weight if self.settled else _plain(self.weight)
@@ -119,21 +136,62 @@ class PackedConv2d(nn.Conv2d):
             self.weight = _frozen(torch.ops.mkldnn._reorder_convolution_weight(plain, *self._where, size))
         self._order = self._given
 
+    def _transposed(self) -> PackedConv2d:
+        """The gradient of a convolution is one by the same weights, turned by half a turn, their channels swapped."""
+        padding, _, dilation, _ = self._where
+        kernel = (self.weight.shape[2], self.weight.shape[3])
+        outside = tuple(d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True))
+        with torch.device("meta"):
+            conv = nn.Conv2d(self.out_channels, self.in_channels, kernel, bias=False)
+        conv.padding, conv.dilation = outside, tuple(dilation)
+        weight = _plain(self.weight).flip(2, 3).transpose(0, 1)
+        conv.weight = _frozen(weight.contiguous(memory_format=torch.channels_last))
+        return PackedConv2d(conv)
+
 
 class PackedLinear(nn.Linear):
     """A projection whose weights lie in oneDNN's order, one for inputs of all shapes."""
+
+    back: PackedLinear | None
 
     def __init__(self, linear: nn.Linear) -> None:
         with torch.device("meta"):
             super().__init__(linear.in_features, linear.out_features, linear.bias is not None)
         self.weight = _frozen(torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None))
         self.bias = linear.bias
+        self.__dict__["back"] = None
 
     def forward(self, x: Tensor) -> Tensor:
         """[...,in_features] -> [...,out_features]."""
-        if _differentiated(x):
-            return F.linear(x, _plain(self.weight), self.bias)
+        if not _differentiated(x):
+            return self.multiply(x)
+        if self.back is None:
+            with torch.device("meta"):
+                back = nn.Linear(self.out_features, self.in_features, bias=False)
+            back.weight = _frozen(_plain(self.weight).mT.contiguous())
+            self.__dict__["back"] = PackedLinear(back)
+        return _Both.apply(x, self)
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """`forward` without a gradient."""
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+
+
+class _Both(torch.autograd.Function):
+    """A layer forwards, and backwards the one that leads back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: PackedConv2d | PackedLinear) -> Tensor:
+        assert layer.back is not None
+        ctx.back = layer.back
+        return layer.multiply(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        if gradient.ndim == 4:
+            gradient = gradient.contiguous(memory_format=torch.channels_last)
+        return ctx.back.multiply(gradient), None
 
 
 def _frozen(weight: Tensor) -> nn.Parameter:

@@ -54,7 +54,8 @@ class Guides:
         def load(name: str) -> NoisyClassifier:
             classifier = load_classifier(name, self.device)
             self._fingerprints["classifier", name] = fingerprint(classifier)
-            return lower_(classifier, self.dtype)
+            classifier.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            return pack_(lower_(classifier, self.dtype))
 
         return self._load("classifier", "classifier", options, load)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,3 +78,19 @@ class LogLikelihood(Guidance):
                 "numbers: check the function, lower the scale, or run it in float32"
             )
         return gradient
+
+
+def times_gradient(x: Tensor, factor: float) -> Tensor:
+    """x itself, through which a gradient comes back `factor` times as large."""
+    return _TimesGradient.apply(x, factor)
+
+
+class _TimesGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * ctx.factor, None

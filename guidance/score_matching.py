@@ -22,6 +22,8 @@ from glide.checkpoint import load_model
 from glide.denoise import split_variance, to_x0
 from glide.errors import InputError
 from glide.model import Model
+from glide.packed import pack_
+from glide.precision import lower_
 from glide.process import Process, gather
 from glide.train import TrainConfig
 
@@ -31,8 +33,9 @@ LEAST_ALPHA = 0.05  # sqrt(alpha_bar) below which the error in v counts no more:
 class Teacher:
     """A diffusion model that knows captions and none: what its two predictions differ by is what a guide should say."""
 
-    def __init__(self, name: str, device: torch.device) -> None:
-        """name: as `glide.checkpoint.load_model`. InputError for a model that cannot tell."""
+    def __init__(self, name: str, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        """name: as `glide.checkpoint.load_model`. dtype: what its U-Net runs in. InputError for a model that cannot
+        tell."""
         self.model: Model = load_model(name, device)
         config = self.model.config
         if self.model.text is None or self.model.tokenizer is None or config.low_res:
@@ -41,6 +44,7 @@ class Teacher:
                 "--gradient-weight out"
             )
         self.model.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        pack_(lower_(self.model.unet, dtype))
 
     @torch.no_grad()
     def shift(self, x_t: Tensor, t: Tensor, captions: Sequence[str]) -> Tensor:
@@ -48,7 +52,9 @@ class Teacher:
         model, process, n = self.model, self.model.process, len(x_t)
         told = model.caption_batch([*captions, *[""] * n]) | model.nothing_known(2 * n)
         x_t, t = x_t.repeat(2, 1, 1, 1), t.repeat(2)  # [2N,C,H,W], [2N]
-        output, _ = split_variance(model(x_t, t, told).float(), x_t.shape[1])
+        x_t = x_t.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x_t.device.type, enabled=False):  # its weights have their types already
+            output, _ = split_variance(model(x_t, t, told).float(), x_t.shape[1])
         alpha, sigma = _alpha_sigma(process, t, output)
         with_caption, without = to_x0(model.config.process.prediction, output, x_t, alpha, sigma).chunk(2)
         return with_caption - without

@@ -13,6 +13,7 @@ import tyro
 
 from glide.data import Dataset, open_data
 from glide.errors import InputError
+from glide.mixed import DTYPES
 from glide.model import ModelConfig
 from glide.optim import OptimConfig
 from glide.processes import start
@@ -22,6 +23,7 @@ from glide.wrong import WithWrong
 from guidance.clip import CLIPS, ClipConfig, NoisyClip, clip_from, load_clip, save_clip
 from guidance.clip_levels import plot, retrieval, table
 from guidance.contrastive import Contrastive
+from guidance.deepen import deepened
 from guidance.fits import check_fits
 from guidance.score_matching import Teacher, check_learns_gradient
 from guidance.train_guide import Measure, Measured, TrainGuide, held_out_batch, noise_of, train_guide
@@ -39,6 +41,9 @@ class TrainClip(TrainGuide):
     """Begin with the down path and the text transformer of this diffusion model, named as --like, in place of the
     preset's vision transformer and its text transformer. Both have learned what captions say of noised pictures. Or
     with the CLIP of that name, to train it further."""
+    deepen: int = 0
+    """With --init: so many residual blocks more at each level of the tower for pictures, which begin as the identity
+    (1511.05641)."""
     vocab: str | None = None
     """Folder or hub id of CLIP's vocabulary; without it a tokenizer is trained on the captions."""
     vocab_size: int = 512
@@ -74,12 +79,13 @@ def train_clip(args: TrainClip) -> NoisyClip:
     measured = _held_out(args, config.image_size)
     # of a run that goes on, weights come from the checkpoint; sizes and tokenizer from the folder
     model = (begun if begun is not None else _build(args, config, data)).to(processes.device)
-    teacher = Teacher(str(args.like), processes.device) if args.gradient_weight else None
+    dtype = DTYPES[args.train.dtype]
+    teacher = Teacher(str(args.like), processes.device, dtype) if args.gradient_weight else None
     task = Contrastive(teacher, args.gradient_weight)
     return train_guide(args, args.train, model, task, data, save_clip, measured, processes, resume, KEPT)
 
 
-KEPT = ("preset", "recipe", "init", "like", "vocab", "vocab_size", "context")
+KEPT = ("preset", "recipe", "init", "deepen", "like", "vocab", "vocab_size", "context")
 """Settings of a run that are in its folder by now."""
 
 
@@ -99,6 +105,8 @@ def _check(args: TrainClip) -> bool:
         raise InputError(f"--gradient-weight {args.gradient_weight}: expected a number of at least 0.")
     if args.gradient_weight:
         check_learns_gradient(args.like, args.train)
+    if args.deepen < 0 or (args.deepen and args.init is None):
+        raise InputError(f"--deepen {args.deepen}: expected 0, or with --init NAME more.")
     if args.preset not in CLIPS:
         raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(CLIPS)}.")
     return resume
@@ -114,7 +122,7 @@ def _begun(args: TrainClip) -> NoisyClip | None:
         )
     clip = clip_from(args.init, CLIPS[args.preset].embedding)
     _noise(args, clip.config)
-    return clip
+    return deepened(clip, args.deepen) if args.deepen else clip
 
 
 def _config(args: TrainClip) -> ClipConfig:

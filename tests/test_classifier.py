@@ -3,6 +3,7 @@
 Measured against the original (max error / std, 1 thread, fp32): logits 8e-7, gradient 1.0e-5.
 """
 
+import copy
 import dataclasses
 import gzip
 import json
@@ -27,6 +28,7 @@ from glide.optim import split_parameters
 from glide.precision import lowered
 from glide.samplers import SeededNoise, ancestral, ddim
 from guidance import classifier as classifiers
+from guidance import classifier_guidance as classifier_guidance_module
 from guidance.classifier import (
     CLASSIFIERS,
     ClassifierConfig,
@@ -325,6 +327,33 @@ def test_bfloat16_is_near(net: NoisyClassifier) -> None:
     full = classifier_guidance(net, 1, 1.0).gradient(x, 15)
     assert half.dtype == torch.float32
     assert 0 < (half - full).square().mean().sqrt() / full.std() < 0.1
+
+
+def test_the_gain_on_the_way_back_changes_no_digit(
+    net: NoisyClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    half = lowered(net, torch.float16)  # has no room for it
+    found = classifier_guidance(net, 1, 1.0).gradient(x, 15)
+    of_half = classifier_guidance(half, 1, 1.0).gradient(x, 15)
+    monkeypatch.setattr(classifier_guidance_module, "GAIN", 1.0)
+    assert torch.equal(found, classifier_guidance(net, 1, 1.0).gradient(x, 15))
+    assert torch.equal(of_half, classifier_guidance(half, 1, 1.0).gradient(x, 15))
+
+
+def test_a_classifier_that_is_sure_has_a_gradient(net: NoisyClassifier) -> None:
+    """Of log p(y) = -1e-30, right in all its digits."""
+    x = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        net.pool.head.bias[1] += 68.0  # type: ignore[union-attr, index]
+    found = classifier_guidance(net, 1, 1.0).gradient(x, 15)
+    exact = copy.deepcopy(net).double()
+    exact.encoder.time_in.register_forward_pre_hook(lambda module, args: (args[0].double(),))
+    leaf = x.double().requires_grad_()
+    (wanted,) = torch.autograd.grad(exact(leaf, torch.full((1,), 15)).log_softmax(-1)[0, 1], leaf)
+    largest = float(wanted.abs().max())
+    assert 0 < largest < 1e-28
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-4 * largest)
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])

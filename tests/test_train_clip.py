@@ -25,6 +25,7 @@ from glide.train import TrainConfig
 from guidance.clip import CLIPS, NoisyClip, load_clip
 from guidance.clip_levels import plot, retrieval, table
 from guidance.contrastive import Contrastive, contrast
+from guidance.deepen import deepened
 from guidance.train_clip import TrainClip, train_clip
 
 ROOT = Path(__file__).parents[1]
@@ -293,6 +294,36 @@ def test_a_clip_is_trained_further(tmp_path: Path) -> None:
     assert all(torch.equal(a, two.state_dict()[name]) for name, a in one.state_dict().items())
     red = ["a red star"]
     assert torch.equal(one.embed_captions(red), two.embed_captions(red))
+
+
+@pytest.mark.filterwarnings("ignore:the caption is longer")
+def test_a_clip_grows_deeper_and_says_the_same(text_folder: Path, tmp_path: Path) -> None:
+    """--deepen: new blocks begin as the identity, and learn."""
+    one = {"steps": 2, "save_every": 2, "optim": OptimConfig(lr=1e-3)}
+    train_clip(settings(tmp_path / "one", init=str(text_folder), like=str(text_folder), train=one))
+    clip = load_clip(tmp_path / "one")
+    grown = deepened(clip, 2).eval()
+    assert grown.config.trunk is not None and clip.config.trunk is not None
+    assert grown.config.trunk.num_res_blocks == clip.config.trunk.num_res_blocks + 2
+    x, t = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 20, 60])
+    torch.testing.assert_close(grown.encode_image(x, t), clip.encode_image(x, t))
+    assert torch.equal(grown.embed_captions(["a red star"]), clip.embed_captions(["a red star"]))
+    train_clip(
+        settings(tmp_path / "two", init=str(tmp_path / "one"), like=str(text_folder), deepen=1, train=one)
+    )
+    two = load_clip(tmp_path / "two")
+    assert two.config.trunk is not None
+    assert two.config.trunk.num_res_blocks == clip.config.trunk.num_res_blocks + 1
+    assert two.image.encoder.down[1].res.conv_out.weight.any()  # type: ignore[union-attr, index]
+
+
+def test_what_cannot_grow_deeper(tmp_path: Path) -> None:
+    train_clip(settings(tmp_path / "one"))
+    with pytest.raises(InputError, match="--deepen 1 for a CLIP with a vision transformer"):
+        train_clip(settings(tmp_path / "run", init=str(tmp_path / "one"), deepen=1))
+    with pytest.raises(InputError, match="--deepen 1: expected 0, or with --init"):
+        train_clip(settings(tmp_path / "run", deepen=1))
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_a_clip_cannot_begin_with(class_folder: Path, text_folder: Path, tmp_path: Path) -> None:
