@@ -28,7 +28,7 @@ from guidance.conditions import Picture
 from guidance.pipeline import Pipeline
 from guidance.settings import Settings
 from guidance.solver_names import USUAL_STEPS
-from guidance.stage import Stage, usual_settings
+from guidance.stage import USUAL, Stage
 from upsampler.parts import UPSAMPLING
 from upsampler.presets import UPSAMPLERS
 
@@ -57,7 +57,7 @@ def load(name: str, device: str, dtype: str) -> Stage:
     if name != "random":
         return Stage.load(name, UPSAMPLING, device, dtype)
     model = Model(replace(UPSAMPLERS["shapes-upsampler"], text=None))
-    return Stage(Pipeline(model, name, dtype, 1, around=UPSAMPLING.tiles), usual_settings(model), UPSAMPLING)
+    return Stage(Pipeline(model, name, dtype, 1, around=UPSAMPLING.tiles), USUAL, UPSAMPLING)
 
 
 def peak(args: Upsampling, side: int) -> float:

@@ -40,19 +40,19 @@ def clip_guidance(
     once, here.
     clip: on the pictures' device; it is put in eval mode, its weights are frozen. captions: one for all pictures, or
     one for each of N. interval: training timesteps, both ends included. model: of the diffusion model to steer, whose
-    resolution, channels and noise must be the CLIP's. dtype: what the CLIP runs in (autocast). call_size: pictures in
-    one call of the CLIP, all by default; a fixed number makes a gradient independent of how many pictures there are,
-    to the last bit.
+    resolution, channels and noise must be the CLIP's. dtype: what the CLIP runs in, by autocast where its weights are
+    of another. call_size: pictures in one call of the CLIP, all by default; a fixed number makes a gradient independent
+    of how many pictures there are, to the last bit.
     InputError for an empty caption, one longer than the CLIP's context, or a CLIP that does not fit the model.
     """
     if model is not None:
         check_fits("CLIP", clip.config.image_size, 3, clip.config.process, model)
     clip.eval().requires_grad_(False)
-    text = _embed(clip, captions)  # [N,E] or [1,E]
+    text, within = _embed(clip, captions), _left(clip, dtype)  # [N,E] or [1,E]
 
     def clip_log_prob(x: Tensor, t: int, g: Tensor) -> Tensor:
         steps = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
-        with computing_in(dtype, x.device):
+        with computing_in(within, x.device):
             f = clip.encode_image(x, steps)  # [N,E]
         return clip.scale * (f * g).sum(dim=1)
 
@@ -81,7 +81,7 @@ def clean_clip_guidance(
     within = torch.float32  # others have their own ways
     if isinstance(clip, NoisyClip):
         clip.eval().requires_grad_(False)
-        within = dtype
+        within = _left(clip, dtype)
     text = _embed(clip, captions)  # [N,E] or [1,E]
 
     def of_x0(x0: Tensor, t: int, g: Tensor) -> Tensor:
@@ -123,6 +123,11 @@ def past_network(predict: Predict, cond: Cond, process: Process) -> X0Of:
         return x0 + (x - x.detach()) / math.sqrt(process.alpha_bar[t])
 
     return x0_of
+
+
+def _left(clip: NoisyClip, dtype: torch.dtype) -> torch.dtype:
+    """What autocast is left to compute in: float32 where the tower for pictures has weights of that type already."""
+    return torch.float32 if any(p.dtype == dtype for p in clip.image.parameters()) else dtype
 
 
 def _embed(clip: CleanClip | NoisyClip, captions: str | Sequence[str]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from guidance.clip import NoisyClip
     from guidance.clip_clean import CleanClip
 
+M = TypeVar("M", bound=torch.nn.Module)
 CLIP_VOCABULARY = "openai/clip-vit-base-patch32"
 
 
@@ -29,8 +30,8 @@ class Guides:
     def __init__(
         self, device: torch.device, vocab: str | None = None, dtype: torch.dtype = torch.float32
     ) -> None:
-        """vocab: of a weaker model that is a published .pt file; None is GLIDE's. dtype: of that one and of a
-        classifier."""
+        """vocab: of a weaker model that is a published .pt file; None is GLIDE's. dtype: of U-Nets and their down
+        paths."""
         self.device, self.vocab, self.dtype = device, vocab, dtype
         self._loaded: dict[tuple[str, str], Any] = {}
         self._fingerprints: dict[tuple[str, str], str] = {}
@@ -40,9 +41,8 @@ class Guides:
 
         def load(name: str) -> Model:
             model = load_with_vocabulary(name, self.device, self.vocab if name.endswith(".pt") else None)
-            model.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._fingerprints["weak", name] = fingerprint(model)  # of the weights as they are in the file
-            pack_(lower_(model.unet, self.dtype))
+            self._ready(model.unet)
             return model
 
         return self._load("weak", "auto", options, load)
@@ -54,21 +54,31 @@ class Guides:
         def load(name: str) -> NoisyClassifier:
             classifier = load_classifier(name, self.device)
             self._fingerprints["classifier", name] = fingerprint(classifier)
-            classifier.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            return pack_(lower_(classifier, self.dtype))
+            return self._ready(classifier)
 
         return self._load("classifier", "classifier", options, load)
 
     def clip(self, options: Options) -> NoisyClip | CleanClip:
         """The CLIP, noisy or clean."""
+        from guidance.clip import NoisyClip
         from guidance.clip_clean import load_any_clip
         from guidance.clip_openai import is_pair
 
         def load(name: str) -> NoisyClip | CleanClip:
             vocab = options.clip_vocab or (CLIP_VOCABULARY if is_pair(name) else None)
-            return load_any_clip(name, self.device, vocab)
+            clip = load_any_clip(name, self.device, vocab)
+            if isinstance(clip, NoisyClip):
+                self._fingerprints["clip", name] = fingerprint(clip)
+                if clip.config.trunk is not None:  # transformers run by autocast
+                    self._ready(clip.image)
+            return clip
 
         return self._load("clip", "clip", options, load)
+
+    def _ready(self, network: M) -> M:
+        """The network, in place, as it is fastest in the type that was asked for; for drawing alone."""
+        network.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return pack_(lower_(network, self.dtype))
 
     def fingerprints(self, options: Options, read: frozenset[str]) -> dict[str, str]:
         """Of the weights of every network that is named by an option that is read, by that option."""

@@ -48,7 +48,7 @@ class Inpaint:
     """A second model that enlarges what the first has painted, named the same way; shapes is the embedded one. Without
     it what is painted is scaled."""
     upsample_respacing: Annotated[str | None, arg(metavar="SPEC")] = None
-    """Steps of the upsampler, as --respacing. By default 8, or fast27 for those that predict the noise."""
+    """Steps of the upsampler, as --respacing. By default 8."""
     upsampler_vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """As --vocab, of the upsampler."""
     vocab: Annotated[str | None, arg(metavar="NAME")] = None

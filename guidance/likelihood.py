@@ -1,5 +1,6 @@
 """Guidance by the gradient of a likelihood: a noise-aware classifier, CLIP, or any function of x_t."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +73,8 @@ class LogLikelihood(Guidance):
                 "that depends on x_t: compute it with torch, without no_grad or detach"
             )
         gradient = self.scale * gradient
-        if not torch.isfinite(gradient).all():
+        # looked at one by one only where their sum is none, which is seen faster
+        if not (math.isfinite(float(gradient.sum())) or torch.isfinite(gradient).all()):
             raise InputError(
                 f"got a gradient that is not finite from {self.name} at timestep {t}, expected finite "
                 "numbers: check the function, lower the scale, or run it in float32"

@@ -26,7 +26,10 @@ from guidance.conditions import Given, Picture
 from guidance.names import named
 from guidance.pipeline import Around, Pipeline, Step
 from guidance.settings import Settings
-from guidance.solver_names import UPSAMPLING_SAMPLER
+from guidance.solver_names import UPSAMPLING_STEPS
+
+USUAL = Settings(respacing=str(UPSAMPLING_STEPS), guidance="none")
+"""How an upsampler enlarges where nothing else is asked for."""
 
 DrawOne = Callable[[Tensor, float, int, tuple[int, int]], Iterator[Step]]
 """low_res [3,h,w], the level of its noise, a seed, and the (H, W) to draw."""
@@ -78,7 +81,7 @@ class Stage:
             name, device, dtype, 1, vocab, upsampling.tiles, upsampling.places, compiles
         )
         upsampling.check(pipe.model.config, name)
-        return cls(pipe, usual_settings(pipe.model), upsampling)
+        return cls(pipe, USUAL, upsampling)
 
     @property
     def scale(self) -> int:
@@ -154,21 +157,12 @@ def enlarger(
     It takes uint8 [h,w,3], a caption, a class and a seed, and returns uint8 [H,W,3].
     """
     pipe = Pipeline(copy.deepcopy(model), "", dtype, 1, around=upsampling.tiles, owned=True)
-    stage = Stage(pipe, usual_settings(model), upsampling)
+    stage = Stage(pipe, USUAL, upsampling)
 
     def enlarge(pixels: Tensor, caption: str, label: int | None, seed: int) -> Tensor:
         return stage.enlarged(pixels, Picture(seed, caption, label))
 
     return enlarge
-
-
-UPSAMPLER_STEPS = "8"  # of the embedded upsampler 8, 10 and 16 come as near to the truth
-
-
-def usual_settings(model: Model) -> Settings:
-    """Without guidance. Networks that predict eps, the published ones among them, take GLIDE's 27 steps."""
-    eps = model.config.process.prediction == "eps"
-    return Settings(UPSAMPLING_SAMPLER, "fast27" if eps else UPSAMPLER_STEPS, guidance="none")
 
 
 def check_weights(stage: Stage, name: str, recipe: Mapping[str, Any], file: str) -> None:

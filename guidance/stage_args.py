@@ -16,7 +16,7 @@ from guidance.names import read_by
 from guidance.options import Options
 from guidance.retell import read_guidance
 from guidance.settings import Settings, spec_of_steps
-from guidance.solver_names import UPSAMPLING_SAMPLER
+from guidance.solver_names import USUAL_SAMPLER
 from guidance.terms import Term
 
 
@@ -32,12 +32,12 @@ class StageArgs:
     upsampler_vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """(size) As --vocab, of the upsampler."""
     upsample_steps: Annotated[int | None, arg(metavar="INT")] = None
-    """(size) Steps of the upsampler. By default 8, or fast27 for those that predict the noise."""
+    """(size) Steps of the upsampler. By default 8."""
     upsample_respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """(size) Instead of --upsample-steps, as --respacing: "fast27", "ddim50", "10,10,3,2,2"."""
     upsample_spacing: Annotated[str | None, arg(metavar="NAME")] = None
     """(size) As --spacing, of the upsampler."""
-    upsample_sampler: Annotated[str, arg(metavar="NAME")] = UPSAMPLING_SAMPLER
+    upsample_sampler: Annotated[str, arg(metavar="NAME")] = USUAL_SAMPLER
     """(size) As --sampler, of the upsampler."""
     upsample_eta: float = 0.0
     """(size) Noise that DDIM adds on the way, 0 to 1."""

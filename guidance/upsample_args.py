@@ -14,7 +14,7 @@ from glide.errors import InputError
 from guidance.names import check_read
 from guidance.options import USUAL, Options
 from guidance.settings import Settings, spec_of_steps
-from guidance.solver_names import SAMPLER_HELP, SPACING_HELP, UPSAMPLING_SAMPLER
+from guidance.solver_names import SAMPLER_HELP, SPACING_HELP, USUAL_SAMPLER
 from guidance.terms import Term
 
 
@@ -37,11 +37,11 @@ class Upsample:
     overwrite: bool = False
     """Write over results of earlier runs; never over the pictures themselves."""
     steps: Annotated[int | None, arg(metavar="INT")] = None
-    """Sampling steps. By default 8, or fast27 for models that predict the noise."""
+    """Sampling steps. By default 8."""
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """Instead of --steps: "fast27", "100", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
     spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
-    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = UPSAMPLING_SAMPLER
+    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = USUAL_SAMPLER
     eta: float = 0.0
     """Noise that DDIM adds on the way, 0 to 1."""
     guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]")] = ()

@@ -3,6 +3,7 @@
 examples:
     python scripts/evaluate_upsampler.py --model shapes
     python scripts/evaluate_upsampler.py --model runs/shapes-upsampler --pictures 50 --respacing 10
+    python scripts/evaluate_upsampler.py --pictures 50 --sampler ddim --respacing fast27 --reference-steps 200
 
 How much of their captions a cascade's pictures show: scripts/evaluate.py --upsampler NAME.
 """
@@ -20,22 +21,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     from torch import Tensor
 
     from guidance.conditions import Picture
+    from guidance.settings import Settings, spec_of_steps
     from guidance.stage import Stage
-    from upsampler.evaluate import EvaluateUpsampler, evaluate_upsampler
+    from upsampler.evaluate import Enlarge, EvaluateUpsampler, evaluate_upsampler
     from upsampler.parts import UPSAMPLING
 
     args = parse(EvaluateUpsampler, __doc__, argv)
     stage = Stage.load(args.model, UPSAMPLING, args.device, args.dtype)
-    settings = replace(
-        stage.settings, respacing=args.respacing or stage.settings.respacing, temperature=args.temp
+    usual = replace(stage.settings, temperature=args.temp)
+    asked = replace(
+        usual,
+        sampler=args.sampler or usual.sampler,
+        respacing=args.respacing or usual.respacing,
+        spacing=args.spacing,
     )
-    stage = replace(stage, settings=settings, noise=args.noise)
-    stage.check([Picture(args.seed)])
 
-    def enlarge(pixels: Tensor, caption: str, seed: int) -> Tensor:
-        return stage.enlarged(pixels, Picture(seed, caption))
+    def by(settings: Settings) -> Enlarge:
+        own = replace(stage, settings=settings, noise=args.noise)
+        own.check([Picture(args.seed)])
 
-    evaluate_upsampler(args, stage.pipe.model.config, enlarge)
+        def enlarge(pixels: Tensor, caption: str, seed: int) -> Tensor:
+            return own.enlarged(pixels, Picture(seed, caption))
+
+        return enlarge
+
+    steps = args.reference_steps
+    reference = None if steps is None else by(replace(usual, respacing=spec_of_steps(steps)))
+    evaluate_upsampler(args, stage.pipe.model.config, by(asked), reference)
 
 
 if __name__ == "__main__":

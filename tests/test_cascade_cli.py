@@ -153,7 +153,7 @@ def test_the_embedded_upsampler_is_that_of_the_models_name(
         ("--size 32 --upsample-guidance magic", "the guidance 'magic'"),
         ("--size 32 --upsample-guidance clip:5", "got a CLIP of 64x64 pixels for a model of 32x32"),
         ("--size 32 --upsample-steps 0", "0 steps"),
-        ("--size 32 --upsample-steps 5000", "at most 1000 steps"),
+        ("--size 32 --upsample-steps 5000", "got 5000 steps, expected 1 to 1000"),
         ("--size 32 --upsample-sampler magic", "the sampler 'magic'"),
         ("--size 32 --upsample-eta 2", "eta 2"),
         ("--upsample-temp 0.9", "--upsample-temp without --size"),
@@ -373,6 +373,13 @@ def test_train_and_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     measure = ["--model", tmp_path / "run", "--pictures", 2, "--respacing", "2", "--out", tmp_path / "m"]
     assert script_runs(monkeypatch, "evaluate_upsampler.py", *measure) == 0
     assert "upsampler  PSNR" in capsys.readouterr().out
+    measure += ["--reference-steps", 2, "--sampler"]
+    assert script_runs(monkeypatch, "evaluate_upsampler.py", *measure, "dpmpp-2m") == 0
+    assert "to 2 steps PSNR 120.00 dB" in capsys.readouterr().out  # the same twice
+    assert script_runs(monkeypatch, "evaluate_upsampler.py", *measure, "ddim", "--spacing", "karras") == 0
+    assert "to 2 steps PSNR 120" not in (said := capsys.readouterr().out) and "to 2 steps PSNR" in said
+    assert script_runs(monkeypatch, "evaluate_upsampler.py", *measure, "best") == 2
+    assert "'best'" in capsys.readouterr().err
     assert pngs(tmp_path / "m") == ["psnr.json", "side-by-side.png"]
 
 

@@ -25,12 +25,12 @@ from guidance.solver_names import (
     SAMPLERS,
     SPACINGS,
     STOCHASTIC,
-    UPSAMPLING_SAMPLER,
     USUAL_SAMPLER,
     USUAL_SPACINGS,
     USUAL_STEPS,
 )
 from guidance.stage import Stage
+from guidance.stage import USUAL as UPSAMPLING
 from guidance.stage_args import StageArgs
 from guidance.upsample_args import Upsample
 from upsampler.parts import UPSAMPLING
@@ -47,14 +47,15 @@ def pipe(text_model: Model) -> Pipeline:
 
 def test_names_have_functions_and_defaults_one_place() -> None:
     assert list(SAMPLERS) == list(DRAWS) and set(SPACINGS) == {"uniform", *FORMULAS}
-    assert {USUAL_SAMPLER, UPSAMPLING_SAMPLER} <= set(SAMPLERS) and set(SAMPLERS) > STOCHASTIC
+    assert USUAL_SAMPLER in SAMPLERS and set(SAMPLERS) > STOCHASTIC
     assert set(USUAL_SPACINGS) < set(SAMPLERS) and set(USUAL_SPACINGS.values()) < set(SPACINGS)
     defaults = [Settings().sampler, Sample().sampler, JudgedRun().sampler]
     defaults += [Inpaint("x", "y").sampler, Interpolate("x").sampler]
+    defaults += [Upsample("x").sampler, StageArgs().upsample_sampler]
     assert set(defaults) == {USUAL_SAMPLER}
-    assert {Upsample("x").sampler, StageArgs().upsample_sampler} == {UPSAMPLING_SAMPLER}
     assert Settings().respacing == Sample().settings(False).respacing == str(USUAL_STEPS)
     assert Settings("dpmpp-2m", "20").spaced == "log-snr" and Settings("ddim", "20").spaced == "uniform"
+    assert (UPSAMPLING.respacing, UPSAMPLING.spaced) == ("8", "log-snr")
     assert Settings("dpmpp-2m", "fast27").spaced == "uniform"
     assert Settings("dpmpp-2m", "20", spacing="trailing").spaced == "trailing"
 

@@ -26,7 +26,7 @@ from glide.tokenizer import Tokenizer
 from guidance.conditions import Conditions, Given, Picture
 from guidance.pipeline import Pipeline
 from guidance.settings import Settings
-from guidance.stage import Stage, usual_settings
+from guidance.stage import Stage
 from upsampler.cascade import enlarge
 from upsampler.evaluate import EvaluateUpsampler, decibels, evaluate_upsampler
 from upsampler.parts import UPSAMPLING
@@ -319,12 +319,6 @@ def test_published_upsamplers_map_exactly_once(name: str):
     with torch.device("meta"):
         assert {key for key, _ in Model(config).named_parameters()} == set(sources)
     assert (config.low_res, config.low_res_noise, config.scale) == (True, False, 4)
-    assert usual_settings_of(config).respacing == "fast27"
-
-
-def usual_settings_of(config: ModelConfig) -> Settings:
-    with torch.device("meta"):
-        return usual_settings(Model(config))
 
 
 def test_the_golden_upsampler_enlarges_through_the_cascade():

@@ -44,6 +44,13 @@ class EvaluateUpsampler:
     kinds: tuple[Literal["one", "count", "pair"], ...] = ("one", "count", "pair")
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """Sampling steps ("16", "fast27", "ddim50"). By default as in sample.py."""
+    sampler: Annotated[str | None, arg(metavar="NAME")] = None
+    """As sample.py --upsample-sampler."""
+    spacing: Annotated[str | None, arg(metavar="NAME")] = None
+    """As sample.py --upsample-spacing."""
+    reference_steps: int | None = None
+    """Also measure how near the pictures come to those of so many steps of the usual sampler, from the same noise: what
+    fewer steps lose, whatever the network knows."""
     temp: float = 1.0
     """Multiplies the noise that a picture begins with."""
     noise: float = 0.0
@@ -83,13 +90,17 @@ def decibels(squared: float) -> float:
     return 10 * math.log10(255**2 / squared) if squared else 120.0
 
 
+Enlarge = Callable[[Tensor, str, int], Tensor]
+"""From uint8 [h,w,3], a caption and a seed to uint8 [H,W,3]."""
+
+
 def evaluate_upsampler(
-    args: EvaluateUpsampler, config: ModelConfig, enlarge: Callable[[Tensor, str, int], Tensor]
+    args: EvaluateUpsampler, config: ModelConfig, enlarge: Enlarge, reference: Enlarge | None = None
 ) -> dict[str, Errors]:
     """Enlarge, compare, write the pictures and figures, print the table; returns the errors by method.
 
-    config: of the upsampler. enlarge: from uint8 [h,w,3], a caption and a seed to uint8 [H,W,3]. InputError for
-    settings that do not fit.
+    config: of the upsampler. reference: what `enlarge` is compared with besides the truth. InputError for settings
+    that do not fit.
     """
     if args.pictures < 1:
         raise InputError(f"--pictures {args.pictures}: expected at least 1.")
@@ -106,6 +117,9 @@ def evaluate_upsampler(
         seconds += time.perf_counter() - start
         for name, pixels in found.items():
             errors[name].add(pixels, truth)
+        if reference is not None:
+            many = reference(torch.from_numpy(small), caption, args.seed + index).numpy()
+            errors.setdefault(f"to {args.reference_steps} steps", Errors()).add(found["upsampler"], many)
         squares = small.repeat(config.scale, 0).repeat(config.scale, 1)
         rows.append([squares, found["bicubic"], found["upsampler"], truth])
     _write(args, errors, rows)

@@ -20,7 +20,7 @@ from glide.model import Model
 from guidance.conditions import Given, Picture
 from guidance.pipeline import Pipeline
 from guidance.settings import Settings
-from guidance.stage import Stage, usual_settings
+from guidance.stage import USUAL, Stage
 from upsampler.parts import UPSAMPLING
 
 WARM_UP = 1  # steps besides the first
@@ -44,7 +44,7 @@ def load_stage(plan: Plan, name: str | Path, device: torch.device, dtype: str) -
 def usual(plan: Plan, pipe: Pipeline) -> Settings:
     """How whole pictures are drawn: as scripts/sample.py does it, but for what the flags say."""
     low_res = pipe.model.config.low_res
-    settings = usual_settings(pipe.model) if low_res else Settings()
+    settings = USUAL if low_res else Settings()
     steps = plan.upsampler_steps if low_res else plan.base_steps
     return replace(
         settings,
