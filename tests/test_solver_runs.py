@@ -29,8 +29,8 @@ from guidance.solver_names import (
     USUAL_SPACINGS,
     USUAL_STEPS,
 )
+from guidance.stage import USUAL as ENLARGING
 from guidance.stage import Stage
-from guidance.stage import USUAL as UPSAMPLING
 from guidance.stage_args import StageArgs
 from guidance.upsample_args import Upsample
 from upsampler.parts import UPSAMPLING
@@ -55,7 +55,7 @@ def test_names_have_functions_and_defaults_one_place() -> None:
     assert set(defaults) == {USUAL_SAMPLER}
     assert Settings().respacing == Sample().settings(False).respacing == str(USUAL_STEPS)
     assert Settings("dpmpp-2m", "20").spaced == "log-snr" and Settings("ddim", "20").spaced == "uniform"
-    assert (UPSAMPLING.respacing, UPSAMPLING.spaced) == ("8", "log-snr")
+    assert (ENLARGING.respacing, ENLARGING.spaced) == ("8", "log-snr")
     assert Settings("dpmpp-2m", "fast27").spaced == "uniform"
     assert Settings("dpmpp-2m", "20", spacing="trailing").spaced == "trailing"
 
