@@ -96,3 +96,17 @@ def class_folder(class_model: Model, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("models") / "classes"
     save_model(folder, class_model)
     return folder
+
+
+@pytest.fixture(scope="session")
+def filler(text_model: Model) -> Model:
+    """Like text_model, with inpainting planes."""
+    config = ModelConfig(tiny_unet(6), text_model.config.text, inpaint=True, process=ProcessConfig(steps=100))
+    return randomised(Model(config, text_model.tokenizer), seed=5)
+
+
+@pytest.fixture(scope="session")
+def filler_folder(filler: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "filler"
+    save_model(folder, filler)
+    return folder

@@ -1,44 +1,36 @@
-"""benchmarks/engine.py: what it counts and computes, and every case of it at tiny size."""
+"""benchmarks/engine.py: what it computes, and every case of it at tiny size."""
 
 import math
 import mmap
 import os
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks import engine
 from benchmarks.measure import startup, suite
-from benchmarks.measure.layers import KINDS, LayerTimes
 from benchmarks.measure.machine import Clock, Memory, bytes_of, fresh, step_seconds
-from benchmarks.measure.networks import CONFIGS, random_model
+from benchmarks.measure.networks import CONFIGS
 from benchmarks.measure.operators import kind_of
 from benchmarks.measure.peaks import Peaks
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.report import STEPS, Report
 from benchmarks.measure.results import Found, Measured, Note, Peak, Spent, Table
-from benchmarks.measure.work import attention_work, call_work, conv_work, counted, linear_work
+from benchmarks.measure.work import call_work
 from glide.checkpoint import save_model
 from glide.cli import parse
-from glide.conditioning import Cond
 from glide.errors import InputError
-from glide.model import PRESETS, Model, ModelConfig
+from glide.model import PRESETS, Model
 from glide.shapes import captions_for_tokenizer
 from glide.tokenizer import Tokenizer
-from upsampler.presets import UPSAMPLERS
 
 CPU = torch.device("cpu")
 
@@ -46,96 +38,6 @@ CPU = torch.device("cpu")
 def inline(f: Callable[..., Any], *args: Any) -> Any:
     """In place of a fresh process, which would import everything anew."""
     return f(*args)
-
-
-# What is counted
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_a_convolution_counts_its_closed_form(stride: int) -> None:
-    conv, x = nn.Conv2d(6, 10, 3, stride, padding=1, groups=2), torch.randn(2, 6, 8, 12)
-    height, width = 8 // stride, 12 // stride
-    wanted = 2 * (3 * 3 * 3) * 10 * 2 * height * width
-    assert conv_work(conv, conv(x)) == wanted
-    assert counted(lambda: conv(x)) == wanted
-
-
-def test_a_linear_layer_counts_its_closed_form() -> None:
-    linear, x = nn.Linear(5, 7), torch.randn(2, 3, 5)
-    assert linear_work(linear, linear(x)) == counted(lambda: linear(x)) == 2 * 5 * 7 * 6
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_counts_whatever_does_it(dtype: torch.dtype) -> None:
-    q = torch.randn(2, 3, 16, 8, dtype=dtype)
-    k = torch.randn(2, 3, 24, 8, dtype=dtype)
-    wanted = 2 * (2 * 3 * 16 * 24 * 8) * 2
-    assert attention_work(2, 3 * 8, 16, 24) == wanted
-    with torch.inference_mode():
-        assert counted(lambda: F.scaled_dot_product_attention(q, k, k)) == wanted
-        assert counted(lambda: torch.softmax(q @ k.mT, dim=-1) @ k) == wanted
-        with sdpa_kernel(SDPBackend.MATH):
-            assert counted(lambda: F.scaled_dot_product_attention(q, k, k)) == wanted
-
-
-def test_attention_counts_backward_too() -> None:
-    q, k = (torch.randn(2, 3, side, 8, requires_grad=True) for side in (16, 24))
-    forward = attention_work(2, 24, 16, 24)
-    fused = counted(lambda: F.scaled_dot_product_attention(q, k, k).sum().backward())
-    assert fused == forward + 5 * forward // 2
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        CONFIGS["tiny"]["base"],
-        CONFIGS["tiny"]["upsampler"],
-        UPSAMPLERS["tiny-upsampler"],
-        replace(PRESETS["tiny"], unet=replace(PRESETS["tiny"].unet, coordinates=2), inpaint=True),
-        replace(PRESETS["tiny"], text=None, num_classes=4),
-    ],
-)
-def test_three_counts_of_a_network_agree(config: ModelConfig) -> None:
-    """Without weights, as it runs, and the sum of its layers."""
-    model, rows, size = random_model(config, 0), 2, config.unet.image_size
-    batch: dict[str, torch.Tensor] = {"y": torch.zeros(rows, dtype=torch.int64)}
-    if config.text is not None:
-        batch |= model.caption_batch(["a ring"] * rows)
-    if config.low_res:
-        batch["low_res"] = torch.zeros(rows, 3, config.low_res_size, config.low_res_size)
-    batch["inpaint_image"] = torch.zeros(rows, 3, size, size)
-    batch["inpaint_mask"] = torch.zeros(rows, 1, size, size)
-    x, t = torch.randn(rows, 3, size, size), torch.zeros(rows, dtype=torch.int64)
-    with torch.inference_mode():
-        cond: Cond = model.unet.with_keys(model.condition(batch))
-        wanted = call_work(config, rows)
-        assert counted(lambda: model.unet(x, t, cond)) == wanted
-        with LayerTimes(model.unet, CPU) as times:
-            model.unet(x, t, cond)
-    layers, seconds = times.layers(1)
-    assert sum(layer.work for layer in layers) == wanted
-    assert sum(layer.seconds for layer in layers) == pytest.approx(seconds)
-    assert {layer.kind for layer in layers} == set(KINDS)
-    assert min(layer.seconds for layer in layers) >= 0
-
-
-def test_random_weights_are_seeded_and_sound() -> None:
-    one, same, other = (random_model(CONFIGS["tiny"]["base"], seed) for seed in (0, 0, 1))
-    pairs = list(zip(one.parameters(), same.parameters(), other.parameters(), strict=True))
-    assert all(torch.equal(a, b) for a, b, _ in pairs)
-    assert all(not torch.equal(a, c) for a, _, c in pairs if a.ndim > 1)
-    with torch.no_grad():
-        x = torch.randn(1, 3, 16, 16)
-        y = one(x, torch.tensor([500]), one.caption_batch(["a ring"]))
-    assert 0.1 < y.std() < 10
-
-
-def test_full_sizes_are_the_published_ones() -> None:
-    millions = {}
-    for name, config in CONFIGS["full"].items():
-        with torch.device("meta"):
-            millions[name] = sum(p.numel() for p in Model(config).parameters()) / 1e6
-    assert millions == pytest.approx({"base": 385, "upsampler": 398}, abs=1)
 
 
 # What is measured
@@ -262,143 +164,6 @@ def test_diffusers_does_the_same_work() -> None:
         assert isinstance(mine, Measured) and isinstance(theirs, Measured)
         assert theirs.by.startswith("diffusers ")
         assert theirs.work == pytest.approx(mine.work, rel=0.03)  # it projects the tokens at every step
-
-
-class StandIn(nn.Module):
-    """In place of a network of a release: it takes what theirs takes, and is a convolution."""
-
-    def __init__(self, planes: int, told: set[str]) -> None:
-        super().__init__()
-        self.conv, self.told = nn.Conv2d(3 + planes, 6, 3, padding=1), told
-
-    def forward(self, x: torch.Tensor, timesteps: torch.Tensor, **told: torch.Tensor) -> torch.Tensor:
-        assert set(told) == self.told and {len(part) for part in told.values()} == {len(x)} == {
-            len(timesteps)
-        }
-        low_res = [F.interpolate(part, x.shape[-2:]) for name, part in told.items() if name == "low_res"]
-        return self.conv(torch.cat([x, *low_res], dim=1))
-
-
-class Loop:
-    """In place of a release's diffusion."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def p_sample_loop_progressive(
-        self,
-        model: Callable[..., torch.Tensor],
-        shape: tuple[int, ...],
-        noise: torch.Tensor | None = None,
-        clip_denoised: bool = True,
-        denoised_fn: None = None,
-        cond_fn: None = None,
-        model_kwargs: dict[str, torch.Tensor] | None = None,
-        device: torch.device | None = None,
-        progress: bool = False,
-    ) -> Iterator[dict[str, torch.Tensor]]:
-        x = torch.randn(*shape, device=device)
-        for step in reversed(range(self.steps)):
-            with torch.no_grad():
-                out = model(x, torch.tensor([step] * len(x)), **(model_kwargs or {}))
-            assert out.shape == (shape[0], 6, *shape[2:])
-            x = out[:, :3]
-            yield {"sample": x}
-
-
-def release(monkeypatch: pytest.MonkeyPatch, name: str, **modules: dict[str, Any]) -> None:
-    """Put a package of these modules where it is imported from."""
-    for path in (name, *(f"{name}.{module}" for module in modules)):
-        made = ModuleType(path)
-        made.__spec__ = ModuleSpec(path, None)
-        for attribute, value in modules.get(path.partition(".")[2], {}).items():
-            setattr(made, attribute, value)
-        monkeypatch.setitem(sys.modules, path, made)
-    for module in modules:
-        setattr(sys.modules[name], module, sys.modules[f"{name}.{module}"])
-
-
-def glide_options(size: int, blocks: int, schedule: str, low_res: bool) -> dict[str, Any]:
-    """The options of GLIDE's release, with its defaults."""
-    return {
-        "image_size": size,
-        "num_channels": 192,
-        "num_res_blocks": blocks,
-        "channel_mult": "",
-        "num_heads": 1,
-        "num_head_channels": 64,
-        "num_heads_upsample": -1,
-        "attention_resolutions": "32,16,8",
-        "dropout": 0.1,
-        "text_ctx": 128,
-        "xf_width": 512,
-        "xf_layers": 16,
-        "xf_heads": 8,
-        "xf_final_ln": True,
-        "xf_padding": True,
-        "diffusion_steps": 1000,
-        "noise_schedule": schedule,
-        "timestep_respacing": "",
-        "use_scale_shift_norm": True,
-        "resblock_updown": True,
-        "use_fp16": True,
-        "cache_text_emb": False,
-        "inpaint": False,
-        "super_res": low_res,
-    }
-
-
-def test_the_releases_are_called_as_they_want_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By stand-ins with their signatures: that they compute the same networks is shown by the golden tests."""
-    asked: list[dict[str, Any]] = []
-
-    def create(**options: Any) -> tuple[nn.Module, Loop]:
-        assert set(options) == set(glide_options(64, 3, "linear", False))
-        asked.append(options)
-        mult = options["channel_mult"].split(",")
-        assert 2 ** (len(mult) + 2) == options["image_size"] and not options["use_fp16"]
-        low_res = {"low_res"} if options["super_res"] else set()
-        network = StandIn(3 * options["super_res"], {"tokens", "mask"} | low_res)
-        return network, Loop(int(options["timestep_respacing"]))
-
-    def unet(planes: int) -> Callable[..., nn.Module]:
-        def make(image_size: int, in_channels: int, **options: Any) -> nn.Module:
-            asked.append({"image_size": image_size, **options})
-            return StandIn(planes, {"y", "low_res"} if planes else {"y"})
-
-        return make
-
-    release(
-        monkeypatch,
-        "glide_text2im",
-        model_creation={
-            "model_and_diffusion_defaults": lambda: glide_options(64, 3, "squaredcos_cap_v2", False),
-            "model_and_diffusion_defaults_upsampler": lambda: glide_options(256, 2, "linear", True),
-            "create_model_and_diffusion": create,
-        },
-    )
-    release(
-        monkeypatch,
-        "guided_diffusion",
-        script_util={
-            "create_gaussian_diffusion": lambda *, steps, learn_sigma, noise_schedule, timestep_respacing: (
-                Loop(int(timestep_respacing))
-            )
-        },
-        unet={"UNetModel": unet(0), "SuperResModel": unet(3)},
-    )
-    packages = ("glide_text2im", "guided_diffusion")
-    plan = replace(TINY, cases=("base", "upsampler"), batch_sizes=(2,), beside=packages, profile=False)
-    found = suite.measure(plan, lambda line: None, inline).found
-    assert not [one for one in found if isinstance(one, Note)]
-    for package in packages:
-        (base,), (upsampler,) = (of(found, case, package) for case in ("base", "upsampler"))
-        conv = 2 * 9 * 6  # FLOP a pixel and input channel
-        assert (base.work, upsampler.work) == (conv * 3 * 4 * 16**2, conv * 6 * 2 * 64**2)
-        assert (base.steps, upsampler.steps) == (100, 27)
-    sizes = [(one["image_size"], one["num_res_blocks"], one["num_head_channels"]) for one in asked]
-    assert sizes == [(16, 1, 32), (16, 1, 32), (64, 1, 32), (64, 1, 32)]
-    assert [one.get("attention_resolutions") for one in asked] == ["8", (2,), "8", (8,)]
 
 
 def test_start_up_tells_what_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
