@@ -14,8 +14,11 @@ from glide.shapes import held_out_scenes
 from glide.shapes_scene import SHAPES
 from glide.wrong import WithWrong
 from guidance.classifier import load_classifier
-from guidance.clip import load_clip
+from guidance.clip import NoisyClip, load_clip
+from guidance.clip_guidance import clip_guidance
 from guidance.clip_levels import retrieval
+from guidance.guides import Guides
+from guidance.options import Options
 
 MODELS = Path(guidance.__file__).parent / "models"
 NAMES = ("shapes-shape", "shapes-clip")
@@ -45,6 +48,19 @@ def test_the_clip_tells_one_wrong_fact() -> None:
         load_clip("shapes-clip"), batch["image"], batch["caption"], [100], torch.float32, batch["wrong"]
     )
     assert level.image_to_text > 0.8 and level.fact is not None and level.fact > 0.9
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-4), (torch.bfloat16, 0.15)])
+def test_the_clip_of_a_pipeline_is_the_same_in_its_type(dtype: torch.dtype, most: float) -> None:
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    clip = Guides(torch.device("cpu"), dtype=dtype).clip(Options())
+    assert isinstance(clip, NoisyClip)
+    assert dtype in {p.dtype for p in clip.image.parameters()}
+    assert {p.dtype for p in clip.text.parameters()} == {torch.float32}
+    wanted = clip_guidance(load_clip("shapes-clip"), "a red star", 1.0).gradient(x, 300)
+    guide = clip_guidance(clip, "a red star", 1.0, dtype=dtype)
+    for _ in range(2):  # the second time by weights in another order
+        assert (guide.gradient(x, 300) - wanted).norm() < most * wanted.norm()
 
 
 @pytest.mark.parametrize("option, name, told", [
