@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
+from glide.packed import added
+
 
 def timestep_embedding(t: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
     """Sinusoidal features of the timestep, cosines first (Ho et al. 2006.11239; the order is ADM's).
@@ -57,9 +59,14 @@ class GroupNorm(nn.GroupNorm):
         super().__init__(math.gcd(32, channels), channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.by(x, self.weight, self.bias)
+
+    def by(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The same with another affine map, weight and bias [C]."""
         if self._slow(x):
-            return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
-        return super().forward(x)
+            y = F.group_norm(x.contiguous(), self.num_groups, weight, bias, self.eps)
+            return y.contiguous(memory_format=torch.channels_last)
+        return F.group_norm(x, self.num_groups, weight, bias, self.eps)
 
     def _slow(self, x: Tensor) -> bool:
         """Whether PyTorch's channels_last kernel takes longer than the plain one and two copies around it.
@@ -82,12 +89,29 @@ class PixelNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> [N,C,H,W]."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # free when x is channels_last
+        return self.by(x, self.weight, self.bias)
+
+    def by(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The same with another affine map, weight and bias [C]."""
+        y = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, weight, bias, self.eps)
+        return y.permute(0, 3, 1, 2)  # free when x is channels_last
 
 
-def norm(channels: int, local: bool) -> nn.Module:
+Norm = GroupNorm | PixelNorm
+
+
+def norm(channels: int, local: bool) -> Norm:
     """A pixel's norm where nothing may see the picture as a whole, else ADM's."""
     return PixelNorm(channels) if local else GroupNorm(channels)
+
+
+def modulated(norm: Norm, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """norm(x) (1 + scale) + shift: x [N,C,H,W], scale and shift [N,C,1,1]."""
+    if len(x) == 1 and x.device.type == "cpu" and not torch.is_grad_enabled():
+        # of one picture both affine maps are one, which is a walk through the activations less
+        times = 1 + scale.flatten().to(norm.weight.dtype)
+        return norm.by(x, norm.weight * times, torch.addcmul(shift.flatten().to(times), norm.bias, times))
+    return torch.addcmul(shift, norm(x), 1 + scale)
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -283,11 +307,11 @@ class ResBlock(nn.Module):
         e = self.emb(emb)[:, :, None, None]
         if self.scale_shift:
             scale, shift = e.chunk(2, dim=1)
-            h = torch.addcmul(shift, self.norm_out(h), 1 + scale)
+            h = modulated(self.norm_out, h, scale, shift)
         else:
             h = self.norm_out(h + e)
-        h = self.conv_out(self.dropout(F.silu(h)))
-        return self.skip(x) + h
+        unchanged = isinstance(self.skip, nn.Identity)
+        return added(self.conv_out, self.dropout(F.silu(h)), self.skip(x), onto=not unchanged)
 
 
 class Attention(nn.Module):

@@ -3,7 +3,9 @@
 oneDNN multiplies blocks of weights, interleaved for its vector or tile instructions. PyTorch keeps weights plain, and
 they are copied into that order at every call: where a picture is small, as in the deep levels of a U-Net, that takes up
 to twice as long as the multiplications themselves. Here the copy is kept in place of the weights, so it takes no more
-memory, and the results are the same bit for bit.
+memory, and a layer's results are the same bit for bit. What goes around a residual block is added by its last
+convolution, before that rounds. Where a gradient is taken through a layer, as guidance does, the way back is a layer of
+its own, with weights in an order of their own.
 """
 
 from __future__ import annotations
@@ -72,9 +74,13 @@ def _works(dtype: torch.dtype) -> bool:
             packed = PackedConv2d(conv)
             packed(x)
             packed.settle()
-            return torch.allclose(packed(x), conv(x), atol=0.05) and torch.allclose(
-                PackedLinear(linear)(rows), linear(rows), atol=0.05
-            )
+            pairs = [
+                (packed(x), conv(x)),
+                (packed.added(x, x, onto=False), x + conv(x)),
+                (packed.added(x, x.clone(), onto=True), x + conv(x)),
+                (PackedLinear(linear)(rows), linear(rows)),
+            ]
+            return all(torch.allclose(ours, theirs, atol=0.05) for ours, theirs in pairs)
     except (AttributeError, RuntimeError, TypeError):
         return False
 
@@ -120,10 +126,21 @@ class PackedConv2d(nn.Conv2d):
 
     def multiply(self, x: Tensor) -> Tensor:
         """`forward` without a gradient."""
+        return torch.ops.mkldnn._convolution_pointwise(x, *self._weights_for(x), "none", [], "")
+
+    def added(self, x: Tensor, y: Tensor, onto: bool) -> Tensor:
+        """y [N,out_channels,H',W'] plus `multiply`; onto: in the place of y."""
+        what = (*self._weights_for(x), "add", 1.0, None, [], None)
+        y = y.contiguous(memory_format=torch.channels_last)
+        if onto:
+            return torch.ops.mkldnn._convolution_pointwise_.binary(y, x, *what)
+        return torch.ops.mkldnn._convolution_pointwise.binary(x, y, *what)
+
+    def _weights_for(self, x: Tensor) -> tuple[Any, ...]:
         self._given = x.shape
         # Of another order they would be brought into this one slowly; plain ones are, and multiplied by the same code.
         weight = self.weight if self.settled else _plain(self.weight)
-        return torch.ops.mkldnn._convolution_pointwise(x, weight, self.bias, *self._where, "none", [], "")
+        return weight, self.bias, *self._where
 
     @property
     def settled(self) -> bool:
@@ -147,6 +164,13 @@ class PackedConv2d(nn.Conv2d):
         weight = _plain(self.weight).flip(2, 3).transpose(0, 1)
         conv.weight = _frozen(weight.contiguous(memory_format=torch.channels_last))
         return PackedConv2d(conv)
+
+
+def added(conv: nn.Module, x: Tensor, y: Tensor, onto: bool) -> Tensor:
+    """conv(x) + y; onto: y is nobody else's, and may be written over."""
+    if isinstance(conv, PackedConv2d) and not _differentiated(x) and not _differentiated(y):
+        return conv.added(x, y, onto)
+    return y + conv(x)
 
 
 class PackedLinear(nn.Linear):
