@@ -376,7 +376,7 @@ def test_train_and_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     measure += ["--reference-steps", 2, "--sampler"]
     assert script_runs(monkeypatch, "evaluate_upsampler.py", *measure, "dpmpp-2m") == 0
     assert "to 2 steps PSNR 120.00 dB" in capsys.readouterr().out  # the same twice
-    assert script_runs(monkeypatch, "evaluate_upsampler.py", *measure, "ddim", "--spacing", "karras") == 0
+    assert script_runs(monkeypatch, "evaluate_upsampler.py", *measure, "ddpm", "--spacing", "karras") == 0
     assert "to 2 steps PSNR 120" not in (said := capsys.readouterr().out) and "to 2 steps PSNR" in said
     assert script_runs(monkeypatch, "evaluate_upsampler.py", *measure, "best") == 2
     assert "'best'" in capsys.readouterr().err
