@@ -216,9 +216,8 @@ class TransformerBlock(nn.Module):
 def run(block: nn.Module, *inputs: Tensor | None, again: bool) -> Tensor:
     """block(*inputs). again: where gradients are taken, forget its activations and compute them again for these."""
     if again and torch.is_grad_enabled():
-        if (
-            _unfused()
-        ):  # backward takes place outside of the caller's choice, and must find the same activations
+        if _unfused():
+            # backward takes place outside of the caller's choice, and must find the same activations
             return checkpoint(block, *inputs, use_reentrant=False, context_fn=_plain_again)
         return checkpoint(block, *inputs, use_reentrant=False)
     return block(*inputs)
@@ -310,8 +309,8 @@ class ResBlock(nn.Module):
             h = modulated(self.norm_out, h, scale, shift)
         else:
             h = self.norm_out(h + e)
-        unchanged = isinstance(self.skip, nn.Identity)
-        return added(self.conv_out, self.dropout(F.silu(h)), self.skip(x), onto=not unchanged)
+        own = not isinstance(self.skip, nn.Identity)  # x itself may be wanted elsewhere
+        return added(self.conv_out, self.dropout(F.silu(h)), self.skip(x), onto=own)
 
 
 class Attention(nn.Module):

@@ -10,7 +10,7 @@ USUAL_STEPS = 20
 """What draws where nothing else is asked for, everywhere; an upsampler by fewer steps."""
 UPSAMPLING_STEPS = 8
 """What enlarges is told most of it. By these steps the embedded upsampler comes nearer to what many steps draw than by
-GLIDE's 27 of DDIM ("fast27"); docs/solvers.md has the figures."""
+GLIDE's 27 of DDIM ("fast27"); docs/upsampling.md has the figures."""
 
 SAMPLERS = {
     "ddim": "first order; --eta adds noise",
