@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
@@ -38,9 +39,17 @@ def patches(x: Tensor, size: int) -> Tensor:
 def coordinates(h: int, w: int, octaves: int, device: torch.device) -> Tensor:
     """Where each cell of an h x w grid is: sines and cosines of pi/2 * 2^k * u, k = 0 .. octaves - 1, of x and of y.
 
-    x and y run from -1 to 1 over the grid. Returns [h,w,4*octaves]. (The idea is CoordConv's, 1807.03247; the features
-    are those of 2006.10739.)
+    x and y run from -1 to 1 over the grid. Returns [h,w,4*octaves], which is kept for the next call: not to be written
+    over. (The idea is CoordConv's, 1807.03247; the features are those of 2006.10739.)
     """
+    if torch.compiler.is_compiling():  # it keeps constants by itself
+        return _coordinates.__wrapped__(h, w, octaves, device)
+    with torch.inference_mode(False):  # else of no use where a gradient is taken later
+        return _coordinates(h, w, octaves, device)
+
+
+@lru_cache(maxsize=64)  # otherwise a tenth of the time of one picture's step: many small operations in each layer
+def _coordinates(h: int, w: int, octaves: int, device: torch.device) -> Tensor:
     scale = math.pi / 2 * 2.0 ** torch.arange(octaves, device=device)  # [K]
 
     def waves(size: int) -> Tensor:
