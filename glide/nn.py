@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
+from glide import fused
 from glide.packed import added
 
 
@@ -48,7 +49,9 @@ def coordinates(h: int, w: int, octaves: int, device: torch.device) -> Tensor:
         return _coordinates(h, w, octaves, device)
 
 
-@lru_cache(maxsize=64)  # otherwise a tenth of the time of one picture's step: many small operations in each layer
+@lru_cache(
+    maxsize=64
+)  # otherwise a tenth of the time of one picture's step: many small operations in each layer
 def _coordinates(h: int, w: int, octaves: int, device: torch.device) -> Tensor:
     scale = math.pi / 2 * 2.0 ** torch.arange(octaves, device=device)  # [K]
 
@@ -61,21 +64,25 @@ def _coordinates(h: int, w: int, octaves: int, device: torch.device) -> Tensor:
     return torch.cat([across, down], dim=-1)  # [h,w,4K]
 
 
+Told = tuple[Tensor, Tensor]
+"""What an embedding says after a norm, scale and shift [N,C,1,1]."""
+
+
 class GroupNorm(nn.GroupNorm):
     """Group norm with ADM's 32 groups, or the largest number that divides narrow layers."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(math.gcd(32, channels), channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.by(x, self.weight, self.bias)
-
-    def by(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """The same with another affine map, weight and bias [C]."""
+    def forward(self, x: Tensor, told: Told | None = None, silu: bool = False) -> Tensor:
+        """norm(x) (1 + scale) + shift, through SiLU where asked: [N,C,H,W] -> [N,C,H,W]."""
+        if fused.takes(x) and not (torch.is_grad_enabled() and _unfused()):
+            return fused.group_norm(x, self.num_groups, self.weight, self.bias, self.eps, told, silu)
         if self._slow(x):
-            y = F.group_norm(x.contiguous(), self.num_groups, weight, bias, self.eps)
-            return y.contiguous(memory_format=torch.channels_last)
-        return F.group_norm(x, self.num_groups, weight, bias, self.eps)
+            y = super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
+        else:
+            y = super().forward(x)
+        return _modulated(y, told, silu)
 
     def _slow(self, x: Tensor) -> bool:
         """Whether PyTorch's channels_last kernel takes longer than the plain one and two copies around it.
@@ -96,14 +103,10 @@ class PixelNorm(nn.LayerNorm):
     Unlike a group norm's, its statistics do not depend on what else is seen, so neither on how large a crop is.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N,C,H,W] -> [N,C,H,W]."""
-        return self.by(x, self.weight, self.bias)
-
-    def by(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """The same with another affine map, weight and bias [C]."""
-        y = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, weight, bias, self.eps)
-        return y.permute(0, 3, 1, 2)  # free when x is channels_last
+    def forward(self, x: Tensor, told: Told | None = None, silu: bool = False) -> Tensor:
+        """norm(x) (1 + scale) + shift, through SiLU where asked: [N,C,H,W] -> [N,C,H,W]."""
+        y = super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # free when x is channels_last
+        return _modulated(y, told, silu)
 
 
 Norm = GroupNorm | PixelNorm
@@ -114,13 +117,11 @@ def norm(channels: int, local: bool) -> Norm:
     return PixelNorm(channels) if local else GroupNorm(channels)
 
 
-def modulated(norm: Norm, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """norm(x) (1 + scale) + shift: x [N,C,H,W], scale and shift [N,C,1,1]."""
-    if len(x) == 1 and x.device.type == "cpu" and not torch.is_grad_enabled():
-        # of one picture both affine maps are one, which is a walk through the activations less
-        times = 1 + scale.flatten().to(norm.weight.dtype)
-        return norm.by(x, norm.weight * times, torch.addcmul(shift.flatten().to(times), norm.bias, times))
-    return torch.addcmul(shift, norm(x), 1 + scale)
+def _modulated(x: Tensor, told: Told | None, silu: bool) -> Tensor:
+    if told is not None:
+        scale, shift = told
+        x = torch.addcmul(shift, x, 1 + scale)
+    return F.silu(x) if silu else x
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -308,18 +309,18 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """x [N,C,H,W], emb [N,E] (already through its SiLU), both in the weights' type -> [N,out_channels,H',W']."""
-        h = F.silu(self.norm_in(x))
+        h = self.norm_in(x, silu=True)
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
         h = self.conv_in(h)
         e = self.emb(emb)[:, :, None, None]
         if self.scale_shift:
             scale, shift = e.chunk(2, dim=1)
-            h = modulated(self.norm_out, h, scale, shift)
+            h = self.norm_out(h, (scale, shift), silu=True)
         else:
-            h = self.norm_out(h + e)
+            h = self.norm_out(h + e, silu=True)
         own = not isinstance(self.skip, nn.Identity)  # x itself may be wanted elsewhere
-        return added(self.conv_out, self.dropout(F.silu(h)), self.skip(x), onto=own)
+        return added(self.conv_out, self.dropout(h), self.skip(x), onto=own)
 
 
 class Attention(nn.Module):

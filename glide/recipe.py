@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from glide.fused import library
 from glide.version import __version__
 
 
@@ -29,6 +30,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     if device.type == "cpu":
         found["threads"] = torch.get_num_threads()  # matrix products are cut up among them
         found["cpu"] = torch.backends.cpu.get_cpu_capability()
+        found["norms"] = "fused" if library() else "plain"
     elif device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)
     return found

@@ -260,5 +260,5 @@ class UNet(Encoder):
         for block in ups[-first:]:
             assert isinstance(block, Block)
             h = self.run(block, torch.cat([h, skips.pop()], dim=1), emb, cond, keys)
-        h = F.silu(self.norm(h.to(self.head.weight.dtype)))
+        h = self.norm(h.to(self.head.weight.dtype), silu=True)
         return F.pixel_shuffle(self.head(h), self.config.patch_size)

@@ -148,7 +148,7 @@ class NoisyClassifier(nn.Module):
             return self.pool(torch.cat([h.float().mean(dim=(2, 3)) for h in activations], dim=1))  # [N,F]
         assert self.norm is not None
         *_, h = activations
-        return self.pool(F.silu(self.norm(h)))
+        return self.pool(self.norm(h, silu=True))
 
 
 @torch.no_grad()

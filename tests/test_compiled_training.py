@@ -59,7 +59,7 @@ def test_the_same_training_but_for_rounding(tmp_path: Path, monkeypatch: pytest.
         sum(float(w.square().sum()) for w in vectors) ** 0.5
         for vectors in ([others[k] - w for k, w in weights.items()], weights.values())
     )
-    assert distance < 1e-3 * length, "Adam and Muon make more of rounding than it is, but not that much"
+    assert distance < 3e-3 * length, "Adam and Muon make more of rounding than it is, but not that much"
 
 
 def test_what_is_compiled(text_model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,316 @@
+/* Group norm, the scale and shift of an embedding, and SiLU: two walks through the activations, forwards and backwards.
+
+   One by one these operations wait for memory, or, on a few channels a group, for kernels that were not written for
+   them. Here the first walk takes the sums and the second does the rest. `fused.py` says what is computed.
+
+   Shape letters: N pictures, L pixels of each, C channels, G groups of neighbouring channels. Activations are [N,L,C]
+   (channels_last), in float32 or bfloat16; all arithmetic is in float32, and sums of sums in float64.
+   A picture's numbers depend neither on how many others there are nor on the number of threads.
+
+   It is compiled with OpenMP but not linked with it: PyTorch has an OpenMP in the process, whose threads these are. */
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && __GNUC__ >= 12
+#define FAST __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#elif defined(__aarch64__)
+#define FAST /* all have the same vectors */
+#else
+#error "cannot be compiled for the vectors that the processor turns out to have: PyTorch's operations are faster"
+#endif
+#define INLINE static inline __attribute__((always_inline))
+#define EACH(f, ...) \
+    (half ? (silu ? f(__VA_ARGS__, 1, 1) : f(__VA_ARGS__, 1, 0)) \
+          : (silu ? f(__VA_ARGS__, 0, 1) : f(__VA_ARGS__, 0, 0))) /* a loop of its own for each type */
+#define PARTS 64      /* of a picture, at most: what threads share out */
+#define PART_ROWS 32  /* pixels of a part, at least */
+
+typedef struct {
+    int64_t pictures, pixels, channels, groups;
+    double eps;
+    int32_t half;       /* activations and their gradients are bfloat16, else float32 */
+    int32_t half_affine; /* the same of weight and bias [C] */
+    int32_t half_told;  /* the same of scale and shift [N,C] */
+    int32_t silu;
+    int64_t told_stride; /* from one picture's scale to the next one's */
+    const void *weight, *bias, *scale, *shift; /* scale and shift may both be NULL */
+} Norm;
+
+INLINE float get(const void *p, size_t i, int half) {
+    if (!half)
+        return ((const float *)p)[i];
+    uint32_t bits = (uint32_t)((const uint16_t *)p)[i] << 16;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+INLINE void put(void *p, size_t i, int half, float value) {
+    if (!half) {
+        ((float *)p)[i] = value;
+        return;
+    }
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    ((uint16_t *)p)[i] = (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16); /* to nearest, ties to even */
+}
+
+/* 1 / (1 + exp(-z)), to 2e-7 of its value: exp2 of the nearest whole number by its exponent, of the rest by a
+   polynomial (Cephes, exp2f). */
+INLINE float sigmoid(float z) {
+    float t = -1.44269504f * z;
+    t = t < -126.0f ? -126.0f : t;
+    t = t > 126.0f ? 126.0f : t;
+    int32_t whole = (int32_t)(t + 126.5f) - 126;
+    float f = t - (float)whole;
+    float p = 1.535336188e-4f;
+    p = p * f + 1.339887440e-3f;
+    p = p * f + 9.618437357e-3f;
+    p = p * f + 5.550332471e-2f;
+    p = p * f + 2.402264791e-1f;
+    p = p * f + 6.931472028e-1f;
+    p = p * f + 1.0f;
+    int32_t bits = (whole + 127) << 23;
+    float power;
+    memcpy(&power, &bits, 4);
+    return 1.0f / (1.0f + p * power);
+}
+
+/* The gradient before SiLU, of one number: z = a x + b. */
+INLINE float before_silu(float g, float z) {
+    float s = sigmoid(z);
+    return g * s * (1.0f + z * (1.0f - s));
+}
+
+/* Sums over rows [from, to) of x [.,C] minus a pivot [C], without which small deviations of large numbers would drown,
+   and of the squares. */
+INLINE void sums_as(const void *x, size_t from, size_t to, size_t c, const float *restrict pivot,
+                    float *restrict sum, float *restrict square, int half) {
+    for (size_t r = from; r < to; r++)
+        for (size_t i = 0; i < c; i++) {
+            float d = get(x, r * c + i, half) - pivot[i];
+            sum[i] += d;
+            square[i] += d * d;
+        }
+}
+
+FAST static void sums(const void *x, size_t from, size_t to, size_t c, const float *pivot, float *sum, float *square,
+                      int half) {
+    if (half)
+        sums_as(x, from, to, c, pivot, sum, square, 1);
+    else
+        sums_as(x, from, to, c, pivot, sum, square, 0);
+}
+
+INLINE void map_as(const void *restrict x, void *restrict y, size_t from, size_t to, size_t c, const float *restrict a,
+                   const float *restrict b, int half, int silu) {
+    for (size_t r = from; r < to; r++)
+        for (size_t i = 0; i < c; i++) {
+            float z = get(x, r * c + i, half) * a[i] + b[i];
+            put(y, r * c + i, half, silu ? z * sigmoid(z) : z);
+        }
+}
+
+/* y = a x + b, through SiLU where asked. */
+FAST static void map(const void *x, void *y, size_t from, size_t to, size_t c, const float *a, const float *b, int half,
+                     int silu) {
+    EACH(map_as, x, y, from, to, c, a, b);
+}
+
+/* Sums over rows of the gradient dz of z = a x + b, and of dz (x - mean). */
+INLINE void back_sums_as(const void *g, const void *x, size_t from, size_t to, size_t c, const float *restrict a,
+                         const float *restrict b, const float *restrict mean, float *restrict sum,
+                         float *restrict along, int half, int silu) {
+    for (size_t r = from; r < to; r++)
+        for (size_t i = 0; i < c; i++) {
+            float v = get(x, r * c + i, half), dz = get(g, r * c + i, half);
+            if (silu)
+                dz = before_silu(dz, v * a[i] + b[i]);
+            sum[i] += dz;
+            along[i] += dz * (v - mean[i]);
+        }
+}
+
+FAST static void back_sums(const void *g, const void *x, size_t from, size_t to, size_t c, const float *a,
+                           const float *b, const float *mean, float *sum, float *along, int half, int silu) {
+    EACH(back_sums_as, g, x, from, to, c, a, b, mean, sum, along);
+}
+
+/* dx = a dz + k (x - mean) + m. */
+INLINE void back_map_as(const void *restrict g, const void *restrict x, void *restrict dx, size_t from, size_t to,
+                        size_t c, const float *restrict a, const float *restrict b, const float *restrict mean,
+                        const float *restrict k, const float *restrict m, int half, int silu) {
+    for (size_t r = from; r < to; r++)
+        for (size_t i = 0; i < c; i++) {
+            float v = get(x, r * c + i, half), dz = get(g, r * c + i, half);
+            if (silu)
+                dz = before_silu(dz, v * a[i] + b[i]);
+            put(dx, r * c + i, half, a[i] * dz + k[i] * (v - mean[i]) + m[i]);
+        }
+}
+
+FAST static void back_map(const void *g, const void *x, void *dx, size_t from, size_t to, size_t c, const float *a,
+                          const float *b, const float *mean, const float *k, const float *m, int half, int silu) {
+    EACH(back_map_as, g, x, dx, from, to, c, a, b, mean, k, m);
+}
+
+static int64_t parts_of(const Norm *norm) {
+    int64_t parts = norm->pixels / PART_ROWS;
+    return parts < 1 ? 1 : parts > PARTS ? PARTS : parts;
+}
+
+/* What channel i of picture n is multiplied by after the norm, 1 + scale. */
+static double times(const Norm *norm, int64_t n, int64_t i) {
+    return norm->scale ? 1.0 + get(norm->scale, n * norm->told_stride + i, norm->half_told) : 1.0;
+}
+
+/* The affine map z = a x + b of picture n, [C] each, from the mean and deviation [G] of its groups. */
+static void affine(const Norm *norm, int64_t n, const double *mean, const double *rstd, float *a, float *b) {
+    int64_t width = norm->channels / norm->groups;
+    for (int64_t i = 0; i < norm->channels; i++) {
+        int64_t group = i / width;
+        double by = times(norm, n, i), w = rstd[group] * get(norm->weight, i, norm->half_affine);
+        double plus = get(norm->bias, i, norm->half_affine) - mean[group] * w;
+        a[i] = (float)(w * by);
+        b[i] = (float)(plus * by + (norm->scale ? get(norm->shift, n * norm->told_stride + i, norm->half_told) : 0.0));
+    }
+}
+
+/* x [N,L,C] -> y; stats [N,2,G]: the mean of each group, and one over its deviation. 1 where memory is missing. */
+int glide_norm(const Norm *norm, const void *x, void *y, double *stats) {
+    const int64_t pictures = norm->pictures, l = norm->pixels, c = norm->channels, groups = norm->groups;
+    const int64_t width = c / groups, parts = parts_of(norm);
+    float *memory = malloc((size_t)(pictures * c * (3 + 2 * parts)) * sizeof(float));
+    if (!memory)
+        return 1;
+    float *pivots = memory, *maps = pivots + pictures * c, *partial = maps + 2 * pictures * c;
+    for (int64_t n = 0; n < pictures; n++)
+        for (int64_t i = 0; i < c; i++)
+            pivots[n * c + i] = get(x, n * l * c + i, norm->half);
+#pragma omp parallel if (pictures * l * c > 4096)
+    {
+#pragma omp for collapse(2)
+        for (int64_t n = 0; n < pictures; n++)
+            for (int64_t p = 0; p < parts; p++) {
+                float *sum = partial + (n * parts + p) * 2 * c;
+                memset(sum, 0, (size_t)(2 * c) * sizeof(float));
+                sums(x, n * l + l * p / parts, n * l + l * (p + 1) / parts, c, pivots + n * c, sum, sum + c, norm->half);
+            }
+#pragma omp for
+        for (int64_t n = 0; n < pictures; n++) {
+            double *mean = stats + n * 2 * groups, *rstd = mean + groups;
+            for (int64_t group = 0; group < groups; group++) {
+                double first = 0.0, second = 0.0, within = 0.0; /* moments of the channels' means; variance in them */
+                const double origin = pivots[n * c + group * width];
+                for (int64_t i = group * width; i < (group + 1) * width; i++) {
+                    double sum = 0.0, square = 0.0;
+                    for (int64_t p = 0; p < parts; p++) {
+                        sum += partial[(n * parts + p) * 2 * c + i];
+                        square += partial[(n * parts + p) * 2 * c + c + i];
+                    }
+                    sum /= l;
+                    within += square / l - sum * sum;
+                    double from_origin = sum + pivots[n * c + i] - origin;
+                    first += from_origin;
+                    second += from_origin * from_origin;
+                }
+                first /= width;
+                double variance = within / width + second / width - first * first;
+                mean[group] = origin + first;
+                rstd[group] = 1.0 / sqrt((variance > 0.0 ? variance : 0.0) + norm->eps);
+            }
+            affine(norm, n, mean, rstd, maps + 2 * n * c, maps + (2 * n + 1) * c);
+        }
+#pragma omp for collapse(2)
+        for (int64_t n = 0; n < pictures; n++)
+            for (int64_t p = 0; p < parts; p++)
+                map(x, y, n * l + l * p / parts, n * l + l * (p + 1) / parts, c, maps + 2 * n * c,
+                    maps + (2 * n + 1) * c, norm->half, norm->silu);
+    }
+    free(memory);
+    return 0;
+}
+
+/* The gradient g [N,L,C] of y -> that of x; those of weight and bias [C] and of scale and shift [N,C] in float32, the
+   latter two where there are any. */
+int glide_norm_back(const Norm *norm, const void *g, const void *x, const double *stats, void *dx, float *dweight,
+                    float *dbias, float *dscale, float *dshift) {
+    const int64_t pictures = norm->pictures, l = norm->pixels, c = norm->channels, groups = norm->groups;
+    const int64_t width = c / groups, parts = parts_of(norm);
+    float *memory = malloc((size_t)(pictures * c * (7 + 2 * parts)) * sizeof(float));
+    if (!memory)
+        return 1;
+    float *maps = memory, *sums_of = memory + 5 * pictures * c, *partial = sums_of + 2 * pictures * c;
+#pragma omp parallel if (pictures * l * c > 4096)
+    {
+#pragma omp for
+        for (int64_t n = 0; n < pictures; n++) {
+            float *a = maps + 5 * n * c, *mean = a + 2 * c;
+            affine(norm, n, stats + 2 * n * groups, stats + (2 * n + 1) * groups, a, a + c);
+            for (int64_t i = 0; i < c; i++)
+                mean[i] = (float)stats[2 * n * groups + i / width];
+        }
+#pragma omp for collapse(2)
+        for (int64_t n = 0; n < pictures; n++)
+            for (int64_t p = 0; p < parts; p++) {
+                float *a = maps + 5 * n * c, *sum = partial + (n * parts + p) * 2 * c;
+                memset(sum, 0, (size_t)(2 * c) * sizeof(float));
+                back_sums(g, x, n * l + l * p / parts, n * l + l * (p + 1) / parts, c, a, a + c, a + 2 * c, sum,
+                          sum + c, norm->half, norm->silu);
+            }
+#pragma omp for
+        for (int64_t n = 0; n < pictures; n++) {
+            float *k = maps + 5 * n * c + 3 * c, *m = k + c, *sum = sums_of + 2 * n * c, *along = sum + c;
+            for (int64_t group = 0; group < groups; group++) {
+                const double rstd = stats[(2 * n + 1) * groups + group];
+                double plain = 0.0, turned = 0.0; /* means over the group of dz and of dz times the normed x */
+                for (int64_t i = group * width; i < (group + 1) * width; i++) {
+                    double s = 0.0, t = 0.0;
+                    for (int64_t p = 0; p < parts; p++) {
+                        s += partial[(n * parts + p) * 2 * c + i];
+                        t += partial[(n * parts + p) * 2 * c + c + i];
+                    }
+                    t *= rstd;
+                    const double w = get(norm->weight, i, norm->half_affine) * times(norm, n, i);
+                    plain += w * s;
+                    turned += w * t;
+                    sum[i] = (float)s;
+                    along[i] = (float)t;
+                }
+                for (int64_t i = group * width; i < (group + 1) * width; i++) {
+                    k[i] = (float)(-rstd * rstd * turned / (double)(l * width));
+                    m[i] = (float)(-rstd * plain / (double)(l * width));
+                }
+            }
+        }
+#pragma omp for collapse(2)
+        for (int64_t n = 0; n < pictures; n++)
+            for (int64_t p = 0; p < parts; p++) {
+                float *a = maps + 5 * n * c;
+                back_map(g, x, dx, n * l + l * p / parts, n * l + l * (p + 1) / parts, c, a, a + c, a + 2 * c,
+                         a + 3 * c, a + 4 * c, norm->half, norm->silu);
+            }
+#pragma omp for
+        for (int64_t i = 0; i < c; i++) {
+            double dw = 0.0, db = 0.0;
+            for (int64_t n = 0; n < pictures; n++) {
+                double s = sums_of[2 * n * c + i], t = sums_of[(2 * n + 1) * c + i], by = times(norm, n, i);
+                dw += by * t;
+                db += by * s;
+                if (norm->scale) {
+                    dscale[n * c + i] = (float)(get(norm->weight, i, norm->half_affine) * t +
+                                                get(norm->bias, i, norm->half_affine) * s);
+                    dshift[n * c + i] = (float)s;
+                }
+            }
+            dweight[i] = (float)dw;
+            dbias[i] = (float)db;
+        }
+    }
+    free(memory);
+    return 0;
+}
