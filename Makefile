@@ -1,7 +1,7 @@
 # make demo   draw a grid of pictures with the embedded model      make test   run the tests
 # make lint   formatting and lint      make types   type check     make clean  remove what these made
 #
-# Everything is installed into .venv, once: again only when setup.py or constraints.txt change.
+# Everything is installed into .venv, once: again only when setup.py, glide/fused.c or constraints.txt change.
 # PYTHON=python3.12 make demo         another interpreter (3.10 or newer)
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo      the small CPU build of PyTorch on Linux
 
@@ -44,16 +44,16 @@ $(BIN)/python:
 		|| { echo 'error: $(PYTHON) -m venv failed (on Debian: apt install python3-venv)' >&2; rm -rf $(VENV); exit 2; }
 
 # the stamp is written last, so an interrupted installation is taken up again
-$(VENV)/.installed: setup.py pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.installed: setup.py glide/fused.c pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'installing into $(VENV): the first time this takes some minutes'
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/.installed-dev: setup.py constraints.txt | $(BIN)/python
+$(VENV)/.installed-dev: setup.py glide/fused.c constraints.txt | $(BIN)/python
 	@echo 'installing into $(VENV): the first time this takes some minutes'
 	$(PIP) -e '.[dev,test]'
 	@touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache $(OUT)
+	rm -rf $(VENV) build dist *.egg-info glide/_fused*.so .pytest_cache .mypy_cache .ruff_cache $(OUT)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

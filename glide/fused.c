@@ -180,6 +180,9 @@ static void affine(const Norm *norm, int64_t n, const double *mean, const double
     }
 }
 
+/* By which the caller knows that it was compiled from this file, and not from an older one. */
+int glide_norm_size(void) { return (int)sizeof(Norm); }
+
 /* x [N,L,C] -> y; stats [N,2,G]: the mean of each group, and one over its deviation. 1 where memory is missing. */
 int glide_norm(const Norm *norm, const void *x, void *y, double *stats) {
     const int64_t pictures = norm->pictures, l = norm->pixels, c = norm->channels, groups = norm->groups;

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,20 @@ class _Norm(ctypes.Structure):
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled functions; None where they were not compiled, or there is no OpenMP to run them."""
-    for path in Path(__file__).parent.glob("_fused*.so"):
+    for suffix in EXTENSION_SUFFIXES:
         try:
-            found = ctypes.CDLL(str(path))
-            found.glide_norm.argtypes = [ctypes.c_void_p] * 4
-            found.glide_norm_back.argtypes = [ctypes.c_void_p] * 9
+            found = ctypes.CDLL(str(Path(__file__).with_name(f"_fused{suffix}")))
+            if found.glide_norm_size() == ctypes.sizeof(_Norm):
+                found.glide_norm.argtypes = [ctypes.c_void_p] * 4
+                found.glide_norm_back.argtypes = [ctypes.c_void_p] * 9
+                return found
         except (AttributeError, OSError):
-            continue
-        return found
+            pass
     return None
 
 
 def takes(x: Tensor) -> bool:
-    """Whether `group_norm` is for this input: activations on a CPU, channels_last, and no second derivative wanted."""
+    """Whether `group_norm` is for this input: activations [N,C,H,W] on a CPU, channels_last, float32 or bfloat16."""
     return (
         x.device.type == "cpu"
         and x.dtype in HALF
