@@ -11,8 +11,8 @@ Shape letters: N batch, C channels, H W pixels, G groups.
 from __future__ import annotations
 
 import ctypes
+import sysconfig
 from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +34,23 @@ class _Norm(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("weight", "bias", "scale", "shift")),
     ]
 
+    def reading(self, *parameters: Tensor | None) -> Any:
+        """A pointer to this, for a call that finds weight, bias, scale and shift where these are now."""
+        self.weight, self.bias, self.scale, self.shift = map(_pointer, parameters)
+        return ctypes.byref(self)
+
 
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled functions; None where they were not compiled, or there is no OpenMP to run them."""
-    for suffix in EXTENSION_SUFFIXES:
-        try:
-            found = ctypes.CDLL(str(Path(__file__).with_name(f"_fused{suffix}")))
-            if found.glide_norm_size() == ctypes.sizeof(_Norm):
-                found.glide_norm.argtypes = [ctypes.c_void_p] * 4
-                found.glide_norm_back.argtypes = [ctypes.c_void_p] * 9
-                return found
-        except (AttributeError, OSError):
-            pass
-    return None
+    path = Path(__file__).with_name(f"_fused{sysconfig.get_config_var('EXT_SUFFIX')}")
+    try:
+        found = ctypes.CDLL(str(path))
+        found.glide_norm.argtypes = [ctypes.c_void_p] * 4
+        found.glide_norm_back.argtypes = [ctypes.c_void_p] * 9
+        return found if found.glide_norm_size() == ctypes.sizeof(_Norm) else None
+    except (AttributeError, OSError):
+        return None
 
 
 def takes(x: Tensor) -> bool:
@@ -77,96 +80,53 @@ def group_norm(
     weight, bias [C]; told: scale and shift, [N,C] or [N,C,1,1]. All in float32 or bfloat16; a picture's numbers are the
     same bit for bit whatever else is in the batch. Differentiable once in everything. x as `takes` wants it.
     """
+    n, c, h, w = x.shape
     scale, shift = (None, None) if told is None else (told[0].flatten(1), told[1].flatten(1))
+    like = weight[None] if scale is None else scale
+    assert weight.dtype == bias.dtype and weight.is_contiguous() and bias.is_contiguous() and c % groups == 0
+    assert shift is None or (
+        shift.dtype == like.dtype and shift.stride() == like.stride() == (like.stride(0), 1)
+    )
+    halves = (HALF[t.dtype] for t in (x, weight, like))
+    norm = _Norm(n, h * w, c, groups, eps, *halves, silu, like.stride(0))
     given = (x, weight, bias, scale, shift)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
-        return _GroupNorm.apply(*given, groups, eps, silu)
-    return _forward(*given, groups, eps, silu)[0]
+        return _GroupNorm.apply(norm, *given)
+    return _forward(norm, *given)[0]
 
 
-def _forward(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    groups: int,
-    eps: float,
-    silu: bool,
-) -> tuple[Tensor, Tensor]:
+def _forward(norm: _Norm, x: Tensor, *parameters: Tensor | None) -> tuple[Tensor, Tensor]:
     """The result, and of each group the mean and one over the deviation, float64 [N,2,G]."""
-    y, stats = torch.empty_like(x), torch.empty(len(x), 2, groups, dtype=torch.float64)
-    call = _call(x, weight, bias, scale, shift, groups, eps, silu)
-    _done(_library().glide_norm(ctypes.byref(call), x.data_ptr(), y.data_ptr(), stats.data_ptr()))
+    y, stats = torch.empty_like(x), torch.empty(len(x), 2, norm.groups, dtype=torch.float64)
+    _done(_library().glide_norm(norm.reading(*parameters), *map(_pointer, (x, y, stats))))
     return y, stats
 
 
 class _GroupNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *given: Any) -> Tensor:
-        y, stats = _forward(*given)
-        ctx.save_for_backward(*given[:5], stats)
-        ctx.rest = given[5:]
+    def forward(ctx: Any, norm: _Norm, *given: Any) -> Tensor:
+        y, stats = _forward(norm, *given)
+        ctx.norm = norm
+        ctx.save_for_backward(*given, stats)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, scale, shift, stats = ctx.saved_tensors
+        x, *parameters, stats = ctx.saved_tensors
         g = g.to(x.dtype).contiguous(memory_format=torch.channels_last)
         dx = torch.empty_like(x)
-        dweight, dbias = torch.empty(2, x.shape[1]).unbind()
-        dscale, dshift = torch.empty(2, *scale.shape).unbind() if scale is not None else (None, None)
-        call = _call(x, weight, bias, scale, shift, *ctx.rest)
-        results = [_pointer(t) for t in (dx, dweight, dbias, dscale, dshift)]
-        _done(
-            _library().glide_norm_back(
-                ctypes.byref(call), g.data_ptr(), x.data_ptr(), stats.data_ptr(), *results
-            )
-        )
-        if dscale is not None and dshift is not None:
-            dscale, dshift = dscale.to(scale.dtype), dshift.to(shift.dtype)
-        return dx, dweight.to(weight.dtype), dbias.to(bias.dtype), dscale, dshift, None, None, None
+        changes = [None if p is None else torch.empty(p.shape) for p in parameters]
+        results = map(_pointer, (g, x, stats, dx, *changes))
+        _done(_library().glide_norm_back(ctx.norm.reading(*parameters), *results))
+        typed = [d if d is None else d.to(p.dtype) for d, p in zip(changes, parameters, strict=True)]
+        return None, dx, *typed
 
 
 def _library() -> ctypes.CDLL:
     found = library()
     assert found is not None
     return found
-
-
-def _call(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    groups: int,
-    eps: float,
-    silu: bool,
-) -> _Norm:
-    n, c, h, w = x.shape
-    assert weight.dtype == bias.dtype and weight.is_contiguous() and bias.is_contiguous() and c % groups == 0
-    told = scale if scale is not None else weight[None]
-    assert shift is None or (
-        shift.dtype == told.dtype and shift.stride() == told.stride() == (told.stride(0), 1)
-    )
-    return _Norm(
-        n,
-        h * w,
-        c,
-        groups,
-        eps,
-        HALF[x.dtype],
-        HALF[weight.dtype],
-        HALF[told.dtype],
-        silu,
-        told.stride(0),
-        weight.data_ptr(),
-        bias.data_ptr(),
-        _pointer(scale),
-        _pointer(shift),
-    )
 
 
 def _pointer(x: Tensor | None) -> int | None:
