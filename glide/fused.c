@@ -15,12 +15,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && __GNUC__ >= 12
+#if defined(__clang__) || __GNUC__ < 12
+#error "expected GCC 12 or newer: without, PyTorch's operations are used"
+#elif defined(__x86_64__) && defined(__gnu_linux__)
 #define FAST __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #elif defined(__aarch64__)
 #define FAST /* all have the same vectors */
 #else
-#error "cannot be compiled for the vectors that the processor turns out to have: PyTorch's operations are faster"
+#error "expected a processor whose vectors are known, or can be asked for: without, PyTorch's operations are used"
 #endif
 #define INLINE static inline __attribute__((always_inline))
 #define EACH(f, ...) \
@@ -59,22 +61,25 @@ INLINE void put(void *p, size_t i, int half, float value) {
     ((uint16_t *)p)[i] = (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16); /* to nearest, ties to even */
 }
 
-/* 1 / (1 + exp(-z)), to 2e-7 of its value: exp2 of the nearest whole number by its exponent, of the rest by a
-   polynomial (Cephes, exp2f). */
+/* 1 / (1 + exp(-z)), to 2e-7 of its value. With t = -z / log(2), 2^t is 2^f shifted by a whole number, which adding
+   SHIFT leaves in the last bits, 127 more than it is, as exponents are kept; 2^f on [-1/2, 1/2] is the polynomial of
+   degree 5 with the least relative error, 8e-8. */
 INLINE float sigmoid(float z) {
+    const float SHIFT = 12582912.0f + 127.0f;
     float t = -1.44269504f * z;
     t = t < -126.0f ? -126.0f : t;
     t = t > 126.0f ? 126.0f : t;
-    int32_t whole = (int32_t)(t + 126.5f) - 126;
-    float f = t - (float)whole;
-    float p = 1.535336188e-4f;
-    p = p * f + 1.339887440e-3f;
-    p = p * f + 9.618437357e-3f;
-    p = p * f + 5.550332471e-2f;
-    p = p * f + 2.402264791e-1f;
-    p = p * f + 6.931472028e-1f;
-    p = p * f + 1.0f;
-    int32_t bits = (whole + 127) << 23;
+    float shifted = t + SHIFT;
+    uint32_t bits;
+    memcpy(&bits, &shifted, 4);
+    float f = t - (float)((int32_t)bits - (0x4b400000 + 127)); /* shifted - SHIFT would be seen to be t */
+    float p = 1.327644910e-3f;
+    p = p * f + 9.675566118e-3f;
+    p = p * f + 5.550713554e-2f;
+    p = p * f + 2.402211931e-1f;
+    p = p * f + 6.931469668e-1f;
+    p = p * f + 1.000000072f;
+    bits <<= 23;
     float power;
     memcpy(&power, &bits, 4);
     return 1.0f / (1.0f + p * power);
@@ -121,41 +126,43 @@ FAST static void map(const void *x, void *y, size_t from, size_t to, size_t c, c
     EACH(map_as, x, y, from, to, c, a, b);
 }
 
-/* Sums over rows of the gradient dz of z = a x + b, and of dz (x - mean). */
-INLINE void back_sums_as(const void *g, const void *x, size_t from, size_t to, size_t c, const float *restrict a,
-                         const float *restrict b, const float *restrict mean, float *restrict sum,
-                         float *restrict along, int half, int silu) {
+/* Sums over rows of the gradient dz of z = a x + b, and of dz (x - mean). Through SiLU dz is kept, else it is g. */
+INLINE void back_sums_as(const void *restrict g, const void *restrict x, void *restrict kept, size_t from, size_t to,
+                         size_t c, const float *restrict a, const float *restrict b, const float *restrict mean,
+                         float *restrict sum, float *restrict along, int half, int silu) {
     for (size_t r = from; r < to; r++)
         for (size_t i = 0; i < c; i++) {
             float v = get(x, r * c + i, half), dz = get(g, r * c + i, half);
-            if (silu)
+            if (silu) {
                 dz = before_silu(dz, v * a[i] + b[i]);
+                put(kept, r * c + i, half, dz);
+            }
             sum[i] += dz;
             along[i] += dz * (v - mean[i]);
         }
 }
 
-FAST static void back_sums(const void *g, const void *x, size_t from, size_t to, size_t c, const float *a,
+FAST static void back_sums(const void *g, const void *x, void *kept, size_t from, size_t to, size_t c, const float *a,
                            const float *b, const float *mean, float *sum, float *along, int half, int silu) {
-    EACH(back_sums_as, g, x, from, to, c, a, b, mean, sum, along);
+    EACH(back_sums_as, g, x, kept, from, to, c, a, b, mean, sum, along);
 }
 
-/* dx = a dz + k (x - mean) + m. */
-INLINE void back_map_as(const void *restrict g, const void *restrict x, void *restrict dx, size_t from, size_t to,
-                        size_t c, const float *restrict a, const float *restrict b, const float *restrict mean,
-                        const float *restrict k, const float *restrict m, int half, int silu) {
+/* dx = a dz + k (x - mean) + m, where dx may be dz. */
+INLINE void back_map_as(const void *dz, const void *x, void *dx, size_t from, size_t to, size_t c, const float *a,
+                        const float *mean, const float *k, const float *m, int half) {
     for (size_t r = from; r < to; r++)
-        for (size_t i = 0; i < c; i++) {
-            float v = get(x, r * c + i, half), dz = get(g, r * c + i, half);
-            if (silu)
-                dz = before_silu(dz, v * a[i] + b[i]);
-            put(dx, r * c + i, half, a[i] * dz + k[i] * (v - mean[i]) + m[i]);
-        }
+#pragma GCC ivdep /* each number depends on those in its own place alone */
+        for (size_t i = 0; i < c; i++)
+            put(dx, r * c + i, half,
+                a[i] * get(dz, r * c + i, half) + k[i] * (get(x, r * c + i, half) - mean[i]) + m[i]);
 }
 
-FAST static void back_map(const void *g, const void *x, void *dx, size_t from, size_t to, size_t c, const float *a,
-                          const float *b, const float *mean, const float *k, const float *m, int half, int silu) {
-    EACH(back_map_as, g, x, dx, from, to, c, a, b, mean, k, m);
+FAST static void back_map(const void *dz, const void *x, void *dx, size_t from, size_t to, size_t c, const float *a,
+                          const float *mean, const float *k, const float *m, int half) {
+    if (half)
+        back_map_as(dz, x, dx, from, to, c, a, mean, k, m, 1);
+    else
+        back_map_as(dz, x, dx, from, to, c, a, mean, k, m, 0);
 }
 
 static int64_t parts_of(const Norm *norm) {
@@ -262,7 +269,7 @@ int glide_norm_back(const Norm *norm, const void *g, const void *x, const double
             for (int64_t p = 0; p < parts; p++) {
                 float *a = maps + 5 * n * c, *sum = partial + (n * parts + p) * 2 * c;
                 memset(sum, 0, (size_t)(2 * c) * sizeof(float));
-                back_sums(g, x, n * l + l * p / parts, n * l + l * (p + 1) / parts, c, a, a + c, a + 2 * c, sum,
+                back_sums(g, x, dx, n * l + l * p / parts, n * l + l * (p + 1) / parts, c, a, a + c, a + 2 * c, sum,
                           sum + c, norm->half, norm->silu);
             }
 #pragma omp for
@@ -294,8 +301,8 @@ int glide_norm_back(const Norm *norm, const void *g, const void *x, const double
         for (int64_t n = 0; n < pictures; n++)
             for (int64_t p = 0; p < parts; p++) {
                 float *a = maps + 5 * n * c;
-                back_map(g, x, dx, n * l + l * p / parts, n * l + l * (p + 1) / parts, c, a, a + c, a + 2 * c,
-                         a + 3 * c, a + 4 * c, norm->half, norm->silu);
+                back_map(norm->silu ? dx : g, x, dx, n * l + l * p / parts, n * l + l * (p + 1) / parts, c, a,
+                         a + 2 * c, a + 3 * c, a + 4 * c, norm->half);
             }
 #pragma omp for
         for (int64_t i = 0; i < c; i++) {

@@ -97,7 +97,7 @@ def group_norm(
 
 def _forward(norm: _Norm, x: Tensor, *parameters: Tensor | None) -> tuple[Tensor, Tensor]:
     """The result, and of each group the mean and one over the deviation, float64 [N,2,G]."""
-    y, stats = torch.empty_like(x), torch.empty(len(x), 2, norm.groups, dtype=torch.float64)
+    y, stats = torch.empty_like(x), x.new_empty(len(x), 2, norm.groups, dtype=torch.float64)
     _done(_library().glide_norm(norm.reading(*parameters), *map(_pointer, (x, y, stats))))
     return y, stats
 
@@ -116,7 +116,7 @@ class _GroupNorm(torch.autograd.Function):
         x, *parameters, stats = ctx.saved_tensors
         g = g.to(x.dtype).contiguous(memory_format=torch.channels_last)
         dx = torch.empty_like(x)
-        changes = [None if p is None else torch.empty(p.shape) for p in parameters]
+        changes = [None if p is None else torch.empty_like(p, dtype=torch.float32) for p in parameters]
         results = map(_pointer, (g, x, stats, dx, *changes))
         _done(_library().glide_norm_back(ctx.norm.reading(*parameters), *results))
         typed = [d if d is None else d.to(p.dtype) for d, p in zip(changes, parameters, strict=True)]
