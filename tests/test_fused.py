@@ -120,7 +120,7 @@ def test_silu_is_right_far_from_zero(z: float) -> None:
     x = torch.tensor([-1.0, 1.0]).repeat(32).view(1, 1, 8, 8).contiguous(memory_format=torch.channels_last)
     found = fused.group_norm(x, 1, torch.zeros(1), torch.tensor([z]), 1e-5, silu=True)
     wanted = F.silu(torch.tensor(z, dtype=torch.float64))
-    assert (found - wanted).abs().max() <= 3e-7 * wanted.abs() + 1e-33
+    assert (found - wanted).abs().max() <= 3e-7 * wanted.abs() + 1e-32
 
 
 def test_what_it_cannot_take_is_left_to_pytorch() -> None:
