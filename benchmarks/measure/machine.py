@@ -164,6 +164,7 @@ def describe(plan: Plan) -> dict[str, str]:
         found["float32 in TF32"] = ", ".join(tf32) or "nowhere"
     else:
         found["threads"] = str(torch.get_num_threads())
+        found["norms"] = "fused" if library() else "PyTorch's"
     versions = {"Python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     said = ", ".join(f"{name} {found}" for name, found in versions.items() if found)
     return found | {"versions": said}

@@ -1,0 +1,119 @@
+"""What norms in one go (glide/fused.py) save on a CPU: PyTorch's operations and ours in turn, in one run.
+
+python benchmarks/norms.py
+python benchmarks/norms.py --dtype float32 --model shapes --batch-size 2
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Literal
+from unittest.mock import patch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch import Tensor
+
+from benchmarks.measure.machine import timed
+from glide import fused
+from glide.cli import parse, run
+from glide.errors import InputError
+from glide.nn import GroupNorm
+from guidance.conditions import Picture
+from guidance.pipeline import Pipeline
+from guidance.runtime import DTYPES
+from guidance.settings import Settings
+
+CPU = torch.device("cpu")
+SHAPES = [(16, 64, 16), (16, 128, 8), (2, 768, 8), (2, 384, 32), (1, 192, 256)]
+"""Pictures, channels and side: of the embedded base in calls of 16, of GLIDE's base with guidance and its upsampler."""
+
+
+@dataclass(frozen=True)
+class Norms:
+    """What is measured."""
+
+    model: str = "shapes"
+    batch_size: int = 16
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    repeats: int = 21
+
+
+def main() -> None:
+    args = parse(Norms, __doc__)
+    for flag in ("batch_size", "repeats"):
+        if getattr(args, flag) < 1:
+            raise InputError(
+                f"--{flag.replace('_', '-')} {getattr(args, flag)}: expected at least 1: give more"
+            )
+    if fused.library() is None:
+        raise InputError(
+            "got an installation without glide/fused.c, expected it compiled: install GCC 12 or newer, then this again"
+        )
+    print(f"{torch.__version__}, {torch.get_num_threads()} threads, {args.dtype}")
+    for shape in SHAPES:
+        for name, layer in {"draw": drawn, "train": trained}.items():
+            compare(args, f"{name}: norm, scale, shift, SiLU of {list(shape)}", layer(shape, args.dtype))
+    compare(args, f"a step of {args.model}, {args.batch_size} pictures", step_of(args))
+
+
+def compare(args: Norms, name: str, f: Callable[[], object]) -> None:
+    """Print the medians of both, and how many times as long PyTorch's takes."""
+    taken: tuple[list[float], list[float]] = ([], [])
+    for repeat in range(args.repeats + 1):
+        for there, seconds in zip(
+            (False, True), taken, strict=True
+        ):  # in turn: a machine that slows down slows both
+            with patch.object(fused, "library", fused.library if there else lambda: None):
+                elapsed = timed(f, CPU)
+            if repeat:  # the first warms up
+                seconds.append(elapsed)
+    plain, ours = map(median, taken)
+    print(f"{name:52} {1e6 * plain:9.0f} us {1e6 * ours:9.0f} us {plain / ours:6.2f} times")
+
+
+def given(shape: tuple[int, int, int], dtype: str) -> tuple[GroupNorm, Tensor, Tensor]:
+    n, c, side = shape
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, c, side, side, generator=generator).to(DTYPES[dtype])
+    told = torch.randn(n, 2 * c, 1, 1, generator=generator).to(DTYPES[dtype])
+    return GroupNorm(c), x.contiguous(memory_format=torch.channels_last), told
+
+
+def drawn(shape: tuple[int, int, int], dtype: str) -> Callable[[], object]:
+    norm, x, told = given(shape, dtype)
+    scale, shift = told.chunk(2, dim=1)
+
+    def draw() -> None:
+        with torch.inference_mode():
+            norm(x, (scale, shift), silu=True)
+
+    return draw
+
+
+def trained(shape: tuple[int, int, int], dtype: str) -> Callable[[], object]:
+    norm, x, told = given(shape, dtype)
+    parameters = [x.requires_grad_(), told.requires_grad_(), *norm.parameters()]
+    gradient = torch.ones_like(x)
+
+    def train() -> None:
+        scale, shift = told.chunk(2, dim=1)
+        torch.autograd.grad(norm(x, (scale, shift), silu=True), parameters, gradient)
+
+    return train
+
+
+def step_of(args: Norms) -> Callable[[], object]:
+    pipe = Pipeline.from_pretrained(args.model, CPU, args.dtype, call_size=args.batch_size)
+    caption = "a red ring" if pipe.model.config.text is not None else ""
+    rows = [Picture(i, caption) for i in range(args.batch_size)]
+    return lambda: list(pipe.draw(rows, Settings("ddim", "1", 0.0, "none")))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,38 @@
+"""benchmarks/norms.py at tiny size: what is compared, and what it says where there is nothing to compare."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import norms
+from glide import fused
+from glide.errors import InputError
+
+
+def test_both_are_measured(
+    text_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if fused.library() is None:
+        pytest.skip("glide/fused.c was not compiled where this was installed")
+    monkeypatch.setattr(norms, "SHAPES", [(2, 64, 4)])
+    argv = ["norms.py", "--model", str(text_folder), "--batch-size", "2", "--repeats", "1"]
+    monkeypatch.setattr("sys.argv", argv)
+    norms.main()
+    found = re.findall(r"^(\w+).* (\d+) us +(\d+) us +([\d.]+) times$", capsys.readouterr().out, re.MULTILINE)
+    assert [row[0] for row in found] == ["draw", "train", "a"]
+    for _, plain, ours, ratio in found:
+        assert float(ratio) == pytest.approx(int(plain) / int(ours), rel=0.1)
+
+
+def test_nothing_to_compare_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "library", lambda: None)
+    monkeypatch.setattr("sys.argv", ["norms.py"])
+    with pytest.raises(InputError, match="expected it compiled: install GCC 12"):
+        norms.main()
+
+
+def test_no_repeats_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["norms.py", "--repeats", "0"])
+    with pytest.raises(InputError, match="--repeats 0: expected at least 1"):
+        norms.main()
