@@ -23,6 +23,7 @@ from benchmarks.measure.machine import timed
 from glide import fused
 from glide.cli import parse, run
 from glide.errors import InputError
+from glide.machine import keep_freed_memory
 from glide.nn import GroupNorm
 from guidance.conditions import Picture
 from guidance.pipeline import Pipeline
@@ -55,6 +56,7 @@ def main() -> None:
         raise InputError(
             "got an installation without glide/fused.c, expected it compiled: install GCC 12 or newer, then this again"
         )
+    keep_freed_memory(CPU, 2**30)  # as drawing and training have it
     print(f"{torch.__version__}, {torch.get_num_threads()} threads, {args.dtype}")
     for shape in SHAPES:
         for name, layer in {"draw": drawn, "train": trained}.items():

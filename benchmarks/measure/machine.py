@@ -18,6 +18,7 @@ from torch import nn
 
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.results import Peak
+from glide.fused import library
 from guidance.runtime import find_device
 
 T = TypeVar("T")
