@@ -1,11 +1,12 @@
-/* Group norm, the scale and shift of an embedding, and SiLU: two walks through the activations, forwards and backwards.
+/* Group or pixel norm, the scale and shift of an embedding, and SiLU: two walks through the activations, forwards and backwards.
 
    One by one these operations wait for memory, or, on a few channels a group, for kernels that were not written for
    them. Here the first walk takes the sums and the second does the rest. `fused.py` says what is computed.
 
    Shape letters: N pictures, L pixels of each, C channels, G groups of neighbouring channels. Activations are [N,L,C]
    (channels_last), in float32 or bfloat16; all arithmetic is in float32, and sums of sums in float64.
-   A picture's numbers depend neither on how many others there are nor on the number of threads.
+   A picture's numbers depend neither on how many others there are nor on the number of threads. With no groups each pixel
+   is normed by itself, over its channels, and one walk is enough.
 
    It is compiled with OpenMP but not linked with it: PyTorch has an OpenMP in the process, whose threads these are. */
 
@@ -32,11 +33,11 @@
 #define PART_ROWS 32  /* pixels of a part, at least */
 
 typedef struct {
-    int64_t pictures, pixels, channels, groups;
+    int64_t pictures, pixels, channels, groups; /* no groups: each pixel by itself */
     double eps;
-    int32_t half;       /* activations and their gradients are bfloat16, else float32 */
+    int32_t half;        /* activations and their gradients are bfloat16, else float32 */
     int32_t half_affine; /* the same of weight and bias [C] */
-    int32_t half_told;  /* the same of scale and shift [N,C] */
+    int32_t half_told;   /* the same of scale and shift [N,C] */
     int32_t silu;
     int64_t told_stride; /* from one picture's scale to the next one's */
     const void *weight, *bias, *scale, *shift; /* scale and shift may both be NULL */
@@ -165,6 +166,70 @@ FAST static void back_map(const void *dz, const void *x, void *dx, size_t from, 
         back_map_as(dz, x, dx, from, to, c, a, mean, k, m, 0);
 }
 
+INLINE float mean_of(const void *x, size_t row, size_t c, int half) {
+    float sum = 0.0f;
+    for (size_t i = 0; i < c; i++)
+        sum += get(x, row + i, half);
+    return sum / (float)c;
+}
+
+INLINE float rstd_of(const void *x, size_t row, size_t c, float mean, float eps, int half) {
+    float square = 0.0f;
+    for (size_t i = 0; i < c; i++) {
+        float d = get(x, row + i, half) - mean;
+        square += d * d;
+    }
+    return 1.0f / sqrtf(square / (float)c + eps);
+}
+
+INLINE void pixels_as(const void *restrict x, void *restrict y, size_t from, size_t to, size_t c,
+                      const float *restrict a, const float *restrict b, float eps, int half, int silu) {
+    for (size_t row = from * c; row < to * c; row += c) {
+        float mean = mean_of(x, row, c, half), rstd = rstd_of(x, row, c, mean, eps, half);
+        for (size_t i = 0; i < c; i++) {
+            float z = (get(x, row + i, half) - mean) * rstd * a[i] + b[i];
+            put(y, row + i, half, silu ? z * sigmoid(z) : z);
+        }
+    }
+}
+
+/* Each pixel normed by itself, then y = a x + b, through SiLU where asked. */
+FAST static void pixels(const void *x, void *y, size_t from, size_t to, size_t c, const float *a, const float *b,
+                        float eps, int half, int silu) {
+    EACH(pixels_as, x, y, from, to, c, a, b, eps);
+}
+
+INLINE void back_pixels_as(const void *restrict g, const void *restrict x, void *restrict dx, size_t from, size_t to,
+                           size_t c, const float *restrict a, const float *restrict b, float eps, float *restrict sum,
+                           float *restrict along, float *restrict normed, float *restrict turned, int half, int silu) {
+    for (size_t row = from * c; row < to * c; row += c) {
+        float mean = mean_of(x, row, c, half), rstd = rstd_of(x, row, c, mean, eps, half), first = 0.0f, second = 0.0f;
+        for (size_t i = 0; i < c; i++) {
+            float h = (get(x, row + i, half) - mean) * rstd, dz = get(g, row + i, half);
+            if (silu)
+                dz = before_silu(dz, h * a[i] + b[i]);
+            sum[i] += dz;
+            along[i] += dz * h;
+            float dh = dz * a[i];
+            first += dh;
+            second += dh * h;
+            normed[i] = h;
+            turned[i] = dh;
+        }
+        first /= (float)c;
+        second /= (float)c;
+        for (size_t i = 0; i < c; i++)
+            put(dx, row + i, half, rstd * (turned[i] - first - second * normed[i]));
+    }
+}
+
+/* Its gradient; sums over rows of that of z = a x + b, and of that times the normed x. normed, turned: room for C. */
+FAST static void back_pixels(const void *g, const void *x, void *dx, size_t from, size_t to, size_t c, const float *a,
+                             const float *b, float eps, float *sum, float *along, float *normed, float *turned,
+                             int half, int silu) {
+    EACH(back_pixels_as, g, x, dx, from, to, c, a, b, eps, sum, along, normed, turned);
+}
+
 static int64_t parts_of(const Norm *norm) {
     int64_t parts = norm->pixels / PART_ROWS;
     return parts < 1 ? 1 : parts > PARTS ? PARTS : parts;
@@ -177,7 +242,7 @@ static double times(const Norm *norm, int64_t n, int64_t i) {
 
 /* The affine map z = a x + b of picture n, [C] each, from the mean and deviation [G] of its groups. */
 static void affine(const Norm *norm, int64_t n, const double *mean, const double *rstd, float *a, float *b) {
-    int64_t width = norm->channels / norm->groups;
+    int64_t width = norm->groups ? norm->channels / norm->groups : norm->channels;
     for (int64_t i = 0; i < norm->channels; i++) {
         int64_t group = i / width;
         double by = times(norm, n, i), w = rstd[group] * get(norm->weight, i, norm->half_affine);
@@ -187,11 +252,91 @@ static void affine(const Norm *norm, int64_t n, const double *mean, const double
     }
 }
 
-/* By which the caller knows that it was compiled from this file, and not from an older one. */
-int glide_norm_size(void) { return (int)sizeof(Norm); }
+/* The gradients of what channel i is told, from the sums over each picture of dz and of dz times the normed x, [N,2,C]. */
+static void of_channel(const Norm *norm, int64_t i, const float *sums_of, float *dweight, float *dbias, float *dscale,
+                       float *dshift) {
+    const int64_t c = norm->channels;
+    double dw = 0.0, db = 0.0;
+    for (int64_t n = 0; n < norm->pictures; n++) {
+        double s = sums_of[2 * n * c + i], t = sums_of[(2 * n + 1) * c + i], by = times(norm, n, i);
+        dw += by * t;
+        db += by * s;
+        if (norm->scale) {
+            dscale[n * c + i] =
+                (float)(get(norm->weight, i, norm->half_affine) * t + get(norm->bias, i, norm->half_affine) * s);
+            dshift[n * c + i] = (float)s;
+        }
+    }
+    dweight[i] = (float)dw;
+    dbias[i] = (float)db;
+}
+
+static const double NOTHING = 0.0, ONE = 1.0; /* the mean and deviation of what is normed already */
+
+static int pixel_norm(const Norm *norm, const void *x, void *y) {
+    const int64_t pictures = norm->pictures, l = norm->pixels, c = norm->channels, parts = parts_of(norm);
+    float *maps = malloc((size_t)(2 * pictures * c) * sizeof(float));
+    if (!maps)
+        return 1;
+#pragma omp parallel if (pictures * l * c > 4096)
+    {
+#pragma omp for
+        for (int64_t n = 0; n < pictures; n++)
+            affine(norm, n, &NOTHING, &ONE, maps + 2 * n * c, maps + (2 * n + 1) * c);
+#pragma omp for collapse(2)
+        for (int64_t n = 0; n < pictures; n++)
+            for (int64_t p = 0; p < parts; p++)
+                pixels(x, y, n * l + l * p / parts, n * l + l * (p + 1) / parts, c, maps + 2 * n * c,
+                       maps + (2 * n + 1) * c, (float)norm->eps, norm->half, norm->silu);
+    }
+    free(maps);
+    return 0;
+}
+
+static int pixel_norm_back(const Norm *norm, const void *g, const void *x, void *dx, float *dweight, float *dbias,
+                           float *dscale, float *dshift) {
+    const int64_t pictures = norm->pictures, l = norm->pixels, c = norm->channels, parts = parts_of(norm);
+    float *memory = malloc((size_t)(pictures * c * (4 + 4 * parts)) * sizeof(float));
+    if (!memory)
+        return 1;
+    float *maps = memory, *sums_of = maps + 2 * pictures * c, *partial = sums_of + 2 * pictures * c;
+#pragma omp parallel if (pictures * l * c > 4096)
+    {
+#pragma omp for
+        for (int64_t n = 0; n < pictures; n++)
+            affine(norm, n, &NOTHING, &ONE, maps + 2 * n * c, maps + (2 * n + 1) * c);
+#pragma omp for collapse(2)
+        for (int64_t n = 0; n < pictures; n++)
+            for (int64_t p = 0; p < parts; p++) {
+                float *sum = partial + (n * parts + p) * 4 * c;
+                memset(sum, 0, (size_t)(2 * c) * sizeof(float));
+                back_pixels(g, x, dx, n * l + l * p / parts, n * l + l * (p + 1) / parts, c, maps + 2 * n * c,
+                            maps + (2 * n + 1) * c, (float)norm->eps, sum, sum + c, sum + 2 * c, sum + 3 * c,
+                            norm->half, norm->silu);
+            }
+#pragma omp for collapse(2)
+        for (int64_t n = 0; n < pictures; n++)
+            for (int64_t i = 0; i < 2 * c; i++) {
+                double sum = 0.0;
+                for (int64_t p = 0; p < parts; p++)
+                    sum += partial[(n * parts + p) * 4 * c + i];
+                sums_of[2 * n * c + i] = (float)sum;
+            }
+#pragma omp for
+        for (int64_t i = 0; i < c; i++)
+            of_channel(norm, i, sums_of, dweight, dbias, dscale, dshift);
+    }
+    free(memory);
+    return 0;
+}
+
+/* Of what these functions take and do: `fused.py` has the same number, and leaves a library of another one alone. */
+int glide_norm_version(void) { return 1; }
 
 /* x [N,L,C] -> y; stats [N,2,G]: the mean of each group, and one over its deviation. 1 where memory is missing. */
 int glide_norm(const Norm *norm, const void *x, void *y, double *stats) {
+    if (!norm->groups)
+        return pixel_norm(norm, x, y);
     const int64_t pictures = norm->pictures, l = norm->pixels, c = norm->channels, groups = norm->groups;
     const int64_t width = c / groups, parts = parts_of(norm);
     float *memory = malloc((size_t)(pictures * c * (3 + 2 * parts)) * sizeof(float));
@@ -249,6 +394,8 @@ int glide_norm(const Norm *norm, const void *x, void *y, double *stats) {
    latter two where there are any. */
 int glide_norm_back(const Norm *norm, const void *g, const void *x, const double *stats, void *dx, float *dweight,
                     float *dbias, float *dscale, float *dshift) {
+    if (!norm->groups)
+        return pixel_norm_back(norm, g, x, dx, dweight, dbias, dscale, dshift);
     const int64_t pictures = norm->pictures, l = norm->pixels, c = norm->channels, groups = norm->groups;
     const int64_t width = c / groups, parts = parts_of(norm);
     float *memory = malloc((size_t)(pictures * c * (7 + 2 * parts)) * sizeof(float));
@@ -305,21 +452,8 @@ int glide_norm_back(const Norm *norm, const void *g, const void *x, const double
                          a + 2 * c, a + 3 * c, a + 4 * c, norm->half);
             }
 #pragma omp for
-        for (int64_t i = 0; i < c; i++) {
-            double dw = 0.0, db = 0.0;
-            for (int64_t n = 0; n < pictures; n++) {
-                double s = sums_of[2 * n * c + i], t = sums_of[(2 * n + 1) * c + i], by = times(norm, n, i);
-                dw += by * t;
-                db += by * s;
-                if (norm->scale) {
-                    dscale[n * c + i] = (float)(get(norm->weight, i, norm->half_affine) * t +
-                                                get(norm->bias, i, norm->half_affine) * s);
-                    dshift[n * c + i] = (float)s;
-                }
-            }
-            dweight[i] = (float)dw;
-            dbias[i] = (float)db;
-        }
+        for (int64_t i = 0; i < c; i++)
+            of_channel(norm, i, sums_of, dweight, dbias, dscale, dshift);
     }
     free(memory);
     return 0;

@@ -1,4 +1,4 @@
-"""Group norm, the scale and shift of an embedding, and SiLU in one go on a CPU (`fused.c`).
+"""Norm, the scale and shift of an embedding, and SiLU in one go on a CPU (`fused.c`).
 
 Around the convolutions of a U-Net stand these operations, each of which walks through all activations. On a CPU they
 take as long as the convolutions themselves. Together, in C, they take a third to a half of that, and nothing but the
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+VERSION = 1  # of fused.c, which may have been compiled from another one
 HALF = {torch.float32: 0, torch.bfloat16: 1}  # the types that it takes
 
 
@@ -48,13 +49,13 @@ def library() -> ctypes.CDLL | None:
         found = ctypes.CDLL(str(path))
         found.glide_norm.argtypes = [ctypes.c_void_p] * 4
         found.glide_norm_back.argtypes = [ctypes.c_void_p] * 9
-        return found if found.glide_norm_size() == ctypes.sizeof(_Norm) else None
+        return found if found.glide_norm_version() == VERSION else None
     except (AttributeError, OSError):
         return None
 
 
 def takes(x: Tensor) -> bool:
-    """Whether `group_norm` is for this input: activations [N,C,H,W] on a CPU, channels_last, float32 or bfloat16."""
+    """Whether `norm` is for this input: activations [N,C,H,W] on a CPU, channels_last, float32 or bfloat16."""
     return (
         x.device.type == "cpu"
         and x.dtype in HALF
@@ -66,7 +67,7 @@ def takes(x: Tensor) -> bool:
     )
 
 
-def group_norm(
+def norm(
     x: Tensor,
     groups: int,
     weight: Tensor,
@@ -75,38 +76,38 @@ def group_norm(
     told: tuple[Tensor, Tensor] | None = None,
     silu: bool = False,
 ) -> Tensor:
-    """F.group_norm(x) (1 + scale) + shift, through SiLU where asked: [N,C,H,W] -> [N,C,H,W], in the type of x.
+    """norm(x) (1 + scale) + shift, through SiLU where asked: [N,C,H,W] -> [N,C,H,W], in the type of x.
 
+    groups: of group norm (1803.08494); 0: each pixel by itself, over its channels (layer norm).
     weight, bias [C]; told: scale and shift, [N,C] or [N,C,1,1]. All in float32 or bfloat16; a picture's numbers are the
     same bit for bit whatever else is in the batch. Differentiable once in everything. x as `takes` wants it.
     """
     n, c, h, w = x.shape
     scale, shift = (None, None) if told is None else (told[0].flatten(1), told[1].flatten(1))
     like = weight[None] if scale is None else scale
-    assert weight.dtype == bias.dtype and weight.is_contiguous() and bias.is_contiguous() and c % groups == 0
-    assert shift is None or (
-        shift.dtype == like.dtype and shift.stride() == like.stride() == (like.stride(0), 1)
-    )
+    assert weight.dtype == bias.dtype and weight.stride() == bias.stride() == (1,) and c % (groups or 1) == 0
+    assert shift is None or (shift.dtype, shift.stride()) == (like.dtype, (like.stride(0), 1))
+    assert like.stride(1) == 1
     halves = (HALF[t.dtype] for t in (x, weight, like))
-    norm = _Norm(n, h * w, c, groups, eps, *halves, silu, like.stride(0))
+    call = _Norm(n, h * w, c, groups, eps, *halves, silu, like.stride(0))
     given = (x, weight, bias, scale, shift)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
-        return _GroupNorm.apply(norm, *given)
-    return _forward(norm, *given)[0]
+        return _Norming.apply(call, *given)
+    return _forward(call, *given)[0]
 
 
-def _forward(norm: _Norm, x: Tensor, *parameters: Tensor | None) -> tuple[Tensor, Tensor]:
+def _forward(call: _Norm, x: Tensor, *parameters: Tensor | None) -> tuple[Tensor, Tensor]:
     """The result, and of each group the mean and one over the deviation, float64 [N,2,G]."""
-    y, stats = torch.empty_like(x), x.new_empty(len(x), 2, norm.groups, dtype=torch.float64)
-    _done(_library().glide_norm(norm.reading(*parameters), *map(_pointer, (x, y, stats))))
+    y, stats = torch.empty_like(x), x.new_empty(len(x), 2, call.groups, dtype=torch.float64)
+    _done(_library().glide_norm(call.reading(*parameters), *map(_pointer, (x, y, stats))))
     return y, stats
 
 
-class _GroupNorm(torch.autograd.Function):
+class _Norming(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, norm: _Norm, *given: Any) -> Tensor:
-        y, stats = _forward(norm, *given)
-        ctx.norm = norm
+    def forward(ctx: Any, call: _Norm, *given: Any) -> Tensor:
+        y, stats = _forward(call, *given)
+        ctx.call = call
         ctx.save_for_backward(*given, stats)
         return y
 
@@ -118,7 +119,7 @@ class _GroupNorm(torch.autograd.Function):
         dx = torch.empty_like(x)
         changes = [None if p is None else torch.empty_like(p, dtype=torch.float32) for p in parameters]
         results = map(_pointer, (g, x, stats, dx, *changes))
-        _done(_library().glide_norm_back(ctx.norm.reading(*parameters), *results))
+        _done(_library().glide_norm_back(ctx.call.reading(*parameters), *results))
         typed = [d if d is None else d.to(p.dtype) for d, p in zip(changes, parameters, strict=True)]
         return None, dx, *typed
 
@@ -135,4 +136,4 @@ def _pointer(x: Tensor | None) -> int | None:
 
 def _done(status: int) -> None:
     if status:
-        raise MemoryError("no memory for the sums of a group norm")
+        raise MemoryError("no memory for the sums of a norm")

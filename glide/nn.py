@@ -76,8 +76,8 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor, told: Told | None = None, silu: bool = False) -> Tensor:
         """norm(x) (1 + scale) + shift, through SiLU where asked: [N,C,H,W] -> [N,C,H,W]."""
-        if fused.takes(x) and not (torch.is_grad_enabled() and _unfused()):
-            return fused.group_norm(x, self.num_groups, self.weight, self.bias, self.eps, told, silu)
+        if _fuses(x):
+            return fused.norm(x, self.num_groups, self.weight, self.bias, self.eps, told, silu)
         if self._slow(x):
             y = super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
         else:
@@ -105,6 +105,8 @@ class PixelNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor, told: Told | None = None, silu: bool = False) -> Tensor:
         """norm(x) (1 + scale) + shift, through SiLU where asked: [N,C,H,W] -> [N,C,H,W]."""
+        if _fuses(x):
+            return fused.norm(x, 0, self.weight, self.bias, self.eps, told, silu)
         y = super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # free when x is channels_last
         return _modulated(y, told, silu)
 
@@ -115,6 +117,11 @@ Norm = GroupNorm | PixelNorm
 def norm(channels: int, local: bool) -> Norm:
     """A pixel's norm where nothing may see the picture as a whole, else ADM's."""
     return PixelNorm(channels) if local else GroupNorm(channels)
+
+
+def _fuses(x: Tensor) -> bool:
+    """Whether all that a norm does is done in one go, which has no second derivatives."""
+    return fused.takes(x) and not (torch.is_grad_enabled() and _unfused())
 
 
 def _modulated(x: Tensor, told: Told | None, silu: bool) -> Tensor:

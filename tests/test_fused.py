@@ -37,7 +37,10 @@ def activations(n: int, c: int, h: int, w: int, dtype: torch.dtype, seed: int = 
 def by_definition(
     x: Tensor, groups: int, weight: Tensor, bias: Tensor, told: tuple[Tensor, Tensor] | None, silu: bool
 ) -> Tensor:
-    y = F.group_norm(x, groups, weight, bias, 1e-5)
+    if groups:
+        y = F.group_norm(x, groups, weight, bias, 1e-5)
+    else:
+        y = F.layer_norm(x.permute(0, 2, 3, 1), weight.shape, weight, bias, 1e-5).permute(0, 3, 1, 2)
     if told is not None:
         y = y * (1 + told[0][:, :, None, None]) + told[1][:, :, None, None]
     return F.silu(y) if silu else y
@@ -48,7 +51,14 @@ def by_definition(
 @pytest.mark.parametrize("tells", [False, True])
 @pytest.mark.parametrize(
     ("n", "c", "groups", "h", "w"),
-    [(2, 64, 32, 8, 8), (3, 24, 8, 5, 3), (1, 7, 1, 1, 1), (1, 96, 32, 40, 64)],
+    [
+        (2, 64, 32, 8, 8),
+        (3, 24, 8, 5, 3),
+        (1, 7, 1, 1, 1),
+        (1, 96, 32, 40, 64),
+        (2, 40, 0, 9, 7),
+        (1, 96, 0, 64, 64),
+    ],
 )
 def test_values_and_gradients_are_those_of_the_definition(
     n: int, c: int, groups: int, h: int, w: int, tells: bool, silu: bool, dtype: torch.dtype
@@ -68,7 +78,7 @@ def test_values_and_gradients_are_those_of_the_definition(
         return (scale, shift) if tells else None
 
     assert fused.takes(given[0])
-    found = fused.group_norm(given[0], groups, given[1], given[2], 1e-5, halves(given[3]), silu)
+    found = fused.norm(given[0], groups, given[1], given[2], 1e-5, halves(given[3]), silu)
     wanted = by_definition(exact[0], groups, exact[1], exact[2], halves(exact[3]), silu)
     read = 4 if tells else 3
     pairs = [
@@ -88,13 +98,16 @@ def test_values_and_gradients_are_those_of_the_definition(
 
 
 @DTYPES
-def test_a_picture_depends_neither_on_the_batch_nor_on_the_threads(dtype: torch.dtype, threads: None) -> None:
+@pytest.mark.parametrize("groups", [32, 0])
+def test_a_picture_depends_neither_on_the_batch_nor_on_the_threads(
+    groups: int, dtype: torch.dtype, threads: None
+) -> None:
     x, weight, bias = activations(5, 64, 24, 24, dtype), torch.ones(64), torch.zeros(64)
-    whole = fused.group_norm(x, 32, weight, bias, 1e-5, silu=True)
+    whole = fused.norm(x, groups, weight, bias, 1e-5, silu=True)
     for i in range(5):
-        assert torch.equal(fused.group_norm(x[i : i + 1], 32, weight, bias, 1e-5, silu=True)[0], whole[i])
+        assert torch.equal(fused.norm(x[i : i + 1], groups, weight, bias, 1e-5, silu=True)[0], whole[i])
     torch.set_num_threads(1)
-    assert torch.equal(fused.group_norm(x, 32, weight, bias, 1e-5, silu=True), whole)
+    assert torch.equal(fused.norm(x, groups, weight, bias, 1e-5, silu=True), whole)
 
 
 def test_a_large_mean_costs_no_digits() -> None:
@@ -102,7 +115,7 @@ def test_a_large_mean_costs_no_digits() -> None:
     x = activations(2, 64, 16, 16, torch.float32) + 4096.0
     weight, bias = torch.ones(64), torch.zeros(64)
     wanted = F.group_norm(x.double(), 32, weight.double(), bias.double(), 1e-5)
-    found = fused.group_norm(x, 32, weight, bias, 1e-5)
+    found = fused.norm(x, 32, weight, bias, 1e-5)
     plain = F.group_norm(x, 32, weight, bias, 1e-5)
     assert (found - wanted).abs().max() < 2e-3  # x itself has no more digits than this
     assert (found - wanted).norm() <= 1.01 * (plain - wanted).norm()
@@ -111,14 +124,14 @@ def test_a_large_mean_costs_no_digits() -> None:
 def test_what_is_not_finite_stays_in_its_picture() -> None:
     x = activations(3, 64, 8, 8, torch.float32)
     x[1, 5, 2, 2] = float("nan")
-    found = fused.group_norm(x, 32, torch.ones(64), torch.zeros(64), 1e-5, silu=True)
+    found = fused.norm(x, 32, torch.ones(64), torch.zeros(64), 1e-5, silu=True)
     assert found[1, 4:6].isnan().all() and found[[0, 2]].isfinite().all()
 
 
 @pytest.mark.parametrize("z", [-1e4, -200.0, -88.0, -20.0, -1e-3, 0.0, 1e-3, 20.0, 88.0, 200.0, 1e4])
 def test_silu_is_right_far_from_zero(z: float) -> None:
     x = torch.tensor([-1.0, 1.0]).repeat(32).view(1, 1, 8, 8).contiguous(memory_format=torch.channels_last)
-    found = fused.group_norm(x, 1, torch.zeros(1), torch.tensor([z]), 1e-5, silu=True)
+    found = fused.norm(x, 1, torch.zeros(1), torch.tensor([z]), 1e-5, silu=True)
     wanted = F.silu(torch.tensor(z, dtype=torch.float64))
     assert (found - wanted).abs().max() <= 3e-7 * wanted.abs() + 1e-32
 
