@@ -116,13 +116,22 @@ class PackedConv2d(nn.Conv2d):
         """[N,C,H,W] -> [N,out_channels,H',W']."""
         if not _differentiated(x):
             return self.multiply(x)
-        if self.stride != (1, 1) or self.groups > 1:
+        if not self.turns:
             if self._also is None:
                 self._also = _plain(self.weight)
             return self._conv_forward(x, self._also, self.bias)
+        return self.both(x)
+
+    @property
+    def turns(self) -> bool:
+        """Whether one layer leads back."""
+        return self.stride == (1, 1) and self.groups == 1
+
+    def both(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """`multiply`, or with y `added`, and the way back; of a layer that `turns`."""
         if self.back is None:
             self.__dict__["back"] = self._transposed()
-        return _Both.apply(x, self)
+        return _Both.apply(x, self, y)
 
     def multiply(self, x: Tensor) -> Tensor:
         """`forward` without a gradient."""
@@ -168,9 +177,11 @@ class PackedConv2d(nn.Conv2d):
 
 def added(conv: nn.Module, x: Tensor, y: Tensor, onto: bool) -> Tensor:
     """conv(x) + y; onto: y is nobody else's, and may be written over."""
-    if isinstance(conv, PackedConv2d) and not _differentiated(x) and not _differentiated(y):
+    if not isinstance(conv, PackedConv2d):
+        return y + conv(x)
+    if not _differentiated(x) and not _differentiated(y):
         return conv.added(x, y, onto)
-    return y + conv(x)
+    return conv.both(x, y) if conv.turns else y + conv(x)
 
 
 class PackedLinear(nn.Linear):
@@ -194,7 +205,7 @@ class PackedLinear(nn.Linear):
                 back = nn.Linear(self.out_features, self.in_features, bias=False)
             back.weight = _frozen(_plain(self.weight).mT.contiguous())
             self.__dict__["back"] = PackedLinear(back)
-        return _Both.apply(x, self)
+        return _Both.apply(x, self, None)
 
     def multiply(self, x: Tensor) -> Tensor:
         """`forward` without a gradient."""
@@ -202,20 +213,24 @@ class PackedLinear(nn.Linear):
 
 
 class _Both(torch.autograd.Function):
-    """A layer forwards, and backwards the one that leads back."""
+    """A layer forwards, with what it is added to, and backwards the one that leads back."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: PackedConv2d | PackedLinear) -> Tensor:
+    def forward(ctx: Any, x: Tensor, layer: PackedConv2d | PackedLinear, y: Tensor | None) -> Tensor:
         assert layer.back is not None
         ctx.back = layer.back
-        return layer.multiply(x)
+        if y is None:
+            return layer.multiply(x)
+        assert isinstance(layer, PackedConv2d)
+        return layer.added(x, y, onto=False)  # y may be wanted on the way back
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
+        of_x, _, of_y = ctx.needs_input_grad
         if gradient.ndim == 4:
             gradient = gradient.contiguous(memory_format=torch.channels_last)
-        return ctx.back.multiply(gradient), None
+        return ctx.back.multiply(gradient) if of_x else None, None, gradient if of_y else None
 
 
 def _frozen(weight: Tensor) -> nn.Parameter:
