@@ -1,7 +1,7 @@
 # make demo   draw a grid of pictures with the embedded model      make test   run the tests
 # make lint   formatting and lint      make types   type check     make clean  remove what these made
 #
-# Everything is installed into .venv, once: again only when setup.py, glide/fused.c or constraints.txt change.
+# Everything is installed into .venv, once: again only when setup.py, its C or constraints.txt change.
 # PYTHON=python3.12 make demo         another interpreter (3.10 or newer)
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo      the small CPU build of PyTorch on Linux
 
@@ -9,6 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= outputs/demo
 BIN := $(VENV)/bin
+FUSED := $(wildcard glide/fused*.[ch])
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 .PHONY: demo test lint types format install dev clean help
@@ -44,12 +45,12 @@ $(BIN)/python:
 		|| { echo 'error: $(PYTHON) -m venv failed (on Debian: apt install python3-venv)' >&2; rm -rf $(VENV); exit 2; }
 
 # the stamp is written last, so an interrupted installation is taken up again
-$(VENV)/.installed: setup.py glide/fused.c pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.installed: setup.py $(FUSED) pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'installing into $(VENV): the first time this takes some minutes'
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/.installed-dev: setup.py glide/fused.c constraints.txt | $(BIN)/python
+$(VENV)/.installed-dev: setup.py $(FUSED) constraints.txt | $(BIN)/python
 	@echo 'installing into $(VENV): the first time this takes some minutes'
 	$(PIP) -e '.[dev,test]'
 	@touch $@ $(VENV)/.installed

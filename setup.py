@@ -45,7 +45,8 @@ EXTRAS = {
 # Faster on a CPU (glide/fused.py); left out where there is no compiler. Not linked with an OpenMP: PyTorch brings one.
 FUSED = Extension(
     "glide._fused",
-    ["glide/fused.c"],
+    ["glide/fused_groups.c", "glide/fused_pixels.c"],
+    depends=["glide/fused.h"],
     extra_compile_args=["-O3", "-ffast-math", "-fopenmp"],
     optional=True,
 )

@@ -54,7 +54,8 @@ def main() -> None:
             )
     if fused.library() is None:
         raise InputError(
-            "got an installation without glide/fused.c, expected it compiled: install GCC 12 or newer, then this again"
+            "got an installation without the C of glide/fused.py, expected it compiled: install GCC 12 or newer, then "
+            "this package again"
         )
     keep_freed_memory(CPU, 2**30)  # as drawing and training have it
     print(f"{torch.__version__}, {torch.get_num_threads()} threads, {args.dtype}")

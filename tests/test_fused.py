@@ -19,7 +19,7 @@ SMALL = UNetConfig(16, 3, 3, 32, (1, 2), 1, (2,), head_channels=16)
 @pytest.fixture(autouse=True)
 def compiled() -> None:
     if fused.library() is None:
-        pytest.skip("glide/fused.c was not compiled where this was installed")
+        pytest.skip("the C of glide/fused.py was not compiled where this was installed")
 
 
 @pytest.fixture

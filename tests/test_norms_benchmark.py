@@ -14,7 +14,7 @@ def test_both_are_measured(
     text_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if fused.library() is None:
-        pytest.skip("glide/fused.c was not compiled where this was installed")
+        pytest.skip("the C of glide/fused.py was not compiled where this was installed")
     monkeypatch.setattr(norms, "SHAPES", [(2, 64, 4)])
     argv = ["norms.py", "--model", str(text_folder), "--batch-size", "2", "--repeats", "1"]
     monkeypatch.setattr("sys.argv", argv)
