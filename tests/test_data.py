@@ -1,9 +1,7 @@
 """Folders become batches that depend on nothing but (seed, step, size), and faulty folders are named errors."""
 
-import itertools
 import json
 import os
-import threading
 import time
 
 import numpy as np
@@ -15,7 +13,6 @@ from glide import paths
 from glide.data import is_held_out, on_device, open_data
 from glide.errors import InputError
 from glide.listing import list_folder
-from glide.prefetch import FREE, prefetch
 from glide.resize import square
 
 
@@ -185,114 +182,6 @@ def test_a_set_smaller_than_the_batch_is_an_error(tmp_path):
             ask(4)
 
 
-def write(path, content: str | bytes = "") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-
-
-def table(name: str, content: str | bytes):
-    """A spoiler that writes a table beside a.png, which loses its text file."""
-
-    def spoil(folder) -> None:
-        (folder / "000.txt").unlink()
-        write(folder / name, content)
-
-    return spoil
-
-
-def only_classes(*spoilers):
-    """A spoiler that empties the folder and then applies others."""
-
-    def spoil(folder) -> None:
-        (folder / "000.png").unlink()
-        (folder / "000.txt").unlink()
-        for other in spoilers:
-            other(folder)
-
-    return spoil
-
-
-BAD_FOLDERS = {
-    "no caption": (
-        lambda f: picture(f / "x.png"),
-        r"1 of 2 pictures .* x\.png has no caption: write x\.txt",
-    ),
-    "empty caption": (lambda f: write(f / "000.txt", " \n"), r"caption in .*000\.txt is empty"),
-    "caption not UTF-8": (lambda f: write(f / "000.txt", b"\xe9t\xe9"), r"000\.txt is not UTF-8"),
-    "no caption at all": (
-        lambda f: (f / "000.txt").unlink(),
-        r"000\.png in .* has no caption: give pictures with",
-    ),
-    "captions and classes": (
-        lambda f: picture(f / "dog" / "x.png"),
-        r"dog/x\.png has no caption: write dog/x\.txt",
-    ),
-    "pictures beside class folders": (
-        lambda f: [(f / "000.txt").unlink(), picture(f / "dog" / "x.png")],
-        r"000\.png in .* has no caption while dog/x\.png lies in a class folder",
-    ),
-    "class folders too deep": (
-        only_classes(lambda f: picture(f / "train" / "dog" / "x.png")),
-        r"train/dog/x\.png .* two folders deep",
-    ),
-    "empty class folder": (
-        only_classes(lambda f: picture(f / "dog" / "x.png"), lambda f: (f / "cat").mkdir()),
-        "class folder cat .* holds no pictures",
-    ),
-    "class folder without pictures": (
-        only_classes(lambda f: picture(f / "dog" / "x.png"), lambda f: write(f / "cat" / "notes.doc")),
-        "class folder cat .* holds no pictures",
-    ),
-    "a caption for two": (lambda f: picture(f / "000.bmp"), r"000\.bmp and 000\.png share one caption"),
-    "captions twice": (
-        lambda f: write(f / "captions.csv", "file,caption\n"),
-        r"twice, by captions\.csv and 000\.txt",
-    ),
-    "two tables": (
-        lambda f: [table("captions.csv", "file,caption\n")(f), write(f / "metadata.jsonl")],
-        r"twice, by captions\.csv and metadata\.jsonl",
-    ),
-    "csv without a header": (
-        table("captions.csv", "000.png,grey\n"),
-        r"expected file,caption: add that first line",
-    ),
-    "csv empty": (table("captions.csv", ""), "expected file,caption"),
-    "csv without rows": (table("captions.csv", "file,caption\n"), r"captions\.csv has no rows"),
-    "csv short row": (
-        table("captions.csv", "file,caption\n000.png\n"),
-        r"captions\.csv line 2 lacks file or caption",
-    ),
-    "csv empty caption": (
-        table("captions.csv", "file,caption\n000.png,\n"),
-        r"000\.png has no caption: that in .*captions\.csv line 2 is empty",
-    ),
-    "csv of a missing file": (
-        table("captions.csv", "file,caption\n../up.png,grey\n000.png,grey\n"),
-        r"\.\./up\.png is not there, though .*captions\.csv line 2 names it",
-    ),
-    "csv not text": (table("captions.csv", b"file,caption\n\xff,x\n"), r"captions\.csv is not UTF-8"),
-    "jsonl broken": (
-        table("metadata.jsonl", '{"file_name": "000.png"'),
-        r"metadata\.jsonl line 1 is not JSON",
-    ),
-    "jsonl incomplete": (
-        table("metadata.jsonl", '\n{"file_name": "000.png", "text": 3}'),
-        r"metadata\.jsonl line 2 lacks file_name or text",
-    ),
-    "jsonl of a list": (table("metadata.jsonl", "[1]"), r"metadata\.jsonl line 1 lacks file_name or text"),
-    "no pictures": (lambda f: (f / "000.png").unlink(), "holds no pictures"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_FOLDERS)
-def test_a_faulty_folder_is_one_sentence_with_the_file(tmp_path, name):
-    spoil, message = BAD_FOLDERS[name]
-    spoil(captioned(tmp_path, 1))
-    with pytest.raises(InputError, match=message) as caught:
-        open_data(str(tmp_path), 4).batch(0, 1)
-    assert "\n" not in str(caught.value)
-
-
 def test_unusable_arguments_are_refused(tmp_path):
     captioned(tmp_path, 2)
     with pytest.raises(InputError, match="missing is no folder"):
@@ -336,7 +225,7 @@ def test_remote_folders_are_read_through_blobfile(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "_remote", lambda: FakeBlobs(tmp_path))
     captioned(tmp_path / "set", 3)
     picture(tmp_path / "set" / "deep" / "x.png", 9)
-    write(tmp_path / "set" / "deep" / "x.txt", "grey 9")
+    (tmp_path / "set" / "deep" / "x.txt").write_text("grey 9")
     picture(tmp_path / "set" / ".hidden" / "x.png")
     local, remote = open_data(str(tmp_path / "set"), 4), open_data("gs://bucket/set/", 4)
     assert remote.source.images == local.source.images == ["000.png", "001.png", "002.png", "deep/x.png"]
@@ -382,59 +271,6 @@ def test_a_task_gets_floats_of_the_bytes(tmp_path):
     assert same(on_device(whole, "cpu"), whole) and batch["image"].dtype == torch.uint8, (
         "floats stay as they are"
     )
-
-
-def test_prefetch_keeps_the_order_and_ends_its_thread(tmp_path):
-    data = open_data(str(captioned(tmp_path, 7)), 4)
-    threads = threading.active_count()
-    batches = prefetch(data, 5, 3)
-    for step, batch in enumerate(itertools.islice(batches, 6), 5):
-        assert same(batch, data.batch(step, 3))
-    assert threading.active_count() == threads + 1
-    batches.close()
-    assert threading.active_count() == threads
-
-
-def test_no_batch_is_begun_while_the_network_needs_python_unless_it_waits_for_it(tmp_path):
-    data = open_data(str(captioned(tmp_path, 10)), 4)
-    begun: list[int] = []
-
-    class Watched:
-        def batch(self, step, size, rows=None):
-            begun.append(step)
-            return data.batch(step, size, rows)
-
-    FREE.clear()
-    try:
-        batches = prefetch(Watched(), 0, 3)
-        assert same(next(batches), data.batch(0, 3)) and FREE.is_set(), "what is waited for is made"
-        while len(begun) < 3:  # two ahead
-            time.sleep(0.01)
-        FREE.clear()
-        assert same(next(batches), data.batch(1, 3)) and not FREE.is_set(), "it was made already"
-        time.sleep(0.1)
-        assert begun == [0, 1, 2]
-        FREE.set()
-        while len(begun) < 4:
-            time.sleep(0.01)
-        FREE.clear()
-        batches.close()  # does not wait for its turn
-        assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]
-    finally:
-        FREE.set()
-
-
-def test_prefetch_raises_an_error_where_the_batch_would_have_come():
-    class Failing:
-        def batch(self, step: int, size: int) -> dict:
-            if step == 2:
-                raise InputError("the third is missing")
-            return {"step": step}
-
-    batches = prefetch(Failing(), 0, 1)
-    assert [next(batches)["step"], next(batches)["step"]] == [0, 1]
-    with pytest.raises(InputError, match="the third"):
-        next(batches)
 
 
 def test_a_square_is_cut_where_it_is_asked():
