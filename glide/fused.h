@@ -114,8 +114,8 @@ static inline void affine(const Norm *norm, int64_t n, const double *mean, const
 }
 
 /* The gradients of what channel i is told, from the sums over each picture of dz and of dz times the normed x, [N,2,C]. */
-static inline void of_channel(const Norm *norm, int64_t i, const float *sums_of, float *dweight, float *dbias, float *dscale,
-                       float *dshift) {
+static inline void of_channel(const Norm *norm, int64_t i, const float *sums_of, float *dweight, float *dbias,
+                              float *dscale, float *dshift) {
     const int64_t c = norm->channels;
     double dw = 0.0, db = 0.0;
     for (int64_t n = 0; n < norm->pictures; n++) {

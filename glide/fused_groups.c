@@ -139,8 +139,8 @@ int glide_group_norm(const Norm *norm, const void *x, void *y, double *stats) {
 
 /* The gradient g [N,L,C] of y -> that of x; those of weight and bias [C] and of scale and shift [N,C] in float32, the
    latter two where there are any. */
-int glide_group_norm_back(const Norm *norm, const void *g, const void *x, const double *stats, void *dx, float *dweight,
-                    float *dbias, float *dscale, float *dshift) {
+int glide_group_norm_back(const Norm *norm, const void *g, const void *x, const double *stats, void *dx,
+                          float *dweight, float *dbias, float *dscale, float *dshift) {
     const int64_t pictures = norm->pictures, l = norm->pixels, c = norm->channels, groups = norm->groups;
     const int64_t width = c / groups, parts = parts_of(norm);
     float *memory = malloc((size_t)(pictures * c * (7 + 2 * parts)) * sizeof(float));

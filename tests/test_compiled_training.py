@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from test_train import settings
 
 from glide import compiled as module
+from glide import fused
 from glide.errors import InputError
 from glide.nn import Dropout
 from glide.train_base import TrainBase, train_base
@@ -44,6 +45,9 @@ def test_the_same_training_but_for_rounding(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(torch.nn.Module, "compile", compile_without_compiler)
     monkeypatch.setattr(module, "check_compiler", lambda model: None)
+    monkeypatch.setattr(
+        fused, "library", lambda: None
+    )  # what is compiled has PyTorch's norms, other roundings
     found = []
     for compiles in (False, True):
         out = tmp_path / str(compiles)
@@ -59,7 +63,7 @@ def test_the_same_training_but_for_rounding(tmp_path: Path, monkeypatch: pytest.
         sum(float(w.square().sum()) for w in vectors) ** 0.5
         for vectors in ([others[k] - w for k, w in weights.items()], weights.values())
     )
-    assert distance < 3e-3 * length, "Adam and Muon make more of rounding than it is, but not that much"
+    assert distance < 1e-3 * length, "Adam and Muon make more of rounding than it is, but not that much"
 
 
 def test_what_is_compiled(text_model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ def test_both_are_measured(
     monkeypatch.setattr("sys.argv", argv)
     norms.main()
     found = re.findall(r"^(\w+).* (\d+) us +(\d+) us +([\d.]+) times$", capsys.readouterr().out, re.MULTILINE)
-    assert [row[0] for row in found] == ["draw", "train", "a"]
+    assert [row[0] for row in found] == ["draw", "train", "10"]
     for _, plain, ours, ratio in found:
         assert float(ratio) == pytest.approx(int(plain) / int(ours), rel=0.1)
 
