@@ -45,7 +45,7 @@ EXTRAS = {
 # Faster on a CPU (glide/fused.py); left out where there is no compiler. Not linked with an OpenMP: PyTorch brings one.
 FUSED = Extension(
     "glide._fused",
-    ["glide/fused_groups.c", "glide/fused_pixels.c"],
+    ["glide/fused_attention.c", "glide/fused_groups.c", "glide/fused_pixels.c"],
     depends=["glide/fused.h"],
     extra_compile_args=["-O3", "-ffast-math", "-fopenmp"],
     optional=True,

@@ -61,14 +61,11 @@ INLINE void put(void *p, size_t i, int half, float value) {
     ((uint16_t *)p)[i] = (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16); /* to nearest, ties to even */
 }
 
-/* 1 / (1 + exp(-z)), to 2e-7 of its value. With t = -z / log(2), 2^t is 2^f shifted by a whole number, which adding
-   SHIFT leaves in the last bits, 127 more than it is, as exponents are kept; 2^f on [-1/2, 1/2] is the polynomial of
-   degree 5 with the least relative error, 8e-8. */
-INLINE float sigmoid(float z) {
+/* 2^t of t in [-125, 125], to 1e-7 of its value: 2^f shifted by a whole number, which adding SHIFT leaves in the last
+   bits, 127 more than it is, as exponents are kept; 2^f on [-1/2, 1/2] is the polynomial of degree 5 with the least
+   relative error, 8e-8. */
+INLINE float power(float t) {
     const float SHIFT = 12582912.0f + 127.0f;
-    float t = -1.44269504f * z;
-    t = t < -125.0f ? -125.0f : t; /* no nearer to denormal numbers, which take a hundred times as long */
-    t = t > 125.0f ? 125.0f : t;
     float shifted = t + SHIFT;
     uint32_t bits;
     memcpy(&bits, &shifted, 4);
@@ -80,9 +77,17 @@ INLINE float sigmoid(float z) {
     p = p * f + 6.931469668e-1f;
     p = p * f + 1.000000072f;
     bits <<= 23;
-    float power;
-    memcpy(&power, &bits, 4);
-    return 1.0f / (1.0f + p * power);
+    float whole;
+    memcpy(&whole, &bits, 4);
+    return p * whole;
+}
+
+/* 1 / (1 + exp(-z)), to 2e-7 of its value. */
+INLINE float sigmoid(float z) {
+    float t = -1.44269504f * z;
+    t = t < -125.0f ? -125.0f : t; /* no nearer to denormal numbers, which take a hundred times as long */
+    t = t > 125.0f ? 125.0f : t;
+    return 1.0f / (1.0f + power(t));
 }
 
 /* The gradient before SiLU, of one number: z = a x + b. */
@@ -113,7 +118,8 @@ static inline void affine(const Norm *norm, int64_t n, const double *mean, const
     }
 }
 
-/* The gradients of what channel i is told, from the sums over each picture of dz and of dz times the normed x, [N,2,C]. */
+/* The gradients of what channel i is told, those that are wanted, from the sums over each picture of dz and of dz times
+   the normed x, [N,2,C]. */
 static inline void of_channel(const Norm *norm, int64_t i, const float *sums_of, float *dweight, float *dbias,
                               float *dscale, float *dshift) {
     const int64_t c = norm->channels;
@@ -122,14 +128,16 @@ static inline void of_channel(const Norm *norm, int64_t i, const float *sums_of,
         double s = sums_of[2 * n * c + i], t = sums_of[(2 * n + 1) * c + i], by = times(norm, n, i);
         dw += by * t;
         db += by * s;
-        if (norm->scale) {
+        if (dscale)
             dscale[n * c + i] =
                 (float)(get(norm->weight, i, norm->half_affine) * t + get(norm->bias, i, norm->half_affine) * s);
+        if (dshift)
             dshift[n * c + i] = (float)s;
-        }
     }
-    dweight[i] = (float)dw;
-    dbias[i] = (float)db;
+    if (dweight)
+        dweight[i] = (float)dw;
+    if (dbias)
+        dbias[i] = (float)db;
 }
 
 #endif

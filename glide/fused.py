@@ -1,11 +1,12 @@
-"""Norm, the scale and shift of an embedding, and SiLU in one go on a CPU.
+"""Operations in one go on a CPU: a norm, the scale and shift of an embedding, and SiLU; and attention, backwards.
 
-Around the convolutions of a U-Net stand these operations, each of which walks through all activations: on a CPU a fifth
-to a third of a step. Together, in C (`fused_groups.c`, `fused_pixels.c`), they take half of that or less, and nothing
-but the input has to be kept for the way back. The C is compiled where the package is installed, if there is a compiler;
-without, PyTorch's operations do the same.
+Around the convolutions of a U-Net stand norms and what follows them, each of which walks through all activations: on a
+CPU a fifth to a third of a step. Together, in C (`fused_groups.c`, `fused_pixels.c`), they take half of that or less,
+and nothing but the input has to be kept for the way back. The gradient of attention between few tokens needs no scores
+in memory (`fused_attention.c`). The C is compiled where the package is installed, if there is a compiler; without,
+PyTorch's operations do the same.
 
-Shape letters: N batch, C channels, H W pixels, G groups.
+Shape letters: N batch, C channels, H W pixels, G groups, L tokens, T told tokens.
 """
 
 from __future__ import annotations
@@ -20,8 +21,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-VERSION = 1  # of the C, which may have been compiled from other files
+VERSION = 2  # of the C, which may have been compiled from other files
 HALF = {torch.float32: 0, torch.bfloat16: 1}  # the types that it takes
+
+
+LANES = 16  # numbers that a head's width is a multiple of
+MOST_TOKENS = {torch.float32: 1024, torch.bfloat16: 192}
+"""Up to which the gradient of attention is no slower than PyTorch's, measured: beyond, the keys and values of a head no
+longer lie in a core's cache, and some processors multiply numbers of half precision ten times as fast."""
 
 
 class _Norm(ctypes.Structure):
@@ -41,6 +48,16 @@ class _Norm(ctypes.Structure):
         return ctypes.byref(self)
 
 
+class _Attention(ctypes.Structure):
+    """`Attention` of fused_attention.c."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("pictures", "heads", "width", "queries", "own", "told")),
+        *((name, ctypes.c_int64) for name in ("told_stride", "told_row")),
+        *((name, ctypes.c_int32) for name in ("half", "causal")),
+    ]
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled functions; None where they were not compiled, or there is no OpenMP to run them."""
@@ -51,9 +68,15 @@ def library() -> ctypes.CDLL | None:
         found.glide_group_norm_back.argtypes = [ctypes.c_void_p] * 9
         found.glide_pixel_norm.argtypes = [ctypes.c_void_p] * 3
         found.glide_pixel_norm_back.argtypes = [ctypes.c_void_p] * 8
+        found.glide_attention_back.argtypes = [ctypes.c_void_p] * 6
         return found if found.glide_fused_version() == VERSION else None
     except (AttributeError, OSError):
         return None
+
+
+def plain_wanted() -> bool:
+    """Whether the caller wants second derivatives, which ours have none of: `torch.nn.attention.sdpa_kernel`."""
+    return torch.is_grad_enabled() and not torch.backends.cuda.flash_sdp_enabled()
 
 
 def takes(x: Tensor) -> bool:
@@ -85,14 +108,17 @@ def norm(
     same bit for bit whatever else is in the batch. Differentiable once in everything. x as `takes` wants it.
     """
     n, c, h, w = x.shape
-    scale, shift = (None, None) if told is None else (told[0].flatten(1), told[1].flatten(1))
-    like = weight[None] if scale is None else scale
     assert weight.dtype == bias.dtype and weight.stride() == bias.stride() == (1,) and c % (groups or 1) == 0
-    assert shift is None or (shift.dtype, shift.stride()) == (like.dtype, (like.stride(0), 1))
-    assert like.stride(1) == 1
-    halves = (HALF[t.dtype] for t in (x, weight, like))
-    call = _Norm(n, h * w, c, groups, eps, *halves, silu, like.stride(0))
-    given = (x, weight, bias, scale, shift)
+    half, half_affine = HALF[x.dtype], HALF[weight.dtype]
+    if told is None:
+        call = _Norm(n, h * w, c, groups, eps, half, half_affine, 0, silu)
+        given: tuple[Any, ...] = (x, weight, bias, None, None)
+    else:
+        scale, shift = told
+        stride = scale.stride()
+        assert scale.dtype == shift.dtype and stride == shift.stride() and stride[1] == 1
+        call = _Norm(n, h * w, c, groups, eps, half, half_affine, HALF[scale.dtype], silu, stride[0])
+        given = (x, weight, bias, scale, shift)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
         return _Norming.apply(call, *given)
     return _forward(call, *given)[0]
@@ -123,14 +149,58 @@ class _Norming(torch.autograd.Function):
         x, *parameters, stats = ctx.saved_tensors
         g = g.to(x.dtype).contiguous(memory_format=torch.channels_last)
         dx = torch.empty_like(x)
-        changes = [None if p is None else torch.empty_like(p, dtype=torch.float32) for p in parameters]
+        changes = [
+            torch.empty(p.shape) if wanted else None
+            for p, wanted in zip(parameters, ctx.needs_input_grad[2:], strict=True)
+        ]
         read = ctx.call.reading(*parameters)
         if stats is None:
             _done(_library().glide_pixel_norm_back(read, *map(_pointer, (g, x, dx, *changes))))
         else:
             _done(_library().glide_group_norm_back(read, *map(_pointer, (g, x, stats, dx, *changes))))
-        typed = [d if d is None else d.to(p.dtype) for d, p in zip(changes, parameters, strict=True)]
-        return None, dx, *typed
+        return (
+            None,
+            dx,
+            *(d if d is None else d.to(p.dtype) for d, p in zip(changes, parameters, strict=True)),
+        )
+
+
+def attends(queries: Tensor, told: Tensor | None, width: int) -> bool:
+    """Whether `attention_gradient` is for these queries, keys and values [N,L,.] and [N,T,.] in heads of that width."""
+    of = (queries,) if told is None else (queries, told)
+    most = MOST_TOKENS.get(queries.dtype, 0)
+    return (
+        all(x.device.type == "cpu" and x.dtype == queries.dtype and x.numel() > 0 for x in of)
+        and width % LANES == 0
+        and sum(x.shape[1] for x in of) <= most
+        and not torch.compiler.is_compiling()
+        and library() is not None
+    )
+
+
+def attention_gradient(
+    g: Tensor, qkv: Tensor, told: Tensor | None, heads: int, causal: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """The gradients of qkv and told from g [N,Q,C], that of softmax(q k^T / sqrt(d)) v for the first Q tokens.
+
+    qkv [N,L,3C], whose keys and values come after those of `told` [N,T,2C], where there are any; or of told alone, then
+    qkv is q [N,Q,C]. causal: token i sees tokens 0 to i of its own. As `attends` wants them; a picture's numbers are
+    the same bit for bit whatever else is in the batch.
+    """
+    n, queries, c = g.shape
+    own = 0 if qkv.shape[2] == c else qkv.shape[1]
+    assert qkv.dtype == g.dtype and (own or told is not None) and c % (heads * LANES) == 0
+    g, qkv = g.contiguous(), qkv.contiguous()
+    length, stride, row = 0, 0, 0
+    if told is not None:
+        told = told if told.stride(2) == 1 else told.contiguous()
+        length, stride, row = told.shape[1], told.stride(0), told.stride(1)
+    call = _Attention(n, heads, c // heads, queries, own, length, stride, row, HALF[g.dtype], causal)
+    dqkv = torch.empty_like(qkv)
+    dtold = None if told is None else torch.empty(told.shape, dtype=told.dtype)
+    pointers = map(_pointer, (g, qkv, told, dqkv, dtold))
+    _done(_library().glide_attention_back(ctypes.byref(call), *pointers))
+    return dqkv, dtold
 
 
 def _library() -> ctypes.CDLL:
@@ -145,4 +215,4 @@ def _pointer(x: Tensor | None) -> int | None:
 
 def _done(status: int) -> None:
     if status:
-        raise MemoryError("no memory for the sums of a norm")
+        raise MemoryError("no memory for a norm's sums or a head's scores")

@@ -80,7 +80,7 @@ FAST static void back_map(const void *dz, const void *x, void *dx, size_t from, 
 }
 
 /* Of what these functions take and do: `fused.py` has the same number, and leaves a library of another one alone. */
-int glide_fused_version(void) { return 1; }
+int glide_fused_version(void) { return 2; }
 
 /* x [N,L,C] -> y; stats [N,2,G]: the mean of each group, and one over its deviation. 1 where memory is missing. */
 int glide_group_norm(const Norm *norm, const void *x, void *y, double *stats) {
@@ -137,8 +137,8 @@ int glide_group_norm(const Norm *norm, const void *x, void *y, double *stats) {
     return 0;
 }
 
-/* The gradient g [N,L,C] of y -> that of x; those of weight and bias [C] and of scale and shift [N,C] in float32, the
-   latter two where there are any. */
+/* The gradient g [N,L,C] of y -> that of x; those of weight and bias [C] and of scale and shift [N,C] in float32, each
+   where it is wanted. */
 int glide_group_norm_back(const Norm *norm, const void *g, const void *x, const double *stats, void *dx,
                           float *dweight, float *dbias, float *dscale, float *dshift) {
     const int64_t pictures = norm->pictures, l = norm->pixels, c = norm->channels, groups = norm->groups;
@@ -196,9 +196,10 @@ int glide_group_norm_back(const Norm *norm, const void *g, const void *x, const 
                 back_map(norm->silu ? dx : g, x, dx, n * l + l * p / parts, n * l + l * (p + 1) / parts, c, a,
                          a + 2 * c, a + 3 * c, a + 4 * c, norm->half);
             }
+        if (dweight || dbias || dscale || dshift)
 #pragma omp for
-        for (int64_t i = 0; i < c; i++)
-            of_channel(norm, i, sums_of, dweight, dbias, dscale, dshift);
+            for (int64_t i = 0; i < c; i++)
+                of_channel(norm, i, sums_of, dweight, dbias, dscale, dshift);
     }
     free(memory);
     return 0;

@@ -121,9 +121,10 @@ int glide_pixel_norm_back(const Norm *norm, const void *g, const void *x, void *
                     sum += partial[(n * parts + p) * 4 * c + i];
                 sums_of[2 * n * c + i] = (float)sum;
             }
+        if (dweight || dbias || dscale || dshift)
 #pragma omp for
-        for (int64_t i = 0; i < c; i++)
-            of_channel(norm, i, sums_of, dweight, dbias, dscale, dshift);
+            for (int64_t i = 0; i < c; i++)
+                of_channel(norm, i, sums_of, dweight, dbias, dscale, dshift);
     }
     free(memory);
     return 0;

@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from glide import fused
+from glide.attention import cross_attention, self_attention
 from glide.packed import added
 
 
@@ -31,10 +32,12 @@ def timestep_embedding(t: Tensor, dim: int, max_period: float = 10000.0) -> Tens
     return F.pad(torch.cat([args.cos(), args.sin()], dim=-1), (0, dim % 2))
 
 
-def patches(x: Tensor, size: int) -> Tensor:
+def patches(x: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     """[N,C,H*size,W*size] -> [N,H,W,C*size^2]: `pixel_unshuffle`, in the order in which convolutions want it."""
     cells = x.unflatten(3, (-1, size)).unflatten(2, (-1, size))  # [N,C,H,size,W,size]
-    return cells.permute(0, 2, 4, 1, 3, 5).flatten(3)
+    cells = cells.permute(0, 2, 4, 1, 3, 5)
+    # in one copy, or none where a picture that is channels_last already has single pixels for patches
+    return cells.to(dtype, memory_format=torch.contiguous_format).contiguous().flatten(3)
 
 
 def coordinates(h: int, w: int, octaves: int, device: torch.device) -> Tensor:
@@ -120,7 +123,7 @@ def norm(channels: int, local: bool) -> Norm:
 
 def _fuses(x: Tensor) -> bool:
     """Whether all that a norm does is done in one go, which has no second derivatives."""
-    return fused.takes(x) and not (torch.is_grad_enabled() and _unfused())
+    return fused.takes(x) and not fused.plain_wanted()
 
 
 def _modulated(x: Tensor, told: Told | None, silu: bool) -> Tensor:
@@ -173,34 +176,8 @@ class Dropout(nn.Module):
         return x * own.div_(1 - self.p)
 
 
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """[N,L,heads*d] -> [N,heads,L,d], a view."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v for q [N,heads,L,d] and k, v [N,heads,M,d] -> [N,heads,L,d].
-
-    causal: token i sees tokens 0 to i only (L = M).
-    """
-    if q.device.type == "cpu" and torch.is_grad_enabled() and (_half(q) or _unfused()):
-        # On the CPU the fused kernel's backward is slower in half precision than the three plain operations, and in
-        # float32 faster.
-        scores = (q * q.shape[-1] ** -0.5) @ k.mT
-        if causal:
-            later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
-            scores = scores.masked_fill(later, float("-inf"))
-        return torch.softmax(scores, dim=-1) @ v
-    return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-
-
 def _half(x: Tensor) -> bool:
     return torch.finfo(x.dtype).bits < 32
-
-
-def _unfused() -> bool:
-    """Whether the caller wants plain operations, which have second derivatives: `torch.nn.attention.sdpa_kernel`."""
-    return not torch.backends.cuda.flash_sdp_enabled()
 
 
 class TransformerBlock(nn.Module):
@@ -221,18 +198,15 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [N,L,D] -> [N,L,D]."""
-        q, k, v = self.qkv(self.norm_attn(x)).chunk(3, dim=-1)  # [N,L,D] each
-        y = attend(
-            split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads), self.causal
-        )
-        x = x + self.proj(y.transpose(1, 2).flatten(2))  # [N,heads,L,d] -> [N,L,D]
+        y = self_attention(self.qkv(self.norm_attn(x)), self.heads, causal=self.causal)
+        x = x + self.proj(y)
         return x + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x))))
 
 
 def run(block: nn.Module, *inputs: Tensor | None, again: bool) -> Tensor:
     """block(*inputs). again: where gradients are taken, forget its activations and compute them again for these."""
     if again and torch.is_grad_enabled():
-        if _unfused():
+        if fused.plain_wanted():
             # backward takes place outside of the caller's choice, and must find the same activations
             return checkpoint(block, *inputs, use_reentrant=False, context_fn=_plain_again)
         return checkpoint(block, *inputs, use_reentrant=False)
@@ -357,17 +331,9 @@ class Attention(nn.Module):
         if self.place is not None:
             where = coordinates(h, w, self.octaves, x.device).flatten(0, 1)
             y = y + self.place(where).to(y.dtype)  # [HW,C]
-        q, k, v = self.qkv(y).chunk(3, dim=-1)  # [N,HW,C] each
-        y = v if self.identity else self._mixed(q, k, v, kv)
+        qkv = self.qkv(y)  # [N,HW,3C]
+        y = qkv[..., 2 * c :] if self.identity else self_attention(qkv, self.heads, kv)
         return x + self.proj(y).reshape(n, h, w, c).permute(0, 3, 1, 2)
-
-    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, kv: Tensor | None) -> Tensor:
-        """q, k, v [N,HW,C], kv [N,L,2C] -> [N,HW,C]."""
-        if kv is not None:
-            token_k, token_v = kv.chunk(2, dim=-1)  # [N,L,C] each
-            k, v = torch.cat([token_k, k], dim=1), torch.cat([token_v, v], dim=1)  # [N,L+HW,C]
-        y = attend(split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads))
-        return y.transpose(1, 2).flatten(2)  # [N,heads,HW,d] -> [N,HW,C]
 
 
 class TokenAttention(nn.Module):
@@ -386,7 +352,5 @@ class TokenAttention(nn.Module):
         """x [N,C,H,W], kv [N,L,2C] keys and values of tokens, by `token_kv` -> [N,C,H,W]."""
         n, c, h, w = x.shape
         q = self.q(self.norm(x).permute(0, 2, 3, 1).reshape(n, h * w, c))
-        k, v = kv.chunk(2, dim=-1)  # [N,L,C] each
-        y = attend(split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads))
-        y = self.proj(y.transpose(1, 2).flatten(2))  # [N,heads,HW,d] -> [N,HW,C]
+        y = self.proj(cross_attention(q, kv, self.heads))
         return x + y.reshape(n, h, w, c).permute(0, 3, 1, 2)

@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from glide.machine import in_own_pages
 
 M = TypeVar("M", bound=nn.Module)
+SMALL = 2**28  # bytes of weights: a network with fewer keeps them in the orders for two shapes
 
 
 def pack_(network: M) -> M:
@@ -27,14 +28,16 @@ def pack_(network: M) -> M:
 
     network: frozen, and from now on for drawing alone: its weights can neither be trained nor moved nor saved. The
     order depends on what a convolution gets, so the first call with pictures of another size or number goes by plain
-    weights, and those after it are faster. Where PyTorch is without oneDNN, or the processor without the type of the
-    weights, all stays as it is.
+    weights, and those after it are faster. Of a small network the orders for the last two shapes are kept: a guidance
+    that acts in an interval makes calls of two sizes in turn. Where PyTorch is without oneDNN, or the processor without
+    the type of the weights, all stays as it is.
     """
     convolutions: list[PackedConv2d] = []
+    most = 2 if sum(p.numel() * p.element_size() for p in network.parameters()) < SMALL else 1
     for parent in list(network.modules()):
         for name, layer in list(parent.named_children()):
             if type(layer) is nn.Conv2d and packable(layer):
-                convolutions.append(PackedConv2d(layer))
+                convolutions.append(PackedConv2d(layer, most))
                 setattr(parent, name, convolutions[-1])
             elif type(layer) is nn.Linear and packable(layer) and layer.weight.dtype == torch.bfloat16:
                 setattr(parent, name, PackedLinear(layer))  # in float32 these are MKL's, and as fast plain
@@ -86,9 +89,9 @@ def _works(dtype: torch.dtype) -> bool:
 
 
 class PackedConv2d(nn.Conv2d):
-    """A convolution, padded by zeros, whose weights lie in the order for one shape of input."""
+    """A convolution, padded by zeros, whose weights lie in the orders for the last `most` shapes of input."""
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, conv: nn.Conv2d, most: int = 1) -> None:
         with torch.device("meta"):  # no weights of its own
             super().__init__(
                 conv.in_channels,
@@ -103,13 +106,14 @@ class PackedConv2d(nn.Conv2d):
         self.weight, self.bias = _frozen(conv.weight.detach()), conv.bias
         self._where: list[Any] = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
         self._given: torch.Size | None = None
-        self._order: torch.Size | None = None  # the shape whose order the weights are in
+        self._orders: dict[torch.Size, nn.Parameter] = {}  # by the shape of the input, the oldest first
+        self._most = most
         self._also: Tensor | None = (
             None  # the weights once more, plain, where there is no way back by one layer
         )
         self.__dict__["back"] = None  # no module of this one
 
-    back: PackedConv2d | None
+    back: PackedConv2d | _Spread | None
     """From the gradient of the output to that of the input, once one has been taken."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,13 +129,19 @@ class PackedConv2d(nn.Conv2d):
     @property
     def turns(self) -> bool:
         """Whether one layer leads back."""
-        return self.stride == (1, 1) and self.groups == 1
+        return self.groups == 1
 
     def both(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """`multiply`, or with y `added`, and the way back; of a layer that `turns`."""
         if self.back is None:
-            self.__dict__["back"] = self._transposed()
+            self.__dict__["back"] = self._turned() if self.stride == (1, 1) else _Spread(self)
         return _Both.apply(x, self, y)
+
+    def gradient(self, g: Tensor, of: torch.Size) -> Tensor:
+        """From the gradient of the output to that of the input, which has the shape `of`."""
+        assert self.back is not None
+        g = g.contiguous(memory_format=torch.channels_last)
+        return self.back.multiply(g, of) if isinstance(self.back, _Spread) else self.back.multiply(g)
 
     def multiply(self, x: Tensor) -> Tensor:
         """`forward` without a gradient."""
@@ -148,21 +158,24 @@ class PackedConv2d(nn.Conv2d):
     def _weights_for(self, x: Tensor) -> tuple[Any, ...]:
         self._given = x.shape
         # Of another order they would be brought into this one slowly; plain ones are, and multiplied by the same code.
-        weight = self.weight if self.settled else _plain(self.weight)
-        return weight, self.bias, *self._where
+        order = self._orders.get(x.shape)
+        return _plain(self.weight) if order is None else order, self.bias, *self._where
 
     @property
     def settled(self) -> bool:
-        return self._given == self._order
+        return self._given is None or self._given in self._orders
 
     def settle(self) -> None:
         """Bring the weights into the order for what was last given."""
+        assert self._given is not None
         with torch.inference_mode(False), torch.no_grad():
-            plain, size = _plain(self.weight), list(self._given or ())
-            self.weight = _frozen(torch.ops.mkldnn._reorder_convolution_weight(plain, *self._where, size))
-        self._order = self._given
+            plain = _plain(self.weight)
+            while len(self._orders) >= self._most:
+                del self._orders[next(iter(self._orders))]
+            order = torch.ops.mkldnn._reorder_convolution_weight(plain, *self._where, list(self._given))
+        self.weight = self._orders[self._given] = _frozen(order)
 
-    def _transposed(self) -> PackedConv2d:
+    def _turned(self) -> PackedConv2d:
         """The gradient of a convolution is one by the same weights, turned by half a turn, their channels swapped."""
         padding, _, dilation, _ = self._where
         kernel = (self.weight.shape[2], self.weight.shape[3])
@@ -172,7 +185,43 @@ class PackedConv2d(nn.Conv2d):
         conv.padding, conv.dilation = outside, tuple(dilation)
         weight = _plain(self.weight).flip(2, 3).transpose(0, 1)
         conv.weight = _frozen(weight.contiguous(memory_format=torch.channels_last))
-        return PackedConv2d(conv)
+        return PackedConv2d(conv, self._most)
+
+
+class _Spread:
+    """The way back through a strided convolution: transposed, its weights in the order for one shape of gradient."""
+
+    def __init__(self, conv: PackedConv2d) -> None:
+        self._plain = _plain(conv.weight)
+        self._where, self._kernel = conv._where, conv.kernel_size
+        self._given: tuple[Any, ...] | None = None
+        self._order: tuple[Any, ...] | None = (
+            None  # what was given when the weights were brought into their order
+        )
+
+    def multiply(self, g: Tensor, of: torch.Size) -> Tensor:
+        """g [N,out_channels,H',W'] -> [N,C,H,W] of the shape `of`."""
+        padding, stride, dilation, groups = self._where
+        ends = [
+            (there - 1) * s - 2 * p + d * (k - 1) + 1
+            for there, s, p, d, k in zip(g.shape[2:], stride, padding, dilation, self._kernel, strict=True)
+        ]
+        outside = [size - end for size, end in zip(of[2:], ends, strict=True)]
+        where = (padding, outside, stride, dilation, groups)
+        self._given = (*where, list(g.shape))
+        weight = self._weight if self.settled else self._plain
+        return torch.ops.mkldnn._convolution_transpose_pointwise(g, weight, None, *where, "none", [], "")
+
+    @property
+    def settled(self) -> bool:
+        return self._given == self._order
+
+    def settle(self) -> None:
+        """Bring the weights into the order for what was last given."""
+        assert self._given is not None
+        with torch.inference_mode(False), torch.no_grad():
+            self._weight = torch.ops.mkldnn._reorder_convolution_transpose_weight(self._plain, *self._given)
+        self._order = self._given
 
 
 def added(conv: nn.Module, x: Tensor, y: Tensor, onto: bool) -> Tensor:
@@ -211,14 +260,18 @@ class PackedLinear(nn.Linear):
         """`forward` without a gradient."""
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
+    def gradient(self, g: Tensor, of: torch.Size) -> Tensor:
+        """From the gradient of the output to that of the input, which has the shape `of`."""
+        assert self.back is not None
+        return self.back.multiply(g)
+
 
 class _Both(torch.autograd.Function):
     """A layer forwards, with what it is added to, and backwards the one that leads back."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: PackedConv2d | PackedLinear, y: Tensor | None) -> Tensor:
-        assert layer.back is not None
-        ctx.back = layer.back
+        ctx.layer, ctx.shape = layer, x.shape
         if y is None:
             return layer.multiply(x)
         assert isinstance(layer, PackedConv2d)
@@ -226,11 +279,9 @@ class _Both(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
         of_x, _, of_y = ctx.needs_input_grad
-        if gradient.ndim == 4:
-            gradient = gradient.contiguous(memory_format=torch.channels_last)
-        return ctx.back.multiply(gradient) if of_x else None, None, gradient if of_y else None
+        return ctx.layer.gradient(g, ctx.shape) if of_x else None, None, g if of_y else None
 
 
 def _frozen(weight: Tensor) -> nn.Parameter:

@@ -107,5 +107,6 @@ def steered(prediction: Prediction, x: Tensor, alpha_bar: float) -> Tensor:
     # Through eps and back, not by the sum above: at the noisiest steps the way back cancels in float32, and only
     # with the original's rounding do its samples come out (else 2e-3 off them; the sum is the exact one).
     scale, ratio = 1.0 / math.sqrt(alpha_bar), math.sqrt(1.0 / alpha_bar - 1.0)
-    eps = (scale * x - prediction.x0) / ratio - math.sqrt(1.0 - alpha_bar) * prediction.grad
-    return scale * x - ratio * eps
+    scaled = scale * x
+    eps = (scaled - prediction.x0).div_(ratio).sub_(math.sqrt(1.0 - alpha_bar) * prediction.grad)
+    return scaled.sub_(eps.mul_(ratio))

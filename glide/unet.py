@@ -193,7 +193,7 @@ class Encoder(nn.Module):
             x = torch.cat([x, torch.zeros_like(x) if cond.estimate is None else cond.estimate.to(x)], dim=1)
         if cond.planes is not None:
             x = torch.cat([x, cond.planes], dim=1)
-        cells = patches(x.to(self.stem.weight.dtype), self.config.patch_size)  # [N,H,W,C]
+        cells = patches(x, self.config.patch_size, self.stem.weight.dtype)  # [N,H,W,C]
         if self.config.coordinates:
             height, width = cells.shape[1:3]
             places = coordinates(height, width, self.config.coordinates, x.device)  # [H,W,4K]

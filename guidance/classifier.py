@@ -16,13 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glide.attention import self_attention
 from glide.checkpoint import resolve
 from glide.conditioning import Cond
 from glide.errors import InputError
 from glide.folder import CONFIG, load_weights, read_config, write_folder
 from glide.grow import stem_without_mask
 from glide.model import PRESETS, Model, ProcessConfig, config_from_dict
-from glide.nn import GroupNorm, attend, split_heads, zero_init
+from glide.nn import GroupNorm, zero_init
 from glide.paths import is_remote
 from glide.process import Process
 from glide.unet import Encoder, UNetConfig
@@ -78,9 +79,10 @@ class AttentionPool(nn.Module):
         x = x.permute(0, 2, 3, 1).flatten(1, 2)  # [N,HW,C], free when x is channels_last
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)  # [N,L,C], L = 1 + HW
         x = x + self.positions.mT.to(x.dtype)
-        q, k, v = (split_heads(z, self.heads) for z in self.qkv(x).chunk(3, dim=-1))
-        mean = attend(q[:, :, :1], k, v)  # [N,heads,1,d]: of all answers only the mean's is looked at
-        return self.head(mean.flatten(1).to(self.head.weight.dtype))
+        mean = self_attention(
+            self.qkv(x), self.heads, queries=1
+        )  # [N,1,C]: only the mean's answer is looked at
+        return self.head(mean[:, 0].to(self.head.weight.dtype))
 
 
 class MeanPool(nn.Module):

@@ -17,11 +17,9 @@ from glide.model import ModelConfig
 from guidance.classifier import ClassifierConfig, NoisyClassifier
 from guidance.compose import EVERYWHERE
 from guidance.fits import check_fits
-from guidance.likelihood import LogLikelihood, in_rows, times_gradient
+from guidance.likelihood import LogLikelihood, in_rows
 
-GAIN = 2.0**64
-"""Of the gradient on its way through the network. Where the classifier is sure, log p hardly has one: numbers below
-1e-38, with which a CPU calculates a hundred times as slowly. A power of two changes no digit of all others."""
+GAIN = 2.0**64  # `LogLikelihood.gain`
 
 
 def classifier_guidance(
@@ -52,16 +50,14 @@ def classifier_guidance(
     classifier.eval().requires_grad_(False)
 
     half = any(p.dtype == torch.float16 for p in classifier.parameters())  # whose numbers end at 65504
-    gain = 1.0 if half else GAIN
 
     def classifier_log_prob(x: Tensor, t: int, y: Tensor) -> Tensor:
         steps = torch.full_like(y, t)
-        x = times_gradient(x, 1 / gain)
-        logits = classifier(x.contiguous(memory_format=torch.channels_last), steps)  # [N,K]
-        log_p = F.log_softmax(logits.float(), dim=-1).gather(1, y[:, None])[:, 0]
-        return times_gradient(log_p, gain)
+        logits = classifier(x, steps)  # [N,K]
+        return F.log_softmax(logits.float(), dim=-1).gather(1, y[:, None])[:, 0]
 
-    return LogLikelihood(in_rows(classifier_log_prob, wanted, "labels", call_size), scale, interval)
+    log_prob = in_rows(classifier_log_prob, wanted, "labels", call_size)
+    return LogLikelihood(log_prob, scale, interval, 1.0 if half else GAIN)
 
 
 def check_classifier(classifier: ClassifierConfig, model: ModelConfig) -> None:

@@ -98,8 +98,10 @@ def guide(predict: Predict, cond: Cond, guidances: Sequence[Guidance] = (), resc
         main = predictions[0]
         x0, grad = main.x0, main.grad
         for guidance, at in active:
-            x0 = x0 + guidance.shift(main, [predictions[place] for place in at])
-            grad = grad + guidance.gradient(x, t)
+            shift = guidance.shift(main, [predictions[place] for place in at])
+            pull = guidance.gradient(x, t)
+            x0 = x0 if _none(shift) else x0 + shift
+            grad = pull if _none(grad) else grad + pull
         return replace(main, x0=rescaled(main.x0, x0, rescale), grad=grad)
 
     return denoise
@@ -135,6 +137,11 @@ class _Asked:
             conds = [told if self.of_main[place] else self.questions[place].cond for place in places]
             found |= zip(places, predict(x, t, conds), strict=True)
         return found
+
+
+def _none(x: Tensor | float) -> bool:
+    """Whether it may be left out of a sum, which would walk through the pictures for nothing."""
+    return isinstance(x, float) and x == 0.0
 
 
 def _told(cond: Cond, active: Sequence[Guidance], t: int) -> Cond:

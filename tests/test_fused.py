@@ -1,4 +1,4 @@
-"""Norm, scale, shift and SiLU in one go: held against their definition in float64, and bit for bit against itself."""
+"""Operations in one go: held against their definitions in float64, and bit for bit against themselves."""
 
 from collections.abc import Iterator
 

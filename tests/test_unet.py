@@ -16,7 +16,7 @@ from glide.unet import UNet, UNetConfig
 def test_patches_are_pixel_unshuffles(size: int) -> None:
     x = torch.randn(2, 3, 8, 4 * size)
     for picture in (x, x.contiguous(memory_format=torch.channels_last)):
-        cells = patches(picture, size).permute(0, 3, 1, 2)
+        cells = patches(picture, size, picture.dtype).permute(0, 3, 1, 2)
         assert torch.equal(cells, F.pixel_unshuffle(x, size))
         assert size == 1 or cells.is_contiguous(memory_format=torch.channels_last)
 

@@ -1,11 +1,11 @@
-"""benchmarks/norms.py at tiny size: what is compared, and what it says where there is nothing to compare."""
+"""benchmarks/fused.py at tiny size: what is compared, and what it says where there is nothing to compare."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from benchmarks import norms
+from benchmarks import fused as benchmark
 from glide import fused
 from glide.errors import InputError
 
@@ -15,24 +15,25 @@ def test_both_are_measured(
 ) -> None:
     if fused.library() is None:
         pytest.skip("the C of glide/fused.py was not compiled where this was installed")
-    monkeypatch.setattr(norms, "SHAPES", [(2, 64, 4)])
-    argv = ["norms.py", "--model", str(text_folder), "--batch-size", "2", "--repeats", "1"]
+    monkeypatch.setattr(benchmark, "SHAPES", [(2, 64, 4)])
+    monkeypatch.setattr(benchmark, "SEQUENCES", [(2, 1, 16, 4, 0), (2, 1, 16, 4, 3)])
+    argv = ["fused.py", "--model", str(text_folder), "--batch-size", "2", "--repeats", "1"]
     monkeypatch.setattr("sys.argv", argv)
-    norms.main()
+    benchmark.main()
     found = re.findall(r"^(\w+).* (\d+) us +(\d+) us +([\d.]+) times$", capsys.readouterr().out, re.MULTILINE)
-    assert [row[0] for row in found] == ["draw", "train", "10"]
+    assert [row[0] for row in found] == ["draw", "train", "train", "train", "10"]
     for _, plain, ours, ratio in found:
         assert float(ratio) == pytest.approx(int(plain) / int(ours), rel=0.1)
 
 
 def test_nothing_to_compare_with(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "library", lambda: None)
-    monkeypatch.setattr("sys.argv", ["norms.py"])
+    monkeypatch.setattr("sys.argv", ["fused.py"])
     with pytest.raises(InputError, match="expected it compiled: install GCC 12"):
-        norms.main()
+        benchmark.main()
 
 
 def test_no_repeats_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["norms.py", "--repeats", "0"])
+    monkeypatch.setattr("sys.argv", ["fused.py", "--repeats", "0"])
     with pytest.raises(InputError, match="--repeats 0: expected at least 1"):
-        norms.main()
+        benchmark.main()

@@ -1,7 +1,7 @@
-"""What norms in one go (glide/fused.py) save on a CPU: PyTorch's operations and ours in turn, in one run.
+"""What operations in one go (glide/fused.py) save on a CPU: PyTorch's and ours in turn, in one run.
 
-python benchmarks/norms.py
-python benchmarks/norms.py --dtype float32 --model shapes --batch-size 2
+python benchmarks/fused.py
+python benchmarks/fused.py --dtype float32 --model shapes --batch-size 2
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from benchmarks.measure.machine import timed
 from glide import fused
+from glide.attention import self_attention
 from glide.cli import parse, run
 from glide.errors import InputError
 from glide.machine import keep_freed_memory
@@ -34,10 +35,12 @@ CPU = torch.device("cpu")
 STEPS = 10  # so many that what comes before the first is little beside them
 SHAPES = [(16, 64, 16), (16, 128, 8), (2, 768, 8), (2, 384, 32), (1, 192, 256)]
 """Pictures, channels and side: of the embedded base in calls of 16, of GLIDE's base with guidance and its upsampler."""
+SEQUENCES = [(16, 4, 32, 64, 0), (16, 4, 32, 16, 32), (2, 12, 64, 64, 128), (2, 8, 64, 256, 128)]
+"""Pictures, heads, their width, tokens, and tokens told: of the embedded models, and of GLIDE's base."""
 
 
 @dataclass(frozen=True)
-class Norms:
+class Fused:
     """What is measured."""
 
     model: str = "shapes"
@@ -47,7 +50,7 @@ class Norms:
 
 
 def main() -> None:
-    args = parse(Norms, __doc__)
+    args = parse(Fused, __doc__)
     for flag in ("batch_size", "repeats"):
         if getattr(args, flag) < 1:
             raise InputError(
@@ -63,10 +66,12 @@ def main() -> None:
     for shape in SHAPES:
         for name, layer in {"draw": drawn, "train": trained}.items():
             compare(args, f"{name}: norm, scale, shift, SiLU of {list(shape)}", layer(shape, args.dtype))
+    for sequence in SEQUENCES:
+        compare(args, f"train: attention {list(sequence)}", attending(sequence, args.dtype))
     compare(args, f"{STEPS} steps of {args.model}, {args.batch_size} pictures", steps_of(args))
 
 
-def compare(args: Norms, name: str, f: Callable[[], object]) -> None:
+def compare(args: Fused, name: str, f: Callable[[], object]) -> None:
     """Print the medians of both, and how many times as long PyTorch's takes."""
     taken: tuple[list[float], list[float]] = ([], [])
     for repeat in range(args.repeats + 1):
@@ -112,7 +117,23 @@ def trained(shape: tuple[int, int, int], dtype: str) -> Callable[[], object]:
     return train
 
 
-def steps_of(args: Norms) -> Callable[[], object]:
+def attending(sequence: tuple[int, int, int, int, int], dtype: str) -> Callable[[], object]:
+    n, heads, width, tokens, told = sequence
+    generator = torch.Generator().manual_seed(0)
+    qkv, kv = (
+        torch.randn(n, length, parts * heads * width, generator=generator).to(DTYPES[dtype]).requires_grad_()
+        for length, parts in ((tokens, 3), (told, 2))
+    )
+    given = [qkv, kv] if told else [qkv]
+    gradient = torch.ones(n, tokens, heads * width, dtype=qkv.dtype)
+
+    def train() -> None:
+        torch.autograd.grad(self_attention(qkv, heads, kv if told else None), given, gradient)
+
+    return train
+
+
+def steps_of(args: Fused) -> Callable[[], object]:
     pipe = Pipeline.from_pretrained(args.model, CPU, args.dtype, call_size=args.batch_size)
     caption = "a red ring" if pipe.model.config.text is not None else ""
     rows = [Picture(i, caption) for i in range(args.batch_size)]

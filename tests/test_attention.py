@@ -1,0 +1,149 @@
+"""Attention: its values and its own way back held against the definition, in float64."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from glide import fused
+from glide.attention import cross_attention, self_attention
+
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+CASES = [
+    # pictures, heads, width, tokens, told, queries, causal
+    (2, 3, 16, 13, 0, 13, False),
+    (3, 2, 32, 64, 0, 64, False),
+    (2, 2, 48, 37, 0, 37, True),
+    (2, 4, 32, 16, 9, 16, False),
+    (2, 1, 64, 150, 70, 150, False),
+    (3, 2, 32, 17, 0, 1, False),
+    (1, 1, 16, 1, 0, 1, True),
+    (2, 2, 16, 0, 21, 130, False),  # told tokens alone
+    (2, 2, 20, 12, 5, 12, False),  # of a width that only PyTorch takes
+]
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def compiled() -> None:
+    if fused.library() is None:
+        pytest.skip("the C of glide/fused.py was not compiled where this was installed")
+
+
+def by_definition(qkv: Tensor, told: Tensor | None, heads: int, queries: int, causal: bool) -> Tensor:
+    if told is None:
+        q, k, v = qkv.chunk(3, dim=-1)
+    else:
+        q, (k, v) = qkv, told.chunk(2, dim=-1)
+        if qkv.shape[2] != k.shape[2]:
+            q, own_k, own_v = qkv.chunk(3, dim=-1)
+            k, v = torch.cat([k, own_k], dim=1), torch.cat([v, own_v], dim=1)
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q[:, :queries], k, v))
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    if causal:
+        scores = scores.masked_fill(torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1), float("-inf"))
+    return (scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(2)
+
+
+def sequence(
+    n: int, heads: int, width: int, tokens: int, told: int, queries: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """qkv, or queries alone; what is told, a part of something wider, as keys of all layers lie; a gradient."""
+    generator = torch.Generator().manual_seed(tokens + told)
+    c = heads * width
+    qkv = torch.randn(n, tokens or queries, 3 * c if tokens else c, generator=generator).to(dtype)
+    wide = torch.randn(n, told, 2 * c + 8, generator=generator).to(dtype)
+    return qkv, wide[..., 8:] if told else None, torch.randn(n, queries, c, generator=generator).to(dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize("case", CASES)
+def test_values_and_gradients_are_those_of_the_definition(
+    case: tuple[int, int, int, int, int, int, bool], dtype: torch.dtype
+) -> None:
+    n, heads, width, tokens, told, queries, causal = case
+    qkv, kv, g = sequence(n, heads, width, tokens, told, queries, dtype)
+    given = [x.detach().requires_grad_() for x in (qkv, kv) if x is not None]
+    exact = [x.detach().double().requires_grad_() for x in given]
+    if tokens:
+        found = self_attention(given[0], heads, *given[1:], causal=causal, queries=queries)
+    else:
+        found = cross_attention(given[0], given[1], heads)
+    wanted = by_definition(exact[0], exact[1] if told else None, heads, queries, causal)
+    pairs = [
+        (found, wanted),
+        *zip(
+            torch.autograd.grad(found, given, g), torch.autograd.grad(wanted, exact, g.double()), strict=True
+        ),
+    ]
+    with torch.no_grad():  # which is drawing's way
+        if tokens:
+            drawn = self_attention(qkv, heads, kv, causal=causal, queries=queries)
+        else:
+            drawn = cross_attention(*given, heads)
+    for ours, theirs in [*pairs, (drawn, wanted)]:
+        assert ours.dtype == dtype and ours.shape == theirs.shape
+        rounding = 1e-2 if dtype == torch.bfloat16 else 1e-6
+        assert (ours - theirs).norm() <= rounding * theirs.norm().clamp(min=1e-3)
+
+
+@DTYPES
+def test_sharp_attention_costs_no_digits(compiled: None, dtype: torch.dtype) -> None:
+    """Where one token takes nearly all, and most shares are too small for the type, as trained networks have it."""
+    qkv, _, g = sequence(2, 4, 32, 64, 0, 64, dtype)
+    sharp = (8 * qkv).requires_grad_()
+    exact = sharp.detach().double().requires_grad_()
+    (ours,) = torch.autograd.grad(self_attention(sharp, 4), sharp, g)
+    (theirs,) = torch.autograd.grad(by_definition(exact, None, 4, 64, False), exact, g.double())
+    off = (ours - theirs).norm() / theirs.norm()
+    assert off < (4e-3 if dtype == torch.bfloat16 else 2e-5)  # 2^-9 is the rounding of the result alone
+
+
+@DTYPES
+def test_a_picture_depends_neither_on_the_batch_nor_on_the_threads(
+    compiled: None, dtype: torch.dtype, threads: None
+) -> None:
+    qkv, kv, g = sequence(5, 2, 32, 50, 7, 50, dtype)
+    whole = fused.attention_gradient(g, qkv, kv, 2)
+    for i in range(5):
+        alone = fused.attention_gradient(g[i : i + 1], qkv[i : i + 1], kv[i : i + 1], 2)
+        assert all(torch.equal(one[0], all_[i]) for one, all_ in zip(alone, whole, strict=True))
+    torch.set_num_threads(1)
+    assert all(map(torch.equal, fused.attention_gradient(g, qkv, kv, 2), whole))
+
+
+def test_what_is_not_finite_stays_in_its_picture(compiled: None) -> None:
+    qkv, _, g = sequence(3, 2, 16, 12, 0, 12, torch.float32)
+    g[1, 3, 2] = float("nan")
+    found, _ = fused.attention_gradient(g, qkv, None, 2)
+    assert found[1].isnan().any() and found[[0, 2]].isfinite().all()
+
+
+def test_what_it_cannot_take_is_left_to_pytorch(compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    qkv = torch.zeros(2, 12, 96)
+    assert fused.attends(qkv, None, 32) and fused.attends(qkv, torch.zeros(2, 5, 64), 32)
+    assert not fused.attends(qkv, None, 24) and not fused.attends(qkv.half(), None, 32)
+    assert not fused.attends(qkv, torch.zeros(2, 5, 64, dtype=torch.bfloat16), 32)
+    assert not fused.attends(torch.zeros(1, 1025, 96), None, 32)
+    assert not fused.attends(torch.zeros(1, 193, 96, dtype=torch.bfloat16), None, 32)
+    assert not fused.attends(qkv[:, :0], None, 32)
+    monkeypatch.setattr(fused, "library", lambda: None)
+    assert not fused.attends(qkv, None, 32)
+
+
+def test_second_derivatives_are_pytorchs() -> None:
+    qkv, kv, _ = sequence(1, 1, 16, 3, 2, 3, torch.float32)
+    given = (qkv.double().requires_grad_(), kv.double().requires_grad_())
+    with sdpa_kernel(SDPBackend.MATH):
+        assert torch.autograd.gradgradcheck(lambda a, b: self_attention(a, 1, b), given)
+        leaf = qkv.clone().requires_grad_()
+        (first,) = torch.autograd.grad(self_attention(leaf, 1, kv).square().sum(), leaf, create_graph=True)
+    assert torch.autograd.grad(first.square().sum(), leaf)[0].isfinite().all()
