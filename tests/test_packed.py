@@ -128,7 +128,7 @@ def test_weights_are_laid_out_once_and_the_same(plain: UNet, dtype: torch.dtype)
         both = [list(orders.values()) for orders in kept]
         assert all(first is weight for (first, _), weight in zip(both, before, strict=True))
         unet(*given(4, 16))
-        assert [list(orders.values())[0] for orders in kept] == [second for _, second in both]
+        assert [next(iter(orders.values())) for orders in kept] == [second for _, second in both]
         assert all(len(orders) == 2 for orders in kept)
     for layer, source in zip(convolutions, layers(plain, nn.Conv2d), strict=True):
         assert torch.equal(layer.weight.to_dense(), source.weight)
