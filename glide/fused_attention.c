@@ -1,13 +1,13 @@
 /* The gradient of attention between few tokens: all that one head needs lies in a core's cache, in float32.
 
    PyTorch's goes by way of scores in memory, or is of a kernel made for long sequences, which meets numbers too small for
-   a processor to calculate with at full speed. fused_attention.py says what is computed. */
+   a processor to calculate with at full speed. fused.py says what is computed. */
 
 #include "fused.h"
 
-#define LANES 16  /* numbers that are taken at once; C lowers them where a processor takes fewer */
-#define ROWS 4     /* of a product, worked out together */
-#define QUERIES 64 /* whose scores lie in the cache together */
+#define LANES 16     /* columns of a product, worked out together, or twice as many: registers, on all processors */
+#define ROWS 4       /* its rows, likewise */
+#define QUERIES 64   /* whose scores lie in the cache together */
 #define FAINT -66.0f /* a share of 2^-66 is none: it is far below the rounding of the others' sum */
 
 typedef struct {
