@@ -36,7 +36,7 @@ def _attention(qkv: Tensor, told: Tensor | None, heads: int, queries: int, causa
     """qkv as in `self_attention`, or queries alone as in `cross_attention`."""
     graph = torch.is_grad_enabled() and (qkv.requires_grad or (told is not None and told.requires_grad))
     width = (qkv if told is None else told).shape[2] // heads // (3 if told is None else 2)
-    if graph and not fused.plain_wanted() and fused.attends(qkv, told, width):
+    if graph and fused.attends(qkv, told, width) and not fused.plain_wanted():
         return _Attending.apply(qkv, told, heads, queries, causal)
     return _found(qkv, told, heads, queries, causal)
 
