@@ -125,6 +125,7 @@ class Stepper(Generic[M]):
             self.bad_in_a_row, self.last_good = 0, step
         elif not (finite and searching):
             self.bad_in_a_row += 1
+        FREE.clear()  # else taking the next batch, which lies there, would begin another in the way of this thread
         return Outcome(terms, t, norm, good, asked)
 
     def draw(self, step: int) -> tuple[Tensor, Tensor]:

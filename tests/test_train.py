@@ -24,6 +24,8 @@ from glide.errors import InputError
 from glide.losses import LossConfig
 from glide.model import Model
 from glide.optim import OptimConfig
+from glide.prefetch import FREE
+from glide.stepper import Stepper
 from glide.tasks import Diffusion
 from glide.timesteps import TimestepConfig
 from glide.train import TrainConfig
@@ -144,6 +146,25 @@ def test_accumulation_changes_nothing_but_memory(whole: Path, tmp_path: Path) ->
     for (_, a, _), (_, b, _) in zip(losses(whole), losses(out), strict=True):
         assert a == pytest.approx(b, rel=1e-3)  # Muon's bfloat16 magnifies it
     assert losses(whole)[0][1] == pytest.approx(losses(out)[0][1], rel=1e-5)
+
+
+def test_a_step_ends_with_no_batch_to_be_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next batch is begun where this one is taken, and the forward pass waits for it."""
+    step, backward, free = Stepper.step, torch.Tensor.backward, []
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        outcome = step(*args, **kwargs)
+        free.append(FREE.is_set())
+        return outcome
+
+    def beside(*args: Any, **kwargs: Any) -> Any:
+        free.append(FREE.is_set())
+        return backward(*args, **kwargs)
+
+    monkeypatch.setattr(Stepper, "step", watched)
+    monkeypatch.setattr(torch.Tensor, "backward", beside)
+    train_base(settings(tmp_path / "run"))
+    assert free == [True, False] * CONFIG.steps
 
 
 def test_training_learns(tmp_path: Path) -> None:
