@@ -89,7 +89,10 @@ class Muon(torch.optim.Optimizer):
     def _update(self, params: list[nn.Parameter], group: dict[str, Any]) -> None:
         stack: list[Tensor] = list(params)
         grads = [p.grad for p in stack if p.grad is not None]
-        buffers = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in stack]
+        for p in stack:
+            if "momentum" not in self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        buffers = [self.state[p]["momentum"] for p in stack]
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(grads, buffers, group["momentum"])
         # of weights that are shared out over processes, whole matrices are gathered, and each keeps its part
