@@ -23,8 +23,6 @@ from torch.autograd.function import once_differentiable
 
 VERSION = 2  # of the C, which may have been compiled from other files
 HALF = {torch.float32: 0, torch.bfloat16: 1}  # the types that it takes
-
-
 LANES = 16  # numbers that a head's width is a multiple of
 MOST_TOKENS = {torch.float32: 1024, torch.bfloat16: 192}
 """Up to which the gradient of attention is no slower than PyTorch's, measured: beyond, the keys and values of a head no

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_input
 
 from glide.machine import in_own_pages
 
@@ -65,19 +66,24 @@ def packable(layer: nn.Conv2d | nn.Linear) -> bool:
 
 @cache
 def _works(dtype: torch.dtype) -> bool:
-    """Tried on two small layers, for these operations are not among PyTorch's documented ones."""
+    """Tried on small layers, for these operations are not among PyTorch's documented ones."""
     if dtype not in (torch.bfloat16, torch.float32) or not torch.backends.mkldnn.is_available():
         return False
     x = torch.linspace(-1, 1, 16 * 64, dtype=dtype).view(1, 16, 8, 8)
     x = x.contiguous(memory_format=torch.channels_last)
     rows = x[0, :, 0]  # [16,8]
     conv, linear = nn.Conv2d(16, 16, 3, padding=1, dtype=dtype), nn.Linear(8, 16, dtype=dtype)
+    strided = nn.Conv2d(16, 16, 3, stride=2, padding=1, dtype=dtype)
     try:
         with torch.no_grad():
-            packed = PackedConv2d(conv)
+            packed, spread = PackedConv2d(conv), _Spread(PackedConv2d(strided))
             packed(x)
             packed.settle()
+            g = strided(x)
+            spread.multiply(g, x.shape)
+            spread.settle()
             pairs = [
+                (spread.multiply(g, x.shape), conv2d_input(x.shape, strided.weight, g, 2, 1)),
                 (packed(x), conv(x)),
                 (packed.added(x, x, onto=False), x + conv(x)),
                 (packed.added(x, x.clone(), onto=True), x + conv(x)),
@@ -108,9 +114,8 @@ class PackedConv2d(nn.Conv2d):
         self._given: torch.Size | None = None
         self._orders: dict[torch.Size, nn.Parameter] = {}  # by the shape of the input, the oldest first
         self._most = most
-        self._also: Tensor | None = (
-            None  # the weights once more, plain, where there is no way back by one layer
-        )
+        # the weights once more, plain, where there is no way back by one layer
+        self._also: Tensor | None = None
         self.__dict__["back"] = None  # no module of this one
 
     back: PackedConv2d | _Spread | None
@@ -192,12 +197,10 @@ class _Spread:
     """The way back through a strided convolution: transposed, its weights in the order for one shape of gradient."""
 
     def __init__(self, conv: PackedConv2d) -> None:
-        self._plain = _plain(conv.weight)
+        self._plain = self._weight = _plain(conv.weight)
         self._where, self._kernel = conv._where, conv.kernel_size
         self._given: tuple[Any, ...] | None = None
-        self._order: tuple[Any, ...] | None = (
-            None  # what was given when the weights were brought into their order
-        )
+        self._order: tuple[Any, ...] | None = None  # what was given when the weights were laid out
 
     def multiply(self, g: Tensor, of: torch.Size) -> Tensor:
         """g [N,out_channels,H',W'] -> [N,C,H,W] of the shape `of`."""

@@ -1,5 +1,6 @@
 """What several tests need: one thread, and tiny models with random weights, in memory and as folders."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,14 @@ def randomised(model: Model, seed: int) -> Model:
 def close(a: Tensor, b: Tensor) -> None:
     """Pictures by other network calls: the noisiest step magnifies the last bits of epsilon."""
     torch.testing.assert_close(a, b, rtol=0, atol=1e-3)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """PyTorch's number of threads, put back after a test that sets it."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

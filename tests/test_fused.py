@@ -1,7 +1,5 @@
 """Operations in one go: held against their definitions in float64, and bit for bit against themselves."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,13 +18,6 @@ SMALL = UNetConfig(16, 3, 3, 32, (1, 2), 1, (2,), head_channels=16)
 def compiled() -> None:
     if fused.library() is None:
         pytest.skip("the C of glide/fused.py was not compiled where this was installed")
-
-
-@pytest.fixture
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def activations(n: int, c: int, h: int, w: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
@@ -106,8 +97,9 @@ def test_a_picture_depends_neither_on_the_batch_nor_on_the_threads(
     whole = fused.norm(x, groups, weight, bias, 1e-5, silu=True)
     for i in range(5):
         assert torch.equal(fused.norm(x[i : i + 1], groups, weight, bias, 1e-5, silu=True)[0], whole[i])
-    torch.set_num_threads(1)
-    assert torch.equal(fused.norm(x, groups, weight, bias, 1e-5, silu=True), whole)
+    for number in (2, 3):  # elsewhere it is one (conftest.py)
+        torch.set_num_threads(number)
+        assert torch.equal(fused.norm(x, groups, weight, bias, 1e-5, silu=True), whole)
 
 
 def test_a_large_mean_costs_no_digits() -> None:
