@@ -102,8 +102,9 @@ class NoisyClip(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """The factor on f . g, a scalar from 0 to 100: the inverse temperature."""
-        return self.logit_scale.clamp(max=math.log(MAX_SCALE)).exp()
+        """The factor on f . g, a scalar from 0 to 100: the inverse temperature. At 100 itself it has a gradient."""
+        most = math.log(MAX_SCALE)  # `clamp` has none there from torch 2.14 on, and would keep it there for ever
+        return torch.where(self.logit_scale > most, most, self.logit_scale).exp()
 
     def encode_image(self, x: Tensor, t: Tensor) -> Tensor:
         """f(x_t, t): x_t [N,3,H,W], of pictures in [-1, 1], at training timesteps t [N] int64 -> [N,E], unit norm."""
