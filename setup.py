@@ -25,7 +25,7 @@ EXTRAS = {
         "ruff>=0.17,<0.18",
         "mypy>=1.19",
         "matplotlib>=3.8",
-        "webdataset>=1.0",
+        "webdataset>=1.0.2",
         "fonttools>=4.40",
     ],
     "test": [
@@ -33,8 +33,8 @@ EXTRAS = {
     ],  # a second implementation of every solver; its test is left out where it is not there
     "hub": ["huggingface_hub>=0.30"],
     "plot": ["matplotlib>=3.8"],
-    "shards": ["webdataset>=1.0"],  # writes shards, and expands {0000..0999}
-    "emoji": ["webdataset>=1.0", "fonttools>=4.40"],  # examples/emoji: glyphs of several code points
+    "shards": ["webdataset>=1.0.2"],  # writes shards, and expands {0000..0999}
+    "emoji": ["webdataset>=1.0.2", "fonttools>=4.40"],  # examples/emoji: glyphs of several code points
     # where a training's numbers may go besides its log (--track)
     "tensorboard": ["tensorboard>=2.16"],
     "wandb": ["wandb>=0.17"],
@@ -69,16 +69,16 @@ setup(
     },
     ext_modules=[FUSED] if sys.platform == "linux" else [],
     python_requires=">=3.10",
-    install_requires=[
-        "torch>=2.6",
-        "transformers>=4.45",
+    install_requires=[  # constraints-lowest.txt holds the lowest of each, with which the tests pass
+        "torch>=2.7",
+        "transformers>=4.46",
         "tokenizers>=0.20",
-        "safetensors>=0.4",
+        "safetensors>=0.4.3",
         "numpy>=1.26",
-        "Pillow>=10",
+        "Pillow>=10.1",
         "tqdm>=4.66",
         "blobfile>=3.0",
-        "tyro>=0.9",
+        "tyro>=1.0",
         "accelerate>=1.0",
     ],
     extras_require={**EXTRAS, "all": sorted({name for names in EXTRAS.values() for name in names})},

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from glide.errors import InputError
+from glide.errors import InputError, one_line
 from glide.folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
 from glide.hub import HUB_ID, hub_folder
 from glide.model import Model, ModelConfig
@@ -61,7 +61,9 @@ def load_model(
         with torch.device("meta"):  # nothing is drawn or allocated: the file has every weight
             model = Model(config)
     except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
-        raise InputError(f"{path / CONFIG} describes no model that can be built: {error}") from error
+        raise InputError(
+            f"{path / CONFIG} describes no model that can be built: {one_line(error)}"
+        ) from error
     text = config.text
     if tokenizer and text and (tokenizer.n_vocab > text.vocab or tokenizer.context != text.context):
         raise InputError(

@@ -12,7 +12,7 @@ import tyro
 from tqdm import tqdm
 from tyro.conf import FlagCreatePairsOff
 
-from glide.errors import InputError
+from glide.errors import InputError, one_line
 
 INPUT_ERROR = 2  # the code of argument parsers, tyro's included, for "you asked for something that cannot be"
 INTERRUPTED = 128 + signal.SIGINT
@@ -76,7 +76,7 @@ def run(main: Callable[[], object]) -> NoReturn:
 
 def fail(message: str) -> NoReturn:
     """`error: message`, on one line of stderr, and exit code 2."""
-    print(f"error: {_one_line(message)}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     sys.exit(INPUT_ERROR)
 
 
@@ -84,10 +84,6 @@ def _sentence(error: OSError) -> str:
     """What the operating system said, and of which file."""
     said = error.strerror or str(error) or type(error).__name__
     return f"{error.filename}: {said}" if error.filename is not None else said
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _show_warning(
@@ -99,4 +95,4 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     # through tqdm, so that a progress bar on the screen is not torn
-    tqdm.write(f"warning: {_one_line(str(message))}", file=file or sys.stderr)
+    tqdm.write(f"warning: {one_line(message)}", file=file or sys.stderr)

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glide.errors import InputError
 from glide.nn import TransformerBlock
 from glide.processes import Processes
 from glide.unet import Block
@@ -61,16 +60,11 @@ def part_of(tensor: Tensor, like: Tensor) -> Tensor:
 def shard(module: nn.Module, processes: Processes) -> list[nn.Parameter]:
     """Share out the weights of a module over all processes, block by block; returns those that stay whole: scalars.
 
-    Their gradients are each process's own and must be averaged by the caller. InputError for an older PyTorch.
+    Their gradients are each process's own and must be averaged by the caller.
     """
-    try:
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
-    except ImportError:
-        raise InputError(
-            f"--shard needs FSDP2, which this PyTorch ({torch.__version__}) has not: update it to 2.7 or newer, or "
-            "leave it out"
-        ) from None
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     # a map from tokens returns a view of its product; nobody writes into it, here or anywhere
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(processes.device.type, (processes.world,))

@@ -252,7 +252,8 @@ class UNet(Encoder):
         skips, ups = list(islice(activations, first)), list(self.up)
         deep = deep or Deep()
         if deep.h is None:
-            *deeper, deep.h = activations
+            deeper = list(activations)
+            deep.h = deeper.pop()
             for block in ups[:-first]:
                 assert isinstance(block, Block)
                 deep.h = self.run(block, torch.cat([deep.h, deeper.pop()], dim=1), emb, cond, keys)

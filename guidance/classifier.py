@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from glide.attention import self_attention
 from glide.checkpoint import resolve
 from glide.conditioning import Cond
-from glide.errors import InputError
+from glide.errors import InputError, one_line
 from glide.folder import CONFIG, load_weights, read_config, write_folder
 from glide.grow import stem_without_mask
 from glide.model import PRESETS, Model, ProcessConfig, config_from_dict
@@ -196,7 +196,9 @@ def load_classifier(name: str | Path, device: str | torch.device = "cpu") -> Noi
         with torch.device("meta"):  # nothing is drawn or allocated: the file has every weight
             model = NoisyClassifier(config)
     except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, AssertionError) as error:
-        raise InputError(f"{path / CONFIG} describes no classifier that can be built: {error}") from error
+        raise InputError(
+            f"{path / CONFIG} describes no classifier that can be built: {one_line(error)}"
+        ) from error
     load_weights(model, path, device)
     return model.eval()
 

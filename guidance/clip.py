@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.checkpoint import load_model, resolve
-from glide.errors import InputError
+from glide.errors import InputError, one_line
 from glide.folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
 from glide.model import PRESETS, ProcessConfig, TextConfig, config_from_dict
 from glide.paths import is_remote
@@ -103,7 +103,8 @@ class NoisyClip(nn.Module):
     @property
     def scale(self) -> Tensor:
         """The factor on f . g, a scalar from 0 to 100: the inverse temperature. At 100 itself it has a gradient."""
-        most = math.log(MAX_SCALE)  # `clamp` has none there from torch 2.14 on, and would keep it there for ever
+        most = math.log(MAX_SCALE)
+        # `clamp` has none there from torch 2.14 on, and would keep it there for ever
         return torch.where(self.logit_scale > most, most, self.logit_scale).exp()
 
     def encode_image(self, x: Tensor, t: Tensor) -> Tensor:
@@ -238,7 +239,7 @@ def load_clip(name: str | Path, device: str | torch.device = "cpu", vocab: str |
         RuntimeError,
         AssertionError,
     ) as error:
-        raise InputError(f"{path / CONFIG} describes no CLIP that can be built: {error}") from error
+        raise InputError(f"{path / CONFIG} describes no CLIP that can be built: {one_line(error)}") from error
     check_tokenizer(clip, str(path))
     load_weights(clip, path, device)
     return clip.eval()

@@ -1,6 +1,7 @@
 """The house stands: no import points upwards or goes round, and the packages themselves are light."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -98,6 +99,17 @@ def test_the_process_knows_no_network() -> None:
 def test_setup_lists_every_package() -> None:
     text = (ROOT / "setup.py").read_text("utf-8")
     assert f"packages={list(PACKAGES)}".replace("'", '"') in text
+
+
+def test_the_lowest_versions_are_those_that_setup_admits() -> None:
+    """So that whoever runs the tests with constraints-lowest.txt runs them with what is promised."""
+    asked = dict(re.findall(r'"([A-Za-z_]+)>=([\d.]+)', (ROOT / "setup.py").read_text("utf-8")))
+    lowest = dict(
+        re.findall(r"^(\w+)==([\d.]+)$", (ROOT / "constraints-lowest.txt").read_text("utf-8"), re.M)
+    )
+    assert asked.keys() - lowest.keys() <= {"setuptools", "ruff", "mypy", "wandb", "trackio"}
+    for name, version in lowest.items():
+        assert (version + ".").startswith(asked[name] + "."), f"{name}: {asked[name]} in setup.py"
 
 
 @pytest.mark.parametrize(
