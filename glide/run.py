@@ -61,10 +61,9 @@ class Run(Generic[M]):
 
     def begin(self, resume: bool) -> int:
         """Take up the newest good checkpoint, or write the folder of a new run; returns the step to begin with."""
-        if self.main:
-            self.trackers = open_trackers(self.config.track, self.out, self.settings.values)
         start = self._resume() if resume else 0
         if self.main:
+            self.trackers = open_trackers(self.config.track, self.out, self.settings.values, resume)
             if not resume:
                 with self._averaged() as model:
                     assert model is not None

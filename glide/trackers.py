@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from glide.atomic import atomic_path
 from glide.errors import InputError
 
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
@@ -19,9 +20,16 @@ class Tracker(Protocol):
     def close(self) -> None: ...
 
 
-def open_trackers(names: Sequence[TrackerName], out: Path, settings: Mapping[str, Any]) -> list[Tracker]:
-    """Those asked for; all that they write is in `out`. InputError for one that is not installed."""
-    return [TensorBoard(out) if name == "tensorboard" else Online(name, out, settings) for name in names]
+def open_trackers(
+    names: Sequence[TrackerName], out: Path, settings: Mapping[str, Any], resume: bool = False
+) -> list[Tracker]:
+    """Those asked for; all that they write is in `out`. InputError for one that is not installed.
+
+    resume: a run that is taken up goes on in the same curves.
+    """
+    return [
+        TensorBoard(out) if name == "tensorboard" else Online(name, out, settings, resume) for name in names
+    ]
 
 
 class TensorBoard:
@@ -43,13 +51,21 @@ class TensorBoard:
 
 
 class Online:
-    """wandb, or trackio, whose calls are the same."""
+    """wandb, or trackio, whose calls are the same, but that trackio finds a run again by its name, wandb by an id."""
 
-    def __init__(self, name: str, out: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, out: Path, settings: Mapping[str, Any], resume: bool) -> None:
         os.environ.setdefault("TRACKIO_DIR", str(out / "trackio"))
         module = _module(name, name)
-        where: dict[str, Any] = {"dir": str(out)} if name == "wandb" else {}
-        self.run = module.init(project="glide-toolkit", name=out.name, config=dict(settings), **where)
+        known = out / "wandb.id"
+        more: dict[str, Any] = {"resume": "allow"} if resume else {}
+        if name == "wandb":
+            more["dir"] = str(out)
+            if resume and known.is_file():
+                more["id"] = known.read_text("utf-8").strip()
+        self.run = module.init(project="glide-toolkit", name=out.name, config=dict(settings), **more)
+        if name == "wandb":
+            with atomic_path(known) as path:
+                path.write_text(f"{self.run.id}\n", "utf-8")
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         self.run.log(dict(values), step=step)

@@ -39,7 +39,7 @@ def test_a_run_shows_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     pytest.importorskip("matplotlib")
     told: list[tuple[int, dict[str, float]]] = []
     run = types.SimpleNamespace(
-        log=lambda values, step: told.append((step, values)), finish=lambda: told.append((0, {}))
+        log=lambda values, step: told.append((step, values)), finish=lambda: told.append((0, {})), id="run"
     )
     module = types.ModuleType("wandb")
     module.init = lambda **kw: run  # type: ignore[attr-defined]
@@ -102,6 +102,37 @@ def test_trackers_that_are_not_installed(tmp_path: Path, monkeypatch: pytest.Mon
             InputError, match=rf"--track {name}: it is not installed.*glide-toolkit\[{name}\]"
         ):
             open_trackers((name,), tmp_path, {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_a_run_that_is_taken_up_goes_on_in_its_curves(
+    name: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[dict[str, Any]] = []
+    logged: list[tuple[dict[str, float], int]] = []
+
+    class Run:
+        def __init__(self) -> None:
+            self.id = f"id{len(begun)}"
+
+        def log(self, values: dict[str, float], step: int) -> None:
+            logged.append((values, step))
+
+        def finish(self) -> None: ...
+
+    def init(**asked: Any) -> Run:
+        begun.append(asked)
+        return Run()
+
+    monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(init=init))
+    for resume in (False, True, False):
+        (tracker,) = open_trackers((name,), tmp_path / "run", {"lr": 1.0}, resume)
+        tracker.log({"loss": 2.0}, 3)
+        tracker.close()
+    assert logged == [({"loss": 2.0}, 3)] * 3
+    assert [asked.get("resume") for asked in begun] == [None, "allow", None]
+    assert [asked.get("id") for asked in begun] == [None, "id1" if name == "wandb" else None, None]
+    assert all(asked["name"] == "run" and asked["config"] == {"lr": 1.0} for asked in begun)
 
 
 def test_the_machines_numbers() -> None:
