@@ -19,7 +19,8 @@ from guidance.settings import Settings
 RED, SQUARE = CAPTIONS[:2]
 # of PyTorch's own, about parts of itself
 pytestmark = [
-    pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "FutureWarning")
+    pytest.mark.filterwarnings(f"ignore:{what}")
+    for what in (":DeprecationWarning", ":FutureWarning", "Guards may run slower:RuntimeWarning")
 ]
 COMPILER = any(map(shutil.which, module.COMPILERS))
 

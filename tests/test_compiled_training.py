@@ -23,6 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{what}")
     for what in (
         ":DeprecationWarning",
+        "Guards may run slower:RuntimeWarning",
         ":FutureWarning",
         "The .grad attribute of a Tensor that is not a leaf",
     )
