@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from glide.atomic import atomic_path
-from glide.errors import InputError
+from glide.errors import InputError, one_line
 
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
 
@@ -62,7 +62,13 @@ class Online:
             more["dir"] = str(out)
             if resume and known.is_file():
                 more["id"] = known.read_text("utf-8").strip()
-        self.run = module.init(project="glide-toolkit", name=out.name, config=dict(settings), **more)
+        try:
+            self.run = module.init(project="glide-toolkit", name=out.name, config=dict(settings), **more)
+        except Exception as error:  # of many kinds: nobody is logged in, there is no network, no room
+            raise InputError(
+                f"--track {name}: it cannot begin a run ({one_line(error)}): log in, set WANDB_MODE=offline "
+                "for wandb without a network, or leave it out"
+            ) from error
         if name == "wandb":
             with atomic_path(known) as path:
                 path.write_text(f"{self.run.id}\n", "utf-8")

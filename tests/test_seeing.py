@@ -104,6 +104,19 @@ def test_trackers_that_are_not_installed(tmp_path: Path, monkeypatch: pytest.Mon
             open_trackers((name,), tmp_path, {})  # type: ignore[arg-type]
 
 
+def test_a_tracker_that_cannot_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**asked: Any) -> None:
+        raise RuntimeError("No API key configured.\nUse `wandb login`")
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    train = dataclasses.replace(CONFIG, track=("wandb",))
+    with pytest.raises(
+        InputError, match=r"--track wandb: .*\(No API key configured. Use `wandb login`\): log in"
+    ):
+        train_base(TrainBase(out=tmp_path / "run", preset="tiny", train=train))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_a_run_that_is_taken_up_goes_on_in_its_curves(
     name: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
