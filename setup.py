@@ -69,7 +69,7 @@ setup(
     },
     ext_modules=[FUSED] if sys.platform == "linux" else [],
     python_requires=">=3.10",
-    install_requires=[  # constraints-lowest.txt holds the lowest of each, with which the tests pass
+    install_requires=[  # constraints-lowest.txt holds the lowest of each, and says how the tests end with them
         "torch>=2.7",
         "transformers>=4.46",
         "tokenizers>=0.20",

@@ -118,8 +118,11 @@ class _Backend(backend_registration._DummyBackendModule if possible() else objec
         return [torch.bfloat16, torch.float16]
 
 
-def make_device() -> list[torch.library.Library]:
-    """From now on, as long as what is returned is kept, `NAME` is a device of this process."""
+_libraries: list[torch.library.Library] = []  # what they register is gone with them
+
+
+def make_device() -> None:
+    """From now on `NAME` is a device of this process."""
     backend_registration._setup_privateuseone_for_python_backend(NAME, _Backend())
     torch.__future__.set_swap_module_params_on_conversion(True)  # the CPU's tensors within are swapped, too
     aten_of, all_of = torch.library.Library("aten", "IMPL"), torch.library.Library("_", "IMPL")
@@ -130,7 +133,7 @@ def make_device() -> list[torch.library.Library]:
     ):
         aten_of.impl(name, made, "PrivateUse1")
     all_of.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")  # computes in float32
-    return [aten_of, all_of]
+    _libraries.extend((aten_of, all_of))
 
 
 def save_from_device(save: Callable[..., None]) -> Callable[..., None]:
@@ -160,13 +163,12 @@ def main() -> None:
     commands, results = map(Path, sys.argv[1:])
     sys.path.insert(0, str(SCRIPTS))
     torch.set_num_threads(1)
-    kept = make_device()
+    make_device()
     safetensors.torch.save_file = save_from_device(safetensors.torch.save_file)
     failures = {
         name: said for name, argv in json.loads(commands.read_text()).items() if (said := run_script(argv))
     }
     results.write_text(json.dumps(failures))
-    del kept
 
 
 if __name__ == "__main__":

@@ -64,8 +64,7 @@ def test_the_same_training_but_for_rounding(tmp_path: Path, monkeypatch: pytest.
         sum(float(w.square().sum()) for w in vectors) ** 0.5
         for vectors in ([others[k] - w for k, w in weights.items()], weights.values())
     )
-    # it moved 9e-3; rounding, of which Adam and Muon make much, makes 0.2e-3 to 1e-3 of it, by the version of PyTorch
-    assert distance < 2e-3 * length
+    assert distance < 1e-3 * length, "Adam and Muon make more of rounding than it is, but not that much"
 
 
 def test_what_is_compiled(text_model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:

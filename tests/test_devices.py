@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
-from tests.pretended_device import NAME, possible
+from pretended_device import NAME, possible
 
 HERE = Path(__file__).resolve().parent
 FEW = ["--steps", "4"]
 GUIDED = [
     *("--prompt", "a red heart", "--label", "heart", "--num-samples", "2", "--weak", "shapes"),
-    *(
+    *[
         "--guidance",
         "cfg:3@200-900",
         "--guidance",
@@ -27,8 +26,12 @@ GUIDED = [
         "clip:1",
         "--guidance",
         "pag:1",
-    ),
-    *("--guidance", "auto:1", "--guidance", "cads", "--rescale", "0.5", "--threshold", "0.99", *FEW),
+    ],
+    *["--guidance", "auto:1", "--guidance", "cads", "--rescale", "0.5", "--threshold", "0.99"],
+]
+ENLARGED = [
+    *("--prompt", "a red ring", "--num-samples", "2", "--guidance", "apg:3", "--sampler", "ddpm"),
+    *["--deep-every", "2", "--rerank", "clip", "--keep", "1", "--size", "256", "--upsample-steps", "2"],
 ]
 PLAIN = ["--prompt", "a red ring", "--num-samples", "2", "--dtype", "float32", *FEW]
 TRAINED = ["--batch-size", "4", "--log-every", "1"]
@@ -36,40 +39,16 @@ TINY = ["--data", "shapes:one", "--preset", "tiny"]
 
 
 def commands(out: Path, picture: Path, mask: Path) -> dict[str, list[str]]:
-    """What is run, in this order, by a name; --out and --device come after it."""
+    """What is run, in this order, by a name; --device comes after it."""
     base = ["train_base.py", *TINY, "--muon-lr", "0.01", "--dtype", "bfloat16", "--self-condition", *TRAINED]
     classifier = ["train_classifier.py", *TINY, "--target", "shape", "--dtype", "float16", "--levels", "2"]
     clip = ["--data", "shapes:one", "--preset", "shapes-64", "--like", "shapes", "--gradient-weight", "1"]
     clip += ["--levels", "1", "--held-out-pairs", "4"]
     edited = ["inpaint.py", "--image", str(picture), "--mask", str(mask), "--prompt", "a blue star", *FEW]
     return {
-        "guided": ["sample.py", *GUIDED, "--out", str(out / "guided")],
+        "guided": ["sample.py", *GUIDED, *FEW, "--out", str(out / "guided")],
         "plain": ["sample.py", *PLAIN, "--out", str(out / "plain")],
-        "enlarged": [
-            *(
-                "sample.py",
-                "--prompt",
-                "a red ring",
-                "--num-samples",
-                "2",
-                "--guidance",
-                "apg:3",
-                "--deep-every",
-            ),
-            *(
-                "2",
-                "--sampler",
-                "ddpm",
-                "--rerank",
-                "clip",
-                "--keep",
-                "1",
-                "--size",
-                "256",
-                "--upsample-steps",
-            ),
-            *("2", *FEW, "--out", str(out / "enlarged")),
-        ],
+        "enlarged": ["sample.py", *ENLARGED, *FEW, "--out", str(out / "enlarged")],
         "inpainted": [*edited, "--out", str(out / "inpainted.png")],
         "repainted": [*edited, "--method", "repaint", "--out", str(out / "repainted.png")],
         "interpolated": [
@@ -144,14 +123,14 @@ def test_a_device_draws_the_pictures_of_the_cpu(outputs: Path) -> None:
         assert near.std() > 10 and np.abs(near - far).max() <= 1
 
 
-def test_the_device_refuses_what_a_gpu_would(tmp_path: Path) -> None:
+def test_the_device_refuses_what_a_gpu_would() -> None:
     """Else the tests above could not fail."""
     program = f"""
 import sys
-sys.path.insert(0, {str(HERE.parent)!r})
+sys.path.insert(0, {str(HERE)!r})
 import torch
-from tests.pretended_device import NAME, make_device
-kept = make_device()
+from pretended_device import NAME, make_device
+make_device()
 near, far = torch.ones(2), torch.ones(2, device=NAME)
 assert (far + 1).device.type == NAME and float(far.sum()) == 2.0 and torch.equal(far.cpu(), near)
 assert torch.tensor([1.0, 1.0], device=NAME).add_(near.to(NAME)).tolist() == [2.0, 2.0]
