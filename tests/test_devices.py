@@ -15,23 +15,15 @@ from pretended_device import NAME, possible
 
 HERE = Path(__file__).resolve().parent
 FEW = ["--steps", "4"]
+GUIDANCES = ("cfg:3@200-900", "classifier:2", "clip:1", "pag:1", "auto:1", "cads")
 GUIDED = [
     *("--prompt", "a red heart", "--label", "heart", "--num-samples", "2", "--weak", "shapes"),
-    *[
-        "--guidance",
-        "cfg:3@200-900",
-        "--guidance",
-        "classifier:2",
-        "--guidance",
-        "clip:1",
-        "--guidance",
-        "pag:1",
-    ],
-    *["--guidance", "auto:1", "--guidance", "cads", "--rescale", "0.5", "--threshold", "0.99"],
+    *(flag for line in GUIDANCES for flag in ("--guidance", line)),
+    *("--rescale", "0.5", "--threshold", "0.99"),
 ]
 ENLARGED = [
     *("--prompt", "a red ring", "--num-samples", "2", "--guidance", "apg:3", "--sampler", "ddpm"),
-    *["--deep-every", "2", "--rerank", "clip", "--keep", "1", "--size", "256", "--upsample-steps", "2"],
+    *("--deep-every", "2", "--rerank", "clip", "--keep", "1", "--size", "256", "--upsample-steps", "2"),
 ]
 PLAIN = ["--prompt", "a red ring", "--num-samples", "2", "--dtype", "float32", *FEW]
 TRAINED = ["--batch-size", "4", "--log-every", "1"]
