@@ -25,6 +25,7 @@ from glide.checkpoint import load_model
 from glide.denoise import split_variance, to_x0
 from glide.errors import InputError
 from glide.model import Model
+from glide.printable import say
 from glide.process import gather
 from glide.shapes import held_out_scenes, render
 from glide.shapes_scene import VALUES, Scene
@@ -140,10 +141,10 @@ def bind(args: Bind) -> list[Binding]:
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     scenes = held_out_scenes(args.pictures, args.kinds, args.seed)
     found = binding(model, scenes, args.timesteps, getattr(torch, args.dtype), args.seed)
-    print(
+    say(
         f"error of x0 with a wrong fact in the caption, against the right one ({len(scenes)} held-out scenes):"
     )
-    print(table(found))
+    say(table(found))
     if args.out is not None:
         with atomic_path(args.out) as temporary:
             temporary.write_text(json.dumps([dataclasses.asdict(b) for b in found], indent=1) + "\n")

@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from tqdm import tqdm
-
 from glide.paths import write_bytes
+from glide.printable import say
 
 NAME = "broken"
 
@@ -37,7 +36,7 @@ def tell_broken(out: Path) -> None:
     """One line on the screen where a run skipped any, of all its processes."""
     every = keep_broken(out, {})
     if every:
-        tqdm.write(f"{len(every)} pictures were skipped, listed in {out / NAME}.jsonl: {summary(every)}")
+        say(f"{len(every)} pictures were skipped, listed in {out / NAME}.jsonl: {summary(every)}")
 
 
 def summary(broken: Mapping[str, str]) -> str:

@@ -21,6 +21,7 @@ from glide.errors import InputError
 from glide.images import on_white, save_png
 from glide.listing import BrokenCaptionError
 from glide.pictures import BrokenImageError, check_output, decode_picture
+from glide.printable import say
 from glide.resize import square_picture
 from glide.shard_cache import write_beside
 from glide.shards import Shards
@@ -107,7 +108,7 @@ def check_data(args: CheckData) -> Found:
             write_beside(path)
     seen = list(tqdm(_see_all(source, args.workers), total=len(source), desc="reading", unit="picture"))
     found = summed(source, seen)
-    print(told(found, args.list))
+    say(told(found, args.list))
     whole = [index for index, one in enumerate(seen) if not one.wrong]
     if args.sheet is not None and whole:
         _write_sheet(args, source, whole)
@@ -204,7 +205,7 @@ def _write_sheet(args: CheckData, source: Source, whole: Sequence[int]) -> None:
         names = source.class_names
         captions.append(names[source.label(index)] if names else source.caption(index))
     save_png(args.sheet, contact_sheet(np.stack(pictures), captions))
-    print(f"{len(chosen)} pictures with their captions: {args.sheet}")
+    say(f"{len(chosen)} pictures with their captions: {args.sheet}")
 
 
 def _check_generated(args: CheckData) -> Found:
@@ -215,9 +216,9 @@ def _check_generated(args: CheckData) -> Found:
         )
     data = open_data(args.data, args.size, seed=args.seed)
     assert isinstance(data, GeneratedData)
-    print(f"{args.data}: scenes drawn on demand, in any number; none can be broken")
+    say(f"{args.data}: scenes drawn on demand, in any number; none can be broken")
     if args.sheet is not None:
         batch = data.batch(0, args.pictures)
         save_png(args.sheet, contact_sheet(batch["image"].permute(0, 2, 3, 1), batch["caption"]))
-        print(f"{args.pictures} pictures with their captions: {args.sheet}")
+        say(f"{args.pictures} pictures with their captions: {args.sheet}")
     return Found()

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from glide.atomic import cannot_write, flush
-from glide.errors import InputError
+from glide.errors import InputError, warn
 
 MANIFEST = "manifest.json"
 STATE = "state.pt"
@@ -80,7 +79,7 @@ class Checkpoints:
             fault = damage(self.path(step))
             if fault is None:
                 return self.path(step)
-            warnings.warn(f"{self.path(step)} is damaged ({fault}); an older one is looked for", stacklevel=2)
+            warn(f"{self.path(step)} is damaged ({fault}); an older one is looked for", stacklevel=2)
         return None
 
     def newest_to(self, step: int) -> Path | None:

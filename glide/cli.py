@@ -9,10 +9,10 @@ from contextlib import redirect_stderr
 from typing import NoReturn, TextIO, TypeVar
 
 import tyro
-from tqdm import tqdm
 from tyro.conf import FlagCreatePairsOff
 
 from glide.errors import InputError, one_line
+from glide.printable import say
 
 INPUT_ERROR = 2  # the code of argument parsers, tyro's included, for "you asked for something that cannot be"
 INTERRUPTED = 128 + signal.SIGINT
@@ -54,6 +54,7 @@ def run(main: Callable[[], object]) -> NoReturn:
     InputError and OSError (no space, no permission, ...) become `error: ...`; warnings become `warning: ...`; Ctrl-C
     exits with 130. Anything else is a defect of the program and keeps its traceback. Always raises SystemExit.
     """
+    _escape_what_cannot_be_encoded()
     shown = warnings.showwarning
     warnings.showwarning = _show_warning
     try:
@@ -67,16 +68,23 @@ def run(main: Callable[[], object]) -> NoReturn:
     except OSError as error:
         fail(_sentence(error))
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", sys.stderr)
         sys.exit(INTERRUPTED)
     finally:
         warnings.showwarning = shown
     sys.exit(0)
 
 
+def _escape_what_cannot_be_encoded() -> None:
+    """Let what is printed past `say`, such as --help, be escaped too on a console that lacks its characters."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def fail(message: str) -> NoReturn:
     """`error: message`, on one line of stderr, and exit code 2."""
-    print(f"error: {one_line(message)}", file=sys.stderr)
+    say(f"error: {one_line(message)}", sys.stderr)
     sys.exit(INPUT_ERROR)
 
 
@@ -94,5 +102,4 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    # through tqdm, so that a progress bar on the screen is not torn
-    tqdm.write(f"warning: {one_line(message)}", file=file or sys.stderr)
+    say(f"warning: {one_line(message)}", file or sys.stderr)

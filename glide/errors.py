@@ -1,13 +1,25 @@
-"""The one exception that means "the input was wrong", as opposed to "the program is wrong"."""
+"""The one exception that means "the input was wrong", as opposed to "the program is wrong", and warnings."""
+
+import warnings
+
+from glide.printable import printable
 
 
 class InputError(ValueError):
-    """A user's mistake. The message is one sentence: what came, what was expected, what to do."""
+    """A user's mistake. The message is one printable sentence: what came, what was expected, what to do."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 def one_line(said: object) -> str:
-    """What an error or a warning says, for a place in such a sentence."""
-    return " ".join(str(said).split())
+    """The text of an error or a warning in one printable line, shortened to a sane length."""
+    return printable(" ".join(str(said).split()))
+
+
+def warn(message: object, stacklevel: int = 2) -> None:
+    """Warn of `message` in one printable line. stacklevel: as that of `warnings.warn`, counted from the caller."""
+    warnings.warn(one_line(message), stacklevel=stacklevel + 1)
 
 
 class CannotWrite(InputError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from glide.atomic import atomic_path
+from glide.errors import warn
 
 
 class Meters:
@@ -74,7 +74,7 @@ class LogFile:
             with self.path.open("a") as f:
                 f.write(json.dumps(line) + "\n")
         except OSError as error:
-            warnings.warn(f"cannot write {self.path} ({error.strerror}): the line is lost", stacklevel=2)
+            warn(f"cannot write {self.path} ({error.strerror}): the line is lost", stacklevel=2)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

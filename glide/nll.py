@@ -18,6 +18,7 @@ from glide.data import on_device, open_data
 from glide.denoise import Prediction, clamp, predictor, project
 from glide.errors import InputError
 from glide.losses import Bits, bits_per_dimension
+from glide.printable import say
 from glide.process import respacing
 from glide.samplers import SeededNoise
 
@@ -103,11 +104,11 @@ def nll(args: Nll) -> float:
     total, prior = torch.cat(totals), torch.cat(priors)
     mean = total.mean().item()
     spread = total.std().item() / len(total) ** 0.5 if len(total) > 1 else float("nan")
-    print(
+    say(
         f"bits per dimension: {mean:.4f} (standard error {spread:.4f}, {len(total)} images, {len(process)} steps)"
     )
     mse = torch.cat(mses, 1).mean().item()
-    print(f"  of which the prior: {prior.mean().item():.2e}; eps mse over the chain: {mse:.4f}")
+    say(f"  of which the prior: {prior.mean().item():.2e}; eps mse over the chain: {mse:.4f}")
     if args.out is not None:
         per_step = torch.cat(terms, 1).mean(1).tolist()
         steps = {

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glide.oracle import Oracle, judge_reading, read_scene
+from glide.printable import say
 from glide.shapes import held_out_scenes
 from glide.shapes_render import render
 from glide.shapes_scene import VALUES, Fact, Scene
@@ -109,11 +110,10 @@ def main() -> None:
             missed = ", ".join(
                 f"{kind} {100 * rate:.2f}" for kind, rate in rates.items() if kind != "true captions"
             )
-            print(
+            say(
                 f"{size:4d} {corruption:21s} true captions judged wrong {100 * rates['true captions']:.2f}%",
-                flush=True,
             )
-            print(f"     changed facts missed (%): {missed}", flush=True)
+            say(f"     changed facts missed (%): {missed}")
 
 
 if __name__ == "__main__":

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from glide.errors import InputError
+from glide.errors import InputError, warn
 from glide.paths import read_bytes
 
 TURNED_BY = ("exif", "xmp")  # where a JPEG says that it is to be turned
@@ -39,7 +38,7 @@ def read_picture(path: str | Path) -> Image.Image:
     """
     picture, lost = decode_picture(read_bytes(path), path)
     for what in lost:
-        warnings.warn(f"{path} {what}", stacklevel=2)
+        warn(f"{path} {what}", stacklevel=2)
     return picture
 
 

@@ -1,13 +1,13 @@
 """What a picture needs to be drawn again: the state of the weights and of the machine, as its PNG carries them."""
 
 import hashlib
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from glide.errors import warn
 from glide.fused import library
 from glide.version import __version__
 
@@ -48,4 +48,4 @@ def return_to(recipe: Mapping[str, Any], device: torch.device) -> None:
         if recipe.get(name, here[name]) != here[name]
     ]
     if other:
-        warnings.warn(f"drawn with {'; '.join(other)}: the picture can differ in its last bits", stacklevel=2)
+        warn(f"drawn with {'; '.join(other)}: the picture can differ in its last bits", stacklevel=2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import signal
 import sys
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from glide.changes import Settings, changes
 from glide.checkpoints import Checkpoints, read_manifest
 from glide.curves import draw_curves
 from glide.data import Batch
-from glide.errors import CannotWrite, InputError
+from glide.errors import CannotWrite, InputError, warn
 from glide.machine import measured_peak, memory_in_use
 from glide.meters import LogFile, Meters
+from glide.printable import say
 from glide.signals import Stopped
 from glide.snapshots import write_snapshot
 from glide.stepper import Outcome, Stepper
@@ -91,7 +90,7 @@ class Run(Generic[M]):
         said = changes(read_manifest(path).get("settings", {}), self.settings)
         if self.main:
             for line in said:
-                tqdm.write(f"changed: {line}")
+                say(f"changed: {line}")
         return self.stepper.weights.load(path)
 
     def after(self, done: int, outcome: Outcome, bar: Any, caught: int) -> None:
@@ -195,7 +194,7 @@ class Run(Generic[M]):
         except (CannotWrite, OSError) as error:
             if must:
                 raise
-            warnings.warn(f"{error}; the last checkpoint is {self._last()}; training goes on", stacklevel=2)
+            warn(f"{error}; the last checkpoint is {self._last()}; training goes on", stacklevel=2)
 
     def _last(self) -> str:
         steps = self.kept.steps()
@@ -225,8 +224,8 @@ class Run(Generic[M]):
         self.stepper.processes.wait()
         if self.main:
             name = signal.Signals(number).name
-            tqdm.write(
+            say(
                 f"stopped by {name} after step {done}; the newest checkpoint is {self._last()}: go on with --resume",
-                file=sys.stderr,
+                stream=sys.stderr,
             )
         raise Stopped(number)

@@ -18,6 +18,7 @@ from glide.atomic import atomic_path, cannot_write
 from glide.errors import InputError
 from glide.folder import read_config, read_tokenizer, write_folder
 from glide.posthoc import Profile, misfit, mixture
+from glide.printable import say
 
 FOLDER = "averages"
 _NAME = re.compile(r"step-(\d+)-sigma-([0-9.]+)\.safetensors")
@@ -101,5 +102,5 @@ def posthoc(args: Posthoc) -> float:
         training=training,
         dtype=getattr(torch, args.save_dtype),
     )
-    print(f"{args.out}: the average of relative width {args.sigma_rel}, its profile {far:.1%} off")
+    say(f"{args.out}: the average of relative width {args.sigma_rel}, its profile {far:.1%} off")
     return far

@@ -8,7 +8,6 @@ from __future__ import annotations
 import html
 import json
 import unicodedata
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, proc
 from tokenizers import Tokenizer as BPE
 from torch import Tensor
 
+from glide import errors
 from glide.atomic import atomic_path
 from glide.errors import InputError
 from glide.hub import hub_folder
@@ -76,7 +76,7 @@ class Tokenizer:
             if warn and row.overflowing:
                 kept = max((end for _, end in row.offsets), default=0)
                 cut = _shorten(text[kept:].strip())
-                warnings.warn(
+                errors.warn(
                     f"the caption is longer than {self.context} tokens: cut off {cut!r}", stacklevel=2
                 )
         tokens = torch.tensor([row.ids for row in rows], dtype=torch.int64).view(-1, self.context)

@@ -28,6 +28,7 @@ from glide.meters import last_line
 from glide.mixed import check_dtype
 from glide.optim import OptimConfig
 from glide.posthoc import gamma_of
+from glide.printable import say
 from glide.processes import Processes, others_lost
 from glide.rehearsal import rehearse
 from glide.run import MEASURED_AFTER, Run
@@ -140,7 +141,7 @@ def fit(
         with others_lost(processes), closing(batches(0)) as stream:
             said = rehearse(stepper, stream, time.perf_counter)
         if processes.main:
-            tqdm.write("\n".join(said))
+            say("\n".join(said))
         return model
     run = Run(stepper, config, out, save, sample, validate, note, settings or Settings())
     with others_lost(processes):
@@ -166,5 +167,5 @@ def fit(
         processes.wait()
     run.end()
     if processes.main:
-        tqdm.write(f"trained to step {config.steps}; the model is in {out}")
+        say(f"trained to step {config.steps}; the model is in {out}")
     return stepper.weights.finished()

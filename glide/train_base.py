@@ -23,6 +23,7 @@ from glide.losses import LossConfig
 from glide.masked import Masked
 from glide.masks import EVERYTHING
 from glide.model import PRESETS, Model, ModelConfig
+from glide.printable import say
 from glide.processes import start
 from glide.strip import write_strip
 from glide.tasks import Diffusion
@@ -287,7 +288,7 @@ def _build(config: ModelConfig, data: Dataset, args: TrainBase, source: Model | 
     if source is not None:
         fresh = init_from(model, source)
         if fresh:
-            print(
+            say(
                 f"--init: {len(fresh)} tensors begin anew: {', '.join(fresh[:4])}{' ...' if len(fresh) > 4 else ''}"
             )
     return model

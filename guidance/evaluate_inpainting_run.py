@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from glide.errors import InputError
 from glide.images import grid, save_png
+from glide.printable import say
 from guidance.evaluate_inpainting import Answer, cases, paint_and_judge, table
 from guidance.inpaint import plan
 from guidance.judged_run import JudgedPictures
@@ -55,5 +56,5 @@ def evaluate_inpainting(args: EvaluateInpainting) -> list[Answer]:
             (args.out / f"{word}.txt").write_text(captions)
     report = table(answers)
     (args.out / "inpainting.md").write_text(report + "\n")
-    print(report)
+    say(report)
     return answers

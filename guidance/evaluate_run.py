@@ -17,6 +17,7 @@ from tyro.conf import arg
 
 from glide.images import grid, save_png
 from glide.oracle import Oracle
+from glide.printable import say
 from glide.shapes import held_out_scenes
 from guidance.conditions import Picture
 from guidance.evaluate import Judged, Tally, judge, judge_model, table, write_csv
@@ -66,9 +67,7 @@ def evaluate(args: Evaluate, upsampling: Upsampling | None = None) -> dict[str, 
             if not picture.right:
                 wrong.append(picture.scene.caption)
         seconds = (time.perf_counter() - start) / len(scenes)
-        tqdm.write(
-            f"{name}: {100 * tally.share('any'):.1f}% of captions drawn right, {seconds:.2f} s a picture"
-        )
+        say(f"{name}: {100 * tally.share('any'):.1f}% of captions drawn right, {seconds:.2f} s a picture")
         if stage is not None:
             size = stage.scale * pipe.model.config.unet.image_size
             tallies[f"{name} at {size}"] = _judge_enlarged(stage, drawn, args, f"{name} at {size}")
@@ -80,7 +79,7 @@ def evaluate(args: Evaluate, upsampling: Upsampling | None = None) -> dict[str, 
     report = table(tallies)
     (args.out / "evaluate.md").write_text(report + "\n")
     write_csv(args.out / "evaluate.csv", tallies)
-    print(report)
+    say(report)
     return tallies
 
 
@@ -104,6 +103,6 @@ def _judge_enlarged(stage: Stage, drawn: Sequence[Judged], args: Evaluate, name:
         judge(oracle, picture.scene, pixels, tally)
         if len(large) < 16:
             large.append(pixels)
-    tqdm.write(f"{name}: {100 * tally.share('any'):.1f}% of captions right once enlarged")
+    say(f"{name}: {100 * tally.share('any'):.1f}% of captions right once enlarged")
     save_png(args.out / f"{name.replace(' ', '-')}.png", grid(torch.stack(large), columns=4))
     return tally

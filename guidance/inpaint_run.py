@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +19,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from glide.classes import class_number
-from glide.errors import InputError
+from glide.errors import InputError, warn
 from glide.images import grid, on_white, save_png
 from glide.paths import read_bytes
 from glide.pictures import check_output, decode_picture
+from glide.printable import say
 from guidance.again import return_to
 from guidance.conditions import Picture
 from guidance.enlarge import EnlargeAround
@@ -69,7 +69,7 @@ def read_original(path: str) -> Original:
     data = read_bytes(path)
     picture, lost = decode_picture(data, path)
     for what in lost:
-        warnings.warn(f"{path} {what}", stacklevel=2)
+        warn(f"{path} {what}", stacklevel=2)
     with Image.open(io.BytesIO(data)) as file:
         grey = file.mode in ("1", "L", "LA", "La") or file.mode.startswith("I")
     return Original(picture, grey, hashlib.sha256(data).hexdigest())
@@ -168,7 +168,7 @@ def _say_what_changed(args: Inpaint, old: Mapping[str, Any], new: Mapping[str, A
     for name in ("image", "mask"):
         sums = f"{name}_sha256"
         if old.get(name) == new.get(name) and old.get(sums) != new.get(sums):
-            warnings.warn(
+            warn(
                 f"{new[name]} is not the {name} that {args.like} was painted with: the result is another one",
                 stacklevel=2,
             )
@@ -181,11 +181,11 @@ def _write(
     if len(results) > 1:
         sheet = grid(torch.from_numpy(np.stack([_overview(result) for result in results])))
         save_png(files[0], sheet, recipes[0] | {"num_samples": len(results)}, profile)
-        print(f"side by side: {files[0].resolve()}")
+        say(f"side by side: {files[0].resolve()}")
         files = files[1:]
     for file, result, recipe in zip(files, results, recipes, strict=True):
         save_png(file, result, recipe, profile)
-    print(f"{_count(len(files))}: {', '.join(str(file.resolve()) for file in files)}")
+    say(f"{_count(len(files))}: {', '.join(str(file.resolve()) for file in files)}")
     return files
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from glide.errors import InputError
 from glide.images import grid, save_gif, save_png, to_uint8
 from glide.pictures import check_output
+from glide.printable import say
 from guidance.between import BetweenConditions, BetweenPredictions, slerp
 from guidance.compose import EVERYWHERE, Guidance
 from guidance.conditions import Given, Picture
@@ -55,8 +56,8 @@ def interpolate(args: Interpolate) -> Tensor:
     times = [SHOW] * len(there_and_back)
     times[0] = times[len(pixels) - 1] = HOLD
     save_gif(animation, there_and_back, times)
-    print(f"strip of {len(pixels)} frames: {strip.resolve()}")
-    print(f"animation: {animation.resolve()}")
+    say(f"strip of {len(pixels)} frames: {strip.resolve()}")
+    say(f"animation: {animation.resolve()}")
     return pixels
 
 
@@ -95,7 +96,7 @@ def _between_latents(
     between = _between_captions(args, pipe, settings, share)
     drawn = decode(pipe, frames, settings, between, _bar(f"drawing {len(frames)} frames", steps - 1))
     back = psnr(drawn[[0, -1]], torch.stack([start.image for start in starts]))
-    print(f"the pictures come back at {back[0]:.1f} and {back[1]:.1f} dB")
+    say(f"the pictures come back at {back[0]:.1f} and {back[1]:.1f} dB")
     return drawn
 
 

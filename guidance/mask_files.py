@@ -6,12 +6,11 @@ H W pixels of the picture. Everywhere here a mask is a bool array [H,W], true (w
 from __future__ import annotations
 
 import re
-import warnings
 
 import numpy as np
 from PIL import Image
 
-from glide.errors import InputError
+from glide.errors import InputError, warn
 from glide.pictures import read_picture
 from guidance.region import Unknown
 
@@ -30,7 +29,7 @@ def mask_of_file(path: str, size: tuple[int, int]) -> Unknown:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture)
     grey = np.asarray(picture.convert("L"))
     if ((grey >= CLEAR) & (grey <= 255 - CLEAR)).any():
-        warnings.warn(f"the mask {path} has greys: lighter than half counts as white", stacklevel=2)
+        warn(f"the mask {path} has greys: lighter than half counts as white", stacklevel=2)
     mask = grey >= HALF
     return mask if picture.size == size else _scaled(mask, path, picture.size, size)
 
@@ -41,7 +40,7 @@ def _scaled(mask: Unknown, path: str, old: tuple[int, int], size: tuple[int, int
     words = f"{wide}x{high} pixels for a picture of {width}x{height}"
     if abs(wide * height / width - high) > 1 and abs(high * width / height - wide) > 1:
         raise InputError(f"got the mask {path} of {words}, expected the same shape: make it anew")
-    warnings.warn(f"the mask {path} of {words} is scaled", stacklevel=3)
+    warn(f"the mask {path} of {words} is scaled", stacklevel=3)
     scaled = Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
     return np.asarray(scaled).astype(bool)
 
@@ -80,7 +79,5 @@ def mask_of_transparency(picture: Image.Image, path: str) -> Unknown:
         )
     alpha = np.asarray(picture.getchannel("A"))
     if ((alpha >= CLEAR) & (alpha <= 255 - CLEAR)).any():
-        warnings.warn(
-            f"{path} is half transparent in places: what is more than half so is painted", stacklevel=2
-        )
+        warn(f"{path} is half transparent in places: what is more than half so is painted", stacklevel=2)
     return alpha < HALF

@@ -19,6 +19,7 @@ from glide.classes import class_number
 from glide.errors import InputError
 from glide.folder import CONFIG
 from glide.images import grid, save_gif, save_png, to_uint8
+from glide.printable import say
 from guidance.again import return_to
 from guidance.conditions import NOTHING_GIVEN, Given, Picture
 from guidance.names import named
@@ -97,7 +98,7 @@ def sample(
     if stage is not None:
         drawn, paths = _enlarge(stage, drawn, pictures, recipes, paths, small)
         of_all = with_stage(of_all, drawn.shape[1], stage.recipe(pictures[0]))
-    print(f"{_count(paths)} in {out.resolve()}: {_span(paths)}")
+    say(f"{_count(paths)} in {out.resolve()}: {_span(paths)}")
     _together(args, out / f"grid-{paths[0].stem}", drawn, sheets, of_all)
     return paths
 
@@ -214,12 +215,12 @@ def _together(
     if args.grid:
         path = stem.with_suffix(".png")
         save_png(path, grid(pixels, columns), recipe)
-        print(f"grid: {path.resolve()}")
+        say(f"grid: {path.resolve()}")
     if args.gif:
         path = stem.with_suffix(".gif")
         frames = [grid(sheet, columns) for sheet in sheets]
         save_gif(path, frames, [60] * (len(frames) - 1) + [2000])
-        print(f"animation: {path.resolve()}")
+        say(f"animation: {path.resolve()}")
 
 
 def _recipe_of_all(recipes: Sequence[dict[str, Any]], args: Sample) -> dict[str, Any]:

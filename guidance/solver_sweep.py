@@ -21,6 +21,7 @@ from glide.errors import InputError
 from glide.images import grid, save_png, to_uint8
 from glide.oracle import Oracle
 from glide.plots import figure
+from glide.printable import say
 from glide.process import Process
 from glide.spacing import spaced
 from guidance.asked import Asked, held_out
@@ -125,10 +126,10 @@ def solver_sweep(args: SolverSweep) -> list[SolverPoint]:
         write_csv(args.out / "solvers.csv", points)
         with atomic_path(args.out / "solvers.md") as temporary:
             temporary.write_text(table(points) + "\n")
-        tqdm.write(words(point))
+        say(words(point))
     if not args.no_plot:
         plot(args.out / "solvers.png", points[1:], points[0], args.model)
-    print(table(points))
+    say(table(points))
     return points
 
 

@@ -6,7 +6,6 @@ Shape letters: H W pixels of the model's pictures.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from glide.errors import InputError
+from glide.errors import InputError, warn
 from glide.images import from_uint8, on_white
 from glide.model import Model
 from glide.paths import read_bytes
@@ -50,11 +49,9 @@ def read_start(path: str, model: Model) -> Start:
     data = read_bytes(path)
     picture, lost = decode_picture(data, path)
     for what in lost:
-        warnings.warn(f"{path} {what}", stacklevel=2)
+        warn(f"{path} {what}", stacklevel=2)
     if abs(picture.width - picture.height) > 1:
-        warnings.warn(
-            f"{path} is {picture.width}x{picture.height}: its middle square is the start", stacklevel=2
-        )
+        warn(f"{path} is {picture.width}x{picture.height}: its middle square is the start", stacklevel=2)
     return Start(path, start_of(picture, model), hashlib.sha256(data).hexdigest())
 
 

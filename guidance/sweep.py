@@ -19,6 +19,7 @@ from glide.errors import InputError
 from glide.images import grid, save_png, to_uint8
 from glide.oracle import Oracle
 from glide.plots import figure
+from glide.printable import say
 from glide.shapes import held_out_scenes, render
 from guidance.asked import classes, held_out, open_captions
 from guidance.diversity import Spread, mean, of_data, saturation
@@ -86,7 +87,7 @@ def sweep(args: Sweep) -> list[Point]:
         stem = line.replace(":", "").replace("+", "-") + ("" if math.isnan(scale) else f"-{scale:g}")
         save_png(args.out / f"{stem}.png", grid(pixels[: SHOWN * args.pictures], columns=args.pictures))
         write_csv(args.out / "sweep.csv", points)
-        tqdm.write(words(points[-1]))
+        say(words(points[-1]))
     if not args.no_plot:
         plot(args.out / "sweep.png", points, args.model)
     return points

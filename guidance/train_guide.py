@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, TypeVar
 import torch
 import tyro
 from torch import nn
-from tqdm import tqdm
 
 from glide.broken import keep_broken, tell_broken
 from glide.checkpoint import read_model_config
@@ -21,6 +20,7 @@ from glide.data import MAX_BROKEN, Batch, Dataset, on_device
 from glide.errors import InputError
 from glide.model import ModelConfig
 from glide.plots import figure
+from glide.printable import say
 from glide.process import Process
 from glide.processes import Processes
 from glide.stored import StoredData
@@ -165,7 +165,7 @@ def _report(args: TrainGuide, path: Path, measured: Measured) -> None:
     """Print the table and add it to levels.jsonl; draw it at `path` (samples/0001000.png), whose name is the step."""
     step = int(path.stem)
     title = f"{measured.of} after {step} steps"
-    tqdm.write(f"{title}:\n{measured.table}")
+    say(f"{title}:\n{measured.table}")
     record(args.out / LEVELS, step, measured.levels)
     if args.plot:
         path.parent.mkdir(parents=True, exist_ok=True)

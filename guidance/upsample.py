@@ -22,6 +22,7 @@ from glide.errors import InputError
 from glide.images import save_png, to_uint8
 from glide.listing import SUFFIXES
 from glide.pictures import check_output, read_picture
+from glide.printable import say
 from guidance.conditions import Picture
 from guidance.sample import ready_folder
 from guidance.sample_args import read_captions
@@ -57,7 +58,7 @@ def upsample(args: Upsample, upsampling: Upsampling) -> list[Path]:
             recipe = {**stage.recipe(picture), "scale": stage.scale, "enlarged": _told(image, source)}
             check_output(result, args.overwrite, [source])  # looked at again: a run takes its time
             save_png(result, pixels, recipe, image.info.get("icc_profile"))
-    print(f"{found} in {results[0].parent.resolve()}: {', '.join(path.name for path in results)}")
+    say(f"{found} in {results[0].parent.resolve()}: {', '.join(path.name for path in results)}")
     return results
 
 

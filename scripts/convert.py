@@ -32,6 +32,7 @@ from glide.cli import run
 from glide.errors import InputError
 from glide.openai import load
 from glide.openai_options import Options, parse_options
+from glide.printable import say
 from guidance import classifier_openai, clip_openai
 from guidance.classifier import save_classifier
 from guidance.clip import save_clip
@@ -61,9 +62,9 @@ def main() -> None:
     model = load(args.path, parse_options(args.options) if args.options else None, args.vocab)
     save_model(args.out, model, training={"converted": asdict(args)})
     size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    print(f"{args.out}: {model.config.unet.image_size} pixels, {size:.1f} million parameters")
+    say(f"{args.out}: {model.config.unet.image_size} pixels, {size:.1f} million parameters")
     if model.text is not None and model.tokenizer is None:
-        print("without --vocab it takes no captions: convert it again with GLIDE's vocabulary")
+        say("without --vocab it takes no captions: convert it again with GLIDE's vocabulary")
 
 
 def _convert_classifier(args: Convert, options: Options) -> None:
@@ -75,7 +76,7 @@ def _convert_classifier(args: Convert, options: Options) -> None:
     save_classifier(args.out, model, training={"converted": asdict(args)})
     size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     config = model.config
-    print(
+    say(
         f"{args.out}: {config.encoder.image_size} pixels, {config.num_classes} classes, {size:.1f} million parameters"
     )
 
@@ -86,9 +87,9 @@ def _convert_clip(args: Convert) -> None:
     clip = clip_openai.load(args.path, args.vocab)
     save_clip(args.out, clip, training={"converted": asdict(args)})
     size = sum(parameter.numel() for parameter in clip.parameters()) / 1e6
-    print(f"{args.out}: a CLIP of {clip.config.image_size} pixels, {size:.1f} million parameters")
+    say(f"{args.out}: a CLIP of {clip.config.image_size} pixels, {size:.1f} million parameters")
     if clip.tokenizer is None:
-        print("without --vocab it reads no captions: convert it again with CLIP's vocabulary")
+        say("without --vocab it reads no captions: convert it again with CLIP's vocabulary")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from glide.atomic import atomic_path
 from glide.errors import InputError
 from glide.images import grid, save_png
 from glide.model import ModelConfig
+from glide.printable import say
 from glide.shapes import held_out_scenes
 from glide.shapes_render import render
 
@@ -123,11 +124,11 @@ def evaluate_upsampler(
         squares = small.repeat(config.scale, 0).repeat(config.scale, 1)
         rows.append([squares, found["bicubic"], found["upsampler"], truth])
     _write(args, errors, rows)
-    print(f"{len(scenes)} pictures from {config.low_res_size} to {size}, {seconds / len(scenes):.2f} s each")
+    say(f"{len(scenes)} pictures from {config.low_res_size} to {size}, {seconds / len(scenes):.2f} s each")
     for name, error in errors.items():
-        print(f"{name:10s} PSNR {error.psnr:6.2f} dB   median picture {error.median:6.2f} dB")
+        say(f"{name:10s} PSNR {error.psnr:6.2f} dB   median picture {error.median:6.2f} dB")
     gain = errors["upsampler"].psnr - max(errors[name].psnr for name in FILTERS)
-    print(f"the upsampler is {gain:+.2f} dB from the better filter; pictures: {args.out.resolve()}")
+    say(f"the upsampler is {gain:+.2f} dB from the better filter; pictures: {args.out.resolve()}")
     return errors
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ import tyro
 from torch import Tensor
 
 from glide.data import Dataset
-from glide.errors import InputError
+from glide.errors import InputError, warn
 from glide.images import grid, save_png
 from glide.model import Model, ModelConfig
 from glide.train_base import Kind, TrainBase, train_base
@@ -83,7 +82,7 @@ def crop_size(args: TrainUpsampler, config: ModelConfig) -> int:
             f"--crop-size {crop}: expected a multiple of {unet.factor}, as the network's levels ask."
         )
     if crop < unet.image_size and not unet.local:
-        warnings.warn(
+        warn(
             f"this network sees a picture as a whole: of crops of {crop} it learns other statistics than it meets in "
             f"pictures of {unet.image_size}",
             stacklevel=2,

@@ -1,0 +1,54 @@
+"""Text that a terminal shows and never obeys: everything the toolkit prints goes through here."""
+
+import sys
+import unicodedata
+from typing import TextIO
+
+from tqdm import tqdm
+
+LIMIT = 500  # characters of one message
+CUT = " ... "
+JOINERS = "\u200c\u200d"  # format characters that Persian, Indic scripts and emoji are written with
+
+
+def printable(text: object, limit: int | None = LIMIT, stream: TextIO | None = None) -> str:
+    r"""`text` on one line, without anything that a terminal would obey.
+
+    Control and format characters (bidirectional overrides among them), line breaks and lone surrogates become escapes
+    as Python writes them, such as `\x1b`; so does whatever `stream` cannot encode. limit: the most characters, None
+    for any number; of a longer text both ends are kept, since a message ends with what to do. Applied twice, it
+    changes nothing more.
+    """
+    said = str(text)
+    if limit is not None and len(said) > limit:  # before the escapes, which may take ten times as long
+        said = _shortened(said, limit)
+    said = "".join(_escaped(character) for character in said)
+    encoding = getattr(stream, "encoding", None)
+    if encoding:
+        said = said.encode(encoding, "backslashreplace").decode(encoding)
+    return said if limit is None or len(said) <= limit else _shortened(said, limit)
+
+
+def say(text: object = "", stream: TextIO | None = None) -> None:
+    """Print `text`, of any number of lines, in printable form and without tearing a progress bar.
+
+    stream: None is stdout as it is now.
+    """
+    stream = stream or sys.stdout
+    lines = [printable(line, None, stream) for line in str(text).split("\n")]
+    tqdm.write("\n".join(lines), file=stream)
+    stream.flush()
+
+
+def _shortened(said: str, limit: int) -> str:
+    kept = limit - len(CUT)
+    tail = kept // 3
+    return f"{said[: kept - tail]}{CUT}{said[len(said) - tail :]}"
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable() or character in JOINERS:
+        return character
+    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return character.encode("unicode_escape").decode("ascii")
+    return character
