@@ -25,15 +25,29 @@ def join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}" if is_remote(folder) else os.path.join(folder, *name.split("/"))
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """The whole file. InputError if it cannot be read."""
+def read_bytes(path: str | Path, most: int | None = None) -> bytes:
+    """The whole file. InputError if it cannot be read.
+
+    most: bytes that it may have. With it, InputError also for a larger file, and for what is no regular file: a device
+    or a pipe may never end.
+    """
+    if most is not None:
+        _check_regular(path, most)
     try:
-        if is_remote(path):
-            with _remote().BlobFile(str(path), "rb") as file:
-                return bytes(file.read())
-        return Path(path).read_bytes()
+        with _remote().BlobFile(str(path), "rb") if is_remote(path) else open(path, "rb") as file:
+            return bytes(file.read() if most is None else file.read(most))
     except Exception as error:
         raise _cannot_read(path, error) from error
+
+
+def _check_regular(path: str | Path, most: int) -> None:
+    size, _ = file_stamp(path)
+    if not is_remote(path) and not os.path.isfile(path):
+        raise InputError(f"{path} is not a regular file: give the path of a file")
+    if size > most:
+        raise InputError(
+            f"{path} has {size:,} bytes, expected at most {most:,}: check that it is the right file"
+        )
 
 
 @contextmanager

@@ -1,0 +1,122 @@
+"""Check numbers that come from flags, files and Python calls, in one place.
+
+A number may be of any type that Python, numpy or torch have for it: `np.int64(3)`, `2.0` and `torch.tensor(3)` are
+whole numbers. A bool and a text are none.
+"""
+
+from __future__ import annotations
+
+import decimal
+import math
+import numbers
+from typing import Any
+
+from glide.errors import InputError
+
+MAX_DIGITS = 20  # of a whole number as text: 2**64 has so many
+_SHOWN = 60  # characters of a wrong value in a message
+
+
+def whole(value: object, name: str, low: int | None = None, high: int | None = None, do: str = "") -> int:
+    """Check a whole number from `low` to `high`, both included (None: no bound), and return it as an int.
+
+    name: what the message calls it, as in "the seed" or "--steps". do: what to do instead.
+    InputError, in one sentence, for another type, a fraction, nan, inf, and a number out of the range.
+    """
+    found = _plain(value)
+    finite = _is_number(found) and (isinstance(found, int) or math.isfinite(_float(found)))
+    result = int(found) if finite else 0
+    too_small, too_large = low is not None and result < low, high is not None and result > high
+    if not finite or result != found or too_small or too_large:
+        raise _wrong(value, name, "a whole number" + _range(low, high), do)
+    return result
+
+
+def real(
+    value: object,
+    name: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    above: bool = False,
+    below: bool = False,
+    do: str = "",
+) -> float:
+    """Check a finite number from `low` to `high` and return it as a float.
+
+    above: `low` itself is not allowed. below: `high` itself is not allowed. name, do: as for `whole`.
+    InputError, in one sentence, for another type, nan, inf, and a number out of the range.
+    """
+    found = _plain(value)
+    result = _float(found) if _is_number(found) else math.nan
+    fits = low <= result <= high and not (above and result == low) and not (below and result == high)
+    if not math.isfinite(result) or not fits:
+        raise _wrong(value, name, "a finite number" + _range(low, high, above, below), do)
+    return result
+
+
+def read_whole(text: str, name: str, low: int | None = None, high: int | None = None, do: str = "") -> int:
+    """A whole number written in decimal digits, checked as `whole` does. A text of any length is safe to give."""
+    digits = text.strip()
+    sign, digits = ("-", digits[1:]) if digits.startswith("-") else ("", digits)
+    if not (digits.isascii() and digits.isdigit()) or len(digits.lstrip("0")) > MAX_DIGITS:
+        raise _wrong(text, name, "a whole number" + _range(low, high), do)
+    return whole(int(f"{sign}{digits.lstrip('0') or 0}"), name, low, high, do)
+
+
+def shown_number(value: object) -> str:
+    """A value as a message shows it: at most 60 characters, however many digits it has."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 64:
+        return f"a number of about {int(value.bit_length() * math.log10(2)) + 1} digits"
+    try:
+        text = repr(value)
+    except (
+        ValueError,
+        RecursionError,
+    ):  # a huge whole number inside another value, which Python refuses to write
+        text = type(value).__name__
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy or torch as Python's own; anything else as it is."""
+    item = getattr(value, "item", None)
+    if item is None or not callable(item):
+        return value
+    try:
+        return item()
+    except (TypeError, ValueError, RuntimeError):  # an array of several numbers
+        return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real | decimal.Decimal) and not isinstance(value, bool)
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+    except ValueError:  # a signalling nan of decimal
+        return math.nan
+
+
+def _range(low: float | None, high: float | None, above: bool = False, below: bool = False) -> str:
+    has_low = low is not None and low != -math.inf
+    has_high = high is not None and high != math.inf
+    start = f" {'above' if above else 'from'} {_bound(low)}" if has_low else ""
+    end = f" {'below' if below else 'to' if has_low else 'up to'} {_bound(high)}" if has_high else ""
+    if has_high and below and has_low:
+        end = f" and below {_bound(high)}"
+    if has_low and not has_high and not above:
+        start = f" of at least {_bound(low)}"
+    return start + end
+
+
+def _bound(value: float | None) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
+def _wrong(value: object, name: str, expected: str, do: str) -> InputError:
+    return InputError(f"got {name} {shown_number(value)}, expected {expected}: {do or 'give such a number'}")
