@@ -60,6 +60,10 @@ class Listing:
         path = join(self.folder, self.caption_files[index])
         return clean_caption(decode_text(read_bytes(path), path), path)
 
+    def every_caption(self, index: int) -> Sequence[str]:
+        """The one caption of picture `index`. Errors as `caption`."""
+        return (self.caption(index),)
+
     def label(self, index: int) -> int:
         """The class of picture `index`, a place in `class_names`."""
         assert self.labels is not None

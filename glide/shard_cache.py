@@ -21,7 +21,7 @@ from glide.errors import InputError
 from glide.paths import file_stamp, is_remote, read_bytes, write_bytes
 from glide.shard_index import ShardIndex, scan_shard
 
-FORMAT = 1
+FORMAT = 2
 BESIDE = ".index.json"  # after the shard's whole name
 SCANS = 8  # shards that are read at once: what takes time is to wait for them
 

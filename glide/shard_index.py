@@ -3,7 +3,8 @@
 The webdataset library reads shards as streams, which cannot give the batch of step k without all before it (see
 `glide.shuffle`); with an index pictures are read from anywhere. The layout is webdataset's, as img2dataset writes
 it: the members of one sample share their name up to its first dot, the rest says what they are. jpg, jpeg, png, webp,
-bmp, gif, tif or tiff is the picture, txt the caption, json holds one as "caption" or "text", cls is a class number.
+bmp, gif, tif or tiff is the picture, txt the caption, json holds one as "caption" or "text" or several as "captions",
+cls is a class number.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ class ShardIndex:
     offsets: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     captions: list[str | None] = field(default_factory=list)
+    """Of several captions the first one."""
     labels: list[int | None] = field(default_factory=list)
+    several: dict[str, list[str]] = field(default_factory=dict)
+    """All captions of a picture that has more than one, by its name."""
     faults: dict[str, str] = field(default_factory=dict)
     """Of a picture without a caption or class: what is wrong with the one it has."""
     unusable: dict[str, str] = field(default_factory=dict)
@@ -56,6 +60,7 @@ class ShardIndex:
 class _Sample:
     picture: tarfile.TarInfo | None = None
     caption: str | None = None
+    several: list[str] = field(default_factory=list)
     label: int | None = None
     fault: str = ""
 
@@ -154,7 +159,14 @@ def _tell(sample: _Sample, suffix: str, data: bytes, name: str) -> None:
             values = json.loads(text)
         except (json.JSONDecodeError, RecursionError):
             raise ValueError(f"{name} is not JSON") from None
-        said = (values.get("caption") or values.get("text")) if isinstance(values, dict) else None
+        if not isinstance(values, dict):
+            return
+        several = values.get("captions")
+        if isinstance(several, list):
+            if not all(isinstance(one, str) for one in several):
+                raise ValueError(f'{name} holds "captions" that are no text, expected a list of strings')
+            sample.several = [clean_caption(one, name) for one in several]
+        said = values.get("caption") or values.get("text")
         if isinstance(said, str) and sample.caption is None:
             sample.caption = clean_caption(said, name)
 
@@ -169,5 +181,7 @@ def _add(index: ShardIndex, key: str, sample: _Sample) -> None:
     index.names.append(name)
     index.offsets.append(sample.picture.offset_data)
     index.sizes.append(sample.picture.size)
-    index.captions.append(sample.caption)
+    index.captions.append(sample.several[0] if sample.several else sample.caption)
+    if len(sample.several) > 1:
+        index.several[name] = sample.several
     index.labels.append(sample.label)

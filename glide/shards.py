@@ -72,6 +72,11 @@ class Shards:
         assert caption is not None
         return caption
 
+    def every_caption(self, index: int) -> Sequence[str]:
+        shard, row = self._place(index)
+        held = self._index(shard)
+        return held.several.get(held.names[row]) or (self.caption(index),)
+
     def label(self, index: int) -> int:
         shard, row = self._place(index)
         label = self._index(shard).labels[row]

@@ -24,7 +24,8 @@ from glide.shuffle import by_lane
 MIN_SHARE = 0.8  # of the short side that a random crop shows, at least: ADM's
 FINER = 2  # times the size in which a JPEG is decoded at least: the last halving is by averages, as ADM's
 ORDERS = 3  # epochs whose order is remembered: batches are made a little ahead
-TOKENIZER_CAPTIONS = 20_000
+TOKENIZER_CAPTIONS = 20_000  # pictures whose captions are taken
+CAPTION = 1  # the stream of draws that choose a caption
 
 
 class Source(Protocol):
@@ -54,7 +55,10 @@ class Source(Protocol):
         """InputError if it cannot be read."""
 
     def caption(self, index: int) -> str:
-        """InputError if it cannot be read, BrokenCaptionError if it is empty or no text."""
+        """The caption, or the first of several. InputError if it cannot be read, BrokenCaptionError if it is empty."""
+
+    def every_caption(self, index: int) -> Sequence[str]:
+        """The caption, or all of several. Errors as `caption`."""
 
     def label(self, index: int) -> int: ...
 
@@ -123,15 +127,15 @@ class StoredData:
             return []
         # a fixed sample: enough for any vocabulary, and no hour of reading small files
         indices = np.random.default_rng(0).permutation(len(self))[:TOKENIZER_CAPTIONS]
-        captions = [self._caption(index) for index in sorted(indices.tolist())]
-        return [caption for caption in captions if caption is not None]
+        return [caption for index in sorted(indices.tolist()) for caption in self._every_caption(index)]
 
-    def _caption(self, index: int) -> str | None:
+    def _every_caption(self, index: int) -> Sequence[str]:
+        """None of a picture whose caption is broken."""
         try:
-            return self.source.caption(index)
+            return self.source.every_caption(index)
         except BrokenCaptionError as error:
             self._count(index, error)
-            return None
+            return ()
 
     def _sample(self, position: int) -> tuple[Image.Image, str | int]:
         """A picture of HxW, RGB, and its caption or label, at a position of the endless sequence of epochs."""
@@ -143,13 +147,22 @@ class StoredData:
                 continue
             data = self.source.read(index)
             try:
-                said = self.source.label(index) if self.class_names else self.source.caption(index)
+                said = self.source.label(index) if self.class_names else self._said(index, epoch, place)
                 picture = self._picture(data, self.source.name(index), epoch, place)
             except (BrokenImageError, BrokenCaptionError) as error:
                 self._count(index, error)
                 continue
             return picture, said
         raise InputError(f"every picture in {self.source.folder} is broken: replace them")
+
+    def _said(self, index: int, epoch: int, place: int) -> str:
+        """The caption; of several, one chosen by chance as the place of the epoch says."""
+        captions = self.source.every_caption(index)
+        if len(captions) == 1:
+            return captions[0]
+        # a stream of its own, so that cuts and mirrorings are drawn as of pictures with one caption
+        draws = np.random.default_rng((self.seed, epoch, place, CAPTION))
+        return captions[int(draws.integers(len(captions)))]
 
     def _picture(self, data: bytes, name: str, epoch: int, place: int) -> Image.Image:
         """HxW, RGB, cut and mirrored by chance as the place of the epoch says."""

@@ -108,6 +108,43 @@ def test_an_epoch_has_every_picture_once_and_a_batch_is_a_function_of_its_step(t
     assert len(data.captions_for_tokenizer()) == 23
 
 
+def with_captions(i: int) -> tuple[str, dict[str, bytes]]:
+    """Picture number i has three captions; number 0 has one, beside a list that is empty."""
+    captions = [f"grey {i}", f" {i},\n grey ", f"a grey {i}"] if i else []
+    said = {"captions": captions, "caption": f"grey {i}"}
+    return f"{i:05}", {"png": png(i), "txt": f"grey {i}".encode(), "json": json.dumps(said).encode()}
+
+
+def test_of_several_captions_each_epoch_chooses_one(tmp_path):
+    write_shards(tmp_path, map(with_captions, range(9)), 4)
+    spec = str(tmp_path / "*.tar")
+    source = Shards(spec)
+    assert [source.caption(i) for i in range(9)] == [f"grey {i}" for i in range(9)]
+    assert source.every_caption(0) == ("grey 0",)
+    assert list(source.every_caption(5)) == ["grey 5", "5, grey", "a grey 5"]
+    data = open_data(spec, 4, seed=3)
+    batches = [data.batch(step, 9) for step in range(40)]
+    told: dict[int, set[str]] = {}
+    for batch in batches:
+        for value, caption in zip(values(batch), batch["caption"], strict=True):
+            told.setdefault(value, set()).add(caption)
+    assert told.pop(0) == {"grey 0"}
+    assert told == {i: {f"grey {i}", f"{i}, grey", f"a grey {i}"} for i in range(1, 9)}
+    fresh = open_data(spec, 4, seed=3)  # no matter what was asked before
+    assert all(same(fresh.batch(step, 9), batches[step]) for step in (17, 3, 0))
+    assert fresh.batch(2, 9, range(4, 9))["caption"] == batches[2]["caption"][4:]
+    assert any(open_data(spec, 4, seed=4).batch(s, 9)["caption"] != batches[s]["caption"] for s in range(3))
+    assert len(data.captions_for_tokenizer()) == 3 * 8 + 1
+
+
+@pytest.mark.parametrize("wrong", [[3], ["grey", None], ["grey", " "]])
+def test_captions_that_are_no_text_are_a_problem_of_their_picture(tmp_path, wrong):
+    files = {"a.png": png(1), "a.json": json.dumps({"captions": wrong}).encode()}
+    tar(tmp_path / "00000.tar", {**files, "b.png": png(2), "b.txt": b"grey"})
+    source = Shards(str(tmp_path / "*.tar"))
+    assert len(source) == 1 and "caption" in source.problems["00000.tar/a.png"]
+
+
 @pytest.mark.parametrize("kind", ["shards", "folder", "shapes"])
 def test_processes_share_the_rows_of_the_same_batches(tmp_path, kind):
     spec = {"shards": lambda: written(tmp_path, 13), "folder": lambda: str(captioned(tmp_path, 13))}
@@ -319,7 +356,7 @@ def test_an_index_is_kept_while_its_shard_is_the_same(tmp_path, cache, monkeypat
     monkeypatch.setattr("glide.shard_cache.scan_shard", lambda path: scans.append(path) or scan_shard(path))
     assert shard_index(path) == index and not scans
     (kept,) = (cache / "shards").iterdir()
-    for content in ("{", '{"format": 1}', json.dumps({"format": 1, "size": 0, "stamp": "", "index": {}})):
+    for content in ("{", '{"format": 2}', json.dumps({"format": 2, "size": 0, "stamp": "", "index": {}})):
         kept.write_text(content)
         assert shard_index(path) == index
     assert len(scans) == 3
