@@ -6,7 +6,6 @@ colours first.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from torch import Tensor
 from glide.atomic import atomic_path
 from glide.errors import InputError
 from glide.paths import read_bytes
-from glide.pictures import BrokenImageError, decode_picture
+from glide.pictures import LARGEST_FILE, BrokenImageError, decode_picture, open_picture
 
 Pixels = Tensor | NDArray[np.uint8]
 RECIPE = "glide"  # the keyword of the PNG's text chunk
@@ -70,11 +69,11 @@ def save_png(
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
     """The recipe that `save_png` wrote. InputError if the file is missing, no PNG, or carries none."""
-    data = read_bytes(path)
+    data = read_bytes(path, LARGEST_FILE)
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        with open_picture(data, path, formats=("PNG",)) as image:
             text = image.info.get(RECIPE)
-    except Exception as error:
+    except BrokenImageError as error:
         raise BrokenImageError(f"{path} is not a PNG picture: give one that this toolkit drew") from error
     try:
         recipe = json.loads(text or "null")
@@ -123,7 +122,7 @@ def load_image(path: str | Path) -> Tensor:
     animation it is the first frame. Colour profiles are not applied. InputError if the file cannot be read,
     BrokenImageError if it is no picture, damaged, or larger than Pillow's limit against decompression bombs.
     """
-    return decode_image(read_bytes(path), path)
+    return decode_image(read_bytes(path, LARGEST_FILE), path)
 
 
 def decode_image(data: bytes, name: str | Path) -> Tensor:

@@ -31,23 +31,31 @@ def read_bytes(path: str | Path, most: int | None = None) -> bytes:
     most: bytes that it may have. With it, InputError also for a larger file, and for what is no regular file: a device
     or a pipe may never end.
     """
-    if most is not None:
+    if most is not None and not is_remote(path):
         _check_regular(path, most)
     try:
         with _remote().BlobFile(str(path), "rb") if is_remote(path) else open(path, "rb") as file:
-            return bytes(file.read() if most is None else file.read(most))
+            data = bytes(file.read() if most is None else file.read(most + 1))
     except Exception as error:
         raise _cannot_read(path, error) from error
+    if most is not None and len(data) > most:
+        raise _too_large(path, len(data), most)
+    return data
 
 
 def _check_regular(path: str | Path, most: int) -> None:
+    """Before the file is opened: to open a pipe waits for who writes into it."""
     size, _ = file_stamp(path)
-    if not is_remote(path) and not os.path.isfile(path):
+    if not os.path.isfile(path):
         raise InputError(f"{path} is not a regular file: give the path of a file")
     if size > most:
-        raise InputError(
-            f"{path} has {size:,} bytes, expected at most {most:,}: check that it is the right file"
-        )
+        raise _too_large(path, size, most)
+
+
+def _too_large(path: str | Path, size: int, most: int) -> InputError:
+    return InputError(
+        f"{path} has {size:,} bytes, expected at most {most:,}: check that it is the right file"
+    )
 
 
 @contextmanager

@@ -8,9 +8,12 @@ The file itself is only ever read. H W pixels.
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,36 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from glide.errors import InputError, warn
 from glide.paths import read_bytes
 
+FORMATS = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "MPO": (".mpo",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
+}
+"""All formats that are decoded, by Pillow's names, with the ends of their files' names. Left to itself Pillow tries
+some forty, and one of them, PostScript, starts another program."""
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+READ = "PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF"  # for messages; MPO is a JPEG to those who have one
+PLUGINS = ("Png", "Jpeg", "Mpo", "WebP", "Bmp", "Gif", "Tiff", "Avif")
+LARGEST_FILE = 2**30  # bytes: more than the largest picture that Pillow takes to be safe needs uncompressed
+SIGNS = {
+    b"%!PS": "PostScript",
+    b"\xc5\xd0\xd3\xc6": "PostScript",
+    b"%PDF": "a PDF document",
+    b"version https://git-lfs": "a pointer of Git LFS, whose file was not fetched",
+    b"<svg": "an SVG drawing",
+    b"<?xml": "XML",
+    b"<!DOCTYPE": "a web page",
+    b"<html": "a web page",
+    b"8BPS": "a Photoshop document",
+    b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
+}
+"""How frequent files begin that are of none of these formats."""
+DEEP = ((np.arange(2**16) + 128) // 257).astype(np.uint8)  # 16 bits to 8, rounded
 TURNED_BY = ("exif", "xmp")  # where a JPEG says that it is to be turned
 WITH_PROFILE = ("RGB", "RGBA", "P", "PA")  # modes whose colour profile still fits when they are RGB
 
@@ -36,7 +69,7 @@ def read_picture(path: str | Path) -> Image.Image:
     InputError if the file cannot be read; BrokenImageError if it is no picture, damaged, cut off, or has more pixels
     than Pillow takes to be safe (a decompression bomb).
     """
-    picture, lost = decode_picture(read_bytes(path), path)
+    picture, lost = decode_picture(read_bytes(path, LARGEST_FILE), path)
     for what in lost:
         warn(f"{path} {what}", stacklevel=2)
     return picture
@@ -49,34 +82,100 @@ def decode_picture(data: bytes, name: str | Path, least: int = 0) -> tuple[Image
     JPEG's decoder leaves out the finest frequencies (a half, a fourth or an eighth of the size), which is faster
     than to decode them and average them away.
     """
+    with open_picture(data, name) as image:
+        lost = _lost(image)
+        if least and image.format == "JPEG":
+            image.draft(None, (least, least))
+        image.load()
+        return _shown(image), lost
+
+
+def as_shown(picture: Image.Image, name: str = "the picture") -> tuple[Image.Image, list[str]]:
+    """A picture that is in memory already, as `decode_picture` gives that of a file, and what was lost; it is copied.
+
+    InputError for one that cannot be shown, such as one of floating-point numbers.
+    """
+    with _refusing(name):
+        _check_size(picture)
+        return _shown(picture.copy()), _lost(picture)
+
+
+@contextmanager
+def open_picture(
+    data: bytes, name: str | Path, formats: Sequence[str] = tuple(FORMATS)
+) -> Iterator[Image.Image]:
+    """A picture file of one of these formats, opened but not decoded yet; no decoder of another format sees the data.
+
+    All that goes wrong meanwhile is a BrokenImageError: data of another format, damage, and more pixels than Pillow
+    takes to be safe.
+    """
+    with _refusing(name, data), Image.open(io.BytesIO(data), formats=_known(tuple(formats))) as image:
+        _check_size(image)
+        yield image
+
+
+def file_mode(data: bytes, name: str | Path) -> str:
+    """Pillow's mode of a picture file's pixels, "L" of a grey one; BrokenImageError as `open_picture`."""
+    with open_picture(data, name) as image:
+        return image.mode
+
+
+@contextmanager
+def _refusing(name: str | Path, data: bytes = b"") -> Iterator[None]:
+    """Whatever Pillow raises becomes a BrokenImageError about the picture `name`, whose file holds `data`."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            most = Image.MAX_IMAGE_PIXELS
-            # Pillow itself warns only, up to twice the limit
-            if most and image.width * image.height > most:
-                raise Image.DecompressionBombError(
-                    f"{image.width}x{image.height} pixels, at most {most} are read"
-                )
-            lost = _lost(image)
-            if least and image.format == "JPEG":
-                image.draft(None, (least, least))
-            image.load()
-            if image.format != "JPEG" or any(key in image.info for key in TURNED_BY):
-                # in place: a copy takes a tenth of the time that a JPEG takes, and so does to look for nothing
-                ImageOps.exif_transpose(image, in_place=True)
-            picture = _colours(image)
-            profile = image.info.get("icc_profile") if image.mode in WITH_PROFILE else None
+        yield
+    except InputError:
+        raise
     except UnidentifiedImageError as error:
         raise BrokenImageError(
-            f"{name} is not a readable picture (of no format that is known): give a PNG, JPEG or the like"
+            f"{name} is not a readable picture ({_kind(data)}): give a {READ} file"
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BrokenImageError(f"{name} is too large a picture ({error}): scale it down") from error
     except Exception as error:  # decoders of damaged files raise almost anything
-        reason = str(error).split("\n")[0] or type(error).__name__
+        reason = str(error).split("\n")[0][:200] or type(error).__name__
         raise BrokenImageError(f"{name} is not a readable picture ({reason}): repair or remove it") from error
+
+
+def _kind(data: bytes) -> str:
+    """What a file holds that is of no format that is decoded, for a message."""
+    if not data:
+        return "it is empty"
+    if data[4:8] == b"ftyp":
+        return "it holds HEIC or a film"
+    start = data[:256].lstrip()
+    return next(
+        (f"it holds {what}" for sign, what in SIGNS.items() if start.startswith(sign)),
+        "its format is unknown",
+    )
+
+
+@cache
+def _known(formats: tuple[str, ...]) -> list[str]:
+    """Those of the formats that this Pillow reads; only their plug-ins are loaded."""
+    for name in PLUGINS:
+        with suppress(ImportError):
+            importlib.import_module(f"PIL.{name}ImagePlugin")
+    return [name for name in formats if name in Image.OPEN]  # MPO is opened as JPEG
+
+
+def _check_size(image: Image.Image) -> None:
+    """Pillow itself warns only, up to twice its limit."""
+    most = Image.MAX_IMAGE_PIXELS
+    if most and image.width * image.height > most:
+        raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels, at most {most} are read")
+
+
+def _shown(image: Image.Image) -> Image.Image:
+    """A loaded picture turned upright, in RGB or RGBA, with its colour profile alone; `image` is changed."""
+    if image.format != "JPEG" or any(key in image.info for key in TURNED_BY):
+        # in place: a copy takes a tenth of the time that a JPEG takes, and so does to look for nothing
+        ImageOps.exif_transpose(image, in_place=True)
+    profile = image.info.get("icc_profile") if image.mode in WITH_PROFILE else None
+    picture = _colours(image)
     picture.info = {"icc_profile": profile} if profile else {}
-    return picture, lost
+    return picture
 
 
 def check_output(path: str | Path, overwrite: bool, originals: Sequence[str | Path] = ()) -> None:
@@ -121,8 +220,10 @@ def _colours(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers")
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it at 255
-        grey = np.clip(np.asarray(image, dtype=np.float64) / 257, 0, 255).round().astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
+        grey = np.asarray(image)
+        return Image.fromarray(DEEP[grey if grey.dtype == np.uint16 else grey.clip(0, 2**16 - 1)]).convert(
+            "RGB"
+        )
     if image.mode == "CMYK" and (converted := _by_profile(image)) is not None:
         return converted
     mode = "RGBA" if image.has_transparency_data else "RGB"

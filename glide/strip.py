@@ -9,6 +9,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from glide.atomic import atomic_path
+from glide.images import on_white
+from glide.pictures import read_picture
 
 MARGIN = 52  # pixels at the left, for the step
 
@@ -26,8 +28,8 @@ def write_strip(samples: Path, row: int, rows: int = 12) -> Path | None:
         grids = [grids[i] for i in torch.linspace(0, len(grids) - 1, rows).round().long().tolist()]
     cut = []
     for path in grids:
-        with Image.open(path) as grid:
-            cut.append(grid.convert("RGB").crop((0, 0, grid.width, min(row, grid.height))))
+        grid = on_white(read_picture(path))
+        cut.append(grid.crop((0, 0, grid.width, min(row, grid.height))))
     sheet = Image.new("RGB", (MARGIN + max(part.width for part in cut), row * len(cut)), "white")
     pen = ImageDraw.Draw(sheet)
     for i, (path, part) in enumerate(zip(grids, cut, strict=True)):

@@ -6,7 +6,6 @@ Shape letters: N results, H W pixels, C channels of the picture's file: grey, gr
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from glide.classes import class_number
 from glide.errors import InputError, warn
 from glide.images import grid, on_white, save_png
 from glide.paths import read_bytes
-from glide.pictures import check_output, decode_picture
+from glide.pictures import LARGEST_FILE, check_output, decode_picture, file_mode
 from glide.printable import say
 from guidance.again import return_to
 from guidance.conditions import Picture
@@ -66,12 +65,12 @@ class Original:
 
 def read_original(path: str) -> Original:
     """InputError and warnings as `glide.pictures.read_picture`."""
-    data = read_bytes(path)
+    data = read_bytes(path, LARGEST_FILE)
     picture, lost = decode_picture(data, path)
     for what in lost:
         warn(f"{path} {what}", stacklevel=2)
-    with Image.open(io.BytesIO(data)) as file:
-        grey = file.mode in ("1", "L", "LA", "La") or file.mode.startswith("I")
+    mode = file_mode(data, path)
+    grey = mode in ("1", "L", "LA", "La") or mode.startswith("I")
     return Original(picture, grey, hashlib.sha256(data).hexdigest())
 
 
@@ -154,7 +153,10 @@ def _recipe(
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"made_by": "inpaint.py", "image": args.image, "image_sha256": original.sha256}
     if args.mask is not None:
-        found |= {"mask": args.mask, "mask_sha256": hashlib.sha256(read_bytes(args.mask)).hexdigest()}
+        found |= {
+            "mask": args.mask,
+            "mask_sha256": hashlib.sha256(read_bytes(args.mask, LARGEST_FILE)).hexdigest(),
+        }
     else:
         found |= {"box": args.box} if args.box is not None else {"mask": "transparency"}
     context = args.context if math.isfinite(args.context) else "inf"  # JSON has no infinity

@@ -19,7 +19,7 @@ from glide.errors import InputError, warn
 from glide.images import from_uint8, on_white
 from glide.model import Model
 from glide.paths import read_bytes
-from glide.pictures import decode_picture
+from glide.pictures import LARGEST_FILE, as_shown, decode_picture
 from glide.resize import square
 
 
@@ -46,7 +46,7 @@ class Start:
 
 def read_start(path: str, model: Model) -> Start:
     """InputError and warnings as `glide.pictures.read_picture`; a picture that is no square is said to be cut."""
-    data = read_bytes(path)
+    data = read_bytes(path, LARGEST_FILE)
     picture, lost = decode_picture(data, path)
     for what in lost:
         warn(f"{path} {what}", stacklevel=2)
@@ -56,6 +56,9 @@ def read_start(path: str, model: Model) -> Start:
 
 
 def start_of(picture: Image.Image, model: Model) -> Tensor:
-    """The middle square of a picture, as large as the model's: [3,H,W] in [-1, 1]; transparency lies on white."""
-    rgb = on_white(picture) if picture.mode == "RGBA" else picture.convert("RGB")
+    """The middle square of a picture, as large as the model's: [3,H,W] in [-1, 1]; transparency lies on white.
+
+    The picture is taken as its file would be: turned as its EXIF data say, deep colours reduced to 8 bits.
+    """
+    rgb = on_white(as_shown(picture)[0])
     return from_uint8(square(torch.from_numpy(np.array(rgb)), model.config.unet.image_size)[None])[0]

@@ -23,6 +23,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from glide.errors import InputError
+from glide.pictures import decode_picture
 
 Pixels = NDArray[np.uint8]  # [h,w,3], colours last
 Reduction = Literal["area", "bicubic", "lanczos", "rendered"]
@@ -109,8 +110,7 @@ def compressed(pixels: Pixels, quality: int) -> Pixels:
     """What JPEG of that quality, 1 to 95, leaves of a picture, uint8 [h,w,3]."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=quality)
-    with Image.open(file) as image:
-        return np.asarray(image.convert("RGB"))
+    return np.asarray(decode_picture(file.getvalue(), "the compressed picture")[0])
 
 
 def noised(low_res: Tensor, level: float, noise: Tensor) -> Tensor:

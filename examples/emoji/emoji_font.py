@@ -6,7 +6,6 @@ their PNGs as they lie in the font. Without it Pillow draws the single code poin
 
 from __future__ import annotations
 
-import io
 import subprocess
 import unicodedata
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from emoji_names import VARIATION, in_order, kind_of, name_of
 from PIL import Image, ImageDraw, ImageFont
 
 from glide.errors import InputError
+from glide.pictures import decode_picture
 
 SIZE = 109  # the one size that the bitmaps of Noto Color Emoji have: 136x128 pixels
 FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts", "/Library/Fonts")
@@ -120,7 +120,7 @@ def _by_tables(font: Path) -> dict[tuple[int, ...], Image.Image]:
                 for name, sequences in _sequences(file["GSUB"].table, names).items():
                     wanted.setdefault(name, []).extend(sequences)
             return {
-                points: Image.open(io.BytesIO(strikes[name].imageData)).convert("RGBA")
+                points: decode_picture(strikes[name].imageData, name)[0].convert("RGBA")
                 for name, every in wanted.items()
                 if name in strikes
                 for points in _wanted(every)
