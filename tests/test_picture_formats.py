@@ -34,14 +34,14 @@ def test_these_formats_are_read_whatever_their_name(kind):
     assert picture.size == COLOURS.size and picture.mode == "RGB" and lost == []
 
 
-@pytest.mark.parametrize("kind", ["EPS", "PDF", "PPM", "ICO", "TGA", "PCX", "JPEG2000", "SGI", "IM", "MSP"])
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "PPM", "ICO", "TGA", "PCX", "JPEG2000", "SGI", "MSP"])
 def test_no_other_decoder_is_started(kind, tmp_path, monkeypatch):
     def started(*args, **options):
         raise AssertionError("a program was started")
 
     monkeypatch.setattr(subprocess, "Popen", started)
     try:
-        data = encoded(COLOURS.convert("1") if kind == "MSP" else COLOURS, format)
+        data = encoded(COLOURS.convert("1") if kind == "MSP" else COLOURS, kind)
     except OSError:  # built without it; the file need not be whole
         data = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
     (tmp_path / "x.png").write_bytes(data)
