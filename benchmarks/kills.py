@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 
 from glide.checkpoints import Checkpoints
 from glide.cli import fail, parse, run
-from glide.meters import read_lines
+from glide.meters import logged
 from glide.optim import OptimConfig
 from glide.train import TrainConfig
 from glide.train_base import TrainBase, train_base
@@ -132,7 +132,7 @@ def kill(process: multiprocessing.Process, out: Path, rng: random.Random) -> tup
 
 
 def last_step(out: Path) -> int:
-    lines = read_lines(out / "log.jsonl")
+    lines = logged(out / "log.jsonl")
     return int(lines[-1]["step"]) if lines else 0
 
 
@@ -150,7 +150,7 @@ def alike(a: Path, b: Path) -> bool:
         )
         if x.keys() != y.keys() or not all(torch.equal(x[k], y[k]) for k in x):
             return False
-    losses = [json.dumps([line["loss"] for line in read_lines(run / "log.jsonl")]) for run in (a, b)]
+    losses = [json.dumps([line["loss"] for line in logged(run / "log.jsonl")]) for run in (a, b)]
     return losses[0] == losses[1]
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from glide.json_files import read_lines
 from glide.paths import write_bytes
 from glide.printable import say
 
@@ -54,13 +55,4 @@ def kind(name: str, reason: str) -> str:
 
 
 def _read(path: Path) -> dict[str, str]:
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    return dict(entry for line in lines if (entry := _entry(line)) is not None)
-
-
-def _entry(line: str) -> tuple[str, str] | None:
-    try:
-        values = json.loads(line)
-        return str(values["file"]), str(values["reason"])
-    except (ValueError, TypeError, KeyError):
-        return None
+    return {entry["file"]: entry["reason"] for entry in read_lines(path, file=str, reason=str)}

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from glide.atomic import cannot_write, flush
 from glide.errors import InputError, warn
+from glide.json_files import read_table
 
 MANIFEST = "manifest.json"
 STATE = "state.pt"
@@ -115,10 +116,9 @@ class Checkpoints:
 def read_manifest(path: Path) -> dict[str, Any]:
     """What stands in a checkpoint's manifest; empty where there is none (older checkpoints have none)."""
     try:
-        found = json.loads((path / MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError):
+        return read_table(path / MANIFEST)
+    except InputError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def damage(path: Path) -> str | None:

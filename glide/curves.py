@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from glide.atomic import atomic_path
-from glide.meters import read_lines
+from glide.meters import logged
 from glide.plots import figure
 
 FEW = 10  # lines, under which there is no curve to speak of
@@ -19,7 +19,7 @@ def draw_curves(out: Path) -> Path | None:
 
     InputError where matplotlib is not installed.
     """
-    lines, held_out = read_lines(out / "log.jsonl"), read_lines(out / "validation.jsonl")
+    lines, held_out = logged(out / "log.jsonl"), logged(out / "validation.jsonl")
     if len(lines) < FEW:
         return None
     page = figure(11.0, 7.0)

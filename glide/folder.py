@@ -21,10 +21,12 @@ from torch import Tensor, nn
 
 from glide.atomic import cannot_write, flush
 from glide.errors import InputError
+from glide.json_files import read_table
 from glide.tokenizer import Tokenizer
 from glide.version import __version__
 
 FORMAT = 1
+MAX_CONFIG = 2**24  # bytes; a config with the names of 100,000 classes has some 2 MB
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 
 
@@ -105,11 +107,8 @@ def read_config(folder: str | Path, kind: str | None = None) -> dict[str, Any]:
             f"{folder} is no model folder: there is no {CONFIG} in it; give the folder of a model"
         )
     _finish_write(Path(folder))
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): restore it or save the model again") from error
-    if not isinstance(record, dict) or not {"format", "kind", "model"} <= set(record):
+    record = read_table(path, most=MAX_CONFIG)
+    if not {"format", "kind", "model"} <= set(record):
         raise InputError(f"{path} is not this toolkit's: give a folder that it saved")
     if not isinstance(record["format"], int) or record["format"] > FORMAT:
         raise InputError(

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from glide.atomic import atomic_path
 from glide.errors import InputError
+from glide.json_files import as_table, parse_json
 from glide.paths import read_bytes
 from glide.pictures import LARGEST_FILE, BrokenImageError, decode_picture, open_picture
 
@@ -75,15 +76,11 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
             text = image.info.get(RECIPE)
     except BrokenImageError as error:
         raise BrokenImageError(f"{path} is not a PNG picture: give one that this toolkit drew") from error
-    try:
-        recipe = json.loads(text or "null")
-    except json.JSONDecodeError:
-        recipe = None
-    if not isinstance(recipe, dict):
+    if not isinstance(text, str):
         raise InputError(
             f"{path} carries no recipe: give a PNG of this toolkit that no other program saved again"
         )
-    return recipe
+    return as_table(parse_json(text, where := f"the recipe in {path}"), where)
 
 
 def grid(images: Pixels, columns: int | None = None, pad: int = 2) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,23 @@ def read_json(path: str | Path, what: str = "", most: int = MAX_BYTES) -> Any:
 def read_table(path: str | Path, what: str = "", most: int = MAX_BYTES) -> dict[str, Any]:
     """As `read_json`, for a file that holds a table: {"name": value, ...}."""
     return as_table(read_json(path, what, most), f"{path} ({what})" if what else path)
+
+
+def read_lines(path: str | Path, **fields: type) -> list[dict[str, Any]]:
+    """The tables in a file of JSON lines; none where there is no file.
+
+    fields: what each has to have, by its type. A line without them, or one that is no JSON (the last one is cut short
+    where the writer was killed), is left out. InputError if the file cannot be read.
+    """
+    if not Path(path).exists():
+        return []
+    found = []
+    for line in read_bytes(path, MAX_BYTES).decode("utf-8", errors="replace").splitlines():
+        with suppress(InputError):
+            entry = as_table(parse_json(line, path), path)
+            if all(isinstance(entry.get(name), kind) for name, kind in fields.items()):
+                found.append(entry)
+    return found
 
 
 def parse_json(text: str | bytes, name: object) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -12,6 +11,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from glide.errors import InputError
+from glide.json_files import parse_json
 from glide.paths import join, list_files, read_bytes
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -190,11 +190,8 @@ def _jsonl_rows(path: str, text: str) -> Iterator[tuple[str, str, str]]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path} line {number} is not JSON ({error}): correct it") from error
-        yield _row(row, TABLES["metadata.jsonl"], f"{path} line {number}")
+        where = f"{path} line {number}"
+        yield _row(parse_json(line, where), TABLES["metadata.jsonl"], where)
 
 
 def _row(row: object, columns: tuple[str, str], where: str) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from glide.atomic import atomic_path
 from glide.errors import warn
+from glide.json_files import read_lines
 
 
 class Meters:
@@ -65,7 +66,7 @@ class LogFile:
     def __init__(self, path: Path, start: int) -> None:
         """start: the step the run goes on from; lines of later steps go, as these will be done again."""
         self.path = path
-        kept = [line for line in read_lines(path) if line["step"] <= start] if start else []
+        kept = [line for line in logged(path) if line["step"] <= start] if start else []
         with atomic_path(path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
@@ -77,20 +78,12 @@ class LogFile:
             warn(f"cannot write {self.path} ({error.strerror}): the line is lost", stacklevel=2)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The entries of a file of JSON lines; one that was cut short when its writer was killed is left out."""
-    found = []
-    for line in path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and "step" in entry:
-            found.append(entry)
-    return found
+def logged(path: Path) -> list[dict[str, Any]]:
+    """The entries of a run's file of JSON lines, each of a step; one that was cut short is left out."""
+    return read_lines(path, step=int)
 
 
 def last_line(path: Path) -> dict[str, Any] | None:
     """The last entry of a run's `log.jsonl`, for a model's training record; None where there is none yet."""
-    lines = read_lines(path)
+    lines = logged(path)
     return lines[-1] if lines else None

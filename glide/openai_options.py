@@ -7,12 +7,12 @@ attention resolutions in pixels as "32,16,8"); the constructor form is what the 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from glide.errors import InputError
+from glide.json_files import as_table, parse_json
 from glide.model import ModelConfig, ProcessConfig, TextConfig
 from glide.openai_published import ADM, GLIDE, GLIDE_UPSAMPLE, options_for
 from glide.unet import UNetConfig
@@ -62,12 +62,7 @@ def parse_options(text: str) -> dict[str, Any]:
     """
     text = text.strip()
     if text.startswith("{"):
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"--options is not JSON ({error}); give {{...}} or key=value,key=value."
-            ) from None
+        return as_table(parse_json(text, "--options"), "--options")
     if "=" not in text:
         return options_for(text)
     pairs = [part.partition("=") for part in re.split(r",(?=\s*\w+\s*=)", text)]
@@ -76,8 +71,8 @@ def parse_options(text: str) -> dict[str, Any]:
 
 def _parse_value(text: str) -> Any:
     try:
-        return json.loads(text.lower() if text in ("True", "False") else text)
-    except json.JSONDecodeError:
+        return parse_json(text.lower() if text in ("True", "False") else text, "an option")
+    except InputError:
         return text
 
 

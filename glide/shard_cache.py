@@ -18,7 +18,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from glide.errors import InputError
-from glide.paths import file_stamp, is_remote, read_bytes, write_bytes
+from glide.json_files import read_json
+from glide.paths import file_stamp, is_remote, write_bytes
 from glide.shard_index import ShardIndex, scan_shard
 
 FORMAT = 2
@@ -91,7 +92,7 @@ def _load(kept: str, size: int, stamp: str) -> ShardIndex | None:
     if not is_remote(kept) and not os.path.exists(kept):
         return None
     try:
-        values = json.loads(read_bytes(kept))
+        values = read_json(kept)
         if (values["format"], values["size"], values["stamp"]) != (FORMAT, size, stamp):
             return None
         return ShardIndex.from_json(values["index"])

@@ -10,13 +10,13 @@ cls is a class number.
 from __future__ import annotations
 
 import dataclasses
-import json
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from glide.errors import InputError
+from glide.json_files import parse_json
 from glide.listing import BrokenCaptionError, clean_caption, decode_text
 from glide.paths import open_binary
 
@@ -156,8 +156,8 @@ def _tell(sample: _Sample, suffix: str, data: bytes, name: str) -> None:
         sample.label = int(text)
     else:
         try:
-            values = json.loads(text)
-        except (json.JSONDecodeError, RecursionError):
+            values = parse_json(text, name)
+        except InputError:
             raise ValueError(f"{name} is not JSON") from None
         if not isinstance(values, dict):
             return

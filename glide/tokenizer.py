@@ -6,7 +6,6 @@ N captions, L tokens (the context).
 from __future__ import annotations
 
 import html
-import json
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +19,8 @@ from glide import errors
 from glide.atomic import atomic_path
 from glide.errors import InputError
 from glide.hub import hub_folder
+from glide.json_files import read_table
+from glide.numbers import shown_number
 
 GLIDE_PAD = 50256
 CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
@@ -196,14 +197,17 @@ def _read_vocabulary(folder: str | Path) -> tuple[dict[str, int], list[tuple[str
     names = ["vocab.json", "merges.txt"]
     folder = folder if Path(folder).is_dir() else hub_folder(str(folder), names)
     vocab_path, merges_path = (Path(folder) / name for name in names)
-    try:
-        vocab = json.loads(_read(vocab_path))
-        merges = [tuple(line.split(" ")) for line in _read(merges_path).split("\n") if line.strip()]
-    except json.JSONDecodeError as error:
-        raise InputError(f"{vocab_path} is not JSON ({error}): give a BPE vocabulary") from None
+    vocab = read_table(vocab_path, "a BPE vocabulary")
+    for token, number in vocab.items():
+        if type(number) is not int or not 0 <= number < 2**31:
+            raise InputError(
+                f"the id of {_shorten(token)!r} in {vocab_path} is {shown_number(number)}, expected a whole "
+                "number from 0: give a BPE vocabulary"
+            )
+    merges = [tuple(line.split(" ")) for line in _read(merges_path).split("\n") if line.strip()]
     merges = merges[1:] if merges and merges[0][0] == "#version:" else merges
     bad = next((m for m in merges if len(m) != 2 or m[0] + m[1] not in vocab), None)
-    if not isinstance(vocab, dict) or bad is not None:
+    if bad is not None:
         raise InputError(
             f"{merges_path} does not belong to {vocab_path.name} (merge {bad}): give a matching pair"
         )

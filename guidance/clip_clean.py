@@ -5,7 +5,6 @@ Shape letters: N pictures, H W pixels, L tokens, E embedding width.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from glide.checkpoint import resolve
 from glide.errors import InputError
 from glide.folder import CONFIG
+from glide.json_files import read_table
 from glide.paths import is_remote
 from guidance.clip import EMBEDDED, NoisyClip, load_clip, unit
 from guidance.clip_openai import MEAN, STD, is_pair
@@ -160,6 +160,6 @@ def load_any_clip(
 
 def _is_transformers(folder: Path) -> bool:
     try:
-        return json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("model_type") == "clip"
-    except (OSError, ValueError, AttributeError):
+        return read_table(folder / CONFIG).get("model_type") == "clip"
+    except InputError:
         return False  # load_clip says what is wrong with it

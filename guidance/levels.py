@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glide.atomic import atomic_path
+from glide.json_files import read_lines
 
 LEVELS = "levels.jsonl"
 
@@ -21,7 +22,7 @@ def spread(steps: int, levels: int) -> list[int]:
 def record(path: Path, step: int, levels: Sequence[Any]) -> None:
     """Add the levels (dataclasses) after `step` training steps to a file of JSON lines; of later steps, which a
     resumed run does again, the lines go."""
-    lines = [line for line in _lines(path) if line["step"] < step]
+    lines = [line for line in read_lines(path, step=int) if line["step"] < step]
     lines += [{"step": step, **dataclasses.asdict(level)} for level in levels]
     with atomic_path(path) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -29,10 +30,6 @@ def record(path: Path, step: int, levels: Sequence[Any]) -> None:
 
 def newest(path: Path, step: int) -> list[dict[str, Any]]:
     """The last record that is not of a step after `step`, for a model's record of its training."""
-    lines = _lines(path)
+    lines = read_lines(path, step=int)
     last = max((line["step"] for line in lines if line["step"] <= step), default=None)
     return [{k: v for k, v in line.items() if k != "step"} for line in lines if line["step"] == last]
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -258,9 +258,15 @@ def change_weights(folder: Path, change) -> None:
 
 BAD_FOLDERS = {
     "no config": (lambda f: (f / "config.json").unlink(), "is no model folder: there is no config.json"),
-    "config cut short": (lambda f: os.truncate(f / "config.json", 50), "config.json cannot be read"),
-    "config not text": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe"), "config.json cannot be read"),
-    "config a list": (lambda f: (f / "config.json").write_text("[]"), "config.json is not this toolkit's"),
+    "config cut short": (
+        lambda f: os.truncate(f / "config.json", 50),
+        "config.json is not JSON",
+    ),
+    "config not text": (
+        lambda f: (f / "config.json").write_bytes(b"\xff\xfe"),
+        "config.json is not JSON",
+    ),
+    "config a list": (lambda f: (f / "config.json").write_text("[]"), "config.json holds a list, expected"),
     "foreign config": (
         lambda f: (f / "config.json").write_text('{"model_type": "gpt2"}'),
         "config.json is not this toolkit's",

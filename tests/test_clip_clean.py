@@ -144,7 +144,7 @@ def test_any_clip_is_found(clip: NoisyClip, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no model 'nothing'"):
         load_any_clip("nothing")
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is not JSON"):
         load_any_clip(tmp_path)
 
 

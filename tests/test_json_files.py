@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from glide.errors import InputError
-from glide.json_files import MAX_DEPTH, as_table, parse_json, read_json, read_table
+from glide.json_files import MAX_DEPTH, as_table, parse_json, read_json, read_lines, read_table
 
 REFUSED = {
     "[" * 100_000: "nested more than 64 deep",
@@ -81,3 +81,13 @@ def test_a_table() -> None:
     for value, kind in ([1], "a list"), ("x", "a text"), (None, "null"), (True, "true"), (2.5, "a number"):
         with pytest.raises(InputError, match=f"x holds {kind}, expected a JSON object"):
             as_table(value, "x")
+
+
+def test_lines(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    assert read_lines(path) == []
+    path.write_bytes(
+        b'{"step": 1}\n\xff\n[1]\n{"step": "2"}\n{"step": NaN}\n' + b"[" * 10**5 + b'\n{"step": 3}\n{"st'
+    )
+    assert read_lines(path, step=int) == [{"step": 1}, {"step": 3}]
+    assert len(read_lines(path)) == 3

@@ -20,7 +20,7 @@ from glide.data import open_data
 from glide.errors import InputError
 from glide.losses import LossConfig
 from glide.machine import flops_of, keep_freed_memory, measured_peak, memory_in_use
-from glide.meters import Meters, read_lines
+from glide.meters import Meters, logged
 from glide.model import Model
 from glide.optim import OptimConfig
 from glide.strip import MARGIN, write_strip
@@ -52,7 +52,7 @@ def test_a_run_shows_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     out = tmp_path / "run"
     train = dataclasses.replace(CONFIG, track=("wandb",))
     train_base(TrainBase(out=out, preset="tiny", train=train, validation_batches=2), watch)
-    lines, held_out = read_lines(out / "log.jsonl"), read_lines(out / "validation.jsonl")
+    lines, held_out = logged(out / "log.jsonl"), logged(out / "validation.jsonl")
     assert "share_of_peak" not in lines[8] and 0 < lines[-1]["share_of_peak"] < 2
     assert all(line["memory_gib"] > 0.05 for line in lines)
     assert [line["step"] for line in held_out] == [12, 24]

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from glide.changes import Settings, changes
 from glide.checkpoints import MANIFEST, Checkpoints, check_run_folder, damage
 from glide.errors import CannotWrite, InputError
-from glide.meters import last_line, read_lines
+from glide.meters import last_line, logged
 from glide.mixed import LossScale
 from glide.model import Model
 from glide.optim import OptimConfig
@@ -59,8 +59,8 @@ def assert_same(a: Path, b: Path) -> None:
     for name in ("model", "ema-0.9"):
         x, y = (load_file(run / f"checkpoints/step-0000006/{name}.safetensors") for run in (a, b))
         assert x.keys() == y.keys() and all(torch.equal(x[k], y[k]) for k in x), name
-    assert [line["loss"] for line in read_lines(a / "log.jsonl")] == [
-        line["loss"] for line in read_lines(b / "log.jsonl")
+    assert [line["loss"] for line in logged(a / "log.jsonl")] == [
+        line["loss"] for line in logged(b / "log.jsonl")
     ]
 
 
@@ -231,7 +231,7 @@ def test_a_step_that_is_not_finite_is_skipped(tmp_path: Path, monkeypatch: pytes
     broken_at(monkeypatch, 1, 3)
     model = train_base(settings(tmp_path / "run"))
     assert all(p.isfinite().all() for p in model.parameters())
-    lines = read_lines(tmp_path / "run/log.jsonl")
+    lines = logged(tmp_path / "run/log.jsonl")
     assert [line["loss"] is None for line in lines] == [False, True, False, True, False, False]
     assert [line.get("skipped", 0) for line in lines] == [0, 1, 0, 1, 0, 0]
     # checkpoints of steps 2 and 4 were put off by one
@@ -283,7 +283,7 @@ def test_log_lines(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     assert last_line(path) is None
     path.write_text('{"step": 1}\n[]\n{"step": 2}\n{"st')
-    assert [line["step"] for line in read_lines(path)] == [1, 2] and last_line(path) == {"step": 2}
+    assert [line["step"] for line in logged(path)] == [1, 2] and last_line(path) == {"step": 2}
 
 
 # --- float16 ----------------------------------------------------------------------------------------------------------
@@ -309,9 +309,7 @@ def test_the_loss_scale_halves_and_doubles() -> None:
 
 def test_float16_trains_as_float32_does(whole: Path, tmp_path: Path) -> None:
     train_base(settings(tmp_path / "run", train={"dtype": "float16"}))
-    half, full = (
-        [line["loss"] for line in read_lines(run / "log.jsonl")] for run in (tmp_path / "run", whole)
-    )
+    half, full = ([line["loss"] for line in logged(run / "log.jsonl")] for run in (tmp_path / "run", whole))
     assert half[0] == pytest.approx(full[0], rel=1e-2)
     assert all(loss is not None for loss in half)
 

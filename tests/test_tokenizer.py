@@ -216,9 +216,10 @@ def test_bad_input_is_one_clear_error(tmp_path, clip_folder, monkeypatch):
     (glide / "vocab.json").write_text("[")
     with pytest.raises(InputError, match="not JSON"):
         Tokenizer.glide(glide)
-    (glide / "vocab.json").write_text("[]")
-    with pytest.raises(InputError, match="does not belong to"):
-        Tokenizer.glide(glide)
+    for text, said in ("[]", "holds a list"), ('{"a": "x"}', "is 'x', expected"), ('{"a": -1}', "is -1"):
+        (glide / "vocab.json").write_text(text)
+        with pytest.raises(InputError, match=said):
+            Tokenizer.glide(glide)
     with pytest.raises(InputError, match="no folder 'no such folder', and it is no hub id"):
         Tokenizer.glide("no such folder")
 
