@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from glide.errors import CannotWrite
+from glide.errors import CannotWrite, NameTaken
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes the name `path`, on any error it is removed.
 
     The parent folder is made where it is missing. What stood at `path` before is untouched until the rename.
-    CannotWrite (an InputError) in one sentence when the folder cannot be written or no space is left.
+    replace: False never takes the place of a file that is there, not even of one that another process wrote just now.
+    CannotWrite (an InputError) in one sentence when the folder cannot be written or no space is left; NameTaken, which
+    is one too, where `replace` is False and the name is taken.
     """
     path = Path(path)
     temporary = temporary_name(path)
@@ -24,12 +26,38 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         flush(temporary)
-        os.replace(temporary, path)
+        if replace:
+            os.replace(temporary, path)
+        elif not _take_name(temporary, path):
+            raise NameTaken(f"{path} exists already: give another name, or --overwrite")
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _take_name(temporary: Path, path: Path) -> bool:
+    """Give a file that is whole the name `path` as well; False, and nothing is changed, where that is taken.
+
+    Of several processes that try at once, one succeeds.
+    """
+    try:
+        os.link(temporary, path)
+        return True
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            return False
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        path.unlink()
+        raise
+    return True
 
 
 def temporary_name(path: Path) -> Path:

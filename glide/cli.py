@@ -13,6 +13,7 @@ from tyro.conf import FlagCreatePairsOff
 
 from glide.errors import InputError, one_line
 from glide.printable import say
+from glide.signals import Terminated, raised
 
 INPUT_ERROR = 2  # the code of argument parsers, tyro's included, for "you asked for something that cannot be"
 INTERRUPTED = 128 + signal.SIGINT
@@ -52,13 +53,15 @@ def run(main: Callable[[], object]) -> NoReturn:
     """Call `main` and exit: 0 when it returns, 2 with one line on stderr when the input was wrong.
 
     InputError and OSError (no space, no permission, ...) become `error: ...`; warnings become `warning: ...`; Ctrl-C
-    exits with 130. Anything else is a defect of the program and keeps its traceback. Always raises SystemExit.
+    exits with 130, SIGTERM with 143, which leave nothing half-written. Anything else is a defect of the program and
+    keeps its traceback. Always raises SystemExit.
     """
     _escape_what_cannot_be_encoded()
     shown = warnings.showwarning
     warnings.showwarning = _show_warning
     try:
-        main()
+        with raised():
+            main()
     except BrokenPipeError:
         # The reader has gone (`... | head`): nobody is left to tell, and the last flush must not complain either.
         sys.stdout = None
@@ -67,6 +70,9 @@ def run(main: Callable[[], object]) -> NoReturn:
         fail(str(error))
     except OSError as error:
         fail(_sentence(error))
+    except Terminated as stop:
+        say(f"stopped by {signal.Signals(stop.number).name}", sys.stderr)
+        sys.exit(128 + stop.number)
     except KeyboardInterrupt:
         say("interrupted", sys.stderr)
         sys.exit(INTERRUPTED)

@@ -24,3 +24,7 @@ def warn(message: object, stacklevel: int = 2) -> None:
 
 class CannotWrite(InputError):
     """An output could not be written, and what was there before is as it was: a full disk, a folder of others."""
+
+
+class NameTaken(CannotWrite):
+    """An output's name is that of a file that is there, and that is not to be replaced."""

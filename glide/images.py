@@ -49,20 +49,25 @@ def to_float(image: Tensor) -> Tensor:
 
 
 def save_png(
-    path: str | Path, image: Pixels, recipe: dict[str, Any] | None = None, profile: bytes | None = None
+    path: str | Path,
+    image: Pixels,
+    recipe: dict[str, Any] | None = None,
+    profile: bytes | None = None,
+    replace: bool = True,
 ) -> None:
     """Write uint8 [H, W, C], whole or not at all; `recipe`, JSON-able, travels in the file's metadata.
 
     C: 1 is grey, 3 is RGB; 2 and 4 are these with transparency.
 
     profile: the ICC colour profile of the picture that this one was made of.
+    replace, errors: as of `glide.atomic.atomic_path`.
     """
     info = PngImagePlugin.PngInfo()
     if recipe is not None:
         text = json.dumps(recipe, ensure_ascii=False)
         # half a surrogate pair (an argument that was no UTF-8) is written as JSON's \udcxx
         info.add_itxt(RECIPE, text.encode("utf-8", "backslashreplace").decode())
-    with atomic_path(path) as temporary:
+    with atomic_path(path, replace) as temporary:
         pixels = _array(image)
         picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         picture.save(temporary, format="PNG", pnginfo=info, icc_profile=profile)
@@ -100,15 +105,21 @@ def grid(images: Pixels, columns: int | None = None, pad: int = 2) -> Tensor:
     return sheet
 
 
-def save_gif(path: str | Path, frames: Sequence[Pixels] | Pixels, ms: int | Sequence[int] = 50) -> None:
+def save_gif(
+    path: str | Path,
+    frames: Sequence[Pixels] | Pixels,
+    ms: int | Sequence[int] = 50,
+    replace: bool = True,
+) -> None:
     """Write frames, uint8 [H, W, 3] each, as an endless animation, whole or not at all.
 
     ms: how long every frame, or each of them, is shown. GIF counts in steps of 10 ms, and below 20 many
     viewers slow down.
+    replace, errors: as of `glide.atomic.atomic_path`.
     """
     first, *others = [Image.fromarray(_array(frame)) for frame in frames]
     duration = ms if isinstance(ms, int) else list(ms)
-    with atomic_path(path) as temporary:
+    with atomic_path(path, replace) as temporary:
         first.save(temporary, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)
 
 

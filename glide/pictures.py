@@ -188,16 +188,19 @@ def check_output(path: str | Path, overwrite: bool, originals: Sequence[str | Pa
         raise InputError(f"got the output {path}, expected a name that ends in .png: results are PNG files")
     if path.is_dir():
         raise InputError(f"got the output {path}, which is a folder, expected a file: add a name to it")
-    if not path.exists():
-        return
+    check_not_original(path, originals)
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already: give another name, or --overwrite")
+
+
+def check_not_original(path: str | Path, originals: Sequence[str | Path]) -> None:
+    """InputError if a result would be written over the picture that it is made of."""
     for original in originals:
-        if os.path.exists(original) and os.path.samefile(path, original):
+        if os.path.exists(path) and os.path.exists(original) and os.path.samefile(path, original):
             raise InputError(
                 f"got the output {path}, which is the picture {original} itself, expected another file: originals "
                 "are never written over"
             )
-    if not overwrite:
-        raise InputError(f"{path} exists already: give another name, or --overwrite")
 
 
 def _lost(image: Image.Image) -> list[str]:

@@ -1,10 +1,16 @@
-"""SIGTERM and Ctrl-C end a run between two steps, with a checkpoint; a second Ctrl-C ends it at once."""
+"""Signals that ask a program to end: SIGTERM, Ctrl-C, and SIGHUP, which a terminal that is closed sends.
+
+They end a training between two steps, with a checkpoint, and a second Ctrl-C ends it at once. Anything else they end by
+an exception, so that it can tidy up and say what it has done.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -17,6 +23,39 @@ class Stopped(SystemExit):
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal asked the program to end, as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Within: SIGTERM and SIGHUP raise Terminated; where they were ignored, as under nohup, they still are.
+
+    Outside of the main thread, where Python allows no handlers, it does nothing.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Terminated(number)
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        before = {number: signal.getsignal(number) for number in ends}
+        for number, handler in before.items():
+            if handler is signal.SIG_DFL:
+                signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is signal.SIG_DFL:
+                signal.signal(number, handler)
 
 
 class Signals:

@@ -9,14 +9,17 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
+from glide.claims import count, told_when_stopped, write_beside
 from glide.classes import class_number
 from glide.errors import InputError, warn
 from glide.images import grid, on_white, save_png
@@ -107,7 +110,7 @@ def inpaint_file(
     label = None if args.label is None else class_number(pipe.classes(settings), args.label)
     pictures = [Picture(args.seed + i, args.prompt, label) for i in range(args.num_samples)]
     steps = pipe.steps(how.settings)
-    with tqdm(total=steps, desc=f"painting {_count(args.num_samples)}", unit="step") as bar:
+    with tqdm(total=steps, desc=f"painting {count(pictures)}", unit="step") as bar:
         painted = inpaint(
             pipe, original.shown, unknown, pictures, how, enlarge, lambda step: bar.update(), place
         )
@@ -179,16 +182,23 @@ def _say_what_changed(args: Inpaint, old: Mapping[str, Any], new: Mapping[str, A
 def _write(
     args: Inpaint, results: list[Bytes], recipes: list[dict[str, Any]], profile: bytes | None
 ) -> list[Path]:
-    files = args.files
+    files, written = args.files, []
+
+    def write(file: Path, image: Bytes | Tensor, recipe: dict[str, Any]) -> None:
+        save = partial(save_png, image=image, recipe=recipe, profile=profile, replace=args.overwrite)
+        written.append(write_beside(file, save))
+
+    with told_when_stopped(written):
+        alone = files[-len(results) :]
+        for file, result, recipe in zip(alone, results, recipes, strict=True):
+            write(file, result, recipe)
+        if len(results) > 1:
+            sheet = grid(torch.from_numpy(np.stack([_overview(result) for result in results])))
+            write(files[0], sheet, recipes[0] | {"num_samples": len(results)})
     if len(results) > 1:
-        sheet = grid(torch.from_numpy(np.stack([_overview(result) for result in results])))
-        save_png(files[0], sheet, recipes[0] | {"num_samples": len(results)}, profile)
-        say(f"side by side: {files[0].resolve()}")
-        files = files[1:]
-    for file, result, recipe in zip(files, results, recipes, strict=True):
-        save_png(file, result, recipe, profile)
-    say(f"{_count(len(files))}: {', '.join(str(file.resolve()) for file in files)}")
-    return files
+        say(f"side by side: {written[-1].resolve()}")
+    say(f"{count(results)}: {', '.join(str(file.resolve()) for file in written[: len(results)])}")
+    return written[: len(results)]
 
 
 def _overview(result: Bytes) -> Bytes:
@@ -199,7 +209,3 @@ def _overview(result: Bytes) -> Bytes:
     size = (max(1, round(result.shape[1] * share)), max(1, round(result.shape[0] * share)))
     picture = Image.fromarray(result[..., 0] if result.shape[2] == 1 else result)
     return np.asarray(picture.resize(size, Image.Resampling.LANCZOS)).reshape(*size[::-1], -1)
-
-
-def _count(number: int) -> str:
-    return f"{number} picture{'s' if number != 1 else ''}"

@@ -6,12 +6,14 @@ Shape letters: N frames, C channels, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from glide.claims import write_beside
 from glide.errors import InputError
 from glide.images import grid, save_gif, save_png, to_uint8
 from glide.pictures import check_output
@@ -51,11 +53,15 @@ def interpolate(args: Interpolate) -> Tensor:
     else:
         x = _drawn(args, pipe, settings, starts, share)
     pixels = to_uint8(x)
-    save_png(strip, grid(pixels, columns=len(pixels)), _recipe(args, pipe, settings, starts))
+    recipe = _recipe(args, pipe, settings, starts)
     there_and_back = torch.cat([pixels, pixels[1:-1].flip(0)])
     times = [SHOW] * len(there_and_back)
     times[0] = times[len(pixels) - 1] = HOLD
-    save_gif(animation, there_and_back, times)
+    row = grid(pixels, columns=len(pixels))
+    strip = write_beside(strip, partial(save_png, image=row, recipe=recipe, replace=args.overwrite))
+    animation = write_beside(
+        animation, partial(save_gif, frames=there_and_back, ms=times, replace=args.overwrite)
+    )
     say(f"strip of {len(pixels)} frames: {strip.resolve()}")
     say(f"animation: {animation.resolve()}")
     return pixels

@@ -3,10 +3,9 @@
 Shape letters: N pictures of the run, H W pixels.
 """
 
-import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from glide.claims import NumberedOutputs, count, names
 from glide.classes import class_number
 from glide.errors import InputError
 from glide.folder import CONFIG
@@ -32,7 +32,6 @@ from guidance.start import read_start
 
 FRAMES = 60  # of an animation, at most
 LABELS = 8  # classes drawn where none is asked for
-NUMBERED = re.compile(r"(?:grid-)?(\d{5,})(?:-\d+)?\.(?:png|gif)")
 
 
 def sample(
@@ -65,7 +64,6 @@ def sample(
     if stage is not None:
         stage.check(pictures)
     small = "" if stage is None else f"-{pipe.model.config.unet.image_size}"
-    paths: list[Path] = []
     frames: list[list[Tensor]] = []  # of each batch, [frames] of uint8 [n,H,W,3]
     pixels: list[Tensor] = []
     recipes = [pipe.recipe(picture, settings, place + i) for i, picture in enumerate(pictures)]
@@ -74,32 +72,35 @@ def sample(
     plan = list(batches(pictures, args.batch_size, pipe.call_size, place))
     runs = ((start, pipe.draw(batch, settings, place=place + start)) for start, batch in plan)
     head = next(runs)  # what is wrong with the first batch is said before there is a folder or a bar
-    out = ready_folder(args.out)
     total = len(plan) * pipe.steps(settings)
-    with tqdm(total=total, desc=f"drawing {_count(pictures)}", unit="step") as bar:
-        for start, steps in chain([head], runs):
-            seen = []
-            for step in steps:
-                if args.gif and _is_frame(step, pipe.steps(settings)):
-                    seen.append(to_uint8(step.x if args.gif_frames == "xt" else step.x0))
-                bar.update()
-            frames.append(seen)
-            pixels.append(to_uint8(step.x))
-            if best is None:
-                paths += _write(out, pixels[-1], recipes[start:], small)
-    sheets = [torch.cat(parts) for parts in zip(*frames, strict=True)]
-    drawn = torch.cat(pixels)
-    of_all = _recipe_of_all(recipes, args)
-    if best is not None:
-        kept = best(drawn)
-        drawn, sheets = drawn[kept], [sheet[kept] for sheet in sheets]
-        pictures, recipes = [pictures[i] for i in kept], [recipes[i] for i in kept]
-        paths = _write(out, drawn, recipes, small)
-    if stage is not None:
-        drawn, paths = _enlarge(stage, drawn, pictures, recipes, paths, small)
-        of_all = with_stage(of_all, drawn.shape[1], stage.recipe(pictures[0]))
-    say(f"{_count(paths)} in {out.resolve()}: {_span(paths)}")
-    _together(args, out / f"grid-{paths[0].stem}", drawn, sheets, of_all)
+    with NumberedOutputs(args.out) as out:
+        with tqdm(total=total, desc=f"drawing {count(pictures)}", unit="step") as bar:
+            for start, steps in chain([head], runs):
+                seen = []
+                for step in steps:
+                    if args.gif and _is_frame(step, pipe.steps(settings)):
+                        seen.append(to_uint8(step.x if args.gif_frames == "xt" else step.x0))
+                    bar.update()
+                frames.append(seen)
+                pixels.append(to_uint8(step.x))
+                if best is None:
+                    _write(out, pixels[-1], recipes[start:], small)
+        sheets = [torch.cat(parts) for parts in zip(*frames, strict=True)]
+        drawn = torch.cat(pixels)
+        of_all = _recipe_of_all(recipes, args)
+        if best is not None:
+            kept = best(drawn)
+            drawn, sheets = drawn[kept], [sheet[kept] for sheet in sheets]
+            pictures, recipes = [pictures[i] for i in kept], [recipes[i] for i in kept]
+            _write(out, drawn, recipes, small)
+        paths = list(out.paths)
+        if stage is not None:
+            drawn, paths = _enlarge(stage, drawn, pictures, recipes, out)
+            of_all = with_stage(of_all, drawn.shape[1], stage.recipe(pictures[0]))
+        together = _together(args, out.folder / f"grid-{paths[0].stem}", drawn, sheets, of_all)
+    say(f"{count(paths)} in {out.folder.resolve()}: {names(paths)}")
+    for what, path in together.items():
+        say(f"{what}: {path.resolve()}")
     return paths
 
 
@@ -137,31 +138,26 @@ def _enlarge(
     small: Tensor,
     pictures: Sequence[Picture],
     recipes: Sequence[dict[str, Any]],
-    paths: Sequence[Path],
-    suffix: str,
+    out: NumberedOutputs,
 ) -> tuple[Tensor, list[Path]]:
     """Large pictures, uint8 [n,H,W,3], of the small ones, each written beside it without the suffix of its name."""
     pixels, written = [], []
     total = len(pictures) * stage.steps
-    with tqdm(total=total, desc=f"enlarging {_count(pictures)}", unit="step") as bar:
-        for image, picture, recipe, path in zip(small, pictures, recipes, paths, strict=True):
+    with tqdm(total=total, desc=f"enlarging {count(pictures)}", unit="step") as bar:
+        for image, picture, recipe, path in zip(small, pictures, recipes, list(out.paths), strict=True):
             for x in stage.enlarge(image, picture):
                 bar.update()
                 last = x
             pixels.append(to_uint8(last))
-            written.append(path.with_name(path.name.replace(f"{suffix}.png", ".png")))
             told = with_stage(recipe, len(pixels[-1][0]), stage.recipe(picture))
-            save_png(written[-1], pixels[-1][0], told)
+            written.append(out.complete(path, partial(save_png, image=pixels[-1][0], recipe=told)))
     return torch.cat(pixels), written
 
 
-def _write(out: Path, pixels: Tensor, recipes: Sequence[dict[str, Any]], suffix: str = "") -> list[Path]:
+def _write(out: NumberedOutputs, pixels: Tensor, recipes: Sequence[dict[str, Any]], suffix: str = "") -> None:
     """Pictures, uint8 [n,H,W,3], in the next free numbers of a folder, each with its recipe."""
-    number = next_number(out)  # asked for late: another run may write here too
-    paths = [out / f"{number + i:05d}{suffix}.png" for i in range(len(pixels))]
-    for path, image, recipe in zip(paths, pixels, recipes, strict=False):
-        save_png(path, image, recipe)
-    return paths
+    for image, recipe in zip(pixels, recipes, strict=False):
+        out.add(partial(save_png, image=image, recipe=recipe, replace=False), suffix)
 
 
 def _ranking(
@@ -184,12 +180,6 @@ def _ranking(
     return lambda pixels: best_places(clip, pixels, captions, args.kept)
 
 
-def next_number(out: Path) -> int:
-    """One more than the highest number of a picture in the folder, 0 in an empty one."""
-    numbers = [int(match[1]) for path in out.iterdir() if (match := NUMBERED.fullmatch(path.name))]
-    return max(numbers, default=-1) + 1
-
-
 def batches(
     pictures: Sequence[Picture], size: int, call_size: int, place: int
 ) -> Iterator[tuple[int, Sequence[Picture]]]:
@@ -209,18 +199,18 @@ def _is_frame(step: Step, steps: int) -> bool:
 
 def _together(
     args: Sample, stem: Path, pixels: Tensor, sheets: Sequence[Tensor], recipe: dict[str, Any]
-) -> None:
-    """The grid and the animation of all pictures: a row for each caption where there are several of each."""
+) -> dict[str, Path]:
+    """Write the grid and the animation of all pictures: a row for each caption where there are several of each."""
     columns = args.kept if 1 < args.kept < len(pixels) else None
+    written: dict[str, Path] = {}
     if args.grid:
-        path = stem.with_suffix(".png")
-        save_png(path, grid(pixels, columns), recipe)
-        say(f"grid: {path.resolve()}")
+        written["grid"] = path = stem.with_suffix(".png")
+        save_png(path, grid(pixels, columns), recipe, replace=False)
     if args.gif:
-        path = stem.with_suffix(".gif")
+        written["animation"] = path = stem.with_suffix(".gif")
         frames = [grid(sheet, columns) for sheet in sheets]
-        save_gif(path, frames, [60] * (len(frames) - 1) + [2000])
-        say(f"animation: {path.resolve()}")
+        save_gif(path, frames, [60] * (len(frames) - 1) + [2000], replace=False)
+    return written
 
 
 def _recipe_of_all(recipes: Sequence[dict[str, Any]], args: Sample) -> dict[str, Any]:
@@ -261,26 +251,3 @@ def _subjects(args: Sample, pipe: Pipeline, settings: Settings) -> list[tuple[st
         raise InputError(f"got {len(captions)} captions and {len(labels)} classes, expected as many of each")
     count = max(len(captions), len(labels), 1)
     return list(zip(captions or [""] * count, labels or [None] * count, strict=True))
-
-
-def ready_folder(out: str | Path) -> Path:
-    """The output folder, made and seen to be writable before the work begins."""
-    path = Path(out)
-    probe = path / f".writable-{os.getpid()}.tmp"
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(
-            f"cannot write to {out} ({error.strerror or error}): choose another folder by --out"
-        ) from error
-    return path
-
-
-def _count(things: Sequence[object]) -> str:
-    return f"{len(things)} picture{'s' if len(things) != 1 else ''}"
-
-
-def _span(paths: Sequence[Path]) -> str:
-    return paths[0].name if len(paths) == 1 else f"{paths[0].name} to {paths[-1].name}"

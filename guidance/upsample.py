@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -17,14 +18,14 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from glide.claims import count, ready_folder, told_when_stopped, write_beside
 from glide.classes import class_number
 from glide.errors import InputError
 from glide.images import save_png, to_uint8
 from glide.listing import SUFFIXES
-from glide.pictures import check_output, read_picture
+from glide.pictures import check_not_original, check_output, read_picture
 from glide.printable import say
 from guidance.conditions import Picture
-from guidance.sample import ready_folder
 from guidance.sample_args import read_captions
 from guidance.stage import Stage, Upsampling
 from guidance.upsample_args import Upsample
@@ -46,20 +47,26 @@ def upsample(args: Upsample, upsampling: Upsampling) -> list[Path]:
     ]
     runs = (_begin(stage, source, picture) for (source, _), picture in zip(plan, pictures, strict=True))
     head = next(runs)  # what is wrong with the first picture is said before there is a folder or a bar
-    results = [result for _, result in plan]
-    ready_folder(results[0].parent)
-    found = f"{len(plan)} picture{'s' if len(plan) != 1 else ''}"
-    with tqdm(total=len(plan) * stage.steps, desc=f"enlarging {found}", unit="step") as bar:
+    ready_folder(plan[0][1].parent)
+    written: list[Path] = []
+    bar = tqdm(total=len(plan) * stage.steps, desc=f"enlarging {count(plan)}", unit="step")
+    with told_when_stopped(written), bar:
         for (image, xs), picture, (source, result) in zip(chain([head], runs), pictures, plan, strict=True):
             for x in xs:
                 bar.update()
                 last = x
             pixels = _with_transparency(to_uint8(last)[0], image)
             recipe = {**stage.recipe(picture), "scale": stage.scale, "enlarged": _told(image, source)}
-            check_output(result, args.overwrite, [source])  # looked at again: a run takes its time
-            save_png(result, pixels, recipe, image.info.get("icc_profile"))
-    say(f"{found} in {results[0].parent.resolve()}: {', '.join(path.name for path in results)}")
-    return results
+            profile = image.info.get("icc_profile")
+            check_not_original(result, [source])  # looked at again: a run takes its time
+            written.append(
+                write_beside(
+                    result,
+                    partial(save_png, image=pixels, recipe=recipe, profile=profile, replace=args.overwrite),
+                )
+            )
+    say(f"{count(written)} in {written[0].parent.resolve()}: {', '.join(path.name for path in written)}")
+    return written
 
 
 def _begin(stage: Stage, source: Path, picture: Picture) -> tuple[Image.Image, Iterator[Tensor]]:

@@ -10,9 +10,9 @@ from conftest import CAPTIONS, randomised
 from sample_script import ROOT, Capture, call, pngs, refused
 
 from glide.checkpoint import load_model, save_model
+from glide.claims import next_number
 from glide.images import load_image, read_recipe
 from glide.model import Model
-from guidance.sample import next_number
 from upsampler import parts
 
 SMALL = ("--steps", "2", "--upsample-steps", "2")

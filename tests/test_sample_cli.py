@@ -12,9 +12,9 @@ from PIL import Image
 from sample_script import QUICK, Capture, call, pngs, process, refused
 
 from glide.checkpoint import save_model
+from glide.claims import next_number
 from glide.images import load_image, read_recipe, save_png
 from glide.model import Model
-from guidance.sample import next_number
 from guidance.sample_args import CAPTIONS as BUILT_IN
 
 # --- what it draws --------------------------------------------------------------------------------------------------
