@@ -12,6 +12,7 @@ from tqdm import tqdm
 from tyro.conf import arg
 
 from glide.errors import InputError
+from glide.trained_on import check_built_in_scenes
 from guidance.asked import Asked
 from guidance.conditions import Picture
 from guidance.options import USUAL, Options
@@ -44,7 +45,11 @@ class JudgedPictures:
             raise InputError(f"--batch-size {self.batch_size}: expected at least 1.")
 
     def pipeline(self, captions: bool = True) -> Pipeline:
-        """The model, ready to draw, a batch in one call. captions: InputError for one that draws none."""
+        """The model, ready to draw, a batch in one call. captions: InputError for one that draws none.
+
+        InputError, too, for a model of other pictures than the built-in scenes, the only ones that can be judged.
+        """
+        check_built_in_scenes(self.model)
         pipe = Pipeline.from_pretrained(self.model, self.device, self.dtype, call_size=self.batch_size)
         if captions and pipe.model.text is None:
             raise InputError(

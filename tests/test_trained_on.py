@@ -1,0 +1,71 @@
+"""Measures that ask the captions of the built-in scenes refuse a model of other pictures, before anything is drawn."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glide.binding import Bind, bind
+from glide.checkpoint import save_model
+from glide.errors import InputError
+from glide.model import PRESETS, Model
+from glide.shapes import captions_for_tokenizer
+from glide.tokenizer import Tokenizer
+from glide.trained_on import check_built_in_scenes, trained_on
+from guidance.evaluate_inpainting_run import EvaluateInpainting, evaluate_inpainting
+from guidance.evaluate_run import Evaluate, evaluate
+from guidance.solver_sweep import SolverSweep, solver_sweep
+from guidance.sweep import Sweep, sweep
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return Model(PRESETS["tiny"], Tokenizer.train(captions_for_tokenizer(), 512, 24))
+
+
+@pytest.mark.parametrize(
+    ("training", "data"),
+    [
+        (None, None),
+        ({"step": 3}, None),
+        ({"data": "shapes:one=1,pair=2"}, "shapes:one=1,pair=2"),
+        ({"data": "photos/"}, "photos/"),
+        ({"data": "shapes-of-mine/"}, "shapes-of-mine/"),
+        ({"command": "python scripts/train_base.py --data shapes:one --steps 3"}, "shapes:one"),
+        ({"command": "python scripts/train_base.py --data=photos/ --steps 3"}, "photos/"),
+        ({"converted": {"path": "base.pt"}}, "a published training"),
+    ],
+)
+def test_what_a_model_was_trained_on(
+    model: Model, tmp_path: Path, training: dict[str, Any] | None, data: str | None
+) -> None:
+    save_model(tmp_path / "model", model, training)
+    assert trained_on(tmp_path / "model") == data
+    if data is None or data in ("shapes:one", "shapes:one=1,pair=2"):
+        check_built_in_scenes(tmp_path / "model")
+    else:
+        with pytest.raises(InputError, match="trained on"):
+            check_built_in_scenes(tmp_path / "model")
+
+
+def test_the_embedded_model_is_of_the_built_in_scenes() -> None:
+    assert str(trained_on("shapes")).startswith("shapes:")
+
+
+def test_a_model_of_other_pictures_is_not_judged_by_the_captions_of_the_scenes(
+    model: Model, tmp_path: Path
+) -> None:
+    name = str(tmp_path / "model")
+    save_model(name, model, {"data": "photos/"})
+    out = tmp_path / "out"
+    for measure in (
+        lambda: sweep(Sweep(name, out=out, no_plot=True)),
+        lambda: sweep(Sweep(name, out=out, no_plot=True, ask="class", guidance=("classifier",))),
+        lambda: solver_sweep(SolverSweep(name, out=out, no_plot=True)),
+        lambda: evaluate(Evaluate(name, out=out)),
+        lambda: evaluate_inpainting(EvaluateInpainting(name, out=out)),
+        lambda: bind(Bind(name)),
+    ):
+        with pytest.raises(InputError, match="trained on photos/, expected one of the built-in scenes"):
+            measure()
+    assert not out.exists()
