@@ -2,7 +2,7 @@
 # make lint   formatting and lint      make types   type check     make clean  remove what these made
 #
 # Everything is installed into .venv, once: again only when setup.py, its C or constraints.txt change.
-# PYTHON=python3.12 make demo         another interpreter (3.10 or newer)
+# PYTHON=python3.12 make demo         another interpreter (3.11 or newer)
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo      the small CPU build of PyTorch on Linux
 
 PYTHON ?= python3
@@ -39,8 +39,8 @@ install: $(VENV)/.installed
 dev: $(VENV)/.installed-dev
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
-		|| { echo 'error: Python 3.10 or newer is needed: PYTHON=python3.12 make ...' >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'error: Python 3.11 or newer is needed: PYTHON=python3.12 make ...' >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV) \
 		|| { echo 'error: $(PYTHON) -m venv failed (on Debian: apt install python3-venv)' >&2; rm -rf $(VENV); exit 2; }
 

@@ -26,20 +26,20 @@ EXTRAS = {
         "mypy>=1.19",
         "matplotlib>=3.8",
         "webdataset>=1.0.2",
-        "fonttools>=4.40",
+        "fonttools>=4.60.2",
     ],
     "test": [
-        "diffusers>=0.30"
+        "diffusers>=0.36"
     ],  # a second implementation of every solver; its test is left out where it is not there
-    "hub": ["huggingface_hub>=0.30"],
+    "hub": ["huggingface_hub>=1.3"],
     "plot": ["matplotlib>=3.8"],
     "shards": ["webdataset>=1.0.2"],  # writes shards, and expands {0000..0999}
-    "emoji": ["webdataset>=1.0.2", "fonttools>=4.40"],  # examples/emoji: glyphs of several code points
+    "emoji": ["webdataset>=1.0.2", "fonttools>=4.60.2"],  # examples/emoji: glyphs of several code points
     # where a training's numbers may go besides its log (--track)
     "tensorboard": ["tensorboard>=2.16"],
     "wandb": ["wandb>=0.17"],
     "trackio": ["trackio>=0.2"],
-    "clip": ["huggingface_hub>=0.30"],  # fetches the CLIP that guides; its code comes with transformers
+    "clip": ["huggingface_hub>=1.3"],  # fetches the CLIP that guides; its code comes with transformers
 }
 
 # Faster on a CPU (glide/fused.py); left out where there is no compiler. Not linked with an OpenMP: PyTorch brings one.
@@ -68,23 +68,23 @@ setup(
         "upsampler": ["models/*/*", "py.typed"],
     },
     ext_modules=[FUSED] if sys.platform == "linux" else [],
-    python_requires=">=3.10",
-    install_requires=[  # constraints-lowest.txt holds the lowest of each, and says how the tests end with them
-        "torch>=2.7",
-        "transformers>=4.46",
-        "tokenizers>=0.20",
+    python_requires=">=3.11",
+    install_requires=[  # constraints-lowest.txt holds the lowest of each, and says which holes older ones have
+        "torch>=2.10",
+        "transformers>=5.3",
+        "tokenizers>=0.22.1",
         "safetensors>=0.4.3",
         "numpy>=1.26",
-        "Pillow>=10.1",
-        "tqdm>=4.66",
+        "Pillow>=13.0",
+        "tqdm>=4.66.3",
         "blobfile>=3.0",
+        "urllib3>=2.8",  # blobfile's, which itself admits versions with holes
         "tyro>=1.0",
-        "accelerate>=1.0",
+        "accelerate>=1.1",
     ],
     extras_require={**EXTRAS, "all": sorted({name for names in EXTRAS.values() for name in names})},
     classifiers=[
         "Programming Language :: Python :: 3 :: Only",
-        "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",

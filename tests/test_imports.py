@@ -103,13 +103,19 @@ def test_setup_lists_every_package() -> None:
 
 def test_the_lowest_versions_are_those_that_setup_admits() -> None:
     """So that whoever runs the tests with constraints-lowest.txt runs them with what is promised."""
-    asked = dict(re.findall(r'"([A-Za-z_]+)>=([\d.]+)', (ROOT / "setup.py").read_text("utf-8")))
+    asked = dict(re.findall(r'"(\w+)>=([\d.]+)', (ROOT / "setup.py").read_text("utf-8")))
     lowest = dict(
-        re.findall(r"^(\w+)==([\d.]+)$", (ROOT / "constraints-lowest.txt").read_text("utf-8"), re.M)
+        re.findall(r"^(\w+)==([\d.]+)(?:  #.*)?$", (ROOT / "constraints-lowest.txt").read_text("utf-8"), re.M)
     )
     assert asked.keys() - lowest.keys() <= {"setuptools", "ruff", "mypy", "wandb", "trackio"}
     for name, version in lowest.items():
         assert (version + ".").startswith(asked[name] + "."), f"{name}: {asked[name]} in setup.py"
+
+
+def test_every_direct_dependency_has_its_version_in_the_constraints() -> None:
+    asked = set(re.findall(r'"(\w+)>=[\d.]+', (ROOT / "setup.py").read_text("utf-8")))
+    held = set(re.findall(r"^(\w+)==[\d.]+$", (ROOT / "constraints.txt").read_text("utf-8"), re.M))
+    assert asked == held
 
 
 @pytest.mark.parametrize(

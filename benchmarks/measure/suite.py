@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def measure(plan: Plan, say: Callable[[str], object], call: Callable[..., Any] =
     the next one is made. InputError for a plan that cannot be.
     """
     plan.check()
-    date = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     report = Report(shlex.join(["python", *sys.argv]), date, call(describe, plan), call(measure_peaks, plan))
     for name, value in report.machine.items():
         say(f"{name}: {value}")
