@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,9 +24,12 @@ def init_from(model: Model, source: Model) -> list[str]:
       it was (GLIDE, 2112.10741, section 2.4);
     - learned variances added to an output begin at zero.
 
+    A model with further levels of a finer grid around those of `source` (each with half the patch size) gets them
+    from scratch, with its own stem and head, around the weights of the others.
+
     Raises InputError when a weight has another size for any other reason.
     """
-    old, new = source.state_dict(), model.state_dict()
+    old, new = _inside(source, model), model.state_dict()
     fresh = []
     for name, to in new.items():
         if name not in old:
@@ -35,6 +40,31 @@ def init_from(model: Model, source: Model) -> list[str]:
             value = _resize(name, value, to, source, model)
         to.copy_(value)
     return fresh
+
+
+def _inside(source: Model, model: Model) -> dict[str, Tensor]:
+    """The weights of `source` by the names that they have in a U-Net with as many outer levels more as `model` has."""
+    state = source.state_dict()
+    inner, outer = source.config.unet, model.config.unet
+    more = len(outer.channel_mult) - len(inner.channel_mult)
+    same = (
+        more > 0
+        and outer.channel_mult[more:] == inner.channel_mult
+        and (outer.channels, outer.num_res_blocks) == (inner.channels, inner.num_res_blocks)
+        and outer.patch_size * 2**more == inner.patch_size
+    )
+    if not same:
+        return state
+    first = more * (
+        outer.num_res_blocks + 1
+    )  # blocks down, the change of resolution among them, of one level
+    named = {}
+    for name, value in state.items():
+        if (match := re.fullmatch(r"unet\.down\.(\d+)(\..*)", name)) is not None:
+            name = f"unet.down.{int(match[1]) + first}{match[2]}"
+        if not name.startswith(("unet.stem.", "unet.head.", "unet.norm.")):
+            named[name] = value
+    return named
 
 
 def _resize(name: str, value: Tensor, to: Tensor, source: Model, model: Model) -> Tensor:

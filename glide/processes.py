@@ -21,7 +21,7 @@ from torch import Tensor
 
 from glide.data import Batch, Dataset
 from glide.errors import InputError
-from glide.prefetch import prefetch, usual_workers
+from glide.prefetch import prefetch, prefetch_by_processes, usual_workers
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,23 @@ class Processes:
         return range(self.rank * own, (self.rank + 1) * own)
 
     def batches(
-        self, data: Dataset, start: int, size: int, workers: int | None = None
+        self,
+        data: Dataset,
+        start: int,
+        size: int,
+        workers: int | None = None,
+        worker_processes: int = 0,
+        broken: dict[str, str] | None = None,
     ) -> Generator[Batch, None, None]:
         """This process's rows of the global batches of steps start, start + 1, ..., made ahead of time.
 
         The data are asked for these rows alone. workers: threads that make them, by default as many as suit the device.
+        worker_processes: over 0, so many processes make them instead, and `broken` receives the damaged pictures that
+        they met (`glide.prefetch`).
         """
         rows = self.rows(size) if self.world > 1 else None
+        if worker_processes:
+            return prefetch_by_processes(data, start, size, worker_processes, rows, broken)
         return prefetch(data, start, size, workers=workers or usual_workers(self.device), rows=rows)
 
     @torch.no_grad()

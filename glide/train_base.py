@@ -76,6 +76,8 @@ class TrainBase:
     """Share of damaged pictures, and of those without a caption, that are skipped and counted."""
     workers: int | None = None
     """Threads that read and decode pictures; by default 1 beside a network on the CPU, else up to 8."""
+    worker_processes: int = 0
+    """Over 0: so many processes make the batches in place of threads; faster beside a GPU for the built-in scenes."""
     vocab_size: int = 512
     """Of the tokenizer that is trained on the captions."""
     dropout: float | None = None
@@ -146,6 +148,8 @@ def train_base(
             raise InputError(f"--{name.replace('_', '-')} {share}: expected a share from 0 to below 1.")
     if args.workers is not None and args.workers < 1:
         raise InputError(f"--workers {args.workers}: expected at least 1.")
+    if args.worker_processes < 0:
+        raise InputError(f"--worker-processes {args.worker_processes}: expected at least 0.")
     args.train.check()
     processes = start(args.device)
     resume = not args.train.dry_run and check_run_folder(args.out, args.resume)
@@ -218,10 +222,13 @@ def train_base(
             args.train.dtype,
         )
 
+    broken: dict[str, str] = {}  # met by worker processes
     trained = fit(
         model,
         task,
-        lambda start: processes.batches(data, start, args.train.batch_size, args.workers),
+        lambda start: processes.batches(
+            data, start, args.train.batch_size, args.workers, args.worker_processes, broken
+        ),
         timesteps,
         args.train,
         args.out,
@@ -229,7 +236,7 @@ def train_base(
         save=save,
         sample=watch,
         validate=validate,
-        note=lambda: keep_broken(args.out, data.broken),
+        note=lambda: keep_broken(args.out, {**data.broken, **broken}),
         processes=processes,
         settings=Settings.of(args, KEPT, BOUND),
     )

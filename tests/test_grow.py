@@ -106,3 +106,25 @@ def test_other_differences_are_refused_by_name(source: Model) -> None:
 def test_what_the_source_lacks_is_named(source: Model) -> None:
     fresh = init_from(Model(dataclasses.replace(TINY, num_classes=3)), source)
     assert fresh == ["label.weight"]
+
+
+def test_an_outer_level_is_put_around_the_weights_of_the_others(source: Model) -> None:
+    grown = Model(changed(image_size=16, channel_mult=(1, 1, 2), attention=(4,), patch_size=1))
+    fresh = set(init_from(grown, source))
+    old, new = source.state_dict(), grown.state_dict()
+    names = {
+        "down.0.": "down.2.",
+        "down.1.": "down.3.",
+        "down.2.": "down.4.",
+    }  # a block and a change of resolution
+    carried = set()
+    for name, value in old.items():
+        if name.startswith(("unet.stem.", "unet.head.", "unet.norm.")):
+            assert name in fresh
+            continue
+        start = next((start for start in names if name.startswith(f"unet.{start}")), "")
+        name = name.replace(start, names.get(start, ""), 1) if start else name
+        assert torch.equal(new[name], value), name
+        carried.add(name)
+    assert carried | fresh == set(new) and not carried & fresh
+    assert {name.split(".")[2] for name in fresh if name.startswith("unet.up.")} == {"3", "4", "5"}

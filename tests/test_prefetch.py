@@ -9,7 +9,7 @@ from test_data import captioned, same
 
 from glide.data import open_data
 from glide.errors import InputError
-from glide.prefetch import FREE, prefetch
+from glide.prefetch import FREE, prefetch, prefetch_by_processes
 
 
 def test_prefetch_keeps_the_order_and_ends_its_thread(tmp_path):
@@ -63,3 +63,21 @@ def test_prefetch_raises_an_error_where_the_batch_would_have_come():
     assert [next(batches)["step"], next(batches)["step"]] == [0, 1]
     with pytest.raises(InputError, match="the third"):
         next(batches)
+
+
+def test_processes_make_the_same_batches_and_report_what_is_broken(tmp_path):
+    data = open_data(str(captioned(tmp_path, 7)), 4, max_broken=1.0)
+    whole = [data.batch(step, 3) for step in range(5, 9)]
+    broken: dict[str, str] = {}
+    batches = prefetch_by_processes(data, 5, 3, workers=2, broken=broken)
+    for expected in whole:
+        assert same(next(batches), expected)
+    batches.close()
+    assert broken == {}
+    (tmp_path / sorted(p.name for p in tmp_path.glob("*.png"))[0]).write_bytes(b"no picture")
+    data = open_data(str(tmp_path), 4, max_broken=1.0)
+    batches = prefetch_by_processes(data, 0, 7, workers=1, rows=range(2, 4), broken=broken)
+    found = [next(batches) for _ in range(3)]
+    batches.close()
+    assert all(same(batch, data.batch(step, 7, range(2, 4))) for step, batch in enumerate(found))
+    assert broken == dict(data.broken) and len(broken) <= 1
