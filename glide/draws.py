@@ -38,11 +38,24 @@ class Draws:
 
     def __init__(self, seed: int, rows: Iterable[int]) -> None:
         """seed: of the step. rows: which of the whole batch's, by number."""
-        self.noise = SeededNoise([mixed(seed, row) for row in rows])
+        self.seeds = [mixed(seed, row) for row in rows]
+        self.noise = SeededNoise(self.seeds)
+        self.on_gpu: list[torch.Generator] = []
 
     def normal(self, like: Tensor) -> Tensor:
-        """Unit Gaussians in the shape, type and place of `like` [N,...]."""
-        return self.noise(like)
+        """Unit Gaussians in the shape, type and place of `like` [N,...].
+
+        For a GPU they are drawn there, by generators with the same seeds but other numbers than a CPU's: one core draws
+        and sends about 8,000 rows of 64x64 a second, a GPU trains on more.
+        """
+        if like.device.type != "cuda":
+            return self.noise(like)
+        if not self.on_gpu:
+            self.on_gpu = [torch.Generator(like.device).manual_seed(seed) for seed in self.seeds]
+        drawn = torch.empty(like.shape, device=like.device)
+        for row, generator in zip(drawn, self.on_gpu, strict=True):
+            row.normal_(generator=generator)
+        return drawn.to(like.dtype)
 
     def uniform(self) -> Tensor:
         """Numbers from 0 to 1, float32 [N], on the CPU."""

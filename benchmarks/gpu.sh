@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# All that is measured on a GPU, in one go and under ten minutes: numerical tests, then pictures and training steps.
+#
+#   bash benchmarks/gpu.sh results/gpu      writes test.log and engine.md there
+#   TINY=1 bash benchmarks/gpu.sh /tmp/gpu  rehearses it at tiny sizes, without a GPU too
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+out=${1:?give the folder for the results}
+mkdir -p "$out"
+python=${PYTHON:-python3}
+if [ -n "${TINY:-}" ]; then
+    size=(--size tiny --repeats 1 --batch-sizes 1 2 --train-batch 4 --dtype float32)
+else
+    size=(--repeats 3 --batch-sizes 1 16 64 --train-batch 256 --dtype bfloat16 float32)
+fi
+"$python" -m pytest -q -p no:cacheprovider tests/test_gpu.py 2>&1 | tee "$out/test.log"
+status=${PIPESTATUS[0]}
+"$python" benchmarks/engine.py --cases base upsampler embedded train --beside original diffusers "${size[@]}" \
+    --out "$out/engine.md" || status=$?
+exit "$status"
