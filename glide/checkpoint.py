@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from glide.errors import InputError, one_line
+from glide.config_check import blank
+from glide.errors import InputError
 from glide.folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
 from glide.hub import HUB_ID, hub_folder
 from glide.model import Model, ModelConfig
@@ -56,15 +57,8 @@ def load_model(
         return openai.load(name, vocab=vocab).to(device, dtype).eval()
     record = read_config(path, KIND)
     tokenizer = read_tokenizer(path, record)
-    try:
-        config = ModelConfig.from_dict(record["model"])
-        with torch.device("meta"):  # nothing is drawn or allocated: the file has every weight
-            model = Model(config)
-    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
-        raise InputError(
-            f"{path / CONFIG} describes no model that can be built: {one_line(error)}"
-        ) from error
-    text = config.text
+    model = blank(lambda: Model(ModelConfig.from_dict(record["model"])), f"{path / CONFIG}")
+    text = model.config.text
     if tokenizer and text and (tokenizer.n_vocab > text.vocab or tokenizer.context != text.context):
         raise InputError(
             f"the tokenizer in {path} has {tokenizer.n_vocab} tokens and context {tokenizer.context}, "

@@ -6,18 +6,17 @@ Shape letters: N batch, C channels, H W pixels, L tokens.
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.conditioning import Cond
+from glide.config_check import Range, config_from_dict, need
 from glide.errors import InputError
 from glide.nn import timestep_embedding, zero_init
 from glide.process import Process, make_process
@@ -32,11 +31,11 @@ if TYPE_CHECKING:
 class TextConfig:
     """Sizes of the text transformer."""
 
-    vocab: int = 50257
-    context: int = 128
-    width: int = 512
-    layers: int = 16
-    heads: int = 8
+    vocab: Annotated[int, Range(1, 2**24)] = 50257
+    context: Annotated[int, Range(1, 65536)] = 128
+    width: Annotated[int, Range(1, 65536)] = 512
+    layers: Annotated[int, Range(0, 1000)] = 16
+    heads: Annotated[int, Range(1, 65536)] = 8
     padding: bool = True
     """Padded positions have embeddings of their own."""
     final_norm: bool = True
@@ -44,14 +43,21 @@ class TextConfig:
     """What joins the time embedding: the last token's output (GLIDE), or the mean of the caption's own. The mean holds
     every word from the first step on, so small models bind words to pictures many times sooner."""
 
+    def check(self) -> None:
+        """InputError for sizes that do not fit each other."""
+        need(
+            self.width % self.heads == 0,
+            f"a text width of {self.width} cannot be split into {self.heads} attention heads, expected a multiple",
+        )
+
 
 @dataclass(frozen=True)
 class ProcessConfig:
     """The noise schedule a model was trained with, and what its output means."""
 
     schedule: Literal["linear", "squaredcos_cap_v2", "cosine", "quadratic", "sigmoid"] = "squaredcos_cap_v2"
-    steps: int = 1000
-    shift: float = 1.0
+    steps: Annotated[int, Range(1, 100_000)] = 1000
+    shift: Annotated[float, Range(1e-3, 1e3)] = 1.0
     """Divides the signal-to-noise ratio by shift**2: more noise at every step."""
     zero_terminal_snr: bool = False
     prediction: Literal["eps", "x0", "v"] = "eps"
@@ -61,6 +67,16 @@ class ProcessConfig:
     def build(self) -> Process:
         return make_process(self.schedule, self.steps, self.shift, self.zero_terminal_snr)
 
+    def check(self) -> None:
+        """InputError for numbers that give no process."""
+        try:
+            self.build()
+        except AssertionError as error:  # rounding makes of two steps one
+            raise InputError(
+                f"the noise schedule {self.schedule} with {self.steps} steps and shift {self.shift:g} does not add "
+                "noise at every step, expected one that does: use 1000 steps and shift 1"
+            ) from error
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -68,13 +84,13 @@ class ModelConfig:
 
     unet: UNetConfig = field(default_factory=UNetConfig)
     text: TextConfig | None = None
-    num_classes: int = 0
+    num_classes: Annotated[int, Range(0, 2**24)] = 0
     null_class: bool = False
     """One more class, numbered `num_classes`, that stands for "no class": the null of classifier-free guidance."""
-    class_names: tuple[str, ...] = ()
+    class_names: Annotated[tuple[str, ...], Range(0, 0, most=2**24)] = ()
     low_res: bool = False
     """Conditioned on a low-resolution picture, enlarged to three input planes."""
-    scale: int = 4
+    scale: Annotated[int, Range(2, 256)] = 4
     """(low_res) How many times higher and wider the picture is than the low-resolution one."""
     low_res_noise: bool = False
     """(low_res) Told how much noise was added to the low-resolution picture (cascaded diffusion, 2106.15282)."""
@@ -91,6 +107,23 @@ class ModelConfig:
         """(low_res) Height and width of the low-resolution picture of one of the model's own size."""
         return self.unet.image_size // self.scale
 
+    def check(self) -> None:
+        """InputError for settings that do not fit each other."""
+        check_class_names(self.num_classes, self.class_names)
+        pixels, out = self.unet.in_channels, self.unet.out_channels
+        learned = self.process.variance == "learned"
+        need(
+            out == 2 * pixels or (out == pixels and not learned),
+            f"a U-Net of {pixels} channels puts out {out}, expected {2 * pixels}"
+            + ("" if learned else f" or {pixels}"),
+        )
+        need(not self.null_class or self.num_classes, "got null_class without classes, expected num_classes")
+        need(not self.low_res_noise or self.low_res, "got low_res_noise without low_res, expected both")
+        need(
+            not self.low_res or self.unet.image_size % self.scale == 0,
+            f"image_size {self.unet.image_size} is no multiple of the scale {self.scale}, expected one",
+        )
+
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
@@ -100,28 +133,12 @@ class ModelConfig:
         return config_from_dict(cls, values, "model")
 
 
-def config_from_dict(cls: type, values: Any, where: str) -> Any:
-    """The inverse of `dataclasses.asdict` for configurations, nested ones too, also after a trip through JSON.
-
-    where: what messages call it. InputError on unknown fields and on what is no table.
-    """
-    if not isinstance(values, Mapping):
-        raise InputError(f"{where}: got {values!r}, expected a table of settings; the config is damaged.")
-    hints = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise InputError(f"{where}: unknown setting {unknown[0]!r}; known are {', '.join(hints)}.")
-    fields = {}
-    for name, value in values.items():
-        hint = hints[name]
-        if isinstance(hint, types.UnionType) and value is not None:
-            (hint,) = [a for a in typing.get_args(hint) if a is not type(None)]
-        if dataclasses.is_dataclass(hint) and value is not None:
-            value = config_from_dict(typing.cast(type, hint), value, f"{where}.{name}")
-        elif isinstance(value, list):
-            value = tuple(value)
-        fields[name] = value
-    return cls(**fields)
+def check_class_names(num_classes: int, names: Sequence[str]) -> None:
+    """InputError unless there is a name for each class, or none at all."""
+    need(
+        len(names) in (0, num_classes),
+        f"got {len(names)} class_names for {num_classes} classes, expected one for each, or none",
+    )
 
 
 class Model(nn.Module):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from glide.config_check import checked
 from glide.errors import InputError
 from glide.json_files import as_table, parse_json
 from glide.model import ModelConfig, ProcessConfig, TextConfig
@@ -98,10 +99,6 @@ def complete(options: Options) -> dict[str, Any]:
             f"rescale_timesteps with diffusion_steps={full['diffusion_steps']} is not supported, as it tells "
             "the network other timesteps; it is with 1000 steps, where it changes nothing."
         )
-    if full["num_head_channels"] <= 0 and full["num_heads_upsample"] not in (-1, full["num_heads"]):
-        raise InputError(
-            f"num_heads_upsample={full['num_heads_upsample']} is not supported; only -1: as on the way down."
-        )
     return full
 
 
@@ -118,7 +115,7 @@ def model_config(options: Options) -> ModelConfig:
             )
         mult = table[size]
     resolutions = _numbers("attention_resolutions", o["attention_resolutions"])
-    by_width = o["num_head_channels"] > 0
+    by_width, up_heads = o["num_head_channels"] > 0, o["num_heads_upsample"]
     unet = UNetConfig(
         image_size=size,
         out_channels=6 if o["learn_sigma"] else 3,
@@ -128,6 +125,7 @@ def model_config(options: Options) -> ModelConfig:
         attention=tuple(int(size // pixels) for pixels in resolutions),
         num_heads=1 if by_width else o["num_heads"],
         head_channels=o["num_head_channels"] if by_width else 0,
+        num_heads_upsample=0 if by_width or up_heads == o["num_heads"] else max(0, up_heads),
         scale_shift=o["use_scale_shift_norm"],
         resblock_updown=o["resblock_updown"],
         dropout=float(o["dropout"]),
@@ -136,9 +134,8 @@ def model_config(options: Options) -> ModelConfig:
     if o.get("xf_width"):
         names = ("n_vocab", "text_ctx", "xf_width", "xf_layers", "xf_heads", "xf_padding", "xf_final_ln")
         text = TextConfig(*(o[name] for name in names))
-    _check_heads(unet, text)
     fixed: Literal["fixed_small", "fixed_large"] = "fixed_small" if o.get("sigma_small") else "fixed_large"
-    return ModelConfig(
+    config = ModelConfig(
         unet=unet,
         text=text,
         num_classes=o["num_classes"] if o.get("class_cond") else 0,
@@ -152,6 +149,7 @@ def model_config(options: Options) -> ModelConfig:
             variance="learned" if o["learn_sigma"] else fixed,
         ),
     )
+    return checked(config, "options")
 
 
 def _scale(large: int, small: int) -> int:
@@ -211,20 +209,6 @@ def _check_type(name: str, value: Any, default: Any) -> None:
         )
     if name == "noise_schedule" and value not in _SCHEDULES:
         raise InputError(f"unknown noise_schedule {value!r}; known are {', '.join(_SCHEDULES)}.")
-
-
-def _check_heads(unet: UNetConfig, text: TextConfig | None) -> None:
-    step = unet.head_channels or unet.num_heads
-    last = len(unet.channel_mult) - 1
-    for level, mult in enumerate(unet.channel_mult):
-        width = int(mult * unet.channels)
-        if width < 1 or ((level == last or 2**level in unet.attention) and width % step):
-            raise InputError(
-                f"{width} channels (channel_mult {mult:g}) cannot be split into attention heads: "
-                f"check num_channels={unet.channels} and num_heads or num_head_channels={step}."
-            )
-    if text and text.width % text.heads:
-        raise InputError(f"xf_width={text.width} cannot be split into xf_heads={text.heads}; check both.")
 
 
 def _numbers(name: str, value: Any) -> tuple[float, ...]:

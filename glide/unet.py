@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.conditioning import Cond
+from glide.config_check import Range, check_memory, need
 from glide.nn import (
     Attention,
     Downsample,
@@ -34,26 +36,28 @@ from glide.nn import (
 class UNetConfig:
     """Sizes of a U-Net. The fields are ADM's; published configurations are in `glide.model.PRESETS`."""
 
-    image_size: int = 64
-    in_channels: int = 3
-    out_channels: int = 6
+    image_size: Annotated[int, Range(1, 16384)] = 64
+    in_channels: Annotated[int, Range(1, 1024)] = 3
+    out_channels: Annotated[int, Range(1, 2048)] = 6
     """3: the prediction alone. 6: also the interpolation of the learned variance (2102.09672)."""
-    channels: int = 192
-    channel_mult: tuple[float, ...] = (1, 2, 3, 4)
-    num_res_blocks: int = 3
-    attention: tuple[int, ...] = (2, 4, 8)
+    channels: Annotated[int, Range(2, 65536)] = 192
+    channel_mult: Annotated[tuple[float, ...], Range(0, 256, most=12)] = (1, 2, 3, 4)
+    num_res_blocks: Annotated[int, Range(1, 100)] = 3
+    attention: Annotated[tuple[int, ...], Range(0, 65536)] = (2, 4, 8)
     """Downsampling factors, counted from the stem's resolution, at which there is attention."""
-    num_heads: int = 1
-    head_channels: int = 64
+    num_heads: Annotated[int, Range(1, 65536)] = 1
+    head_channels: Annotated[int, Range(0, 65536)] = 64
     """Width of an attention head; 0 to give the number of heads by `num_heads` instead."""
+    num_heads_upsample: Annotated[int, Range(0, 65536)] = 0
+    """(head_channels 0) Heads of the way up; 0: as on the way down."""
     scale_shift: bool = True
     """Adaptive group norm; False adds the embedding."""
     resblock_updown: bool = True
     """Residual blocks change the resolution; False: strided and nearest-neighbour convolutions."""
-    dropout: float = 0.0
-    patch_size: int = 1
+    dropout: Annotated[float, Range(0, 1)] = 0.0
+    patch_size: Literal[1, 2, 4] = 1
     """1, 2 or 4: pixels are unshuffled into channels by this factor before the stem."""
-    coordinates: int = 0
+    coordinates: Annotated[int, Range(0, 16)] = 0
     """Over 0: stem and attention also see where they are, by the sines and cosines of so many octaves of x and y
     (`glide.nn.coordinates`). Without, a network knows places from its padded edges alone, and learns what "left" means
     late."""
@@ -75,8 +79,40 @@ class UNetConfig:
         """Heights and widths must be multiples of this."""
         return self.patch_size * 2 ** (len(self.channel_mult) - 1)
 
-    def heads(self, channels: int) -> int:
-        return channels // self.head_channels if self.head_channels else self.num_heads
+    def heads(self, channels: int, up: bool = False) -> int:
+        """Attention heads of a layer of that many channels. up: on the way up."""
+        if self.head_channels:
+            return channels // self.head_channels
+        return self.num_heads_upsample if up and self.num_heads_upsample else self.num_heads
+
+    def check(self) -> None:
+        """InputError for sizes that do not fit each other."""
+        need(self.channel_mult, "got no channel_mult, expected one for each level")
+        last = len(self.channel_mult) - 1
+        for level, mult in enumerate(self.channel_mult):
+            width = int(mult * self.channels)
+            need(
+                width >= 1,
+                f"channel_mult {mult:g} of {self.channels} channels leaves none, expected 1 or more",
+            )
+            if self.local or (level != last and 2**level not in self.attention):
+                continue
+            for heads in {self.heads(width), self.heads(width, up=True)}:
+                need(
+                    heads and width % heads == 0 and width % (self.head_channels or 1) == 0,
+                    f"{width} channels (channel_mult {mult:g}) cannot be split into attention heads, expected a "
+                    f"multiple of {self.head_channels or heads} (channels, and num_heads or head_channels)",
+                )
+        need(
+            self.image_size % self.factor == 0,
+            f"image_size {self.image_size} is halved {last} times in patches of {self.patch_size}, expected a "
+            f"multiple of {self.factor}",
+        )
+        # the stem's level, whose activations are the largest: skips, and what a block works on
+        side = self.image_size // self.patch_size
+        width = max(int(self.channel_mult[0] * self.channels), self.stem_channels)
+        needed = 4 * side**2 * width * (self.num_res_blocks + 4)
+        check_memory(needed, f"image_size {self.image_size}", "one picture")
 
 
 class Block(nn.Module):
@@ -148,11 +184,11 @@ class Encoder(nn.Module):
         return ResBlock(width, out, 4 * c.channels, c.dropout, c.scale_shift, resample, c.local)
 
     def _attn(
-        self, width: int, token_width: int, factor: int | None = None
+        self, width: int, token_width: int, factor: int | None = None, up: bool = False
     ) -> Attention | TokenAttention | None:
         if factor is not None and factor not in self.config.attention:
             return None
-        heads = self.config.heads(width)
+        heads = self.config.heads(width, up)
         if self.config.local:
             return TokenAttention(width, heads, token_width) if token_width else None
         return Attention(width, heads, token_width, self.config.coordinates)
@@ -235,7 +271,7 @@ class UNet(Encoder):
                 up: nn.Module | None = None
                 if level and i == config.num_res_blocks:
                     up = self._res(out, out, "up") if config.resblock_updown else Upsample(out)
-                self.up.append(Block(res, self._attn(out, token_width, factor), up))
+                self.up.append(Block(res, self._attn(out, token_width, factor, up=True), up))
                 width = out
             factor //= 2
         self.norm = norm(width, config.local)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from glide.attention import self_attention
 from glide.checkpoint import resolve
 from glide.conditioning import Cond
-from glide.errors import InputError, one_line
+from glide.config_check import Range, blank, config_from_dict
+from glide.errors import InputError
 from glide.folder import CONFIG, load_weights, read_config, write_folder
 from glide.grow import stem_without_mask
-from glide.model import PRESETS, Model, ProcessConfig, config_from_dict
+from glide.model import PRESETS, Model, ProcessConfig, check_class_names
 from glide.nn import GroupNorm, zero_init
 from glide.paths import is_remote
 from glide.process import Process
@@ -41,8 +42,8 @@ class ClassifierConfig:
 
     encoder: UNetConfig = field(default_factory=UNetConfig)
     """Sizes of the trunk; `out_channels` has no meaning here."""
-    num_classes: int = 1000
-    class_names: tuple[str, ...] = ()
+    num_classes: Annotated[int, Range(1, 2**24)] = 1000
+    class_names: Annotated[tuple[str, ...], Range(0, 0, most=2**24)] = ()
     """One for each class, or none at all."""
     pool: Pool = "attention"
     """From features to logits: attention to all places (ADM's), their mean ("adaptive"), or the means of every
@@ -58,10 +59,11 @@ class ClassifierConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ClassifierConfig:
         """The inverse of `to_dict`, also after a trip through JSON. InputError on what it does not know."""
-        config: ClassifierConfig = config_from_dict(cls, values, "classifier")
-        if config.pool not in POOLS:
-            raise InputError(f"classifier.pool is {config.pool!r}, expected one of {', '.join(POOLS)}.")
-        return config
+        return config_from_dict(cls, values, "classifier")
+
+    def check(self) -> None:
+        """InputError for settings that do not fit each other."""
+        check_class_names(self.num_classes, self.class_names)
 
 
 class AttentionPool(nn.Module):
@@ -191,14 +193,7 @@ def load_classifier(name: str | Path, device: str | torch.device = "cpu") -> Noi
 
         return classifier_openai.load(name).to(device)
     record = read_config(path, KIND)
-    try:
-        config = ClassifierConfig.from_dict(record["model"])
-        with torch.device("meta"):  # nothing is drawn or allocated: the file has every weight
-            model = NoisyClassifier(config)
-    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, AssertionError) as error:
-        raise InputError(
-            f"{path / CONFIG} describes no classifier that can be built: {one_line(error)}"
-        ) from error
+    model = blank(lambda: NoisyClassifier(ClassifierConfig.from_dict(record["model"])), f"{path / CONFIG}")
     load_weights(model, path, device)
     return model.eval()
 

@@ -12,16 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.checkpoint import load_model, resolve
-from glide.errors import InputError, one_line
+from glide.config_check import Range, blank, config_from_dict
+from glide.errors import InputError
 from glide.folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
-from glide.model import PRESETS, ProcessConfig, TextConfig, config_from_dict
+from glide.model import PRESETS, ProcessConfig, TextConfig
 from glide.paths import is_remote
 from glide.process import Process
 from glide.text import TextEncoder
@@ -43,7 +44,7 @@ class ClipConfig:
 
     image: ImageConfig = field(default_factory=ImageConfig)
     text: TextConfig = field(default_factory=lambda: TextConfig(65536, 77, 512, 12, 8, padding=False))
-    embedding: int = 512
+    embedding: Annotated[int, Range(1, 65536)] = 512
     """Width of the space in which pictures and captions meet."""
     process: ProcessConfig = field(default_factory=ProcessConfig)
     """The noise it knows; `prediction` and `variance` have no meaning here."""
@@ -61,8 +62,7 @@ class ClipConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ClipConfig:
         """The inverse of `to_dict`, also after a trip through JSON. InputError on what it does not know."""
-        config: ClipConfig = config_from_dict(cls, values, "clip")
-        return config
+        return config_from_dict(cls, values, "clip")
 
 
 class NoisyClip(nn.Module):
@@ -226,20 +226,7 @@ def load_clip(name: str | Path, device: str | torch.device = "cpu", vocab: str |
         raise InputError(f"{name} is no CLIP: give a folder, or one of {' and '.join(clip_openai.PAIR)}")
     record = read_config(path, KIND)
     tokenizer = read_tokenizer(path, record)
-    try:
-        config = ClipConfig.from_dict(record["model"])
-        with torch.device("meta"):  # nothing is drawn or allocated: the file has every weight
-            clip = NoisyClip(config, tokenizer)
-    except (
-        TypeError,
-        ValueError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RuntimeError,
-        AssertionError,
-    ) as error:
-        raise InputError(f"{path / CONFIG} describes no CLIP that can be built: {one_line(error)}") from error
+    clip = blank(lambda: NoisyClip(ClipConfig.from_dict(record["model"]), tokenizer), f"{path / CONFIG}")
     check_tokenizer(clip, str(path))
     load_weights(clip, path, device)
     return clip.eval()

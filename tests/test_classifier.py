@@ -185,7 +185,7 @@ def test_a_model_of_another_kind_is_refused(net: NoisyClassifier, class_folder: 
 def test_a_config_that_makes_no_classifier(net: NoisyClassifier, tmp_path: Path) -> None:
     save_classifier(tmp_path, net)
     for change, said in [
-        ({"pool": "max"}, "classifier.pool is 'max'"),
+        ({"pool": "max"}, "got classifier.pool 'max', expected one of"),
         ({"poll": 1}, "unknown setting 'poll'"),
     ]:
         record = json.loads((tmp_path / "config.json").read_text())

@@ -210,7 +210,11 @@ def test_files_of_another_kind_or_damaged(clip: NoisyClip, text_folder: Path, tm
         load_model(tmp_path)
     record = json.loads((tmp_path / "config.json").read_text())
     for part, change, said in [
-        ("image", {"pool": "max"}, "describes no CLIP"),
+        (
+            "image",
+            {"pool": "max"},
+            "describes no model that can be built: got clip.image.pool 'max', expected one of",
+        ),
         ("image", {"pol": "max"}, "unknown setting 'pol'"),
         ("text", {"context": 9}, "context 12, the CLIP"),
     ]:

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from openai_nets import GOLDEN, TINY, same_weights, tiny_state
+from torch import Tensor
 
 from glide.errors import InputError
 from glide.model import PRESETS, ProcessConfig
 from glide.openai import from_state_dict, load, mapping
 from glide.openai_options import complete, model_config, parse_options
 from glide.openai_published import PUBLISHED, options_for
+from glide.unet import Block
 
 
 def published() -> dict[str, dict]:
@@ -92,6 +95,43 @@ def test_inputs_of_the_published_models() -> None:
     # resolution 16 of 512 is the sixth of the upsampler's six levels, of seven in the 512x512 model
     assert configs["128_512_upsampler.pt"].unet.attention == (16, 32)
     assert configs["512x512_diffusion.pt"].unet.attention == (16, 32, 64)
+
+
+@pytest.mark.parametrize("new_order", [False, True])
+def test_heads_of_the_way_up_may_be_others(new_order: bool) -> None:
+    """As in ADM's UNetModel: `num_heads` on the way down and in the middle, `num_heads_upsample` on the way up."""
+    options = TINY | {"num_head_channels": -1, "num_heads": 4, "num_heads_upsample": 2}
+    options |= {"use_new_attention_order": new_order}
+    assert model_config(options).unet.num_heads_upsample == 2
+    state = tiny_state()
+    unet = from_state_dict(state, options).unet
+    layers = {"input_blocks.3.1": (unet.down[2], 4), "middle_block.1": (unet.middle_in, 4)}
+    layers |= {"output_blocks.0.1": (unet.up[0], 2), "output_blocks.1.1": (unet.up[1], 2)}
+    x = torch.randn(2, 32, 8, 8, generator=torch.Generator().manual_seed(1))
+    for name, (block, heads) in layers.items():
+        assert isinstance(block, Block) and block.attn is not None and block.attn.heads == heads
+        expected = attended(x, {k: state[f"{name}.{k}"] for k in ATTENTION}, heads, new_order)
+        other = attended(x, {k: state[f"{name}.{k}"] for k in ATTENTION}, 6 - heads, new_order)
+        found = block.attn(x)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(found, other, rtol=1e-4, atol=1e-5)
+
+
+ATTENTION = ("norm.weight", "norm.bias", "qkv.weight", "qkv.bias", "proj_out.weight", "proj_out.bias")
+
+
+def attended(x: Tensor, state: dict[str, Tensor], heads: int, new_order: bool) -> Tensor:
+    """ADM's AttentionBlock, written down again: QKVAttention (`new_order`) or QKVAttentionLegacy."""
+    n, c, length = len(x), x.shape[1], x[0, 0].numel()
+    h = F.group_norm(x, 32, state["norm.weight"], state["norm.bias"]).flatten(2)
+    qkv = F.conv1d(h, state["qkv.weight"], state["qkv.bias"])
+    if new_order:  # (q|k|v, head, d)
+        q, k, v = (part.reshape(n * heads, c // heads, length) for part in qkv.chunk(3, dim=1))
+    else:  # (head, q|k|v, d)
+        q, k, v = qkv.reshape(n * heads, 3 * c // heads, length).split(c // heads, dim=1)
+    weight = torch.einsum("bct,bcs->bts", q, k).div((c // heads) ** 0.5).softmax(dim=-1)
+    h = torch.einsum("bts,bcs->bct", weight, v).reshape(n, c, length)
+    return x + F.conv1d(h, state["proj_out.weight"], state["proj_out.bias"]).reshape(x.shape)
 
 
 # --- conversion ----------------------------------------------------------------------------------------------------
@@ -201,10 +241,12 @@ def test_a_state_that_does_not_fit_is_refused_with_the_first_names() -> None:
         ({"channel_mult": ""}, "no default channel_mult for image_size=16"),
         ({"noise_schedule": "sigmoid"}, "unknown noise_schedule 'sigmoid'"),
         ({"rescale_timesteps": True, "diffusion_steps": 4000}, "tells the network other timesteps"),
-        ({"num_head_channels": -1, "num_heads_upsample": 2}, "num_heads_upsample=2 is not supported"),
+        ({"num_head_channels": -1, "num_heads_upsample": 5}, "cannot be split into attention heads"),
         ({"num_head_channels": 24}, "cannot be split into attention heads"),
         ({"num_head_channels": -1, "num_heads": 5}, "cannot be split into attention heads"),
-        ({"channel_mult": "0.01,1"}, "cannot be split into attention heads"),
+        ({"channel_mult": "0.01,1"}, "channel_mult 0.01 of 32 channels leaves none"),
+        ({"diffusion_steps": 10**10}, "diffusion_steps|process.steps"),
+        ({"num_res_blocks": 10**9}, "num_res_blocks 1000000000, expected a whole number from 1 to 100"),
     ],
 )
 def test_options_that_make_no_model_are_refused(change: dict, message: str) -> None:
@@ -221,7 +263,7 @@ def test_options_that_make_no_model_are_refused(change: dict, message: str) -> N
         ({"cls": "UNetModel", "out_channels": 4}, "out_channels=4 is not supported"),
         ({"cls": "UNetModel", "image_size": "big", "attention_resolutions": [2]}, "image_size is 'big'"),
         ({"cls": "Text2ImUNet", "num_classes": 3}, "unknown option 'class_cond'"),
-        ({"cls": "Text2ImUNet", "xf_heads": 7}, "xf_width=512 cannot be split into xf_heads=7"),
+        ({"cls": "Text2ImUNet", "xf_heads": 7}, "text width of 512 cannot be split into 7 attention heads"),
         ({"cls": "UNetModel", "xf_ar": 0.5}, "xf_ar is not supported"),
     ],
 )

@@ -1,0 +1,166 @@
+"""Check configurations that come from files: types, ranges and sizes, before anything is built from them.
+
+The fields of a configuration's dataclass say what they take: their type, `Literal` choices, and a `Range`. What fields
+have to be to each other its method `check` says, where it has one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import types
+import typing
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from glide.errors import InputError, one_line
+from glide.json_files import kind_of
+from glide.numbers import real, shown_number, whole
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number of a configuration, or each of a list of them, may be; both ends are included."""
+
+    low: float
+    high: float
+    most: int = 64
+    """(lists) Entries."""
+
+
+class Config(Protocol):
+    """A dataclass that says what it takes."""
+
+    @property
+    def __dataclass_fields__(self) -> dict[str, Any]: ...
+
+
+C = TypeVar("C", bound=Config)
+
+
+def config_from_dict(cls: type[C], values: Any, where: str) -> C:
+    """The inverse of `dataclasses.asdict` for configurations, nested ones too, also after a trip through JSON.
+
+    where: what messages call it. InputError on unknown fields, on values of another type or out of their range, and on
+    those that do not fit each other.
+    """
+    if not isinstance(values, Mapping):
+        raise InputError(
+            f"{where}: got {kind_of(values)}, expected a table of settings; the config is damaged."
+        )
+    hints = typing.get_type_hints(cls, include_extras=True)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise InputError(f"{where}: unknown setting {unknown[0]!r}; known are {', '.join(hints)}.")
+    config = cls(**{name: _read(hints[name], value, f"{where}.{name}") for name, value in values.items()})
+    check = getattr(config, "check", None)
+    if check is not None:
+        check()
+    return config
+
+
+def checked(config: C, where: str) -> C:
+    """A configuration that was made in Python, once it is seen to be one that `config_from_dict` takes."""
+    values = dataclasses.asdict(typing.cast(Any, config))
+    return config_from_dict(type(config), values, where)
+
+
+def _read(hint: Any, value: Any, name: str, limits: Range | None = None) -> Any:
+    """A value of a JSON file as the type `hint` of its field has it."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _read(args[0], value, name, next((a for a in args[1:] if isinstance(a, Range)), None))
+    if origin in (types.UnionType, typing.Union):
+        (inner,) = [a for a in args if a is not type(None)]
+        return None if value is None else _read(inner, value, name, limits)
+    if origin is Literal:
+        if value not in args or isinstance(value, bool):
+            raise _wrong(name, value, f"one of {', '.join(map(repr, args))}")
+        return value
+    if origin is tuple:
+        return _read_tuple(args[0], value, name, limits)
+    if dataclasses.is_dataclass(hint):
+        return config_from_dict(typing.cast("type[Any]", hint), value, name)
+    low, high = (limits.low, limits.high) if limits else (None, None)
+    if hint is int:
+        return whole(value, name, None if low is None else int(low), None if high is None else int(high), _DO)
+    if hint is float:
+        checked = real(
+            value, name, -math.inf if low is None else low, math.inf if high is None else high, do=_DO
+        )
+        return (
+            value if isinstance(value, int) else checked
+        )  # 1 stays 1: the config is written again as it was
+    if not isinstance(value, hint):
+        raise _wrong(name, value, {bool: "true or false", str: "a text"}.get(hint, hint.__name__))
+    return value
+
+
+def _read_tuple(hint: Any, value: Any, name: str, limits: Range | None) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise _wrong(name, value, "a list")
+    if limits is not None and len(value) > limits.most:
+        raise InputError(f"{name} has {len(value)} entries, expected at most {limits.most}: {_DO}")
+    return tuple(_read(hint, entry, f"{name}[{i}]", limits) for i, entry in enumerate(value))
+
+
+def need(fits: object, said: str) -> None:
+    """InputError that says what a configuration has to be where it does not fit."""
+    if not fits:
+        raise InputError(f"{said}: {_DO}")
+
+
+def blank(make: Callable[[], M], where: str) -> M:
+    """The module of a configuration on the meta device: nothing is drawn or allocated, as a file has every weight.
+
+    where: the configuration's file, for the message. InputError if no module can be built.
+    """
+    try:
+        with torch.device("meta"):
+            return make()
+    except Exception as error:  # sizes that do not fit each other fail in PyTorch in a dozen ways
+        reason = one_line(error) or type(error).__name__
+        raise InputError(f"{where} describes no model that can be built: {reason}") from error
+
+
+def check_memory(needed: int, name: object, what: str) -> None:
+    """InputError where `needed` bytes are more than this machine, or this process, can have."""
+    most = memory_limit()
+    if needed > most:
+        raise InputError(
+            f"{name} needs {needed / 2**30:,.1f} GB for {what}, and there are {most / 2**30:,.1f} GB: "
+            "check the file, or use a machine with more memory"
+        )
+
+
+def memory_limit() -> int:
+    """Bytes of memory that this process may have at most."""
+    most = 2**62
+    with suppress(AttributeError, ValueError, OSError):  # not every system says so
+        most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # "max" where there is none
+        most = min(most, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    try:
+        import resource
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        most = most if soft == resource.RLIM_INFINITY else min(most, soft)
+    except ImportError:
+        pass  # not on Windows
+    return most
+
+
+_DO = "correct it"
+
+
+def _wrong(name: str, value: Any, expected: str) -> InputError:
+    return InputError(f"got {name} {shown_number(value)}, expected {expected}: {_DO}")
