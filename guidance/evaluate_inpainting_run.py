@@ -45,7 +45,8 @@ def evaluate_inpainting(args: EvaluateInpainting) -> list[Answer]:
     found = cases(args.scenes, args.seed)
     size = pipe.model.config.unet.image_size
     how = plan(pipe, found[0].unknown(size), settings, args.method, context=float("inf"))
-    judged = paint_and_judge(pipe, found, how, args.batch_size, args.seed)
+    run, at_once = args.for_run(pipe, len(found))
+    judged = paint_and_judge(run, found, how, at_once, args.seed)
     answers = list(tqdm(judged, total=len(found), desc=how.method, unit="picture"))
     args.out.mkdir(parents=True, exist_ok=True)
     for word in ("right", "wrong"):

@@ -50,6 +50,7 @@ def evaluate(args: Evaluate, upsampling: Upsampling | None = None) -> dict[str, 
     pipe = args.pipeline()
     stage = _stage(args, upsampling)
     scenes = held_out_scenes(args.captions, args.kinds, args.seed)
+    run, at_once = args.for_run(pipe, len(scenes))
     args.out.mkdir(parents=True, exist_ok=True)
     tallies: dict[str, Tally] = {}
     for scale in args.scales:
@@ -59,7 +60,7 @@ def evaluate(args: Evaluate, upsampling: Upsampling | None = None) -> dict[str, 
         shown: dict[bool, list[torch.Tensor]] = {True: [], False: []}
         wrong = []
         start = time.perf_counter()
-        judged = judge_model(pipe, scenes, settings, tally, args.batch_size, args.seed)
+        judged = judge_model(run, scenes, settings, tally, at_once, args.seed)
         drawn = []
         for picture in tqdm(judged, total=len(scenes), desc=name, unit="picture"):
             drawn.append(picture)

@@ -16,7 +16,7 @@ from glide import cli
 from glide.errors import InputError
 from guidance.names import FOR_ALL, check_read, read_by
 from guidance.options import USUAL, Options
-from guidance.retell import read_guidance
+from guidance.retell import OLD_CALL_SIZE, read_guidance
 from guidance.sample_args import GUIDANCE
 from guidance.settings import Settings, spec_of_steps
 from guidance.solver_names import SAMPLER_HELP, SPACING_HELP, STEPS_HELP, USUAL_SAMPLER, USUAL_STEPS
@@ -87,7 +87,7 @@ class Inpaint:
     seed: int = 0
     """Result i of the run, counted from 0, has the seed SEED + i."""
     call_size: int | None = None
-    """Pictures in one network call. By default 8 or fewer on a CPU, 32 or fewer on a GPU."""
+    """Pictures in one network call. By default as many as the run has, up to 8 on a CPU and 32 on a GPU."""
     like: Annotated[str | None, arg(metavar="FILE.png")] = None
     """Paint a result of an earlier run again, bit for bit on the same machine; other flags change it."""
     device: str = "auto"
@@ -201,7 +201,7 @@ def _as_painted(given: Inpaint, recipe: Mapping[str, Any]) -> Inpaint:
             sampler=str(recipe["sampler"]),
             eta=float(recipe["eta"]),
             seed=int(recipe["seed"]),
-            call_size=int(recipe["call_size"]),
+            call_size=int(recipe.get("call_size", OLD_CALL_SIZE)),
             device=str(recipe["device"]),
             dtype=str(recipe["dtype"]),
         )

@@ -110,13 +110,14 @@ def inpaint_file(
     label = None if args.label is None else class_number(pipe.classes(settings), args.label)
     pictures = [Picture(args.seed + i, args.prompt, label) for i in range(args.num_samples)]
     steps = pipe.steps(how.settings)
+    run = pipe.for_run(len(pictures))
     with tqdm(total=steps, desc=f"painting {count(pictures)}", unit="step") as bar:
         painted = inpaint(
-            pipe, original.shown, unknown, pictures, how, enlarge, lambda step: bar.update(), place
+            run, original.shown, unknown, pictures, how, enlarge, lambda step: bar.update(), place
         )
     results = [original.with_painted(rgb, unknown) for rgb in painted]
     recipes = [
-        _recipe(args, original, pipe, how, enlarge, picture, place + i) for i, picture in enumerate(pictures)
+        _recipe(args, original, run, how, enlarge, picture, place + i) for i, picture in enumerate(pictures)
     ]
     if recipe is not None:
         _say_what_changed(args, recipe, recipes[0])

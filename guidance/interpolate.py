@@ -132,7 +132,7 @@ def _recipe(args: Interpolate, pipe: Pipeline, settings: Settings, starts: list[
         found |= {"iterations": args.iterations} if args.inverts else {}
     if args.captions[0] != args.captions[1]:
         found |= {"prompts": list(args.captions), "mix": args.mix}
-    return found | pipe.recipe(Picture(args.seed, args.captions[0]), settings, 0)
+    return found | pipe.for_run(args.frames).recipe(Picture(args.seed, args.captions[0]), settings, 0)
 
 
 def _bar(words: str, total: int) -> Callable[[], object]:

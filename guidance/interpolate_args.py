@@ -63,7 +63,7 @@ class Interpolate:
     seed: int = 0
     """Of the noise, which is the same for all frames."""
     call_size: int | None = None
-    """Pictures in one network call. By default 8 or fewer on a CPU, 32 or fewer on a GPU."""
+    """Pictures in one network call. By default as many as there are frames, up to 8 on a CPU and 32 on a GPU."""
     device: str = "auto"
     """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
     dtype: Annotated[str, arg(metavar="{float32,bfloat16,float16}")] = "float32"

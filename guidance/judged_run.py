@@ -14,6 +14,7 @@ from tyro.conf import arg
 from glide.errors import InputError
 from glide.trained_on import check_built_in_scenes
 from guidance.asked import Asked
+from guidance.calls import batches, whole_calls
 from guidance.conditions import Picture
 from guidance.options import USUAL, Options
 from guidance.pipeline import Pipeline
@@ -36,6 +37,9 @@ class JudgedPictures:
     seed: int = 0
     """Of the captions or scenes, and of the noise."""
     batch_size: int = 32
+    """Pictures in one sampling loop (rounded up to whole network calls). It changes no picture."""
+    call_size: int | None = None
+    """Pictures in one network call. By default as many as are drawn, up to 8 on a CPU and 32 on a GPU."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     device: str = "auto"
 
@@ -43,19 +47,27 @@ class JudgedPictures:
         """InputError for numbers that cannot be."""
         if self.batch_size < 1:
             raise InputError(f"--batch-size {self.batch_size}: expected at least 1.")
+        if self.call_size is not None and self.call_size < 1:
+            raise InputError(f"--call-size {self.call_size}: expected at least 1.")
 
     def pipeline(self, captions: bool = True) -> Pipeline:
-        """The model, ready to draw, a batch in one call. captions: InputError for one that draws none.
+        """The model, ready to draw. captions: InputError for one that draws none.
 
         InputError, too, for a model of other pictures than the built-in scenes, the only ones that can be judged.
         """
         check_built_in_scenes(self.model)
-        pipe = Pipeline.from_pretrained(self.model, self.device, self.dtype, call_size=self.batch_size)
+        pipe = Pipeline.from_pretrained(self.model, self.device, self.dtype, self.call_size)
         if captions and pipe.model.text is None:
             raise InputError(
                 f"{self.model} draws no captions; give a text model trained on the built-in scenes."
             )
         return pipe
+
+    def for_run(self, pipe: Pipeline, pictures: int) -> tuple[Pipeline, int]:
+        """The pipeline of a run of so many pictures, and how many of them to draw at once."""
+        run = pipe.for_run(pictures)
+        assert run.call_size is not None
+        return run, whole_calls(self.batch_size, run.call_size)
 
     def settings(
         self, guidance: str | tuple[str, ...], scale: float | None = None, options: Options = USUAL
@@ -91,11 +103,12 @@ class JudgedRun(JudgedPictures):
 
 def drawn(pipe: Pipeline, settings: Settings, asked: Sequence[Asked], batch_size: int, seed: int) -> Tensor:
     """x [N,C,H,W] of what is asked for, on the CPU, nominally from -1 to 1; picture i has the seed `seed + i`."""
+    pictures = [Picture(seed + i, one.caption, one.label) for i, one in enumerate(asked)]
+    run = pipe.for_run(len(pictures))
+    assert run.call_size is not None
     parts = []
-    for start in tqdm(range(0, len(asked), batch_size), leave=False, unit="batch"):
-        batch = asked[start : start + batch_size]
-        pictures = [Picture(seed + start + i, one.caption, one.label) for i, one in enumerate(batch)]
-        for step in pipe.draw(pictures, settings):
+    for _, batch in tqdm(list(batches(pictures, batch_size, run.call_size)), leave=False, unit="batch"):
+        for step in run.draw(batch, settings, place=start):
             x = step.x
         parts.append(x.cpu())
     return torch.cat(parts)

@@ -56,6 +56,8 @@ def loop_of(
     """Arguments and errors as of `Pipeline.draw`."""
     if not pictures:
         raise InputError("got no picture to draw, expected at least one: give a prompt")
+    pipe = pipe.for_run(len(pictures))
+    assert pipe.call_size is not None
     _check_told(pipe, pictures, settings)
     size = size or (pipe.model.config.unet.image_size,) * 2
     places = Places.of(len(pictures), place % pipe.call_size, pipe.call_size)

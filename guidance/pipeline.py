@@ -29,7 +29,7 @@ from glide.recipe import fingerprint
 from glide.repaint import repaint, walk
 from glide.samplers import SeededNoise
 from glide.spacing import spaced
-from guidance.calls import default_call_size, network_of, predict_by
+from guidance.calls import call_size_of, default_call_size, network_of, predict_by
 from guidance.compose import Guidance
 from guidance.conditions import NOTHING_GIVEN, Conditions, Given, Picture
 from guidance.given import begin
@@ -94,10 +94,10 @@ class Pipeline:
         """model: on its device already; it is put in eval mode and channels_last. name: for recipes.
 
         dtype: what the U-Net runs in (`glide.precision`); all else is float32. call_size: pictures in a network call,
-        see guidance/calls.py. vocab: for recipes, and for a weaker model that is a published .pt file. around: put
-        around the network, as upsampler/tiles.py is. compiles: by torch.compile (glide/compiled.py). owned: nobody else
-        uses the model, so its own weights may be rounded, and not a copy of them. InputError for a dtype or size that
-        is not possible, or where nothing can be compiled.
+        see guidance/calls.py; None: it follows the number of pictures of each run. vocab: for recipes, and for a weaker
+        model that is a published .pt file. around: put around the network, as upsampler/tiles.py is. compiles: by
+        torch.compile (glide/compiled.py). owned: nobody else uses the model, so its own weights may be rounded, and not
+        a copy of them. InputError for a dtype or size that is not possible, or where nothing can be compiled.
         """
         self.dtype = find_dtype(dtype)
         self.device = model.device
@@ -105,7 +105,7 @@ class Pipeline:
             raise InputError(
                 f"got the call size {call_size}, expected at least 1: leave it out for the default"
             )
-        self.call_size = call_size or default_call_size(model, self.device)
+        self.call_size = call_size
         self.name, self.vocab = name, vocab
         self.fingerprint = fingerprint(model)
         self.model = model.eval().requires_grad_(False)
@@ -207,12 +207,26 @@ class Pipeline:
         given = NOTHING_GIVEN if init_image is None else Given(start=start_of(init_image, self.model))
         pictures = [Picture(s, *subject, given) for s, subject in zip(seeds, subjects, strict=True)]
         objects = [guidance for guidance in guidances if not isinstance(guidance, str)]
-        for step in self.draw(pictures, settings, objects):
+        run = self.for_run(len(pictures))
+        for step in run.draw(pictures, settings, objects):
             if callback_on_step_end is not None:
                 callback_on_step_end(step.index, step.t, step.x)
-        recipes = [self.recipe(picture, settings, place) for place, picture in enumerate(pictures)]
+        recipes = [run.recipe(picture, settings, place) for place, picture in enumerate(pictures)]
         images = [Image.fromarray(pixels.numpy()) for pixels in to_uint8(step.x)]
         return Result(images, step.x.cpu().contiguous(), recipes)
+
+    def for_run(self, pictures: int) -> Pipeline:
+        """This pipeline for a run of so many pictures: itself where its call size is given, else with the run's.
+
+        It shares all networks. Draw every batch of a run by it, and ask it for their recipes.
+        """
+        if self.call_size is not None:
+            return self
+        run = object.__new__(type(self))
+        run.__dict__.update(self.__dict__)
+        run.call_size = call_size_of(pictures, default_call_size(self.model, self.device))
+        run.predict = predict_by(run.network, run.model, run.call_size)
+        return run
 
     def draw(
         self,
@@ -224,8 +238,9 @@ class Pipeline:
     ) -> Iterator[Step]:
         """The sampling loop over N pictures at once: yields after each of its `steps(settings)` steps.
 
-        guidances: further ones, for N rows or one. place: of the first picture in its network call, 0 to
-        call_size - 1 (see guidance/calls.py). size: (H, W), by default the model's own. InputError, at once, for
+        They are a run of their own, unless this is the pipeline of a larger one (`for_run`). guidances: further ones,
+        for N rows or one. place: of the first picture in its network call, 0 to call_size - 1 (see guidance/calls.py).
+        size: (H, W), by default the model's own. InputError, at once, for
         settings or pictures that do not fit.
         """
         run = choose("sampler", settings.sampler, SAMPLERS)
@@ -289,8 +304,11 @@ class Pipeline:
         return len(walk(len(self.process(settings)), settings.jump, settings.resamplings))
 
     def recipe(self, picture: Picture, settings: Settings, place: int) -> dict[str, Any]:
-        """All that is needed to draw the picture again, JSON-able. place: its place in the run, counted as `draw`."""
-        return recipe_of(self, picture, settings, place)
+        """All that is needed to draw the picture again, JSON-able. place: its place in the run, counted as `draw`.
+
+        By the pipeline of its run (`for_run`); by one without a call size it is that of a picture drawn alone.
+        """
+        return recipe_of(self.for_run(1), picture, settings, place)
 
     def classes(self, settings: Settings) -> HasClasses:
         """Whose classes a label is of: the model's, or, where it has none, those of the classifier that guides it."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def recipe_of(pipe: Pipeline, picture: Picture, settings: Settings, place: int) -> dict[str, Any]:
-    """JSON-able. place: of the picture in its run, counted as `Pipeline.draw` does."""
+    """JSON-able. pipe: of the run. place: of the picture in it, counted as `Pipeline.draw` does."""
     found: dict[str, Any] = {"model": pipe.name, "weights": pipe.fingerprint}
     config = pipe.model.config
     if config.text is not None or picture.caption:
@@ -40,5 +40,6 @@ def recipe_of(pipe: Pipeline, picture: Picture, settings: Settings, place: int) 
     found |= {"vocab": pipe.vocab} if pipe.vocab else {}
     found |= {"dtype": str(pipe.dtype).removeprefix("torch.")}
     found |= {"compile": True} if pipe.compiles else {}
+    assert pipe.call_size is not None
     found |= {"call_size": pipe.call_size, "place": place % pipe.call_size}
     return found | environment(pipe.device)

@@ -101,7 +101,8 @@ class Subject:
     """What a guidance is made for: the rows of one sampling loop, in order, and what draws them."""
 
     pipe: Pipeline
-    """Its `model`, `conditions`, `predict`, `device`, `dtype` and `call_size`, and `guides`, which loads networks."""
+    """Its `model`, `conditions`, `predict`, `device`, `dtype` and `call_size`, which is the run's, and `guides`, which
+    loads networks."""
     pictures: Sequence[Picture]  # N
     cond: Cond
     """What the network is told of them, [N,...]."""

@@ -13,6 +13,9 @@ from guidance.names import FOR_ALL, read_by
 from guidance.options import Options
 from guidance.settings import Settings
 
+OLD_CALL_SIZE = 8
+"""Of the network calls that drew pictures whose recipes name no size."""
+
 
 def guidance_of(settings: Settings) -> dict[str, Any]:
     """The guidances with their scales, and the options that they read, JSON-able.

@@ -3,7 +3,7 @@
 Shape letters: N pictures of the run, H W pixels.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -21,6 +21,7 @@ from glide.folder import CONFIG
 from glide.images import grid, save_gif, save_png, to_uint8
 from glide.printable import say
 from guidance.again import return_to
+from guidance.calls import batches
 from guidance.conditions import NOTHING_GIVEN, Given, Picture
 from guidance.names import named
 from guidance.pipeline import Pipeline, Step
@@ -60,17 +61,19 @@ def sample(
         Picture(args.seed + i, *subjects[i // args.num_samples], given)
         for i in range(len(subjects) * args.num_samples)
     ]
+    run = pipe.for_run(len(pictures))
+    assert run.call_size is not None
     best = _ranking(args, pipe, subjects)
     if stage is not None:
         stage.check(pictures)
     small = "" if stage is None else f"-{pipe.model.config.unet.image_size}"
     frames: list[list[Tensor]] = []  # of each batch, [frames] of uint8 [n,H,W,3]
     pixels: list[Tensor] = []
-    recipes = [pipe.recipe(picture, settings, place + i) for i, picture in enumerate(pictures)]
+    recipes = [run.recipe(picture, settings, place + i) for i, picture in enumerate(pictures)]
     if first is not None:
         recipes = [one | first.recipe(settings.strength) for one in recipes]
-    plan = list(batches(pictures, args.batch_size, pipe.call_size, place))
-    runs = ((start, pipe.draw(batch, settings, place=place + start)) for start, batch in plan)
+    plan = list(batches(pictures, args.batch_size, run.call_size, place))
+    runs = ((start, run.draw(batch, settings, place=place + start)) for start, batch in plan)
     head = next(runs)  # what is wrong with the first batch is said before there is a folder or a bar
     total = len(plan) * pipe.steps(settings)
     with NumberedOutputs(args.out) as out:
@@ -180,15 +183,6 @@ def _ranking(
     return lambda pixels: best_places(clip, pixels, captions, args.kept)
 
 
-def batches(
-    pictures: Sequence[Picture], size: int, call_size: int, place: int
-) -> Iterator[tuple[int, Sequence[Picture]]]:
-    """The run cut into batches of whole network calls, each with the index of its first picture."""
-    size = -(-size // call_size) * call_size
-    start, stop = 0, size - place % call_size
-    while start < len(pictures):
-        yield start, pictures[start:stop]
-        start, stop = stop, stop + size
 
 
 def _is_frame(step: Step, steps: int) -> bool:

@@ -14,7 +14,7 @@ from glide import cli
 from glide.errors import InputError
 from guidance.names import FOR_ALL, READ_BY_RERANK, check_read, listing, read_by
 from guidance.options import USUAL, Options
-from guidance.retell import read_guidance
+from guidance.retell import OLD_CALL_SIZE, read_guidance
 from guidance.settings import Settings, spec_of_steps
 from guidance.solver_names import SAMPLER_HELP, SPACING_HELP, STEPS_HELP, USUAL_SAMPLER, USUAL_STEPS
 from guidance.stage_args import ONE_STAGE, StageArgs, stage_of
@@ -71,8 +71,8 @@ class Sample:
     batch_size: int = 16
     """Pictures in one sampling loop (rounded up to whole network calls). It changes no picture."""
     call_size: int | None = None
-    """Pictures in one network call, which does change their last bits. By default 8 or fewer on a CPU, 32 or fewer on
-    a GPU: less needs less memory, more can be faster."""
+    """Pictures in one network call, which does change their last bits. By default as many as the run has, up to 8 on a
+    CPU and 32 on a GPU, fewer for large models: less needs less memory, more can be faster."""
     steps: Annotated[int | None, arg(metavar="INT", help=STEPS_HELP)] = None
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """Instead of --steps: "100", "fast27", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
@@ -213,7 +213,7 @@ def _as_drawn(given: Sample, recipe: Mapping[str, Any]) -> Sample:
             rerank=recipe.get("rerank"),
             keep=recipe.get("keep"),
             num_samples=int(recipe.get("num_samples", 1)),
-            call_size=int(recipe["call_size"]),
+            call_size=int(recipe.get("call_size", OLD_CALL_SIZE)),
             spacing=str(recipe.get("spacing", "uniform")),
             sampler=str(recipe["sampler"]),
             eta=float(recipe["eta"]),

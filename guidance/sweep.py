@@ -22,6 +22,7 @@ from glide.plots import figure
 from glide.printable import say
 from glide.shapes import held_out_scenes, render
 from guidance.asked import classes, held_out, open_captions
+from guidance.calls import whole_calls
 from guidance.diversity import Spread, mean, of_data, saturation
 from guidance.judged_run import JudgedRun, drawn
 from guidance.names import FOR_ALL, READ_BY_RERANK, check_read, read_by
@@ -130,7 +131,8 @@ def measure(pipe: Pipeline, settings: Settings, args: Sweep) -> tuple[Point, Ten
     with counted(pipe, settings) as count:
         pixels = to_uint8(drawn(pipe, settings, [*candidates, *several], args.batch_size, args.seed))
     seconds = (time.perf_counter() - start) / len(pixels)
-    calls = count[0] / (-(-len(pixels) // args.batch_size) * args.batch_size)
+    size = pipe.for_run(len(pixels)).call_size or 1
+    calls = count[0] / whole_calls(len(pixels), size)  # places that were filled went through the networks too
     if args.best_of > 1:
         drawn_of_closed, drawn_of_open = pixels[: len(candidates)], pixels[len(candidates) :]
         best = best_places(pipe.guides.clip(args.guiding), drawn_of_closed, [one.caption for one in closed])

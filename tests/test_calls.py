@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from conftest import CAPTIONS, close, tiny_unet
@@ -13,7 +14,7 @@ from glide.denoise import Prediction, predictor
 from glide.errors import InputError
 from glide.model import Model, ModelConfig
 from guidance import ClassifierFree, LogLikelihood, Pipeline
-from guidance.calls import Places, default_call_size, in_calls
+from guidance.calls import Places, call_size_of, default_call_size, in_calls
 from guidance.compose import Guidance
 from guidance.conditions import Picture
 from guidance.sample import batches
@@ -89,8 +90,28 @@ def test_call_size_follows_model_and_machine() -> None:
     with torch.device("meta"):
         large = Model(ModelConfig())  # ADM at 64x64, 296 M parameters
     assert default_call_size(large, torch.device("cpu")) == 1
+    sizes = {1: 1, 2: 2, 8: 8, 9: 5, 16: 8, 17: 6, 1000: 8}
+    assert {count: call_size_of(count, 8) for count in sizes} == sizes
     with pytest.raises(InputError, match="call size 0"):
         Pipeline(small, call_size=0)
+
+
+def test_a_run_of_one_and_a_run_of_many(text_model: Model) -> None:
+    """Without a call size it follows the run: recipes say which, and pictures differ by rounding alone."""
+    pipe = Pipeline(text_model)
+    many = pipe([RED, SQUARE] * 5, seed=3)
+    alone = [pipe([RED, SQUARE][i % 2], seed=3 + i) for i in range(10)]
+    assert [recipe["call_size"] for recipe in many.recipes] == [5] * 10
+    assert [recipe["place"] for recipe in many.recipes] == [*range(5), *range(5)]
+    assert [one.recipes[0]["call_size"] for one in alone] == [1] * 10
+    for i, one in enumerate(alone):
+        ours, theirs = (np.asarray(image).astype(int) for image in (many.images[i], one.images[0]))
+        assert np.abs(ours - theirs).max() <= 1
+    run = pipe.for_run(10)
+    assert run.call_size == 5 and run.unet is pipe.unet and run.for_run(3) is run
+    pictures = [Picture(3 + i, [RED, SQUARE][i % 2]) for i in range(10)]
+    *_, last = run.draw(pictures[5:], Settings(), place=5)
+    assert torch.equal(last.x, many.tensors[5:])
 
 
 # --- further guidances ----------------------------------------------------------------------------------------------

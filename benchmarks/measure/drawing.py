@@ -17,6 +17,7 @@ from benchmarks.measure.work import call_work
 from glide.errors import InputError
 from glide.images import to_uint8
 from glide.model import Model
+from guidance.calls import default_call_size
 from guidance.conditions import Given, Picture
 from guidance.pipeline import Pipeline
 from guidance.settings import Settings
@@ -110,19 +111,16 @@ def draw_steps(plan: Plan, case: str, name: str | Path, dtype: str, batch: int) 
 def draw_whole(
     plan: Plan, case: str, base: str | Path, upsampler: str | Path, dtype: str, repeats: int
 ) -> list[Found]:
-    """One picture from its caption to the large one, the models being loaded: in calls of the size that the pipeline
-    takes by itself, and of one picture alone where that is another."""
+    """One picture from its caption to the large one, the models being loaded: in calls of the size that a run of many
+    takes, and, where that is another, of one picture alone, which is how the pipeline draws one."""
     device = begin(plan)
     pipe = load(plan, base, device, dtype, None)
     try:
         stage = load_stage(plan, upsampler, device, dtype)
     except InputError as error:
         return [Note(f"{case}, {dtype}: skipped, {error}")]
-    found: list[Found] = [_whole(plan, case, pipe, stage, dtype, repeats)]
-    if pipe.call_size != 1:
-        alone = load(plan, base, device, dtype, 1)
-        found.append(_whole(plan, case, alone, stage, dtype, repeats))
-    return found
+    sizes = sorted({1, default_call_size(pipe.model, device)}, reverse=True)
+    return [_whole(plan, case, pipe.for_run(size), stage, dtype, repeats) for size in sizes]
 
 
 def _whole(plan: Plan, case: str, pipe: Pipeline, stage: Stage, dtype: str, repeats: int) -> Spent:
