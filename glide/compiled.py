@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from glide.conditioning import Cond
-from glide.denoise import Network
 from glide.errors import InputError
 from glide.nn import Dropout
 from glide.unet import UNet
@@ -23,7 +23,7 @@ from glide.unet import UNet
 COMPILERS = ("g++", "c++", "clang++", "cl")
 
 
-def compiled(unet: UNet) -> Network:
+def compiled(unet: UNet) -> Callable[..., Tensor]:
     """The U-Net, compiled for each shape that it is called with; on a GPU also recorded and replayed (CUDA graphs).
 
     InputError where there is no C++ compiler for a CPU, or no torch.compile for this Python.
@@ -35,11 +35,11 @@ def compiled(unet: UNet) -> Network:
     except RuntimeError as error:
         raise _refused(error) from error
 
-    def network(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+    def network(x: Tensor, t: Tensor, cond: Cond, identity: Collection[str] = ()) -> Tensor:
         if not graphs:
-            return run(x, t, cond)
+            return run(x, t, cond, identity=identity)
         torch.compiler.cudagraph_mark_step_begin()
-        return run(x, t, cond).clone()  # the next replay writes over what this one gave
+        return run(x, t, cond, identity=identity).clone()  # the next replay writes over what this one gave
 
     return network
 

@@ -203,7 +203,7 @@ class TransformerBlock(nn.Module):
         return x + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x))))
 
 
-def run(block: nn.Module, *inputs: Tensor | None, again: bool) -> Tensor:
+def run(block: nn.Module, *inputs: Tensor | bool | None, again: bool) -> Tensor:
     """block(*inputs). again: where gradients are taken, forget its activations and compute them again for these."""
     if again and torch.is_grad_enabled():
         if fused.plain_wanted():
@@ -310,9 +310,6 @@ class Attention(nn.Module):
     checkpoints are permuted into this one when they are read (`glide.openai`).
     """
 
-    identity = False
-    """While set, each pixel sees itself alone: the map of perturbed-attention guidance (2403.17377)."""
-
     def __init__(self, channels: int, heads: int, token_width: int = 0, octaves: int = 0) -> None:
         """octaves: over 0, each pixel is also told where it is, by so many octaves of `coordinates`."""
         super().__init__()
@@ -324,15 +321,18 @@ class Attention(nn.Module):
         self.token_kv = nn.Linear(token_width, 2 * channels) if token_width else None
         self.proj = zero_init(nn.Linear(channels, channels))
 
-    def forward(self, x: Tensor, kv: Tensor | None = None) -> Tensor:
-        """x [N,C,H,W], kv [N,L,2C] keys and values of tokens, by `token_kv` -> [N,C,H,W]."""
+    def forward(self, x: Tensor, kv: Tensor | None = None, identity: bool = False) -> Tensor:
+        """x [N,C,H,W], kv [N,L,2C] keys and values of tokens, by `token_kv` -> [N,C,H,W].
+
+        identity: each pixel attends to itself alone, the map of perturbed-attention guidance (2403.17377).
+        """
         n, c, h, w = x.shape
         y = self.norm(x).permute(0, 2, 3, 1).reshape(n, h * w, c)  # free when x is channels_last
         if self.place is not None:
             where = coordinates(h, w, self.octaves, x.device).flatten(0, 1)
             y = y + self.place(where).to(y.dtype)  # [HW,C]
         qkv = self.qkv(y)  # [N,HW,3C]
-        y = qkv[..., 2 * c :] if self.identity else self_attention(qkv, self.heads, kv)
+        y = qkv[..., 2 * c :] if identity else self_attention(qkv, self.heads, kv)
         return x + self.proj(y).reshape(n, h, w, c).permute(0, 3, 1, 2)
 
 

@@ -11,6 +11,7 @@ its own, with weights in an order of their own.
 from __future__ import annotations
 
 from functools import cache
+from threading import Lock
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +22,8 @@ from torch.nn.grad import conv2d_input
 from glide.machine import in_own_pages
 
 M = TypeVar("M", bound=nn.Module)
+SETTLING = Lock()
+"""Held while weights are laid out, by one thread at a time; those that draw meanwhile look each order up at once."""
 SMALL = 2**28  # bytes of weights: a network with fewer keeps them in the orders for two shapes
 
 
@@ -46,7 +49,7 @@ def pack_(network: M) -> M:
     def settle(network: nn.Module, inputs: object, output: object) -> None:
         late = [layer for both in convolutions for layer in (both, both.back) if layer and not layer.settled]
         if late:
-            with in_own_pages():
+            with SETTLING, in_own_pages():
                 for layer in late:
                     layer.settle()
 
@@ -111,7 +114,7 @@ class PackedConv2d(nn.Conv2d):
             )
         self.weight, self.bias = _frozen(conv.weight.detach()), conv.bias
         self._where: list[Any] = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
-        self._given: torch.Size | None = None
+        self._late: torch.Size | None = None  # what was last given without an order of its own
         self._orders: dict[torch.Size, nn.Parameter] = {}  # by the shape of the input, the oldest first
         self._most = most
         # the weights once more, plain, where there is no way back by one layer
@@ -161,24 +164,28 @@ class PackedConv2d(nn.Conv2d):
         return torch.ops.mkldnn._convolution_pointwise.binary(x, y, *what)
 
     def _weights_for(self, x: Tensor) -> tuple[Any, ...]:
-        self._given = x.shape
-        # Of another order they would be brought into this one slowly; plain ones are, and multiplied by the same code.
-        order = self._orders.get(x.shape)
-        return _plain(self.weight) if order is None else order, self.bias, *self._where
+        order: Tensor | None = self._orders.get(x.shape)
+        if order is None:
+            # Of another order they would be brought into this one slowly; plain ones are, and multiplied by the same
+            # code.
+            self._late, order = x.shape, _plain(self.weight)
+        return order, self.bias, *self._where
 
     @property
     def settled(self) -> bool:
-        return self._given is None or self._given in self._orders
+        return self._late is None
 
     def settle(self) -> None:
-        """Bring the weights into the order for what was last given."""
-        assert self._given is not None
+        """Bring the weights into the order for what came without one."""
+        given, self._late = self._late, None
+        if given is None or given in self._orders:
+            return
         with torch.inference_mode(False), torch.no_grad():
             plain = _plain(self.weight)
-            while len(self._orders) >= self._most:
-                del self._orders[next(iter(self._orders))]
-            order = torch.ops.mkldnn._reorder_convolution_weight(plain, *self._where, list(self._given))
-        self.weight = self._orders[self._given] = _frozen(order)
+            order = _frozen(torch.ops.mkldnn._reorder_convolution_weight(plain, *self._where, list(given)))
+        while len(self._orders) >= self._most:
+            del self._orders[next(iter(self._orders))]
+        self.weight = self._orders[given] = order
 
     def _turned(self) -> PackedConv2d:
         """The gradient of a convolution is one by the same weights, turned by half a turn, their channels swapped."""
@@ -197,10 +204,13 @@ class _Spread:
     """The way back through a strided convolution: transposed, its weights in the order for one shape of gradient."""
 
     def __init__(self, conv: PackedConv2d) -> None:
-        self._plain = self._weight = _plain(conv.weight)
+        self._plain = _plain(conv.weight)
         self._where, self._kernel = conv._where, conv.kernel_size
-        self._given: tuple[Any, ...] | None = None
-        self._order: tuple[Any, ...] | None = None  # what was given when the weights were laid out
+        self._late: tuple[Any, ...] | None = None  # what was last given without an order of its own
+        self._order: tuple[tuple[Any, ...] | None, Tensor] = (
+            None,
+            self._plain,
+        )  # what was given, and weights laid out
 
     def multiply(self, g: Tensor, of: torch.Size) -> Tensor:
         """g [N,out_channels,H',W'] -> [N,C,H,W] of the shape `of`."""
@@ -211,20 +221,24 @@ class _Spread:
         ]
         outside = [size - end for size, end in zip(of[2:], ends, strict=True)]
         where = (padding, outside, stride, dilation, groups)
-        self._given = (*where, list(g.shape))
-        weight = self._weight if self.settled else self._plain
+        given = (*where, list(g.shape))
+        of_order, weight = self._order
+        if of_order != given:
+            self._late, weight = given, self._plain
         return torch.ops.mkldnn._convolution_transpose_pointwise(g, weight, None, *where, "none", [], "")
 
     @property
     def settled(self) -> bool:
-        return self._given == self._order
+        return self._late is None
 
     def settle(self) -> None:
-        """Bring the weights into the order for what was last given."""
-        assert self._given is not None
+        """Bring the weights into the order for what came without one."""
+        given, self._late = self._late, None
+        if given is None or given == self._order[0]:
+            return
         with torch.inference_mode(False), torch.no_grad():
-            self._weight = torch.ops.mkldnn._reorder_convolution_transpose_weight(self._plain, *self._given)
-        self._order = self._given
+            weight = torch.ops.mkldnn._reorder_convolution_transpose_weight(self._plain, *given)
+        self._order = given, weight
 
 
 def added(conv: nn.Module, x: Tensor, y: Tensor, onto: bool) -> Tensor:

@@ -5,7 +5,7 @@ Shape letters: N batch, C channels, H W pixels, P planes, L tokens, D token widt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -124,11 +124,17 @@ class Block(nn.Module):
         super().__init__()
         self.res, self.attn, self.up = res, attn, up
 
-    def forward(self, x: Tensor, emb: Tensor, tokens: Tensor | None, kv: Tensor | None) -> Tensor:
-        """x [N,C,H,W], emb [N,E], tokens [N,L,D] and, where they are there already, their keys and values [N,L,2C]."""
+    def forward(
+        self, x: Tensor, emb: Tensor, tokens: Tensor | None, kv: Tensor | None, identity: bool = False
+    ) -> Tensor:
+        """x [N,C,H,W], emb [N,E], tokens [N,L,D] and, where they are there already, their keys and values [N,L,2C].
+
+        identity: of the attention between pixels, see `Attention`.
+        """
         x = self.res(x, emb) if isinstance(self.res, ResBlock) else self.res(x)
         if self.attn is not None:
-            x = self.attn(x, self.keys(tokens) if kv is None else kv)
+            kv = self.keys(tokens) if kv is None else kv
+            x = self.attn(x, kv, True) if identity else self.attn(x, kv)
         if self.up is not None:
             x = self.up(x, emb) if isinstance(self.up, ResBlock) else self.up(x)
         return x
@@ -200,8 +206,16 @@ class Encoder(nn.Module):
             emb = emb if told is None else emb + told
         return F.silu(emb).to(self.stem.weight.dtype)
 
-    def run(self, block: Block, x: Tensor, emb: Tensor, cond: Cond, keys: Mapping[Block, Tensor]) -> Tensor:
-        return run(block, x, emb, cond.tokens, keys.get(block), again=self.gradient_checkpointing)
+    def run(
+        self,
+        block: Block,
+        x: Tensor,
+        emb: Tensor,
+        cond: Cond,
+        keys: Mapping[Block, Tensor],
+        identity: bool = False,
+    ) -> Tensor:
+        return run(block, x, emb, cond.tokens, keys.get(block), identity, again=self.gradient_checkpointing)
 
     @cached_property
     def readers(self) -> tuple[tuple[Block, int], ...]:
@@ -222,8 +236,8 @@ class Encoder(nn.Module):
         parts = cond.keys.split([width for _, width in self.readers], dim=-1)
         return {block: part for (block, _), part in zip(self.readers, parts, strict=True)}
 
-    def encode(self, x: Tensor, emb: Tensor, cond: Cond) -> Iterator[Tensor]:
-        """Yields the activation after the stem and after every block, the middle last."""
+    def encode(self, x: Tensor, emb: Tensor, cond: Cond, identity: Collection[str] = ()) -> Iterator[Tensor]:
+        """Yields the activation after the stem and after every block, the middle last. identity: as `UNet.forward`."""
         keys = self.keys(cond)
         if self.config.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if cond.estimate is None else cond.estimate.to(x)], dim=1)
@@ -236,13 +250,12 @@ class Encoder(nn.Module):
             cells = torch.cat([cells, places.to(cells.dtype).expand(len(cells), -1, -1, -1)], dim=-1)
         h = self.stem(cells.permute(0, 3, 1, 2))
         yield h
-        for block in self.down:
+        for i, block in enumerate(self.down):
             assert isinstance(block, Block)
-            h = self.run(block, h, emb, cond, keys)
+            h = self.run(block, h, emb, cond, keys, f"down.{i}" in identity)
             yield h
-        for block in (self.middle_in, self.middle_out):
-            h = self.run(block, h, emb, cond, keys)
-        yield h
+        h = self.run(self.middle_in, h, emb, cond, keys, "middle" in identity)
+        yield self.run(self.middle_out, h, emb, cond, keys)
 
 
 @dataclass
@@ -277,25 +290,47 @@ class UNet(Encoder):
         self.norm = norm(width, config.local)
         self.head = zero_init(nn.Conv2d(width, config.out_channels * config.patch_size**2, 3, padding=1))
 
-    def forward(self, x: Tensor, t: Tensor, cond: Cond, deep: Deep | None = None) -> Tensor:
+    def attention_layers(self) -> dict[str, Attention]:
+        """Attention between pixels by name, in the order of the data: down.0, ..., middle, up.0, ..."""
+        blocks = [
+            *((f"down.{i}", block) for i, block in enumerate(self.down)),
+            ("middle", self.middle_in),
+            *((f"up.{i}", block) for i, block in enumerate(self.up)),
+        ]
+        return {
+            name: block.attn
+            for name, block in blocks
+            if isinstance(block, Block) and isinstance(block.attn, Attention)
+        }
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Cond,
+        deep: Deep | None = None,
+        identity: Collection[str] = (),
+    ) -> Tensor:
         """x [N,C,H,W], t [N] training timesteps, cond -> [N,out_channels,H,W].
 
-        deep: to keep what the deeper levels say, or, where it is kept, to compute the first level alone.
+        deep: to keep what the deeper levels say, or, where it is kept, to compute the first level alone. identity:
+        names of `attention_layers` whose map is the identity in this call.
         """
         emb, keys = self.embed(t, cond), self.keys(cond)
-        activations = self.encode(x, emb, cond)
+        activations = self.encode(x, emb, cond, identity)
         first = self.config.num_res_blocks + 1  # skips of the first level, and blocks up that see them
-        skips, ups = list(islice(activations, first)), list(self.up)
+        skips = list(islice(activations, first))
+        ups = [(block, f"up.{i}" in identity) for i, block in enumerate(self.up)]
         deep = deep or Deep()
         if deep.h is None:
             deeper = list(activations)
             deep.h = deeper.pop()
-            for block in ups[:-first]:
+            for block, alone in ups[:-first]:
                 assert isinstance(block, Block)
-                deep.h = self.run(block, torch.cat([deep.h, deeper.pop()], dim=1), emb, cond, keys)
+                deep.h = self.run(block, torch.cat([deep.h, deeper.pop()], dim=1), emb, cond, keys, alone)
         h = deep.h
-        for block in ups[-first:]:
+        for block, alone in ups[-first:]:
             assert isinstance(block, Block)
-            h = self.run(block, torch.cat([h, skips.pop()], dim=1), emb, cond, keys)
+            h = self.run(block, torch.cat([h, skips.pop()], dim=1), emb, cond, keys, alone)
         h = self.norm(h.to(self.head.weight.dtype), silu=True)
         return F.pixel_shuffle(self.head(h), self.config.patch_size)

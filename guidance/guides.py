@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from guidance.clip_clean import CleanClip
 
 M = TypeVar("M", bound=torch.nn.Module)
+LOADING = RLock()
+"""Held while a network is loaded: threads that share a pipeline share its guides."""
 CLIP_VOCABULARY = "openai/clip-vit-base-patch32"
 
 
@@ -104,6 +107,7 @@ class Guides:
                 f"got the guidance {guidance!r} without the network that guides, expected its name: give "
                 f"{flag(option)} NAME"
             )
-        if (option, name) not in self._loaded:
-            self._loaded[option, name] = load(name)
-        return self._loaded[option, name]
+        with LOADING:
+            if (option, name) not in self._loaded:
+                self._loaded[option, name] = load(name)
+            return self._loaded[option, name]

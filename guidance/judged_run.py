@@ -108,7 +108,7 @@ def drawn(pipe: Pipeline, settings: Settings, asked: Sequence[Asked], batch_size
     assert run.call_size is not None
     parts = []
     for _, batch in tqdm(list(batches(pictures, batch_size, run.call_size)), leave=False, unit="batch"):
-        for step in run.draw(batch, settings, place=start):
+        for step in run.draw(batch, settings):  # each batch begins in the first place of a call
             x = step.x
         parts.append(x.cpu())
     return torch.cat(parts)

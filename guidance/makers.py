@@ -66,7 +66,7 @@ def auto(subject: Subject, scale: float, interval: Interval) -> Autoguidance:
 def pag(subject: Subject, scale: float, interval: Interval) -> PerturbedAttention:
     pipe = subject.pipe
     layers = choose_layers(pipe.unet, subject.options.pag_layers)
-    predict = predict_by(perturbed(pipe.network, layers), pipe.model, pipe.call_size)
+    predict = pipe.predict_by(perturbed(pipe.runner, layers))
     return PerturbedAttention(scale, Reference(predict, subject.cond), interval)
 
 

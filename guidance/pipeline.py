@@ -118,8 +118,8 @@ class Pipeline:
         self.guides = Guides(self.device, vocab, self.dtype)
         self._around: Around = around or (lambda network, model: network)
         self.compiles = compiles
-        runner = compiled(self.unet) if compiles else self.unet
-        self.network = self._around(network_of(runner), model)
+        self.runner = compiled(self.unet) if compiles else self.unet
+        self.network = self._around(network_of(self.runner), model)
         self.predict = predict_by(self.network, model, self.call_size)
 
     @classmethod

@@ -183,8 +183,6 @@ def _ranking(
     return lambda pixels: best_places(clip, pixels, captions, args.kept)
 
 
-
-
 def _is_frame(step: Step, steps: int) -> bool:
     """Whether the animation shows this step: evenly, the last one always."""
     every = -(-steps // FRAMES)

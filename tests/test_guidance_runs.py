@@ -1,7 +1,9 @@
 """Guidances by name, in the pipeline: with the networks that they need, whatever the batch size, all at once."""
 
+import copy
 import dataclasses
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,31 @@ def guides(text_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Optio
 @pytest.fixture(scope="module")
 def pipe(text_model: Model) -> Pipeline:
     return Pipeline(text_model, "tiny", call_size=2)
+
+
+MIXED = (
+    "none", "cfg:3", "pag:2", "apg:4@10-90", "auto:2", "clip:20", "classifier:5@0-80", ("cfg:3", "pag:2", "cads:0.2")
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("owned", [False, True])
+def test_threads_that_share_a_pipeline(text_model: Model, guides: Options, owned: bool) -> None:
+    """Eight at once, each with another guidance, sampler and number of pictures: bit for bit as alone."""
+    model = copy.deepcopy(text_model)
+    pipe = Pipeline(model, owned=owned)  # owned: its weights lie in the orders of what it was last given
+
+    def draw(i: int) -> Tensor:
+        how = Settings(
+            "ddim" if i % 2 else "dpmpp-2m", "6", 0.0, MIXED[i], options=guides, deep_every=1 + (i == 1)
+        )
+        *_, step = pipe.draw([Picture(j, CAPTIONS[j % 2], j % 3) for j in range(1 + i % 3)], how)
+        return step.x
+
+    alone = [draw(i) for i in range(len(MIXED))]
+    with ThreadPoolExecutor(len(MIXED)) as threads:
+        together = list(threads.map(draw, [*range(len(MIXED))] * 3))
+    for i, drawn in enumerate(together):
+        assert torch.equal(drawn, alone[i % len(MIXED)]), MIXED[i % len(MIXED)]
 
 
 def last(
