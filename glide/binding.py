@@ -23,6 +23,7 @@ from torch import Tensor
 from glide.atomic import atomic_path
 from glide.checkpoint import load_model
 from glide.denoise import split_variance, to_x0
+from glide.dtype import AUTO, DType, find_dtype
 from glide.errors import InputError
 from glide.model import Model
 from glide.printable import say
@@ -127,7 +128,7 @@ class Bind:
     """Of the built-in scenes."""
     pictures: int = 128
     timesteps: tuple[int, ...] = (975, 925, 850, 750, 650, 500, 300)
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    dtype: DType = AUTO
     seed: int = 0
     device: str = "cpu"
     out: Path | None = None
@@ -142,7 +143,7 @@ def bind(args: Bind) -> list[Binding]:
     model = load_model(args.model, args.device).eval()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     scenes = held_out_scenes(args.pictures, args.kinds, args.seed)
-    found = binding(model, scenes, args.timesteps, getattr(torch, args.dtype), args.seed)
+    found = binding(model, scenes, args.timesteps, find_dtype(args.dtype, model.device), args.seed)
     say(
         f"error of x0 with a wrong fact in the caption, against the right one ({len(scenes)} held-out scenes):"
     )

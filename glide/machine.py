@@ -11,8 +11,6 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from glide.mixed import DTYPES
-
 _kept = 0  # what this process asked the C library to keep, at most
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # <malloc.h>
 LARGE_BLOCK = 2**27  # bytes from which a block comes from the system and goes back to it, whatever is kept
@@ -25,11 +23,12 @@ def measured_peak(device: torch.device, dtype: str) -> float:
 
     Takes some tens of milliseconds. An ideal that no network reaches: it has nothing but convolutions of one good size.
     """
-    conv = nn.Conv2d(256, 256, 3, padding=1).to(device, DTYPES[dtype])
+    of = getattr(torch, dtype)
+    conv = nn.Conv2d(256, 256, 3, padding=1).to(device, of)
     conv.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     best, batch = 0.0, 1
     while True:
-        x = torch.ones(batch, 256, 16, 16, device=device, dtype=DTYPES[dtype])
+        x = torch.ones(batch, 256, 16, 16, device=device, dtype=of)
         x = x.contiguous(memory_format=torch.channels_last)
         work = 2 * 9 * 256 * 256 * 16 * 16 * batch
         seconds = min(timed(lambda: conv(x), device) for _ in range(4))

@@ -1,4 +1,4 @@
-"""Mixed precision in training: which autocast, and the loss scaling that float16 needs."""
+"""Mixed precision in training: autocast, and the loss scaling that float16 needs."""
 
 from __future__ import annotations
 
@@ -6,20 +6,10 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from glide.errors import InputError
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
 
 def autocast(device: torch.device, dtype: str) -> AbstractContextManager[None]:
     """The network computes in `dtype` where that is safe; weights stay float32."""
-    return torch.autocast(device.type, DTYPES[dtype], enabled=dtype != "float32")
-
-
-def check_dtype(dtype: str) -> None:
-    """InputError for a format that is none of ours."""
-    if dtype not in DTYPES:
-        raise InputError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}.")
+    return torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32")
 
 
 class LossScale:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glide.dtype import multiplies_fast
 from glide.posthoc import decay as decay_of
 from glide.processes import Processes
 from glide.sharding import is_sharded, local, part_of, whole
@@ -40,13 +41,14 @@ class OptimConfig:
 
 
 @torch.no_grad()
-def orthogonalize(g: Tensor, iterations: int = 5) -> Tensor:
+def orthogonalize(g: Tensor, iterations: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
     """The nearest (semi-)orthogonal matrices of a stack [B,m,n], roughly: singular values end in 0.7 to 1.2.
 
-    Newton-Schulz with the quintic of Jordan et al., "Muon: an optimizer for hidden layers", 2024.
+    Newton-Schulz with the quintic of Jordan et al., "Muon: an optimizer for hidden layers", 2024. dtype: of its matrix
+    products, for which bfloat16 is exact enough.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = g.bfloat16()
+    x = g.to(dtype)
     if tall := g.shape[-2] > g.shape[-1]:
         x = x.mT.contiguous()
     x = x / (x.float().norm(dim=(-2, -1), keepdim=True) + 1e-7).to(x.dtype)
@@ -70,10 +72,14 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         like: Mapping[nn.Parameter, nn.Parameter] | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        """like: the model's weight of which each parameter is this process's part, where weights are shared out."""
+        """like: the model's weight of which each parameter is this process's part, where weights are shared out.
+        dtype: of the matrix products (`orthogonalize`).
+        """
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.like = like or {p: p for group in self.param_groups for p in group["params"]}
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -99,7 +105,7 @@ class Muon(torch.optim.Optimizer):
         likes = [self.like[p] for p in params]
         full = [whole(g, like) for g, like in zip(nesterov, likes, strict=True)]
         flat = torch.stack([g.reshape(g.shape[0], -1) for g in full])  # [B,m,n]
-        update = orthogonalize(flat) * max(1.0, flat.shape[-2] / flat.shape[-1]) ** 0.5
+        update = orthogonalize(flat, dtype=self.dtype) * max(1.0, flat.shape[-2] / flat.shape[-1]) ** 0.5
         parts = [part_of(u.reshape(g.shape), like) for u, g, like in zip(update, full, likes, strict=True)]
         if group["weight_decay"]:
             torch._foreach_mul_(stack, 1 - group["lr"] * group["weight_decay"])
@@ -130,7 +136,11 @@ class Optimizer:
         ]
         if matrices:
             like = dict(zip(own_matrices, matrices, strict=True))
-            self.parts.append(Muon(own_matrices, config.muon_lr, weight_decay=config.weight_decay, like=like))
+            # by what multiplies fast, whatever the network computes in; of several machines, by what the first one says
+            half = self.processes.agree(multiplies_fast(matrices[0].device, torch.bfloat16))
+            dtype = torch.bfloat16 if half else torch.float32
+            muon = Muon(own_matrices, config.muon_lr, weight_decay=config.weight_decay, like=like, dtype=dtype)
+            self.parts.append(muon)
         self.rates = [part.param_groups[0]["lr"] for part in self.parts]
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -20,12 +20,12 @@ from torch import nn
 from tqdm import tqdm
 
 from glide.changes import Settings, jsonable
-from glide.checkpoints import check_run_folder
+from glide.checkpoints import Checkpoints, check_run_folder, read_manifest
 from glide.data import Batch
+from glide.dtype import AUTO, DTYPES, DType, check_dtype, find_dtype
 from glide.errors import InputError
 from glide.losses import TimestepSampler
 from glide.meters import last_line
-from glide.mixed import check_dtype
 from glide.optim import OptimConfig
 from glide.posthoc import gamma_of
 from glide.printable import say
@@ -65,8 +65,8 @@ class TrainConfig:
     average after training by scripts/posthoc_ema.py (post-hoc EMA, 2312.02696, which keeps 0.05 0.1)."""
     snapshot_every: int = 1000
     """(ema-snapshots) Steps between two; some tens in all are enough."""
-    dtype: str = "bfloat16"
-    """Autocast of the network: bfloat16, float16 (with loss scaling), or float32 for none."""
+    dtype: DType = AUTO
+    """float16 scales the loss; weights are float32 always."""
     seed: int = 0
     log_every: int = 50
     sample_every: int = 1000
@@ -105,6 +105,28 @@ class TrainConfig:
         for width in self.ema_snapshots:
             gamma_of(width)
 
+    def settled(self, processes: Processes, run: Path | None = None, half: bool = True) -> TrainConfig:
+        """The same with a type in place of "auto", the same one on all processes, which all call it.
+
+        It is that of the run in the folder `run`, which goes on, or else what is fast on the main process's device.
+        half: False where float16 cannot be.
+        """
+        dtype = self.dtype
+        if processes.main:
+            before = dtype_of_run(run) if run is not None and dtype == AUTO else None
+            dtype = str(find_dtype(before or dtype, processes.device)).removeprefix("torch.")
+            if dtype == "float16" and self.dtype == AUTO and not half:
+                dtype = "float32"
+        return replace(self, dtype=DTYPES[processes.agree(DTYPES.index(dtype) if processes.main else 0)])
+
+
+def dtype_of_run(out: Path) -> str | None:
+    """The type that a run computed in, as its newest checkpoint says; None where none does."""
+    kept = Checkpoints(out / "checkpoints")
+    found = (read_manifest(kept.path(step)).get("settings") for step in reversed(kept.steps()))
+    said = (settings.get("train.dtype") for settings in found if isinstance(settings, dict))
+    return next((dtype for dtype in said if dtype in DTYPES), None)
+
 
 def fit(
     model: M,
@@ -134,6 +156,7 @@ def fit(
     """
     config.check()
     processes = processes or Processes(device=next(model.parameters()).device)
+    config = config.settled(processes, out if resume else None)
     if not processes.main:
         warnings.simplefilter("ignore")  # the main process says it
     stepper = Stepper(model, task, timesteps, config, processes)

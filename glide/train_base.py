@@ -153,7 +153,8 @@ def train_base(
     args.train.check()
     processes = start(args.device)
     resume = not args.train.dry_run and check_run_folder(args.out, args.resume)
-    processes.wait()  # before the main process writes what another would find
+    train = args.train.settled(processes, args.out if resume else None)
+    args = dataclasses.replace(args, train=train)  # all wait here, before one writes what another would find
     torch.manual_seed(args.train.seed)
 
     source = load_model(args.init, places=kind.places) if args.init else None

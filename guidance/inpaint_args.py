@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from glide import cli
+from glide.dtype import AUTO, DType
 from glide.errors import InputError
 from guidance.names import FOR_ALL, check_read, read_by
 from guidance.options import USUAL, Options
@@ -92,8 +93,7 @@ class Inpaint:
     """Paint a result of an earlier run again, bit for bit on the same machine; other flags change it."""
     device: str = "auto"
     """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
-    dtype: Annotated[str, arg(metavar="{float32,bfloat16,float16}")] = "float32"
-    """What the network computes in; bfloat16 is faster where the processor has it."""
+    dtype: DType = AUTO
 
     def check(self) -> None:
         """InputError for flags out of their range, or that exclude each other."""

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
+from glide.dtype import AUTO, DType
 from glide.errors import InputError
 from guidance.names import check_read
 from guidance.options import USUAL, Options
@@ -66,7 +67,7 @@ class Interpolate:
     """Pictures in one network call. By default as many as there are frames, up to 8 on a CPU and 32 on a GPU."""
     device: str = "auto"
     """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
-    dtype: Annotated[str, arg(metavar="{float32,bfloat16,float16}")] = "float32"
+    dtype: DType = AUTO
     """What the network computes in; inversion wants float32."""
 
     def check(self) -> None:

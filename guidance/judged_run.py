@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 from tyro.conf import arg
 
+from glide.dtype import AUTO, DType
 from glide.errors import InputError
 from glide.trained_on import check_built_in_scenes
 from guidance.asked import Asked
@@ -40,7 +41,7 @@ class JudgedPictures:
     """Pictures in one sampling loop (rounded up to whole network calls). It changes no picture."""
     call_size: int | None = None
     """Pictures in one network call. By default as many as are drawn, up to 8 on a CPU and 32 on a GPU."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    dtype: DType = AUTO
     device: str = "auto"
 
     def check(self) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from glide.classes import HasClasses, class_number
 from glide.compiled import compiled
 from glide.denoise import Network, Predict
+from glide.dtype import AUTO, find_dtype
 from glide.errors import InputError
 from glide.images import to_uint8
 from glide.machine import in_own_pages, keep_freed_memory
@@ -39,7 +40,7 @@ from guidance.names import check_read
 from guidance.options import USUAL, Options
 from guidance.recipe import recipe_of
 from guidance.registry import SAMPLERS, choose
-from guidance.runtime import find_device, find_dtype, find_seeds
+from guidance.runtime import find_device, find_seeds
 from guidance.settings import Settings, spec_of_steps
 from guidance.solver_names import USUAL_SAMPLER, USUAL_STEPS
 from guidance.start import start_of
@@ -84,7 +85,7 @@ class Pipeline:
         self,
         model: Model,
         name: str = "",
-        dtype: torch.dtype | str = torch.float32,
+        dtype: torch.dtype | str = AUTO,
         call_size: int | None = None,
         vocab: str | None = None,
         around: Around | None = None,
@@ -93,14 +94,15 @@ class Pipeline:
     ) -> None:
         """model: on its device already; it is put in eval mode and channels_last. name: for recipes.
 
-        dtype: what the U-Net runs in (`glide.precision`); all else is float32. call_size: pictures in a network call,
-        see guidance/calls.py; None: it follows the number of pictures of each run. vocab: for recipes, and for a weaker
-        model that is a published .pt file. around: put around the network, as upsampler/tiles.py is. compiles: by
-        torch.compile (glide/compiled.py). owned: nobody else uses the model, so its own weights may be rounded, and not
-        a copy of them. InputError for a dtype or size that is not possible, or where nothing can be compiled.
+        dtype: what the U-Net runs in (`glide.precision`), "auto" for what is fast on the device (`glide.dtype`); all
+        else is float32. call_size: pictures in a network call, see guidance/calls.py; None: it follows the number of
+        pictures of each run. vocab: for recipes, and for a weaker model that is a published .pt file. around: put
+        around the network, as upsampler/tiles.py is. compiles: by torch.compile (glide/compiled.py). owned: nobody else
+        uses the model, so its own weights may be rounded, and not a copy of them. InputError for a dtype or size that
+        is not possible, or where nothing can be compiled.
         """
-        self.dtype = find_dtype(dtype)
         self.device = model.device
+        self.dtype = find_dtype(dtype, self.device)
         if call_size is not None and call_size < 1:
             raise InputError(
                 f"got the call size {call_size}, expected at least 1: leave it out for the default"
@@ -127,7 +129,7 @@ class Pipeline:
         cls,
         name: str | Path,
         device: str | torch.device | None = None,
-        dtype: torch.dtype | str = torch.float32,
+        dtype: torch.dtype | str = AUTO,
         call_size: int | None = None,
         vocab: str | None = None,
         around: Around | None = None,
@@ -136,12 +138,13 @@ class Pipeline:
     ) -> Pipeline:
         """The model of that name: a folder, an embedded model, a published OpenAI .pt file, or a hub id.
 
-        device: None is a GPU where there is one, else the CPU. dtype: float32, bfloat16 or float16.
+        device: None is a GPU where there is one, else the CPU. dtype: auto, float32, bfloat16 or float16.
         vocab: for the captions of a .pt file, folder or hub id of its vocabulary; None is GLIDE's, from the hub.
         around, compiles: as for Pipeline. places: folders with further embedded models, which are looked through first.
         InputError if there is no such model, device, dtype or vocabulary.
         """
-        place, dtype = find_device(device), find_dtype(dtype)  # before the wait for a large file
+        place = find_device(device)
+        dtype = find_dtype(dtype, place)  # before the wait for a large file
         with in_own_pages():
             model = load_with_vocabulary(name, place, vocab, places)
             return cls(model, str(name), dtype, call_size, vocab, around, compiles, owned=True)

@@ -1,4 +1,4 @@
-"""Where and in what a run is computed, and the seeds of its pictures."""
+"""Where a run is computed, and the seeds of its pictures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import torch
 
 from glide.errors import InputError
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def find_device(device: str | torch.device | None) -> torch.device:
@@ -21,14 +19,6 @@ def find_device(device: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"got the device {str(device)!r}, which cannot be used here: try cpu") from error
     return found
-
-
-def find_dtype(dtype: torch.dtype | str) -> torch.dtype:
-    """By its name, with or without "torch.". InputError for another than those of `DTYPES`."""
-    name = str(dtype).removeprefix("torch.")
-    if name not in DTYPES:
-        raise InputError(f"got the dtype {name!r}, expected {' or '.join(DTYPES)}: choose one of these")
-    return DTYPES[name]
 
 
 def find_seeds(

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from glide import cli
+from glide.dtype import AUTO, DType
 from glide.errors import InputError
 from guidance.names import FOR_ALL, READ_BY_RERANK, check_read, listing, read_by
 from guidance.options import USUAL, Options
@@ -102,8 +103,7 @@ class Sample:
     """Draw a picture (or a grid) of an earlier run again, bit for bit on the same machine; other flags change it."""
     device: str = "auto"
     """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
-    dtype: Annotated[str, arg(metavar="{float32,bfloat16,float16}")] = "float32"
-    """What the network computes in; bfloat16 is faster where the processor has it."""
+    dtype: DType = AUTO
     compile: bool = False
     """Compile the networks first (torch.compile; on a GPU with CUDA graphs): a minute or so, for many pictures."""
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from glide.atomic import atomic_path
 from glide.denoise import Prediction
+from glide.dtype import AUTO, DType
 from glide.errors import InputError
 from glide.images import grid, save_png, to_uint8
 from glide.oracle import Oracle
@@ -63,7 +64,7 @@ class SolverSweep(JudgedRun):
     scale: float | None = None
     guiding: Annotated[Options, OmitArgPrefixes] = USUAL
     """Of single guidances, whose names are in brackets."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: DType = AUTO
     """Distances show the rounding of others."""
     out: Path = Path("outputs/solver-sweep")
     """Receives solvers.csv, solvers.md, solvers.png and, for each point, its first pictures."""

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glide.dtype import AUTO
 from glide.errors import InputError
 from glide.images import to_uint8
 from glide.model import Model, ModelConfig
@@ -71,7 +72,7 @@ class Stage:
         name: str,
         upsampling: Upsampling,
         device: str | torch.device | None = None,
-        dtype: torch.dtype | str = torch.float32,
+        dtype: torch.dtype | str = AUTO,
         vocab: str | None = None,
         compiles: bool = False,
     ) -> Stage:
@@ -150,7 +151,7 @@ def _framed(given: Given, size: tuple[int, int]) -> Given:
 
 
 def enlarger(
-    model: Model, upsampling: Upsampling, dtype: torch.dtype | str = torch.bfloat16
+    model: Model, upsampling: Upsampling, dtype: torch.dtype | str = AUTO
 ) -> Callable[[Tensor, str, int | None, int], Tensor]:
     """What enlarges pictures with a copy of a model in training, as it is now, by the usual settings.
 

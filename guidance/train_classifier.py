@@ -85,7 +85,8 @@ def train_classifier(args: TrainClassifier) -> NoisyClassifier:
     args.train.check()
     processes = start(args.device)
     resume = args.check(args.train.dry_run)
-    processes.wait()  # before the main process writes what another would find
+    train = args.train.settled(processes, args.out if resume else None)
+    args = dataclasses.replace(args, train=train)  # all wait here, before one writes what another would find
     if args.held_out_images < 1:
         raise InputError(f"--held-out-images {args.held_out_images}: expected at least 1.")
     if args.preset not in CLASSIFIERS:

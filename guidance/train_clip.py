@@ -13,7 +13,6 @@ import tyro
 
 from glide.data import Dataset, open_data
 from glide.errors import InputError
-from glide.mixed import DTYPES
 from glide.model import ModelConfig
 from glide.optim import OptimConfig
 from glide.processes import start
@@ -70,7 +69,8 @@ def train_clip(args: TrainClip) -> NoisyClip:
     args.train.check()
     processes = start(args.device)
     resume = _check(args)
-    processes.wait()  # before the main process writes what another would find
+    train = args.train.settled(processes, args.out if resume else None, half=not args.gradient_weight)
+    args = dataclasses.replace(args, train=train)  # all wait here, before one writes what another would find
     torch.manual_seed(args.train.seed)
     begun = load_clip(args.out) if resume else _begun(args)
     config = begun.config if begun is not None else _config(args)
@@ -79,7 +79,7 @@ def train_clip(args: TrainClip) -> NoisyClip:
     measured = _held_out(args, config.image_size)
     # of a run that goes on, weights come from the checkpoint; sizes and tokenizer from the folder
     model = (begun if begun is not None else _build(args, config, data)).to(processes.device)
-    dtype = DTYPES[args.train.dtype]
+    dtype = getattr(torch, args.train.dtype)
     teacher = Teacher(str(args.like), processes.device, dtype) if args.gradient_weight else None
     task = Contrastive(teacher, args.gradient_weight)
     return train_guide(args, args.train, model, task, data, save_clip, measured, processes, resume, KEPT)

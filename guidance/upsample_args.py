@@ -10,6 +10,7 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
+from glide.dtype import AUTO, DType
 from glide.errors import InputError
 from guidance.names import check_read
 from guidance.options import USUAL, Options
@@ -57,8 +58,7 @@ class Upsample:
     """Picture i of a folder, counted from 0, has the seed SEED + i."""
     device: str = "auto"
     """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
-    dtype: Annotated[str, arg(metavar="{float32,bfloat16,float16}")] = "float32"
-    """What the network computes in; bfloat16 is faster where the processor has it."""
+    dtype: DType = AUTO
 
     def check(self) -> None:
         """InputError for flags out of their range, or that exclude each other."""

@@ -25,7 +25,7 @@ GREY = 0.0  # what a masked pixel is shown as
 def sample_grid(model: Model, path: Path, captions: Sequence[str], scale: float = 3.0) -> None:
     """Draw two pictures of each caption (or of the first classes) in 25 steps and write them as one PNG."""
     # a copy: drawing freezes its weights, and rounds them
-    pipe = Pipeline(copy.deepcopy(model), dtype=torch.bfloat16, owned=True)
+    pipe = Pipeline(copy.deepcopy(model), owned=True)
     config = model.config
     prompts = list(captions) if config.text is not None else None
     labels = list(range(min(8, config.num_classes))) if config.num_classes else None
@@ -47,7 +47,7 @@ def fill_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float =
     batch: image [N,3,H,W], inpaint_mask [N,1,H,W] (1 is known), and caption or y, as in training. Drawn
     in 25 steps and written as one PNG.
     """
-    pipe = Pipeline(copy.deepcopy(model), dtype=torch.bfloat16, owned=True)
+    pipe = Pipeline(copy.deepcopy(model), owned=True)
     image, mask = to_float(batch["image"]).cpu(), batch["inpaint_mask"].cpu()
     captions = batch["caption"] if model.config.text is not None else [""] * len(image)
     labels = batch["y"].tolist() if model.config.num_classes else [None] * len(image)

@@ -1,4 +1,4 @@
-"""What several tests need: one thread, and tiny models with random weights, in memory and as folders."""
+"""What several tests need: one thread, one type, and tiny models with random weights, in memory and as folders."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from glide import dtype
 from glide.checkpoint import save_model
 from glide.model import Model, ModelConfig, ProcessConfig, TextConfig
 from glide.tokenizer import Tokenizer
@@ -50,6 +51,12 @@ def randomised(model: Model, seed: int) -> Model:
 def close(a: Tensor, b: Tensor) -> None:
     """Pictures by other network calls: the noisiest step magnifies the last bits of epsilon."""
     torch.testing.assert_close(a, b, rtol=0, atol=1e-3)
+
+
+@pytest.fixture(autouse=True)
+def auto_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` is float32 in this process, lest a test depend on the processor; tests/test_dtype.py undoes it."""
+    monkeypatch.setattr(dtype, "multiplies_fast", lambda device, of: of == torch.float32)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from tyro.conf import arg
 
 from glide.atomic import atomic_path
+from glide.dtype import AUTO, DType
 from glide.errors import InputError
 from glide.images import grid, save_png
 from glide.model import ModelConfig
@@ -59,7 +60,7 @@ class EvaluateUpsampler:
     captions: bool = True
     """Whether the upsampler is told what the pictures show."""
     seed: int = 0
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    dtype: DType = AUTO
     device: str = "auto"
     out: Path = Path("outputs/evaluate-upsampler")
     """Receives psnr.json and a picture: small, bicubic, enlarged and true, side by side."""

@@ -30,6 +30,7 @@ from glide.atomic import atomic_path
 from glide.cli import parse, run
 from glide.contact_sheet import contact_sheet
 from glide.data import open_source
+from glide.dtype import AUTO, DType
 from glide.errors import InputError
 from glide.images import decode_image, save_png
 from glide.resize import square
@@ -61,7 +62,7 @@ class JudgeEmoji:
     sampler: Literal["ddim", "ddpm"] = "ddim"
     batch_size: int = 16
     seed: int = 0
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: DType = AUTO
     device: str | None = None
     sheets: int = 1
     """Sheets of pictures to write, of 60 captions each."""
