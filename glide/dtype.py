@@ -38,7 +38,8 @@ DType = Annotated[
 def check_dtype(dtype: str) -> None:
     """InputError for a name that is neither `auto` nor a type that networks compute in."""
     if dtype not in (AUTO, *DTYPES):
-        raise InputError(f"got the dtype {dtype!r}, expected one of {', '.join((AUTO, *DTYPES))}")
+        expected = " or ".join((AUTO, *DTYPES))
+        raise InputError(f"got the dtype {dtype!r}, expected {expected}: choose one of these")
 
 
 def find_dtype(dtype: torch.dtype | str, device: torch.device) -> torch.dtype:

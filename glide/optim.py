@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glide.dtype import multiplies_fast
+from glide.dtype import fast_dtype
 from glide.posthoc import decay as decay_of
 from glide.processes import Processes
 from glide.sharding import is_sharded, local, part_of, whole
@@ -137,9 +137,11 @@ class Optimizer:
         if matrices:
             like = dict(zip(own_matrices, matrices, strict=True))
             # by what multiplies fast, whatever the network computes in; of several machines, by what the first one says
-            half = self.processes.agree(multiplies_fast(matrices[0].device, torch.bfloat16))
+            half = self.processes.agree(fast_dtype(matrices[0].device) == torch.bfloat16)
             dtype = torch.bfloat16 if half else torch.float32
-            muon = Muon(own_matrices, config.muon_lr, weight_decay=config.weight_decay, like=like, dtype=dtype)
+            muon = Muon(
+                own_matrices, config.muon_lr, weight_decay=config.weight_decay, like=like, dtype=dtype
+            )
             self.parts.append(muon)
         self.rates = [part.param_groups[0]["lr"] for part in self.parts]
 

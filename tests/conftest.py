@@ -53,10 +53,12 @@ def close(a: Tensor, b: Tensor) -> None:
     torch.testing.assert_close(a, b, rtol=0, atol=1e-3)
 
 
-@pytest.fixture(autouse=True)
-def auto_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`auto` is float32 in this process, lest a test depend on the processor; tests/test_dtype.py undoes it."""
-    monkeypatch.setattr(dtype, "multiplies_fast", lambda device, of: of == torch.float32)
+@pytest.fixture(autouse=True, scope="session")
+def auto_is_float32() -> Iterator[None]:
+    """`auto` is float32 in this process, lest a test depend on the processor; tests/test_dtype.py asks the real one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dtype, "multiplies_fast", lambda device, of: of == torch.float32)
+        yield
 
 
 @pytest.fixture

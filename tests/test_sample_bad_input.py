@@ -47,7 +47,7 @@ from glide.model import Model
         ("--batch-size 0", "--batch-size 0"),
         ("--call-size 0", "--call-size 0"),
         ("--gif-frames all", "--gif-frames 'all'"),
-        ("--dtype int8", "expected float32 or bfloat16 or float16"),
+        ("--dtype int8", "expected auto or float32 or bfloat16 or float16"),
         ("--device nowhere", "device 'nowhere'"),
         ("--label 3", "without classes"),
         ("--like nowhere.png", "nowhere.png"),

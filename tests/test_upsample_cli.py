@@ -173,7 +173,7 @@ def test_outputs_that_cannot_be_written(upsampler_folder: Path, tmp_path: Path, 
         ("--guidance cfg", "empty caption"),
         ("--negative red", "belongs to a guidance that was not asked for"),
         ("--model nowhere", "there is no model 'nowhere'"),
-        ("--dtype int8", "expected float32 or bfloat16"),
+        ("--dtype int8", "expected auto or float32 or bfloat16"),
     ],
 )
 def test_bad_upsample_flags(
