@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Literal
 from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -23,12 +22,12 @@ from benchmarks.measure.machine import timed
 from glide import fused
 from glide.attention import self_attention
 from glide.cli import parse, run
+from glide.dtype import AUTO, DType, find_dtype
 from glide.errors import InputError
 from glide.machine import keep_freed_memory
 from glide.nn import GroupNorm
 from guidance.conditions import Picture
 from guidance.pipeline import Pipeline
-from guidance.runtime import DTYPES
 from guidance.settings import Settings
 
 CPU = torch.device("cpu")
@@ -45,7 +44,7 @@ class Fused:
 
     model: str = "shapes"
     batch_size: int = 16
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    dtype: DType = AUTO
     repeats: int = 21
 
 
@@ -61,13 +60,14 @@ def main() -> None:
             "got an installation without the C of glide/fused.py, expected it compiled: install GCC 12 or newer, then "
             "this package again"
         )
+    dtype = find_dtype(args.dtype, CPU)
     keep_freed_memory(CPU, 2**30)  # as drawing and training have it
-    print(f"{torch.__version__}, {torch.get_num_threads()} threads, {args.dtype}")
+    print(f"{torch.__version__}, {torch.get_num_threads()} threads, {dtype}")
     for shape in SHAPES:
         for name, layer in {"draw": drawn, "train": trained}.items():
-            compare(args, f"{name}: norm, scale, shift, SiLU of {list(shape)}", layer(shape, args.dtype))
+            compare(args, f"{name}: norm, scale, shift, SiLU of {list(shape)}", layer(shape, dtype))
     for sequence in SEQUENCES:
-        compare(args, f"train: attention {list(sequence)}", attending(sequence, args.dtype))
+        compare(args, f"train: attention {list(sequence)}", attending(sequence, dtype))
     compare(args, f"{STEPS} steps of {args.model}, {args.batch_size} pictures", steps_of(args))
 
 
@@ -86,15 +86,15 @@ def compare(args: Fused, name: str, f: Callable[[], object]) -> None:
     print(f"{name:52} {1e6 * plain:9.0f} us {1e6 * ours:9.0f} us {plain / ours:6.2f} times")
 
 
-def given(shape: tuple[int, int, int], dtype: str) -> tuple[GroupNorm, Tensor, Tensor]:
+def given(shape: tuple[int, int, int], dtype: torch.dtype) -> tuple[GroupNorm, Tensor, Tensor]:
     n, c, side = shape
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(n, c, side, side, generator=generator).to(DTYPES[dtype])
-    told = torch.randn(n, 2 * c, 1, 1, generator=generator).to(DTYPES[dtype])
+    x = torch.randn(n, c, side, side, generator=generator).to(dtype)
+    told = torch.randn(n, 2 * c, 1, 1, generator=generator).to(dtype)
     return GroupNorm(c), x.contiguous(memory_format=torch.channels_last), told
 
 
-def drawn(shape: tuple[int, int, int], dtype: str) -> Callable[[], object]:
+def drawn(shape: tuple[int, int, int], dtype: torch.dtype) -> Callable[[], object]:
     norm, x, told = given(shape, dtype)
     scale, shift = told.chunk(2, dim=1)
 
@@ -105,7 +105,7 @@ def drawn(shape: tuple[int, int, int], dtype: str) -> Callable[[], object]:
     return draw
 
 
-def trained(shape: tuple[int, int, int], dtype: str) -> Callable[[], object]:
+def trained(shape: tuple[int, int, int], dtype: torch.dtype) -> Callable[[], object]:
     norm, x, told = given(shape, dtype)
     parameters = [x.requires_grad_(), told.requires_grad_(), *norm.parameters()]
     gradient = torch.ones_like(x)
@@ -117,11 +117,11 @@ def trained(shape: tuple[int, int, int], dtype: str) -> Callable[[], object]:
     return train
 
 
-def attending(sequence: tuple[int, int, int, int, int], dtype: str) -> Callable[[], object]:
+def attending(sequence: tuple[int, int, int, int, int], dtype: torch.dtype) -> Callable[[], object]:
     n, heads, width, tokens, told = sequence
     generator = torch.Generator().manual_seed(0)
     qkv, kv = (
-        torch.randn(n, length, parts * heads * width, generator=generator).to(DTYPES[dtype]).requires_grad_()
+        torch.randn(n, length, parts * heads * width, generator=generator).to(dtype).requires_grad_()
         for length, parts in ((tokens, 3), (told, 2))
     )
     given = [qkv, kv] if told else [qkv]

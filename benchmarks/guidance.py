@@ -22,6 +22,7 @@ from benchmarks.measure.machine import timed
 from benchmarks.measure.networks import fill_, random_model
 from glide.checkpoint import save_model
 from glide.cli import parse, run
+from glide.dtype import AUTO, DType
 from glide.errors import InputError
 from glide.model import PRESETS
 from guidance.classifier import CLASSIFIERS, ClassifierConfig, NoisyClassifier, save_classifier
@@ -46,7 +47,7 @@ class Costs:
     that is the model's whole down path."""
     batch_size: int = 16
     steps: int = 10
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    dtype: DType = AUTO
     device: str = "auto"
     repeats: int = 5
 
@@ -115,7 +116,7 @@ def measure(args: Costs, model: str, cases: list[Case]) -> None:
             elapsed = timed(draw, pipe.device)
             if repeat:  # the first loads networks and warms up
                 taken.append(elapsed)
-    print(f"{torch.__version__}, {pipe.device}, {torch.get_num_threads()} threads, {args.dtype}")
+    print(f"{torch.__version__}, {pipe.device}, {torch.get_num_threads()} threads, {pipe.dtype}")
     alone = median(seconds[0])
     for case, taken in zip(cases, seconds, strict=True):
         a_step = median(taken) / args.steps / args.batch_size

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from glide.cli import parse, run
+from glide.dtype import AUTO, DType, find_dtype
 from glide.machine import wait
 from glide.model import Model
 from glide.optim import OptimConfig, Optimizer
@@ -40,7 +41,7 @@ class Overhead:
     data: str = "shapes"
     batch_size: int = 64
     steps: int = 30
-    dtype: str = "bfloat16"
+    dtype: DType = AUTO
     muon_lr: float = 0.01
     """0 for AdamW alone."""
     device: str | None = None
@@ -85,7 +86,7 @@ def main() -> None:
             clock.spent.clear()
             begin[0] = time.perf_counter()
         if done == args.steps + WARM:
-            report(args, clock.spent, time.perf_counter() - begin[0])
+            report(args, clock.device, clock.spent, time.perf_counter() - begin[0])
 
     Run.measure = lambda *args: None  # type: ignore[method-assign]  # once a run: no part of a step
     Run.after = measured  # type: ignore[method-assign]
@@ -112,9 +113,10 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def report(args: Overhead, spent: dict[str, float], total: float) -> None:
+def report(args: Overhead, device: torch.device, spent: dict[str, float], total: float) -> None:
     network = sum(spent.values())
-    print(f"{args.preset}, batch {args.batch_size}, {args.dtype}, {torch.get_num_threads()} threads")
+    dtype = find_dtype(args.dtype, device)
+    print(f"{args.preset}, batch {args.batch_size}, {dtype}, {torch.get_num_threads()} threads")
     for name, seconds in {**spent, "all else": total - network, "a step": total}.items():
         print(f"{name:10} {1000 * seconds / args.steps:9.1f} ms {seconds / total:7.1%}")
     print(f"overhead {1 - network / total:.2%}")

@@ -14,7 +14,6 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -22,6 +21,7 @@ import torch
 
 from benchmarks.measure.machine import Memory
 from glide.cli import parse, run
+from glide.dtype import AUTO, DType
 from glide.images import to_uint8
 from glide.model import Model
 from guidance.conditions import Picture
@@ -46,7 +46,7 @@ class Upsampling:
     steps: int = USUAL_STEPS
     """Of the base model."""
     scale: float = 3.0
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    dtype: DType = AUTO
     device: str = "auto"
     repeats: int = 5
     sides: tuple[int, int] = (64, 256)
@@ -86,7 +86,7 @@ def main() -> None:
         stage.enlarged(small, picture)
         drawn.append(between - start)
         enlarged.append(time.perf_counter() - between)
-    print(f"{torch.__version__}, {pipe.device}, {torch.get_num_threads()} threads, {args.dtype}")
+    print(f"{torch.__version__}, {pipe.device}, {torch.get_num_threads()} threads, {pipe.dtype}")
     first, second = median(drawn[1:]), median(enlarged[1:])
     print(
         f"{args.model}, {args.steps} steps: {first:.2f} s; {args.upsampler}, {stage.steps} steps: {second:.2f} s; "

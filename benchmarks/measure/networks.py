@@ -13,7 +13,6 @@ from benchmarks.measure.plan import Plan
 from glide.checkpoint import save_model
 from glide.model import PRESETS, Model, ModelConfig, TextConfig
 from glide.tokenizer import Tokenizer
-from guidance.runtime import DTYPES
 from upsampler.presets import UPSAMPLERS
 
 CAPTION = "a red circle"
@@ -47,7 +46,7 @@ CONFIGS: dict[str, dict[str, ModelConfig]] = {
 
 def write_network(plan: Plan, name: str, folder: Path) -> None:
     """A model folder of a network with random weights, "base" or "upsampler". InputError where there is no room."""
-    save_model(folder, random_model(CONFIGS[plan.size][name], plan.seed), dtype=DTYPES[plan.stored])
+    save_model(folder, random_model(CONFIGS[plan.size][name], plan.seed), dtype=getattr(torch, plan.stored))
 
 
 def random_model(config: ModelConfig, seed: int) -> Model:

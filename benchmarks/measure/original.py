@@ -29,7 +29,6 @@ from glide.precision import lower_
 from glide.process import respacing
 from glide.samplers import SeededNoise, ancestral
 from guidance.conditions import Picture
-from guidance.runtime import DTYPES
 
 NAME = "the original's way"
 SCALE = 3.0
@@ -46,7 +45,7 @@ def draw_original(plan: Plan, case: str, folder: Path, batch: int) -> list[Found
     dtype = original_dtype(device)
     memory = Memory(device)
     model = load_model(folder, device).requires_grad_(False)
-    lower_(model.unet, DTYPES[dtype])
+    lower_(model.unet, getattr(torch, dtype))
     memory.loaded()
     pictures = pictures_of(model, batch, plan.seed)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):

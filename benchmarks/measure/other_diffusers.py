@@ -12,7 +12,6 @@ from torch import nn
 
 from benchmarks.measure.original import SCALE
 from benchmarks.measure.wanted import Drawer, Wanted
-from guidance.runtime import DTYPES
 
 
 def diffusers(wanted: Wanted) -> tuple[nn.Module, Drawer]:
@@ -39,7 +38,7 @@ def diffusers(wanted: Wanted) -> tuple[nn.Module, Drawer]:
         cross_attention_dim=text.width,
         resnet_time_scale_shift="scale_shift",
     )
-    dtype = DTYPES[wanted.dtype]
+    dtype = getattr(torch, wanted.dtype)
     model = model.to(wanted.device, dtype).eval()
     scheduler = DDIMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", clip_sample=True)
     scheduler.set_timesteps(wanted.steps)

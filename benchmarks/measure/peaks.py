@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
 from benchmarks.measure.machine import Clock, begin
 from benchmarks.measure.plan import Plan
-from guidance.runtime import DTYPES
+from glide.dtype import slowdown
+from glide.machine import measured_peak
 
 CONVOLUTIONS = {  # (N, C, H = W)
     "tiny": [(1, 32, 16)],
@@ -18,6 +18,7 @@ CONVOLUTIONS = {  # (N, C, H = W)
     "cuda": [(64, 512, 64), (64, 1024, 32), (16, 256, 256)],
 }
 MATRICES = {"tiny": [64], "cpu": [2048, 4096], "cuda": [8192, 16384]}  # rows and columns
+SHORT = 512  # rows and columns of a product in a slow type
 RUNS = {"tiny": 2, "cpu": 10, "cuda": 20}
 
 
@@ -37,17 +38,23 @@ def _higher(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
     return {name: max(one.get(name, 0.0), other.get(name, 0.0)) for name in {**one, **other}}
 
 
-def measure_peaks(plan: Plan) -> Peaks:
-    """The best of several runs of several shapes, for every type that the device has kernels for."""
+def measure_peaks(plan: Plan, names: Sequence[str]) -> Peaks:
+    """The best of several runs of several shapes, for the types of these names.
+
+    Of one that the device has no units for, a short run: its peak is far below the others', and not waited for.
+    """
     device = begin(plan)
     kind = "tiny" if plan.size == "tiny" else "cuda" if device.type == "cuda" else "cpu"
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # the fastest kernel for each shape, not the likeliest
     peaks = Peaks()
-    for name, dtype in DTYPES.items():
-        if not supported(dtype, device):
-            continue
+    for name in names:
+        dtype: torch.dtype = getattr(torch, name)
         with torch.inference_mode():
+            if slowdown(device, dtype) > 1:
+                peaks.convolution[name] = measured_peak(device, name)
+                peaks.matmul[name] = _matmul(SHORT, dtype, device, 1, plan.seed)
+                continue
             peaks.convolution[name] = max(
                 _convolution(*shape, dtype, device, RUNS[kind], plan.seed) for shape in CONVOLUTIONS[kind]
             )
@@ -55,14 +62,6 @@ def measure_peaks(plan: Plan) -> Peaks:
                 _matmul(side, dtype, device, RUNS[kind], plan.seed) for side in MATRICES[kind]
             )
     return peaks
-
-
-def supported(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether there are fast kernels; without, a CPU would take minutes for a float16 convolution."""
-    if device.type != "cpu" or dtype != torch.float16:
-        return True
-    ask: Any = getattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", None)
-    return ask is not None and bool(ask())
 
 
 def _convolution(

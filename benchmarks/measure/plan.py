@@ -11,6 +11,7 @@ from glide.errors import InputError
 Case = Literal["base", "upsampler", "embedded", "cascade", "train", "picture", "startup"]
 Beside = Literal["original", "glide_text2im", "guided_diffusion", "diffusers"]
 DType = Literal["float32", "bfloat16", "float16"]
+Asked = Literal["auto", "float32", "bfloat16", "float16"]
 
 CASES: tuple[Case, ...] = ("base", "upsampler", "embedded", "cascade", "train", "picture", "startup")
 BESIDE: tuple[Beside, ...] = ("original", "glide_text2im", "guided_diffusion", "diffusers")
@@ -23,13 +24,14 @@ class Plan:
     cases: tuple[Case, ...] = CASES
     """base, upsampler: a step of the full-size networks of GLIDE, with random weights; base with classifier-free
     guidance, which is two evaluations. embedded: a step of the embedded model. cascade: an embedded model and its
-    upsampler, from a caption to the large picture. train: a training step of the embedded model. picture: one picture
-    of the full-size networks. startup: scripts/sample.py --help and import glide in fresh processes."""
+    upsampler, from a caption to the large picture. train: a training step of the embedded model, and how long the
+    default one takes beside one in float32. picture: one picture of the full-size networks. startup: scripts/sample.py
+    --help and import glide in fresh processes."""
     beside: tuple[Beside, ...] = BESIDE
     """(base, upsampler) Who does the same work beside: the original's way with the networks of this project, and other
     packages where they are installed. Nobody: --beside and nothing after it."""
-    dtype: tuple[DType, ...] = ("bfloat16", "float32")
-    """What the networks run in, one after the other."""
+    dtype: tuple[Asked, ...] = ("auto", "float32")
+    """What the networks run in, one after the other. auto: what is fast on the device."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; by default a GPU where there is one."""
     threads: int | None = None

@@ -6,7 +6,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ from benchmarks.measure.layers import profile_steps
 from benchmarks.measure.machine import begin, describe, fresh
 from benchmarks.measure.networks import write_network
 from benchmarks.measure.operators import profile_training
-from benchmarks.measure.original import draw_original
+from benchmarks.measure.original import draw_original, original_dtype
 from benchmarks.measure.others import dtypes_of, installed, measure_other
 from benchmarks.measure.peaks import measure_peaks
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.report import Report
 from benchmarks.measure.results import Found, Note
 from benchmarks.measure.startup import start_up
-from benchmarks.measure.training import train_steps
+from benchmarks.measure.training import train_default, train_steps
+from glide.dtype import find_dtype
 from glide.errors import InputError
 
 FULL_SIZE = ("base", "upsampler")
@@ -46,7 +47,9 @@ def measure(plan: Plan, say: Callable[[str], object], call: Callable[..., Any] =
     """
     plan.check()
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    report = Report(shlex.join(["python", *sys.argv]), date, call(describe, plan), call(measure_peaks, plan))
+    plan, peaks = settled(plan), types_of(plan)
+    command = shlex.join(["python", *sys.argv])
+    report = Report(command, date, call(describe, plan), call(measure_peaks, plan, peaks))
     for name, value in report.machine.items():
         say(f"{name}: {value}")
     for name, convolution, matmul in report.peak_rows():
@@ -63,7 +66,7 @@ def measure(plan: Plan, say: Callable[[str], object], call: Callable[..., Any] =
         note = Note(f"{package}: not installed here")
         report.found.append(note)
         say(report.line(note))
-    report.peaks = report.peaks.best(call(measure_peaks, plan))
+    report.peaks = report.peaks.best(call(measure_peaks, plan, peaks))
     return report
 
 
@@ -75,6 +78,19 @@ def _attempted(plan: Plan, job: Job, call: Callable[..., Any]) -> list[Found]:
     except Exception as error:  # of whatever kind: what comes next can still be measured
         said = " ".join(str(error).split())[:300]
         return [Note(f"{job.name}: failed, {type(error).__name__}: {said}")]
+
+
+def settled(plan: Plan) -> Plan:
+    """The plan with a type in place of "auto", each type once. Warns of those that the device has no units for."""
+    device = begin(plan)
+    names = (str(find_dtype(name, device)).removeprefix("torch.") for name in plan.dtype)
+    return replace(plan, dtype=tuple(dict.fromkeys(names)))  # type: ignore[arg-type]
+
+
+def types_of(plan: Plan) -> list[str]:
+    """The types that anything is measured in: those asked for, and that of the originals beside them."""
+    beside = plan.beside and set(FULL_SIZE) & set(plan.cases)
+    return list(dict.fromkeys([*settled(plan).dtype, *([original_dtype(begin(plan))] if beside else [])]))
 
 
 def needed(plan: Plan) -> list[str]:
@@ -106,6 +122,7 @@ def jobs(plan: Plan, folders: dict[str, Path]) -> Iterator[Job]:
                 yield Job(f"{case}, {dtype}", draw_whole, picture)
         elif case == "train":
             yield from (Job(f"{case}, {dtype}", train_steps, (dtype,)) for dtype in _trained(plan))
+            yield Job(f"{case}, the default beside float32", train_default)
         else:
             yield Job(case, start_up)
     if plan.profile:

@@ -14,11 +14,12 @@ import torch
 
 from benchmarks.measure.machine import Clock, Memory, begin, bytes_of
 from benchmarks.measure.plan import Plan
-from benchmarks.measure.results import Found, Measured
+from benchmarks.measure.results import Found, Measured, Spent
 from benchmarks.measure.work import counted
 from glide.checkpoint import load_model
 from glide.data import Batch, Dataset, on_device, open_data
 from glide.draws import Draws
+from glide.dtype import AUTO, find_dtype
 from glide.losses import LossConfig, UniformTimesteps
 from glide.masked import Masked
 from glide.model import Model
@@ -30,6 +31,7 @@ OPTIM = OptimConfig(lr=1e-3, muon_lr=0.02, weight_decay=0.01)
 """As the embedded model was trained (its config.json); the figures do not depend on the numbers."""
 BATCHES = 4  # drawn beforehand, and used in turn: drawing scenes is not part of what is measured
 WARM_UP = 2
+TURNS = 3  # of the default and of float32
 
 
 class Training:
@@ -65,6 +67,18 @@ class Training:
         ):
             fit(self.model, self.task, batches, timesteps, config, Path(place), save=lambda *_: None)
 
+    def seconds(self, steps: int) -> list[float]:
+        """Of so many steps one after the other, after some that warm up."""
+        clock = Clock(self.device)
+
+        def batches(start: int) -> Generator[Batch, None, None]:
+            for batch in itertools.cycle(self.batches):
+                clock.mark()  # the step before is done, and the next begins
+                yield batch
+
+        self.fit(batches, steps + WARM_UP + 2)
+        return clock.seconds()[WARM_UP:-1]  # the last one wrote a checkpoint
+
     def work(self) -> int:
         """FLOP of the network's way forward and back in one step; the optimizer's are not counted."""
         batch, size = on_device(self.batches[0], self.device), self.plan.train_batch
@@ -84,16 +98,8 @@ class Training:
 def train_steps(plan: Plan, dtype: str) -> list[Found]:
     """Steps of training, under autocast where the type is not float32."""
     training = Training(plan, dtype)
-    clock = Clock(training.device)
-
-    def batches(start: int) -> Generator[Batch, None, None]:
-        for batch in itertools.cycle(training.batches):
-            clock.mark()  # the step before is done, and the next begins
-            yield batch
-
-    training.fit(batches, plan.repeats + WARM_UP + 2)
+    seconds = median(training.seconds(plan.repeats))
     peak = training.memory.done()
-    seconds = median(clock.seconds()[WARM_UP:-1])  # the last one wrote a checkpoint
     return [
         Measured(
             "train",
@@ -106,3 +112,13 @@ def train_steps(plan: Plan, dtype: str) -> list[Found]:
             peak,
         )
     ]
+
+
+def train_default(plan: Plan) -> list[Found]:
+    """How long a step takes as it comes, `--dtype auto`, beside one in float32; runs of both in turn."""
+    both = [Training(plan, name) for name in (AUTO, "float32")]
+    turns = [[run.seconds(plan.repeats) for run in both] for _ in range(TURNS)]
+    default, plain = (median(itertools.chain(*(turn[i] for turn in turns))) for i in range(2))
+    name = str(find_dtype(AUTO, both[0].device)).removeprefix("torch.")
+    what = f"training step, --dtype auto ({name}), batch {plan.train_batch}"
+    return [Spent(what, default, f"{default / plain:.2f} times that of --dtype float32, {plain:.3g} s")]
