@@ -4,6 +4,7 @@ import math
 import mmap
 import os
 import re
+import warnings
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 
 from benchmarks import engine
-from benchmarks.measure import startup, suite
+from benchmarks.measure import peaks, startup, suite
 from benchmarks.measure.machine import Clock, Memory, bytes_of, fresh, step_seconds
 from benchmarks.measure.networks import CONFIGS
 from benchmarks.measure.operators import kind_of
@@ -123,14 +124,16 @@ def test_every_case_at_tiny_size(embedded: str, upsampler_folder: Path) -> None:
             assert mine.work < row.work < 1.1 * mine.work
     assert all(row.seconds > 0 and row.weights > 0 for row in found if isinstance(row, Measured))
     whole = [one.what for one in found if isinstance(one, Spent)]
-    assert [what.partition(":")[0] for what in whole] == ["cascade", "cascade", "picture", "picture"]
-    assert "calls of 8" in whole[0] and "calls of 1" in whole[1] and "64x64" in whole[2]
+    default = "training step, --dtype auto (float32), batch 2"
+    assert [what.partition(":")[0] for what in whole] == ["cascade", "cascade", default, "picture", "picture"]
+    assert "calls of 8" in whole[0] and "calls of 1" in whole[1] and "64x64" in whole[3]
+    assert re.search(r"\d\.\d\d times that of --dtype float32", text := report.markdown())
+    assert list(report.peaks.convolution) == ["float32"]  # nothing that was not asked for
     titles = [one.title for one in found if isinstance(one, Table)]
     assert [title.split(",")[0] for title in titles] == [
         case for case in ("base", "upsampler", "embedded", "train") for _ in range(2)
     ]
     assert any("glide_text2im: not installed" in line for line in said)
-    text = report.markdown()
     for part in ("3x3 convolution", "| base | the original's way |", "computed: 100 steps", "by block"):
         assert part in text
 
@@ -174,6 +177,26 @@ def test_start_up_tells_what_is_imported(monkeypatch: pytest.MonkeyPatch) -> Non
     assert one.seconds > 0 and two.seconds > 0
 
 
+def test_types_are_settled_and_a_slow_one_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = replace(TINY, cases=("base",), beside=("original",), dtype=("auto", "bfloat16", "float32"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert suite.settled(plan).dtype == ("float32", "bfloat16")
+        assert suite.types_of(replace(plan, dtype=("bfloat16",))) == ["bfloat16", "float32"]
+    runs: list[tuple[torch.dtype, int]] = []
+    fastest = peaks._fastest
+
+    def counted(f: Callable[[], torch.Tensor], device: torch.device, times: int) -> float:
+        runs.append((f().dtype, times))
+        return fastest(f, device, times)
+
+    monkeypatch.setattr(peaks, "_fastest", counted)
+    monkeypatch.setattr(peaks, "slowdown", lambda device, dtype: 7 if dtype == torch.bfloat16 else 1)
+    found = peaks.measure_peaks(plan, ["float32", "bfloat16"])
+    assert list(found.convolution) == list(found.matmul) == ["float32", "bfloat16"]
+    assert [times for dtype, times in runs if dtype == torch.bfloat16] == [1]
+
+
 # What is made of it
 
 
@@ -183,11 +206,11 @@ def measured(by: str, dtype: str, seconds: float) -> Measured:
 
 
 def test_the_report_computes_what_it_says() -> None:
-    peaks = Peaks({"float32": 2e12, "bfloat16": 8e12}, {"float32": 3e12, "bfloat16": 4e13})
-    peaks = peaks.best(Peaks({"float32": 1e12}, {"float32": 4e12}))
+    limits = Peaks({"float32": 2e12, "bfloat16": 8e12}, {"float32": 3e12, "bfloat16": 4e13})
+    limits = limits.best(Peaks({"float32": 1e12}, {"float32": 4e12}))
     found: list[Found] = [measured("here", "bfloat16", 1.0), measured("here", "float32", 4.0)]
     found += [measured("diffusers 1", "float32", 6.0), measured("diffusers 1", "float16", 3.0)]
-    report = Report("python x", "now", {"CPU": "one|two"}, peaks, found)
+    report = Report("python x", "now", {"CPU": "one|two"}, limits, found)
     rows = [dict(zip(STEPS, report.cells(one), strict=True)) for one in report.measured]
     assert [row["pictures/s (steps)"] for row in rows] == [
         "0.04 (50)",
