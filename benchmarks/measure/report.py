@@ -138,7 +138,10 @@ class Report:
             parts += ["## Steps", ABOUT, markdown(STEPS, [self.cells(one) for one in self.measured])]
         if spent:
             rows = [(one.what, f"{one.seconds:.3g}", one.note) for one in spent]
-            parts += ["## Whole pictures, the default training step, start-up", markdown(("what", "s", ""), rows)]
+            parts += [
+                "## Whole pictures, the default training step, start-up",
+                markdown(("what", "s", ""), rows),
+            ]
         notes = [one.text for one in self.found if isinstance(one, Note)]
         if notes:
             parts += ["## Not measured", "\n".join(f"- {text}" for text in notes)]
