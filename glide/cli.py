@@ -12,10 +12,14 @@ import tyro
 from tyro.conf import FlagCreatePairsOff
 
 from glide.errors import InputError, one_line
-from glide.printable import say
+from glide.flags import prepared
+from glide.printable import be_quiet, say
+from glide.ranges import check_numbers
 from glide.signals import Terminated, raised
+from glide.version import __version__
 
 INPUT_ERROR = 2  # the code of argument parsers, tyro's included, for "you asked for something that cannot be"
+OF_ALL = "--version prints the version; --quiet leaves out progress bars and what is said of the work."
 INTERRUPTED = 128 + signal.SIGINT
 
 Args = TypeVar("Args")
@@ -29,17 +33,28 @@ def parse(
     description: stands above the flags in --help, usually the script's docstring. argv: None is the process's own.
     default: holds what is not given. InputError, in one sentence, for flags that do not parse; --help exits with 0.
     """
+    words = prepared(args, sys.argv[1:] if argv is None else argv, default)
+    if "--version" in words:
+        say(f"glide {__version__}", result=True)
+        sys.exit(0)
+    be_quiet("--quiet" in words)
     said = io.StringIO()
     start = tyro.MISSING_NONPROP if default is None else default
     try:
         with redirect_stderr(said):
-            return tyro.cli(
-                args, args=argv, description=description, default=start, config=(FlagCreatePairsOff,)
+            built = tyro.cli(
+                args,
+                args=[word for word in words if word != "--quiet"],
+                description=f"{description or ''}\n\n{OF_ALL}",
+                default=start,
+                config=(FlagCreatePairsOff,),
             )
     except SystemExit as end:
         if end.code in (0, None):
             raise
         raise InputError(_first_sentence(said.getvalue())) from None
+    check_numbers(built)
+    return built
 
 
 def _first_sentence(box: str) -> str:

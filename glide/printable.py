@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 LIMIT = 500  # characters of one message
 CUT = " ... "
+_quiet = False
 JOINERS = "\u200c\u200d"  # format characters that Persian, Indic scripts and emoji are written with
 
 
@@ -29,11 +30,24 @@ def printable(text: object, limit: int | None = LIMIT, stream: TextIO | None = N
     return said if limit is None or len(said) <= limit else _shortened(said, limit)
 
 
-def say(text: object = "", stream: TextIO | None = None) -> None:
+def be_quiet(quiet: bool) -> None:
+    """Leave out progress bars and what `say` prints of the work from now on, or show it again."""
+    global _quiet
+    _quiet = quiet
+
+
+def is_quiet() -> bool:
+    return _quiet
+
+
+def say(text: object = "", stream: TextIO | None = None, *, result: bool = False) -> None:
     """Print `text`, of any number of lines, in printable form and without tearing a progress bar.
 
-    stream: None is stdout as it is now.
+    stream: None is stdout as it is now. result: of a measurement, which is shown also where all else is quiet, as is
+    what goes to a stream.
     """
+    if _quiet and stream is None and not result:
+        return
     stream = stream or sys.stdout
     lines = [printable(line, None, stream) for line in str(text).split("\n")]
     tqdm.write("\n".join(lines), file=stream)
