@@ -67,9 +67,9 @@ def _first_sentence(box: str) -> str:
 def run(main: Callable[[], object]) -> NoReturn:
     """Call `main` and exit: 0 when it returns, 2 with one line on stderr when the input was wrong.
 
-    InputError and OSError (no space, no permission, ...) become `error: ...`; warnings become `warning: ...`; Ctrl-C
-    exits with 130, SIGTERM with 143, which leave nothing half-written. Anything else is a defect of the program and
-    keeps its traceback. Always raises SystemExit.
+    InputError, OSError (no space, no permission, ...) and memory that is not there become `error: ...`; warnings
+    become `warning: ...`; Ctrl-C exits with 130, SIGTERM with 143, which leave nothing half-written. Anything else is
+    a defect of the program and keeps its traceback. Always raises SystemExit.
     """
     _escape_what_cannot_be_encoded()
     shown = warnings.showwarning
@@ -85,6 +85,10 @@ def run(main: Callable[[], object]) -> NoReturn:
         fail(str(error))
     except OSError as error:
         fail(_sentence(error))
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        fail(f"got no memory for that ({_first_line(error)}), expected enough: {LESS}")
     except Terminated as stop:
         say(f"stopped by {signal.Signals(stop.number).name}", sys.stderr)
         sys.exit(128 + stop.number)
@@ -94,6 +98,20 @@ def run(main: Callable[[], object]) -> NoReturn:
     finally:
         warnings.showwarning = shown
     sys.exit(0)
+
+
+LESS = "ask for fewer or smaller pictures at a time (--batch-size, --call-size), or give it a larger machine"
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory, of the machine or of its GPU. Needs no torch."""
+    return isinstance(error, MemoryError) or any(said in str(error) for said in _OUT_OF_MEMORY)
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its class where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _escape_what_cannot_be_encoded() -> None:

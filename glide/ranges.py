@@ -35,7 +35,7 @@ class Range:
 
     def whole(self, value: object, name: str) -> int:
         """The value as a whole number. InputError for another one, or one out of the range."""
-        return whole(value, name, int(self.low), int(self.high), self.do)
+        return whole(value, name, int(self.low), self._high(value), self.do)
 
     def real(self, value: object, name: str) -> float:
         """The value as a finite number. InputError for another one, or one out of the range."""
@@ -45,7 +45,12 @@ class Range:
 
     def read_whole(self, text: str, name: str) -> int:
         """The same of a number written in digits."""
-        return read_whole(text, name, int(self.low), int(self.high), self.do)
+        return read_whole(text, name, int(self.low), self._high(text), self.do)
+
+    def _high(self, value: object) -> int | None:
+        """The upper bound, None where it only stands for "any number" and is not why a value is refused."""
+        named = str(value).lstrip("-").isascii() and len(str(value)) < 10 if isinstance(value, str | int) else True
+        return None if self.high >= MOST and named else int(self.high)
 
     def read_real(self, text: str, name: str) -> float:
         """The same of a number written with a point, an exponent or neither."""
