@@ -28,6 +28,7 @@ from glide.errors import InputError
 from glide.model import Model
 from glide.printable import say
 from glide.process import gather
+from glide.ranges import check_numbers
 from glide.shapes import held_out_scenes, render
 from glide.shapes_scene import VALUES, Scene
 from glide.trained_on import check_built_in_scenes
@@ -137,8 +138,7 @@ class Bind:
 
 def bind(args: Bind) -> list[Binding]:
     """Measure, print the table, write the file. InputError for settings that do not fit."""
-    if args.pictures < 1:
-        raise InputError(f"--pictures {args.pictures}: expected at least 1.")
+    check_numbers(args)
     check_built_in_scenes(args.model)
     model = load_model(args.model, args.device).eval()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -20,8 +20,10 @@ from glide.data import MAX_BROKEN, GeneratedData, open_data, open_source
 from glide.errors import InputError
 from glide.images import on_white, save_png
 from glide.listing import BrokenCaptionError
+from glide.memory import check_memory
 from glide.pictures import BrokenImageError, check_output, decode_picture
 from glide.printable import say
+from glide.ranges import check_numbers
 from glide.resize import square_picture
 from glide.shard_cache import write_beside
 from glide.shards import Shards
@@ -89,13 +91,7 @@ def check_data(args: CheckData) -> Found:
 
     InputError for a data set that cannot be opened, settings that do not fit, and where more is broken than may be.
     """
-    for name in ("pictures", "size", "workers"):
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name} {getattr(args, name)}: expected at least 1")
-    if args.list < 0 or args.seed < 0 or not 0 <= args.max_broken <= 1:
-        raise InputError(
-            f"--list {args.list} --seed {args.seed} --max-broken {args.max_broken}: expected numbers from 0 and a share"
-        )
+    check_numbers(args)
     if args.sheet is not None:
         check_output(args.sheet, args.overwrite)
     if args.data.split(":")[0] == "shapes":
@@ -194,9 +190,15 @@ def _see(source: Source, index: int) -> _Seen:
     return _Seen(name, min(picture.size), told)
 
 
+def _check_sheet(args: CheckData, count: int) -> None:
+    """InputError for a contact sheet that the machine cannot hold."""
+    check_memory(count * 3 * 3 * args.size**2, f"a sheet of {count} pictures", "lower --pictures or --size")
+
+
 def _write_sheet(args: CheckData, source: Source, whole: Sequence[int]) -> None:
     assert args.sheet is not None
     order = np.random.default_rng(args.seed).permutation(len(whole))[: args.pictures]
+    _check_sheet(args, len(order))
     chosen = [whole[place] for place in sorted(order.tolist())]
     pictures, captions = [], []
     for index in chosen:
@@ -214,6 +216,8 @@ def _check_generated(args: CheckData) -> Found:
         raise InputError(
             f"--write-index: {args.data} is drawn on demand, expected shards, which have an index"
         )
+    if args.sheet is not None:
+        _check_sheet(args, args.pictures)
     data = open_data(args.data, args.size, seed=args.seed)
     assert isinstance(data, GeneratedData)
     say(f"{args.data}: scenes drawn on demand, in any number; none can be broken")

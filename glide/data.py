@@ -15,6 +15,7 @@ from torch import Tensor
 from glide.errors import InputError
 from glide.images import to_float
 from glide.listing import list_folder
+from glide.memory import check_memory
 from glide.shapes import Shapes
 from glide.shard_names import is_shards
 from glide.shards import Shards
@@ -122,7 +123,8 @@ class GeneratedData:
         self.broken: Mapping[str, str] = {}
 
     def check_batch(self, size: int) -> None:
-        return
+        side = self.shapes.image_size
+        check_memory(size * 3 * side**2 * 5, f"a batch of {size} pictures", "lower --batch-size")
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
         return self.shapes.batch(step, size, rows)

@@ -73,9 +73,9 @@ def prepared(args: type, argv: Sequence[str], default: object = None) -> list[st
         if not token.startswith("-") or token == "-":
             if not positional:
                 raise InputError(f"got {token!r}, expected a flag before it: see --help")
-            flag = positional.pop(0)
-            given.add(flag.name)
-            found.append(_read(flag, token))
+            first = positional.pop(0)
+            given.add(first.name)
+            found.append(_read(first, token))
             continue
         if token in FINAL:
             return [FINAL[token]]
@@ -97,7 +97,7 @@ def prepared(args: type, argv: Sequence[str], default: object = None) -> list[st
             found += _joined(flag, [value])
         else:
             count = len(rest) if flag.values is None else flag.values
-            values = []
+            values: list[str] = []
             while rest and len(values) < count and not _is_flag(rest[0], known):
                 values.append(rest.pop(0))
             if len(values) < count and flag.values is not None:

@@ -20,6 +20,7 @@ from glide.errors import InputError
 from glide.losses import Bits, bits_per_dimension
 from glide.printable import say
 from glide.process import respacing
+from glide.ranges import check_numbers
 from glide.samplers import SeededNoise
 
 
@@ -46,10 +47,7 @@ class Nll:
 
 def nll(args: Nll) -> float:
     """The mean bound on the negative log-likelihood, bits per dimension (2006.11239, eq. 5); prints its parts."""
-    if args.images < 1 or args.batch_size < 1:
-        raise InputError(
-            f"--images {args.images} --batch-size {args.batch_size}: expected at least 1 of each."
-        )
+    check_numbers(args)
     model = load_model(args.model, args.device)
     config = model.config
     if config.low_res:

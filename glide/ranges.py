@@ -49,8 +49,8 @@ class Range:
 
     def _high(self, value: object) -> int | None:
         """The upper bound, None where it only stands for "any number" and is not why a value is refused."""
-        named = str(value).lstrip("-").isascii() and len(str(value)) < 10 if isinstance(value, str | int) else True
-        return None if self.high >= MOST and named else int(self.high)
+        large = len(value) > 9 if isinstance(value, str) else isinstance(value, int) and value > self.high
+        return None if self.high >= MOST and not large else int(self.high)
 
     def read_real(self, text: str, name: str) -> float:
         """The same of a number written with a point, an exponent or neither."""
@@ -70,6 +70,7 @@ class Range:
 
 
 COUNT = Range(1, MOST)
+MEASURED = Range(1, 1_000_000)  # pictures that are drawn one after the other and judged
 FROM_ZERO = Range(0, MOST)
 SHARE = Range(0.0, 1.0)
 SHARE_BELOW_1 = Range(0.0, 1.0, below=True)
@@ -95,16 +96,18 @@ RANGES: dict[str, Range] = {
     "apg_norm": Range(0.0, 1e6, above=True, do="leave it out for none"),
     "batch_size": COUNT,
     "beside": SHARE,
-    "best_of": COUNT,
+    "best_of": MEASURED,
     "betas": SHARE_BELOW_1,
     "blur": Range(0.0, 1e3, do="0 is none"),
     "cads_mix": SHARE,
     "call_size": COUNT,
     "calls": COUNT,
-    "captions": COUNT,
+    "captions": MEASURED,
     "clean": SHARE,
-    "clip": Range(0.0, 1e30, do="0 is no clipping"),
-    "context": Range(0.0, 1e6, above=True, infinite=True, do="3 is usual, inf is all that fits into a square"),
+    "clip": Range(0.0, 1e9, do="0 is no clipping"),
+    "context": Range(
+        0.0, 1e6, above=True, infinite=True, do="3 is usual, inf is all that fits into a square"
+    ),
     "TrainClip.context": Range(1, 1_000_000),
     "cooldown": SHARE,
     "crop_size": PIXELS,
@@ -119,10 +122,10 @@ RANGES: dict[str, Range] = {
     "gamma": FACTOR,
     "gradient_weight": FACTOR,
     "held_out": SHARE_BELOW_1,
-    "held_out_images": COUNT,
-    "held_out_pairs": Range(2, MOST),
+    "held_out_images": MEASURED,
+    "held_out_pairs": Range(2, 1_000_000),
     "huber_delta": POSITIVE,
-    "images": COUNT,
+    "images": MEASURED,
     "iterations": Range(1, 10_000),
     "jpeg": Range(0, 95, do="0 is none"),
     "jump": COUNT,
@@ -139,10 +142,11 @@ RANGES: dict[str, Range] = {
     "noise": NOISE,
     "null_captions": SHARE_BELOW_1,
     "num_samples": COUNT,
-    "open_captions": COUNT,
+    "open_captions": MEASURED,
     "p2_gamma": FACTOR,
     "p2_k": POSITIVE,
-    "pictures": COUNT,
+    "pictures": MEASURED,
+    "Sweep.pictures": Range(2, 1_000_000),
     "reference_steps": STEPS,
     "resamplings": Range(2, MOST),
     "rescale": SHARE,
@@ -150,7 +154,7 @@ RANGES: dict[str, Range] = {
     "save_every": COUNT,
     "scale": SCALE,
     "scales": SCALE,
-    "scenes": COUNT,
+    "scenes": MEASURED,
     "seed": SEED,
     "sigma_rel": RELATIVE_WIDTH,
     "size": PIXELS,
@@ -169,12 +173,13 @@ RANGES: dict[str, Range] = {
     "upsample_noise": NOISE,
     "upsample_steps": STEPS,
     "upsample_temp": TEMPERATURE,
-    "validation_batches": FROM_ZERO,
+    "validation_batches": Range(0, 1_000_000),
     "vlb_weight": FACTOR,
     "vocab_size": Range(257, 1_000_000, do="512 is usual for simple captions"),
     "warmup": FROM_ZERO,
-    "watched": COUNT,
+    "watched": Range(1, 1000),
     "weight_decay": Range(0.0, 1e3, do="0 is none, 0.05 is usual"),
+    "worker_processes": Range(0, 1024),
     "workers": Range(1, 1024),
     "wrong_captions": Range(0, 10_000),
 }
@@ -190,12 +195,15 @@ def range_of(owner: type, field: str) -> Range:
 
 
 @cache
-def kinds(owner: type) -> dict[str, type]:
+def kinds(owner: type[Any]) -> dict[str, type]:
     """Of each field of a dataclass that holds numbers, or a tuple of them: int or float."""
     hints = get_type_hints(owner)
     found = {field.name: set(_leaves(hints[field.name])) for field in dataclasses.fields(owner)}
     return {
-        name: kind for name, types in found.items() for kind in (int, float) if kind in types and str not in types
+        name: kind
+        for name, types in found.items()
+        for kind in (int, float)
+        if kind in types and str not in types
     }
 
 
@@ -206,7 +214,7 @@ def check_numbers(settings: Any) -> None:
         if dataclasses.is_dataclass(value):
             check_numbers(value)
             continue
-        kind = kinds(type(settings)).get(field.name)
+        kind = kinds(settings.__class__).get(field.name)
         if kind is None:
             continue
         allowed, name = range_of(type(settings), field.name), flag(field.name)

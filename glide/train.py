@@ -27,9 +27,9 @@ from glide.errors import InputError
 from glide.losses import TimestepSampler
 from glide.meters import last_line
 from glide.optim import OptimConfig
-from glide.posthoc import gamma_of
 from glide.printable import say
 from glide.processes import Processes, others_lost
+from glide.ranges import check_numbers
 from glide.rehearsal import rehearse
 from glide.run import MEASURED_AFTER, Run
 from glide.signals import Signals
@@ -87,23 +87,9 @@ class TrainConfig:
         check_dtype(self.dtype)
         if self.compile and self.shard:
             raise InputError("got both --compile and --shard, expected one or the other: leave one out.")
-        for name in (
-            "steps",
-            "batch_size",
-            "accumulate",
-            "log_every",
-            "sample_every",
-            "save_every",
-            "keep",
-            "max_skipped",
-            "snapshot_every",
-        ):
-            if (value := getattr(self, name)) < 1:
-                raise InputError(f"--{name.replace('_', '-')} {value}: expected at least 1.")
-        if not self.ema or not all(0 <= decay < 1 for decay in self.ema):
-            raise InputError(f"--ema {' '.join(map(str, self.ema))}: expected decays from 0 to below 1.")
-        for width in self.ema_snapshots:
-            gamma_of(width)
+        check_numbers(self)
+        if not self.ema:
+            raise InputError("got --ema without a decay, expected at least one: leave it out for 0.999")
 
     def settled(self, processes: Processes, run: Path | None = None, half: bool = True) -> TrainConfig:
         """The same with a type in place of "auto", the same one on all processes, which all call it.

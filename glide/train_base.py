@@ -22,9 +22,11 @@ from glide.grow import init_from
 from glide.losses import LossConfig
 from glide.masked import Masked
 from glide.masks import EVERYTHING
+from glide.memory import check_memory
 from glide.model import PRESETS, Model, ModelConfig
 from glide.printable import say
 from glide.processes import start
+from glide.ranges import check_numbers
 from glide.strip import write_strip
 from glide.tasks import Diffusion
 from glide.timesteps import TimestepConfig
@@ -143,11 +145,7 @@ def train_base(
 
     sample, fill: draw its progress pictures, `fill`, where it is given, those of a model that inpaints.
     """
-    for name in ("null_captions", "token_captions"):
-        if not 0 <= (share := getattr(args, name)) < 1:
-            raise InputError(f"--{name.replace('_', '-')} {share}: expected a share from 0 to below 1.")
-    if args.workers is not None and args.workers < 1:
-        raise InputError(f"--workers {args.workers}: expected at least 1.")
+    check_numbers(args)
     if args.worker_processes < 0:
         raise InputError(f"--worker-processes {args.worker_processes}: expected at least 0.")
     args.train.check()
@@ -213,6 +211,8 @@ def train_base(
         unseen = kind.data(open_data(args.data, size, split="held_out", **reading), config)
         if config.inpaint:
             unseen = Masked(unseen, args.train.seed, args.all_unknown, args.beside)
+        kept = args.validation_batches * args.train.batch_size * 3 * size**2
+        check_memory(kept, f"--validation-batches {args.validation_batches}", "lower it, 4 is usual")
         validate = Validation(
             task,
             unseen,

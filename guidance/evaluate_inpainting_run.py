@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from tqdm import tqdm
 
-from glide.errors import InputError
 from glide.images import grid, save_png
 from glide.printable import say
 from guidance.evaluate_inpainting import Answer, cases, paint_and_judge, table
@@ -29,12 +28,6 @@ class EvaluateInpainting(JudgedPictures):
     """Of classifier-free guidance; 1 is none."""
     out: Path = Path("outputs/evaluate-inpainting")
     """Receives inpainting.md and pictures that are right and that are wrong."""
-
-    def check(self) -> None:
-        """InputError for numbers that cannot be."""
-        super().check()
-        if self.scenes < 1:
-            raise InputError(f"--scenes {self.scenes}: expected at least 1.")
 
 
 def evaluate_inpainting(args: EvaluateInpainting) -> list[Answer]:

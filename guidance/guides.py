@@ -12,8 +12,9 @@ from glide.errors import InputError
 from glide.model import Model
 from glide.packed import pack_
 from glide.precision import lower_
+from glide.ranges import flag
 from glide.recipe import fingerprint
-from guidance.options import Options, flag
+from guidance.options import Options
 from guidance.vocabulary import load_with_vocabulary
 
 if TYPE_CHECKING:

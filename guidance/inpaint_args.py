@@ -15,6 +15,7 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 from glide import cli
 from glide.dtype import AUTO, DType
 from glide.errors import InputError
+from glide.ranges import check_numbers
 from guidance.names import FOR_ALL, check_read, read_by
 from guidance.options import USUAL, Options
 from guidance.retell import OLD_CALL_SIZE, read_guidance
@@ -99,17 +100,7 @@ class Inpaint:
         """InputError for flags out of their range, or that exclude each other."""
         if not self.image:
             raise InputError("got no picture to paint in, expected one: give --image FILE")
-        for name, least in (
-            ("num_samples", 1),
-            ("call_size", 1),
-            ("seed", 0),
-            ("jump", 1),
-            ("resamplings", 2),
-        ):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                flag = "--" + name.replace("_", "-")
-                raise InputError(f"got {flag} {value}, expected at least {least}: give a larger number")
+        check_numbers(self)
         if self.steps is not None and self.respacing is not None:
             raise InputError("got --steps and --respacing, expected one of them: leave one out")
         if self.mask is not None and self.box is not None:

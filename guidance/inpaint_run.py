@@ -23,6 +23,7 @@ from glide.claims import count, told_when_stopped, write_beside
 from glide.classes import class_number
 from glide.errors import InputError, warn
 from glide.images import grid, on_white, save_png
+from glide.memory import check_memory
 from glide.paths import read_bytes
 from glide.pictures import LARGEST_FILE, check_output, decode_picture, file_mode
 from glide.printable import say
@@ -108,6 +109,12 @@ def inpaint_file(
             "--method repaint: add it, or leave them out"
         )
     label = None if args.label is None else class_number(pipe.classes(settings), args.label)
+    each = 3 * original.picture.width * original.picture.height + 3 * 4 * pipe.model.config.unet.image_size**2
+    check_memory(
+        args.num_samples * each,
+        f"--num-samples {args.num_samples}",
+        "ask for fewer results",
+    )
     pictures = [Picture(args.seed + i, args.prompt, label) for i in range(args.num_samples)]
     steps = pipe.steps(how.settings)
     run = pipe.for_run(len(pictures))

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from glide.claims import write_beside
 from glide.errors import InputError
 from glide.images import grid, save_gif, save_png, to_uint8
+from glide.memory import check_memory
 from glide.pictures import check_output
 from glide.printable import say
 from guidance.between import BetweenConditions, BetweenPredictions, slerp
@@ -46,6 +47,9 @@ def interpolate(args: Interpolate) -> Tensor:
             f"got captions for {args.model}, a model without text, expected none: leave them out"
         )
     settings = args.settings(pipe.conditions.has_null)
+    # a frame is held as floats, as pixels, in the strip, and twice in the animation
+    side = pipe.model.config.unet.image_size
+    check_memory(args.frames * side**2 * 3 * 12, f"--frames {args.frames}", "ask for fewer frames")
     share = torch.linspace(0, 1, args.frames)
     starts = [read_start(path, pipe.model) for path in args.image]
     if args.inverts:

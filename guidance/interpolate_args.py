@@ -13,6 +13,7 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from glide.dtype import AUTO, DType
 from glide.errors import InputError
+from glide.ranges import check_numbers
 from guidance.names import check_read
 from guidance.options import USUAL, Options
 from guidance.sample_args import GUIDANCE
@@ -72,11 +73,7 @@ class Interpolate:
 
     def check(self) -> None:
         """InputError for flags out of their range, or that exclude each other."""
-        for name, least in (("frames", 2), ("iterations", 1), ("seed", 0), ("call_size", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                flag = "--" + name.replace("_", "-")
-                raise InputError(f"got {flag} {value}, expected at least {least}: give a larger number")
+        check_numbers(self)
         for name, choices in (("method", ("ddim", "ddpm")), ("mix", ("conditions", "predictions"))):
             if getattr(self, name) not in choices:
                 raise InputError(

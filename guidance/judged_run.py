@@ -13,6 +13,7 @@ from tyro.conf import arg
 
 from glide.dtype import AUTO, DType
 from glide.errors import InputError
+from glide.ranges import check_numbers
 from glide.trained_on import check_built_in_scenes
 from guidance.asked import Asked
 from guidance.calls import batches, whole_calls
@@ -46,10 +47,7 @@ class JudgedPictures:
 
     def check(self) -> None:
         """InputError for numbers that cannot be."""
-        if self.batch_size < 1:
-            raise InputError(f"--batch-size {self.batch_size}: expected at least 1.")
-        if self.call_size is not None and self.call_size < 1:
-            raise InputError(f"--call-size {self.call_size}: expected at least 1.")
+        check_numbers(self)
 
     def pipeline(self, captions: bool = True) -> Pipeline:
         """The model, ready to draw. captions: InputError for one that draws none.
@@ -94,12 +92,6 @@ class JudgedRun(JudgedPictures):
     captions: int = 500
     """How many held-out captions of the grammar."""
     kinds: tuple[Literal["one", "count", "pair"], ...] = ("one", "count", "pair")
-
-    def check(self) -> None:
-        """InputError for numbers that cannot be."""
-        super().check()
-        if self.captions < 1:
-            raise InputError(f"--captions {self.captions}: expected at least 1.")
 
 
 def drawn(pipe: Pipeline, settings: Settings, asked: Sequence[Asked], batch_size: int, seed: int) -> Tensor:

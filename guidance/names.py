@@ -11,7 +11,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from glide.errors import InputError
-from guidance.options import Options, flag
+from glide.ranges import flag
+from guidance.options import Options
 from guidance.terms import Term
 
 GROUP = "glide.guidance"

@@ -5,7 +5,6 @@ Imports nothing heavy, so that `--help` answers at once.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from glide.errors import InputError
+from glide.ranges import check_numbers
 
 
 @dataclass(frozen=True)
@@ -50,26 +50,9 @@ class Options:
 
     def check(self) -> None:
         """InputError for an option out of its range."""
-        for name, low, high in (
-            ("rescale", 0.0, 1.0),
-            ("threshold", 0.0, 1.0),
-            ("apg_eta", 0.0, math.inf),
-            ("apg_norm", 0.0, math.inf),
-            ("apg_momentum", -1.0, 1.0),
-            ("cads_mix", 0.0, 1.0),
-        ):
-            value = getattr(self, name)
-            open_end = name == "apg_momentum" and value in (low, high)
-            if value is not None and (not low <= value <= high or math.isinf(value) or open_end):
-                to = "" if math.isinf(high) else f" to {high:g}"
-                raise InputError(
-                    f"got {flag(name)} {value}, expected a number from {low:g}{to}: choose one in that range"
-                )
+        check_numbers(self)
         if self.clip_sees not in ("xt", "x0"):
             raise InputError(f"got --clip-sees {self.clip_sees!r}, expected xt or x0: choose one of these")
-        for name in ("threshold", "apg_norm"):
-            if getattr(self, name) == 0.0:
-                raise InputError(f"got {flag(name)} 0, expected a number above 0: leave it out for none")
 
     def given(self) -> dict[str, Any]:
         """Those that are not as by default."""
@@ -91,8 +74,3 @@ class Options:
 
 
 USUAL = Options()
-
-
-def flag(name: str) -> str:
-    """An option as it is written on a command line."""
-    return "--" + name.replace("_", "-")

@@ -22,6 +22,7 @@ from glide.dtype import AUTO, find_dtype
 from glide.errors import InputError
 from glide.images import to_uint8
 from glide.machine import in_own_pages, keep_freed_memory
+from glide.memory import check_memory
 from glide.model import Model
 from glide.packed import pack_
 from glide.precision import lower_, lowered
@@ -106,6 +107,14 @@ class Pipeline:
         if call_size is not None and call_size < 1:
             raise InputError(
                 f"got the call size {call_size}, expected at least 1: leave it out for the default"
+            )
+        if call_size is not None:
+            unet = model.config.unet
+            # planes of float32 at the finest level, of which a block holds several at once
+            check_memory(
+                call_size * unet.image_size**2 * unet.channels * 4 * 4,
+                f"the call size {call_size}",
+                "give a smaller one, 8 is usual on a CPU",
             )
         self.call_size = call_size
         self.name, self.vocab = name, vocab

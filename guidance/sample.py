@@ -19,6 +19,7 @@ from glide.classes import class_number
 from glide.errors import InputError
 from glide.folder import CONFIG
 from glide.images import grid, save_gif, save_png, to_uint8
+from glide.memory import check_memory
 from glide.printable import say
 from guidance.again import return_to
 from guidance.calls import batches
@@ -32,6 +33,7 @@ from guidance.stage_args import with_stage
 from guidance.start import read_start
 
 FRAMES = 60  # of an animation, at most
+ABOUT_ONE = 4096  # bytes that the recipe and the name of a picture take
 LABELS = 8  # classes drawn where none is asked for
 
 
@@ -56,6 +58,7 @@ def sample(
     first = None if args.init_image is None else read_start(args.init_image, pipe.model)
     if first is not None and recipe is not None:
         first.check(recipe, str(args.like))
+    _check_memory(args, pipe, stage, len(subjects))
     given = NOTHING_GIVEN if first is None else Given(start=first.image)
     pictures = [
         Picture(args.seed + i, *subjects[i // args.num_samples], given)
@@ -105,6 +108,16 @@ def sample(
     for what, path in together.items():
         say(f"{what}: {path.resolve()}")
     return paths
+
+
+def _check_memory(args: Sample, pipe: Pipeline, stage: Stage | None, subjects: int) -> None:
+    """InputError for more pictures than the machine can hold at once, as a grid of all of them needs them."""
+    count, side = subjects * args.num_samples, pipe.model.config.unet.image_size
+    final = side * (1 if stage is None else stage.scale)
+    needed = count * (3 * final**2 + ABOUT_ONE) + 3 * 4 * side**2 * min(args.batch_size, count)
+    check_memory(
+        needed, f"{count} pictures", "lower --num-samples or --batch-size, or draw them in several runs"
+    )
 
 
 def _second_stage(args: Sample, pipe: Pipeline, upsampling: Upsampling | None) -> Stage | None:

@@ -13,6 +13,7 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 from glide import cli
 from glide.dtype import AUTO, DType
 from glide.errors import InputError
+from glide.ranges import check_numbers
 from guidance.names import FOR_ALL, READ_BY_RERANK, check_read, listing, read_by
 from guidance.options import USUAL, Options
 from guidance.retell import OLD_CALL_SIZE, read_guidance
@@ -109,11 +110,7 @@ class Sample:
 
     def check(self) -> None:
         """InputError for flags out of their range, or that exclude each other."""
-        for name, least in (("num_samples", 1), ("batch_size", 1), ("call_size", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                flag = "--" + name.replace("_", "-")
-                raise InputError(f"got {flag} {value}, expected at least {least}: give a larger number")
+        check_numbers(self)
         if self.steps is not None and self.respacing is not None:
             raise InputError("got --steps and --respacing, expected one of them: leave one out")
         if self.prompt and self.prompts_file is not None:

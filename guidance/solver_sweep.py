@@ -24,6 +24,7 @@ from glide.oracle import Oracle
 from glide.plots import figure
 from glide.printable import say
 from glide.process import Process
+from glide.ranges import COUNT
 from glide.spacing import spaced
 from guidance.asked import Asked, held_out
 from guidance.judged_run import JudgedRun, drawn
@@ -94,7 +95,8 @@ class Line:
         choose("sampler", name, SAMPLERS)
         if spacing is not None:
             choose("spacing", spacing, SPACINGS)
-        return cls(text, name, None if calls is None else int(calls), spacing)
+        count = None if calls is None else COUNT.read_whole(calls, f"the solver {name} with the calls")
+        return cls(text, name, count, spacing)
 
 
 def solver_sweep(args: SolverSweep) -> list[SolverPoint]:
@@ -155,10 +157,10 @@ def check(args: SolverSweep) -> list[Line]:
     """The lines of the plot. InputError for what can be seen to be wrong without a model."""
     args.check()
     lines = [Line.parse(text) for text in args.solver or USUAL_LINES]
-    wanted = [args.calls or (0,) if line.calls is None else (line.calls,) for line in lines]
-    fewest = min(min(calls) for calls in wanted)
-    if fewest < 1:
-        raise InputError(f"got {fewest} network calls, expected at least 1: give --calls 5 10 20 or the like")
+    if not args.calls and any(line.calls is None for line in lines):
+        raise InputError(
+            "got --calls without a number, expected at least one: give --calls 5 10 20 or the like"
+        )
     if args.sampler in STOCHASTIC or args.eta:
         raise InputError(
             f"got the reference {args.sampler} with eta {args.eta:g}, which draws noise on the way, expected one that "

@@ -64,8 +64,6 @@ class StageArgs:
             raise InputError(
                 "got --upsample-steps and --upsample-respacing, expected one of them: leave one out"
             )
-        if not 0.0 <= self.upsample_noise < 1.0:
-            raise InputError(f"got --upsample-noise {self.upsample_noise:g}, expected 0 to below 1")
 
     def settings(self, usual: Settings, options: Options) -> Settings:
         """How to enlarge. usual: of the upsampler, where nothing is given. options: of the guidances of both stages."""

@@ -5,11 +5,12 @@ Imports nothing heavy, so that `--help` answers at once.
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 
 from glide.errors import InputError
+from glide.numbers import read_whole, shown_number
+from glide.ranges import SCALE
 
 EVERYWHERE = (0, 10**9)
 """The interval of a guidance that always acts."""
@@ -36,7 +37,13 @@ class Term:
                 f"got the guidance {text!r}, expected NAME:SCALE@FROM-TO: write for example cfg:3 or cfg:3@200-800"
             )
         scale = None if match["scale"] is None else parse_scale(match["scale"], text)
-        interval = None if match["first"] is None else (int(match["first"]), int(match["last"]))
+        interval = None
+        if match["first"] is not None:
+            first, last = (
+                read_whole(match[end], f"the guidance {shown_number(text)} at the timestep", 0, EVERYWHERE[1])
+                for end in ("first", "last")
+            )
+            interval = first, last
         if interval is not None and interval[0] > interval[1]:
             raise InputError(
                 f"got the guidance {text!r}, expected the first training timestep not above the last: swap them"
@@ -54,20 +61,12 @@ class Term:
 
 def parse_scale(text: str, where: str) -> float:
     """A scale in words; InputError unless it is a finite number of at least 0."""
-    try:
-        scale = float(text)
-    except ValueError:
-        raise InputError(
-            f"got the guidance {where!r}, whose scale {text!r} is not a number: write for example cfg:3"
-        ) from None
-    check_scale(scale)
-    return scale
+    return SCALE.read_real(text, f"the guidance {shown_number(where)} with the scale")
 
 
 def check_scale(scale: float) -> None:
     """InputError unless it is a finite number of at least 0."""
-    if not (math.isfinite(scale) and scale >= 0.0):
-        raise InputError(f"got the guidance scale {scale}, expected a number of at least 0: try 3")
+    SCALE.real(scale, "the guidance scale")
 
 
 def _digits(scale: float) -> str:

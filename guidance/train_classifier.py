@@ -87,8 +87,6 @@ def train_classifier(args: TrainClassifier) -> NoisyClassifier:
     resume = args.check(args.train.dry_run)
     train = args.train.settled(processes, args.out if resume else None)
     args = dataclasses.replace(args, train=train)  # all wait here, before one writes what another would find
-    if args.held_out_images < 1:
-        raise InputError(f"--held-out-images {args.held_out_images}: expected at least 1.")
     if args.preset not in CLASSIFIERS:
         raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(CLASSIFIERS)}.")
     torch.manual_seed(args.train.seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -92,21 +91,15 @@ KEPT = ("preset", "recipe", "init", "deepen", "like", "vocab", "vocab_size", "co
 def _check(args: TrainClip) -> bool:
     """Whether the run goes on. InputError for settings that cannot be."""
     resume = args.check(args.train.dry_run)
-    if args.held_out_pairs < 2:
-        raise InputError(f"--held-out-pairs {args.held_out_pairs}: expected at least 2.")
     if args.train.batch_size < 2 or args.train.accumulate != 1:
         raise InputError(
             f"--batch-size {args.train.batch_size} --accumulate {args.train.accumulate}: expected at least 2, and 1, "
             "as all of a batch are compared with each other."
         )
-    if args.wrong_captions < 0:
-        raise InputError(f"--wrong-captions {args.wrong_captions}: expected at least 0.")
-    if not 0.0 <= args.gradient_weight < math.inf:
-        raise InputError(f"--gradient-weight {args.gradient_weight}: expected a number of at least 0.")
     if args.gradient_weight:
         check_learns_gradient(args.like, args.train)
-    if args.deepen < 0 or (args.deepen and args.init is None):
-        raise InputError(f"--deepen {args.deepen}: expected 0, or with --init NAME more.")
+    if args.deepen and args.init is None:
+        raise InputError(f"got --deepen {args.deepen} without --init, expected both: add --init NAME")
     if args.preset not in CLIPS:
         raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(CLIPS)}.")
     return resume

@@ -23,6 +23,7 @@ from glide.plots import figure
 from glide.printable import say
 from glide.process import Process
 from glide.processes import Processes
+from glide.ranges import check_numbers
 from glide.stored import StoredData
 from glide.timesteps import TimestepConfig
 from glide.train import Settings, Task, TrainConfig, check_run_folder, fit, jsonable, last_line
@@ -66,10 +67,7 @@ class TrainGuide:
 
     def check(self, dry_run: bool) -> bool:
         """Whether the run goes on. InputError for settings that cannot be, before anything is read."""
-        if self.workers is not None and self.workers < 1:
-            raise InputError(f"--workers {self.workers}: expected at least 1.")
-        if self.levels < 1:
-            raise InputError(f"--levels {self.levels}: expected at least 1.")
+        check_numbers(self)
         resume = not dry_run and check_run_folder(self.out, self.resume)
         if self.plot:
             figure()  # that matplotlib is missing is said now, not after the first thousand steps

@@ -12,6 +12,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from glide.dtype import AUTO, DType
 from glide.errors import InputError
+from glide.ranges import check_numbers
 from guidance.names import check_read
 from guidance.options import USUAL, Options
 from guidance.settings import Settings, spec_of_steps
@@ -64,13 +65,8 @@ class Upsample:
         """InputError for flags out of their range, or that exclude each other."""
         if self.steps is not None and self.respacing is not None:
             raise InputError("got --steps and --respacing, expected one of them: leave one out")
-        if self.seed < 0:
-            raise InputError(f"got --seed {self.seed}, expected at least 0: give a larger number")
-        if not 0.0 <= self.noise < 1.0:
-            raise InputError(f"got --noise {self.noise:g}, expected 0 to below 1: 0 is none, 0.1 is little")
+        check_numbers(self)
         check_read([Term.parse(text) for text in self.guidance], self.guiding)
-        if self.steps is not None:
-            spec_of_steps(self.steps)
 
     def settings(self, usual: Settings) -> Settings:
         """How to enlarge. usual: of the upsampler, where nothing is given."""

@@ -28,7 +28,7 @@ import _path  # noqa: F401
 import tyro
 
 from glide.checkpoint import save_model
-from glide.cli import run
+from glide.cli import parse, run
 from glide.errors import InputError
 from glide.openai import load
 from glide.openai_options import Options, parse_options
@@ -51,7 +51,7 @@ class Convert:
 
 
 def main() -> None:
-    args = tyro.cli(Convert, description=__doc__)
+    args = parse(Convert, __doc__)
     if clip_openai.is_pair(args.path):
         _convert_clip(args)
         return

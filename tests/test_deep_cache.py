@@ -124,4 +124,6 @@ def test_the_script_takes_it_and_its_recipe_says_so(
     assert call("--like", tmp_path / "o/00000.png", "--out", tmp_path / "o") == 0
     assert (tmp_path / "o/00001.png").read_bytes() == (tmp_path / "o/00000.png").read_bytes()
     capsys.readouterr()
-    refused(call(*command, "--deep-every", "0"), capsys, "every 0 steps, expected at least 1")
+    refused(
+        call(*command, "--deep-every", "0"), capsys, "--deep-every 0, expected a whole number of at least 1"
+    )

@@ -142,7 +142,7 @@ def test_usual_strength_and_other_shapes(text_folder: Path, tmp_path: Path, caps
     ("flags", "said"),
     [
         ("--strength 0.5", "--strength 0.5 without a picture"),
-        ("--init-image x.png --strength 0", "strength 0, expected above 0"),
+        ("--init-image x.png --strength 0", "strength 0.0, expected a finite number above 0 to 1"),
         ("--init-image x.png --strength 1.1", "strength 1.1"),
         ("--init-image x.png --strength nan", "strength nan"),
         ("--init-image nowhere.png", "cannot read nowhere.png"),
@@ -242,7 +242,7 @@ def test_two_captions_with_two_pictures(text_folder: Path, tmp_path: Path) -> No
         ("--prompt x", "1 captions and no pictures"),
         ("--image a.png", "1 pictures, expected two"),
         ("--image a.png --image b.png --prompt x --prompt y --prompt z", "3 captions for two pictures"),
-        ("--prompt x --prompt y --frames 1", "--frames 1, expected at least 2"),
+        ("--prompt x --prompt y --frames 1", "--frames 1, expected a whole number of at least 2"),
         ("--prompt x --prompt y --iterations 0", "--iterations 0"),
         ("--prompt x --prompt y --strength 0.5", "for captions, expected pictures"),
         ("--prompt x --prompt y --mix both", "--mix 'both', expected conditions or predictions"),

@@ -241,7 +241,7 @@ def test_a_text_model_is_led_by_a_classifier_alone(pipe: Pipeline, guides: Optio
         (["auto"], {"weak": "nowhere/at/all"}, "nowhere/at/all"),
         (["pag"], {"pag_layers": "top"}, "'top', expected some of"),
         (["clip"], {"clip": "x", "clip_sees": "x"}, "--clip-sees 'x', expected xt or x0"),
-        (["cfg"], {"rescale": 1.5}, "--rescale 1.5, expected a number from 0 to 1"),
+        (["cfg"], {"rescale": 1.5}, "--rescale 1.5, expected a finite number from 0 to 1"),
         (["cfg"], {"threshold": 0.0}, "--threshold 0, expected a number above 0"),
         (["apg"], {"apg_momentum": -1.0}, "--apg-momentum -1.0"),
         (["apg"], {"apg_norm": float("nan")}, "--apg-norm nan"),

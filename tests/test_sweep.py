@@ -237,7 +237,7 @@ def test_the_plan() -> None:
         ({"captions": 0}, "--captions 0"),
         ({"pictures": 1}, "and 2 pictures"),
         ({"best_of": 0}, "--best-of 0"),
-        ({"best_of": 2, "ask": "class"}, "--best-of 2 --ask class, expected at least 1, and captions"),
+        ({"best_of": 2, "ask": "class"}, "--best-of 2 --ask class, expected captions"),
         ({"guidance": ("magic",)}, "'magic'"),
         ({"guidance": ("cfg:3+",)}, "NAME:SCALE"),
         ({"scales": (-1.0,)}, "scale -1.0"),

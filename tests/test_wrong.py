@@ -77,7 +77,7 @@ def test_refusals(tmp_path: Path) -> None:
 
     from guidance.train_clip import TrainClip, train_clip
 
-    with pytest.raises(InputError, match="--wrong-captions -1: expected at least 0"):
+    with pytest.raises(InputError, match="--wrong-captions -1, expected a whole number"):
         train_clip(settings(tmp_path / "run", wrong_captions=-1))
     folder = photos(tmp_path / "data", 20)
     args = TrainClip(tmp_path / "run", data=str(folder), preset="tiny", wrong_captions=2)

@@ -24,10 +24,10 @@ from tyro.conf import arg
 
 from glide.atomic import atomic_path
 from glide.dtype import AUTO, DType
-from glide.errors import InputError
 from glide.images import grid, save_png
 from glide.model import ModelConfig
 from glide.printable import say
+from glide.ranges import check_numbers
 from glide.shapes import held_out_scenes
 from glide.shapes_render import render
 
@@ -104,8 +104,7 @@ def evaluate_upsampler(
     config: of the upsampler. reference: what `enlarge` is compared with besides the truth. InputError for settings
     that do not fit.
     """
-    if args.pictures < 1:
-        raise InputError(f"--pictures {args.pictures}: expected at least 1.")
+    check_numbers(args)
     size, scenes = config.unet.image_size, held_out_scenes(args.pictures, args.kinds, args.seed)
     errors = {name: Errors() for name in (*FILTERS, "upsampler")}
     rows: list[list[NDArray[np.uint8]]] = []

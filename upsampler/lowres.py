@@ -24,6 +24,7 @@ from torch import Tensor
 
 from glide.errors import InputError
 from glide.pictures import decode_picture
+from glide.ranges import check_numbers
 
 Pixels = NDArray[np.uint8]  # [h,w,3], colours last
 Reduction = Literal["area", "bicubic", "lanczos", "rendered"]
@@ -57,17 +58,12 @@ class LowRes:
 
     def check(self) -> None:
         """InputError for numbers out of their range."""
+        check_numbers(self)
         low, high = self.noise
         if not 0.0 <= low <= high < 1.0:
             raise InputError(
                 f"got --noise {low:g} {high:g}, expected two rising numbers from 0 to below 1: try 0 0.3"
             )
-        if not (math.isfinite(self.blur) and self.blur >= 0.0):
-            raise InputError(f"got --blur {self.blur:g}, expected a radius of at least 0: 0 is none")
-        if not 0 <= self.jpeg <= 95:
-            raise InputError(f"got --jpeg {self.jpeg}, expected a quality from 1 to 95, or 0 for none")
-        if not 0.0 <= self.clean <= 1.0:
-            raise InputError(f"got --clean {self.clean:g}, expected a share from 0 to 1")
 
 
 def reduced(pixels: Pixels, scale: int, method: Reduction) -> Pixels:

@@ -47,8 +47,6 @@ Enlarger = Callable[[Model], Callable[[Tensor, str, int | None, int], Tensor]]
 def train_upsampler(args: TrainUpsampler, enlarger: Enlarger | None = None) -> Model:
     """Build data, model and task, and train; returns the trained model. InputError for settings that do not fit."""
     args.low_res.check()
-    if args.watched < 1:
-        raise InputError(f"--watched {args.watched}: expected at least 1.")
     opened: list[LowResCrops] = []
 
     def config_of(config: ModelConfig) -> ModelConfig:

@@ -1,0 +1,330 @@
+"""Command lines of every script: numbers in their ranges, words of other tools, and one sentence for every mistake."""
+
+import dataclasses
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from tyro.conf import UseAppendAction, arg
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
+import convert
+
+from glide import cli
+from glide.aliases import ALIASES, SENTENCES, STANDS_FOR, VALUES
+from glide.binding import Bind
+from glide.check_data import CheckData
+from glide.errors import InputError
+from glide.flags import Flag, flags_of, prepared
+from glide.memory import available_memory, check_memory
+from glide.nll import Nll
+from glide.printable import LIMIT, is_quiet, say
+from glide.ranges import ANY, check_numbers, kinds, range_of
+from glide.snapshots import Posthoc
+from glide.train import TrainConfig
+from glide.train_base import TrainBase
+from glide.version import __version__
+from guidance.evaluate_inpainting_run import EvaluateInpainting
+from guidance.evaluate_run import Evaluate
+from guidance.inpaint_args import Inpaint
+from guidance.interpolate_args import Interpolate
+from guidance.options import Options
+from guidance.sample_args import Sample
+from guidance.solver_sweep import SolverSweep
+from guidance.sweep import Sweep
+from guidance.train_classifier import TrainClassifier
+from guidance.train_clip import TrainClip
+from guidance.upsample_args import Upsample
+from upsampler.evaluate import EvaluateUpsampler
+from upsampler.train_upsampler import TrainUpsampler
+
+SCRIPTS = (
+    Bind,
+    CheckData,
+    convert.Convert,
+    Evaluate,
+    EvaluateInpainting,
+    EvaluateUpsampler,
+    Inpaint,
+    Interpolate,
+    Nll,
+    Posthoc,
+    Sample,
+    SolverSweep,
+    Sweep,
+    TrainBase,
+    TrainClassifier,
+    TrainClip,
+    TrainUpsampler,
+    Upsample,
+)
+HOSTILE = (
+    "",
+    " ",
+    "x",
+    "nan",
+    "-inf",
+    "1e999",
+    "9" * 5000,
+    "-" + "9" * 5000,
+    "0x10",
+    "1_0",
+    "٣",
+    "²",
+    "1" + "0" * 30,
+)
+HOSTILE += ("-1e30", "\x1b[31m", "\0", "--", "1,2")
+
+
+@dataclass
+class Args:
+    """Flags of every kind."""
+
+    out: Path
+    prompt: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="TEXT")] = ()
+    num_samples: int = 1
+    scale: float | None = None
+    betas: tuple[float, float] = (0.5, 0.9)
+    steps: int = 5
+    timesteps: tuple[int, ...] = (1, 2)
+    kinds: tuple[Literal["one", "pair"], ...] = ("one",)
+    sampler: str = "ddim"
+    dtype: str = "float32"
+    grid: bool = False
+    noised: bool = True
+
+
+def parsed(*argv: str) -> Args:
+    return cli.parse(Args, "", ["--out", "o", *argv])
+
+
+def refused(*argv: str) -> str:
+    with pytest.raises(InputError) as error:
+        cli.parse(Args, "", argv)
+    said = str(error.value)
+    assert len(said) <= LIMIT and said.isprintable()
+    return said
+
+
+def numbers_of(args: type) -> list[tuple[type, str]]:
+    """The fields of numbers of a dataclass and of those in it, with the class of each."""
+    own = [(args, name) for name in kinds(args)]
+    inner = [field.default_factory() for field in dataclasses.fields(args) if callable(field.default_factory)]
+    inner += [field.default for field in dataclasses.fields(args) if dataclasses.is_dataclass(field.default)]
+    return own + [pair for one in inner if dataclasses.is_dataclass(one) for pair in numbers_of(type(one))]
+
+
+@pytest.mark.parametrize("args", SCRIPTS)
+def test_every_number_of_every_script_has_a_range(args):
+    assert [(owner.__name__, name) for owner, name in numbers_of(args) if range_of(owner, name) is ANY] == []
+
+
+@pytest.mark.parametrize("args", SCRIPTS)
+def test_the_flags_are_those_of_help(args, capsys):
+    with pytest.raises(SystemExit):
+        cli.parse(args, "", ["--help"])
+    shown = capsys.readouterr().out
+    for flag in flags_of(args).values():
+        assert flag.name in shown or flag.positional, f"{flag.name} of {args.__name__}"
+
+
+@pytest.mark.parametrize("args", SCRIPTS)
+def test_hostile_numbers_are_refused_in_one_sentence(args):
+    for flag in flags_of(args).values():
+        if flag.kind not in (int, float):
+            continue
+        for text in HOSTILE:
+            if flag.allowed is not None and flag.allowed.infinite and text == "1e999":
+                continue
+            with pytest.raises(InputError) as error:
+                prepared(args, [f"{flag.name}={text}"], None)
+            said = str(error.value)
+            assert len(said) <= LIMIT and said.isprintable() and flag.name in said
+
+
+def repr_of(value: object) -> str:
+    return "a number of 5000 digits" if isinstance(value, int) and value > 10**100 else repr(value)
+
+
+@pytest.mark.parametrize("args", SCRIPTS)
+def test_defaults_are_in_their_ranges(args):
+    needed = {
+        f.name: "x" for f in dataclasses.fields(args) if f.default is f.default_factory is dataclasses.MISSING
+    }
+    check_numbers(args(**needed))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1, 10**30, 10**5000, True, "3"], ids=repr_of)
+def test_numbers_of_python_callers_are_checked_too(value):
+    with pytest.raises(InputError, match="--batch-size"):
+        TrainConfig(batch_size=value).check()
+    with pytest.raises(InputError, match="--rescale"):
+        Options(rescale=value).check()
+
+
+def test_values_are_read_as_they_are_written():
+    args = parsed(
+        "--num-samples", "3", "--scale=-0.0", "--betas", "0", ".5", "--timesteps", "3", "4", "5", "--grid"
+    )
+    assert (args.num_samples, args.betas, args.timesteps, args.grid) == (3, (0.0, 0.5), (3, 4, 5), True)
+    assert parsed("--timesteps").timesteps == ()
+    assert parsed("--no-noised", "--kinds", "pair", "one").kinds == ("pair", "one")
+    assert parsed("--num_samples", "2").num_samples == 2
+    assert parsed("--scale", "None").scale is None
+
+
+@pytest.mark.parametrize(
+    "text", ["-a red ring", "- a ring", "-1", "", "a=b", "--a red ring", "~", "a\nb", "None"]
+)
+def test_captions_may_begin_with_a_dash(text):
+    assert parsed("--prompt", text).prompt == (text,) == parsed(f"--prompt={text}").prompt
+
+
+def test_a_missing_value_says_how_to_write_one_that_begins_with_dashes():
+    assert "write --prompt=..." in refused("--out", "o", "--prompt", "--grid")
+    assert "--prompt without its value" in refused("--out", "o", "--prompt")
+    assert "expected 2 values" in refused("--out", "o", "--betas", "0.1")
+    assert "--out PATH" in refused("--grid")
+
+
+@pytest.mark.parametrize(
+    ("word", "nearest"),
+    [("--num-sample", "--num-samples"), ("--promt", "--prompt"), ("-x", ""), ("--xyzzy", "")],
+)
+def test_an_unknown_flag_is_answered_with_the_nearest_one(word, nearest):
+    said = refused("--out", "o", word, "3")
+    assert f"got {word}, which" in said and f"expected {nearest or 'another flag'}" in said
+
+
+def test_other_mistakes_are_one_sentence():
+    assert "expected a flag before it" in refused("--out", "o", "stray")
+    assert "takes no value" in refused("--out", "o", "--grid=1")
+    assert "expected one or pair" in refused("--out", "o", "--kinds", "three")
+    assert "NUL" in refused("--out", "a\0b")
+    assert "expected PATH" in refused("--out", "")
+    assert "expected TEXT" in refused("--out", "o", "--sampler", " ")
+    assert "UTF-8" in refused("--out", "o", "--prompt", "a \udcff ring")
+    assert "UTF-8" in refused("--out", "o", "--prompt", "\ud800")
+
+
+def test_home_is_found_in_every_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert parsed("--out=~/pics").out == tmp_path / "pics"
+    assert (
+        cli.parse(Sample, "", ["--out=~/a", "--init-image", "~/b.png", "--model=~/m"]).init_image
+        == f"{tmp_path}/b.png"
+    )
+    assert (
+        cli.parse(CheckData, "", ["--data=~/a/{0..3}.tar::~/b.tar"]).data
+        == f"{tmp_path}/a/{{0..3}}.tar::{tmp_path}/b.tar"
+    )
+    assert "no user here" in refused("--out=~nobody-of-that-name/x")
+
+
+def test_words_of_other_tools():
+    assert (
+        parsed("--cfg", "7").scale
+        == 7.0
+        == parsed("--cfg-scale=7").scale
+        == parsed("--guidance_scale", "7").scale
+    )
+    assert parsed("--sampling-steps", "9").steps == 9 == parsed("--num-inference-steps", "9").steps
+    assert parsed("-p", "a ring", "-n", "2").num_samples == 2
+    assert parsed("--plms", "--fp16").sampler == "plms"
+    assert parsed("--precision", "FP16").dtype == "float16"
+    assert parsed("--xformers").dtype == "float32"
+    sample = cli.parse(Sample, "", ["--negative-prompt", "blurry", "--denoising-strength", "0.5"])
+    assert (sample.guiding.negative, sample.strength) == ("blurry", 0.5)
+    train = cli.parse(
+        TrainBase, "", ["--output-dir", "o", "--learning-rate", "1e-3", "--max-train-steps", "7"]
+    )
+    assert (train.out, train.train.optim.lr, train.train.steps) == (Path("o"), 1e-3, 7)
+
+
+def test_words_that_mean_nothing_here_are_answered():
+    for argv, word in (
+        (("-W", "512"), "--size"),
+        (("--lora", "x"), "--model"),
+        (("--scheduler", "x"), "--sampler"),
+    ):
+        with pytest.raises(InputError, match=word):
+            cli.parse(Sample, "", argv)
+    with pytest.raises(InputError, match="--steps of --batch-size"):
+        cli.parse(TrainBase, "", ["--out", "o", "--epochs", "3"])
+    with pytest.raises(InputError, match="--guidance cfg:SCALE"):
+        cli.parse(Upsample, "", ["a.png", "--cfg", "3"])
+
+
+def test_every_word_stands_for_a_flag_that_there_is():
+    every: dict[str, Flag] = {}
+    for args in SCRIPTS:
+        every |= flags_of(args)
+    flags = [*ALIASES.values(), *VALUES, *(word.partition("=")[0] for word in STANDS_FOR.values() if word)]
+    flags += [
+        word.strip(",:.") for said in SENTENCES.values() for word in said.split() if word.startswith("--")
+    ]
+    assert set(flags) - set(every) == set()
+
+
+def test_version_and_quiet(capsys):
+    for args in SCRIPTS:
+        with pytest.raises(SystemExit) as end:
+            cli.parse(args, "", ["--version"])
+        assert end.value.code == 0 and capsys.readouterr().out == f"glide {__version__}\n"
+    parsed("--quiet")
+    assert is_quiet()
+    say("of the work")
+    say("a result", result=True)
+    say("a warning", sys.stderr)
+    assert tuple(capsys.readouterr()) == ("a result\n", "a warning\n")
+    parsed()
+    assert not is_quiet()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("Unable to allocate 7 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 12 bytes\nat x"),
+        RuntimeError("CUDA out of memory. Tried to allocate 20 MiB"),
+    ],
+)
+def test_memory_that_is_not_there_is_one_sentence(error, capsys):
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        cli.run(main)
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and said.startswith("error: got no memory") and said.count("\n") == 1
+
+
+def test_other_errors_keep_their_traceback():
+    def main() -> None:
+        raise RuntimeError("a defect")
+
+    with pytest.raises(RuntimeError, match="a defect"):
+        cli.run(main)
+
+
+def test_memory_is_checked_before_it_is_taken():
+    free = available_memory()
+    assert 0 < free < 2**50
+    check_memory(1e6, "--frames 9", "ask for fewer")
+    for needed in (free, 1e30, math.inf):
+        with pytest.raises(InputError, match=r"got --frames 9, which takes .* GiB .*: ask for fewer"):
+            check_memory(needed, "--frames 9", "ask for fewer")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_the_limit_of_the_process_counts(monkeypatch):
+    import resource
+
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (2**30, 2**30))
+    assert available_memory() < 2**30
