@@ -58,6 +58,8 @@ class Range:
             if not text.isascii() or "_" in text:
                 raise ValueError
             value = float(text)
+            if math.isinf(value) and "inf" not in text.lower():  # too many digits, or too large an exponent
+                raise ValueError
         except ValueError:
             raise InputError(
                 f"got {name} {shown_number(text)}, expected a number: write for example {self._example:g}"
