@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glide.errors import InputError
+from glide.numbers import read_whole, shown_number
 
 Array = NDArray[np.float64]
 
@@ -164,6 +165,8 @@ SCHEDULES: dict[str, Callable[[int], Array]] = {
     "sigmoid": sigmoid_betas,
 }
 
+MAX_SHIFT = 1e6  # beyond, not even the first timestep keeps anything of a picture
+
 
 def make_process(
     schedule: str = "squaredcos_cap_v2",
@@ -183,9 +186,10 @@ def make_process(
         raise InputError(
             f"got the noise schedule {schedule!r}, expected one of {', '.join(SCHEDULES)}: choose one"
         )
-    if steps < 1 or not (math.isfinite(shift) and shift > 0.0):
+    if steps < 1 or not 0.0 < shift <= MAX_SHIFT:
         raise InputError(
-            f"got {steps} steps and shift {shift}, expected both above 0: give at least one step, shift 1"
+            f"got {steps} steps and shift {shift}, expected both above 0 and a shift of at most {MAX_SHIFT:g}: give at "
+            "least one step, shift 1"
         )
     betas = SCHEDULES[schedule](steps)
     if betas.max() >= 1.0:
@@ -232,9 +236,12 @@ def respacing(spec: str, steps: int) -> list[int]:
         # The noisiest timestep carries almost no signal: leaving it out helps deterministic solvers.
         return [*kept[:-1], steps - 3]
     counts = spec.removeprefix("ddim").split(",")
-    if not all(count.strip().isdecimal() and int(count) > 0 for count in counts):
-        raise InputError(f"got the respacing {spec!r}, expected {expected}: choose one, with counts above 0")
-    sizes = [int(count) for count in counts]
+    try:
+        sizes = [read_whole(count, "a count", 1) for count in counts]
+    except InputError:
+        raise InputError(
+            f"got the respacing {shown_number(spec)}, expected {expected}: choose one, with counts above 0"
+        ) from None
     if spec.startswith("ddim"):
         return _strided(sizes, steps, spec)
     if sizes == [1]:

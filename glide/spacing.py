@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from glide.errors import InputError
+from glide.numbers import read_whole, shown_number
 from glide.process import Array, Process, respacing
 
 MOST_NOISE = 80.0
@@ -58,12 +59,13 @@ def spaced(process: Process, spec: str, spacing: str = "uniform") -> list[int]:
         raise InputError(
             f"got the spacing {spacing!r}, expected uniform or {' or '.join(SPACINGS)}: choose one of these"
         )
-    if not spec.strip().isdecimal():
+    try:
+        n = read_whole(spec, "steps")
+    except InputError:
         raise InputError(
-            f"got the spacing {spacing!r} for the respacing {spec!r}, expected a number of steps: give one, or leave "
-            "the spacing out"
-        )
-    n = int(spec)
+            f"got the spacing {spacing!r} for the respacing {shown_number(spec)}, expected a number of steps: give "
+            "one, or leave the spacing out"
+        ) from None
     if not 1 <= n <= len(process):
         raise InputError(
             f"got {n} steps, expected 1 to {len(process)}, the timesteps of the model: ask for another number"

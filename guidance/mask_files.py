@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from glide.errors import InputError, warn
+from glide.numbers import read_whole
 from glide.pictures import read_picture
 from guidance.region import Unknown
 
@@ -57,7 +58,7 @@ def mask_of_box(text: str, size: tuple[int, int]) -> Unknown:
             f"got the box {text!r}, expected four numbers of pixels, LEFT,TOP,RIGHT,BOTTOM: try 0,0,{width // 2},"
             f"{height // 2}"
         )
-    x0, y0, x1, y1 = map(int, match.groups())
+    x0, y0, x1, y1 = (read_whole(number, "the box with the pixel", 0) for number in match.groups())
     if not (x0 < x1 <= width and y0 < y1 <= height):
         raise InputError(
             f"got the box {text} in a picture of {width}x{height}, expected LEFT,TOP,RIGHT,BOTTOM with left before "

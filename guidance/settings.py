@@ -9,9 +9,10 @@ import math
 from dataclasses import dataclass, replace
 
 from glide.errors import InputError
+from glide.numbers import shown_number
 from guidance.names import named
 from guidance.options import USUAL, Options
-from guidance.solver_names import USUAL_SAMPLER, USUAL_STEPS, usual_spacing
+from guidance.solver_names import USUAL_SAMPLER, USUAL_STEPS, known_sampler, known_spacing, usual_spacing
 from guidance.terms import Term, check_scale
 
 
@@ -43,6 +44,7 @@ class Settings:
     """Over 1: the deep levels of the network are computed at every so many steps only (glide/deep_cache.py)."""
 
     def __post_init__(self) -> None:
+        self._use_names_here()
         if not (math.isfinite(self.temperature) and self.temperature >= 0.0):
             raise InputError(
                 f"got the temperature {self.temperature}, expected a number of at least 0: 1 changes nothing, 0.997 is "
@@ -74,6 +76,21 @@ class Settings:
                 f"got the scale {self.scale:g}, and guidances that all have their own, expected one or the other: "
                 "leave it out"
             )
+
+    def _use_names_here(self) -> None:
+        """Replace other tools' names of the sampler and the spacing. InputError for two spacings at once."""
+        for what, name in (("sampler", self.sampler), ("spacing", self.spacing)):
+            if not isinstance(name, str) and (what, name) != ("spacing", None):
+                raise InputError(f"got the {what} {shown_number(name)}, expected its name: give a text")
+        sampler, held = known_sampler(self.sampler)
+        asked = None if self.spacing is None else known_spacing(self.spacing)
+        if None not in (held, asked) and held != asked:
+            raise InputError(
+                f"got the sampler {self.sampler!r} and the spacing {self.spacing!r}, expected one spacing: leave one "
+                "out"
+            )
+        object.__setattr__(self, "sampler", sampler)
+        object.__setattr__(self, "spacing", asked if held is None else held)
 
     @property
     def spaced(self) -> str:

@@ -37,6 +37,25 @@ SPACINGS = {
 USUAL_SPACINGS = {"dpmpp-2m": "log-snr"}
 """Of the samplers whose steps lie otherwise than "uniform" where nothing is asked for."""
 
+OTHER_NAMES = {
+    "dpmpp2m": "dpmpp-2m",
+    "dpmsolverpp": "dpmpp-2m",
+    "dpmsolver": "dpmpp-2m",
+    "dpmsolverpp2m": "dpmpp-2m",
+    "dpmpp2msde": "dpmpp-2m-sde",
+    "eulera": "euler-ancestral",
+    "eulerancestral": "euler-ancestral",
+    "pndm": "plms",
+    "unipcbh2": "unipc",
+    "karras": "karras",
+    "exponential": "log-snr",
+    "logsnr": "log-snr",
+    "linspace": "uniform",
+    "sgmuniform": "trailing",
+}
+"""Other tools' names of samplers and spacings, without what stands between their letters. The exponential spacing of
+k-diffusion is even in the logarithm of the noise level, which is log-snr."""
+
 STOCHASTIC = frozenset({"ddpm", "euler-ancestral", "dpmpp-2m-sde"})
 """Those that draw noise on the way: two runs of different steps give different pictures."""
 
@@ -51,6 +70,35 @@ SPACING_HELP = (
     f"Which timesteps --steps keeps. By default {', '.join(f'{s} for {name}' for name, s in USUAL_SPACINGS.items())} "
     f"and uniform for others; a --respacing that is no number is always uniform:\n{_listing(SPACINGS)}"
 )
+
+
+def known_sampler(text: str) -> tuple[str, str | None]:
+    """A sampler as other tools write it, "DPM++ 2M Karras" or "EulerAncestralDiscreteScheduler", by the names here.
+
+    Returns the sampler and the spacing that its name holds. What is no such name is returned as it is.
+    """
+    if text in SAMPLERS:
+        return text, None
+    plain = _plain(text)
+    for ending in ("scheduler", "multistep", "discrete"):
+        plain = plain.removesuffix(ending)
+    ending = next((end for end in ("karras", "exponential", "sgmuniform") if plain.endswith(end)), "")
+    plain = plain.removesuffix(ending)
+    names = {_plain(name): name for name in SAMPLERS} | OTHER_NAMES
+    sampler = names.get(plain) or names.get(plain.removeprefix("k"))
+    return (sampler, OTHER_NAMES.get(ending)) if sampler in SAMPLERS else (text, None)
+
+
+def known_spacing(text: str) -> str:
+    """A spacing as other tools write it, by the names here; what is no such name as it is."""
+    names = {_plain(name): name for name in SPACINGS} | OTHER_NAMES
+    found = names.get(_plain(text))
+    return found if found in SPACINGS else text
+
+
+def _plain(name: str) -> str:
+    """The letters and digits of a name, "++" as "pp"."""
+    return "".join(letter for letter in name.lower().replace("+", "p") if letter.isalnum())
 
 
 def usual_spacing(sampler: str, respacing: str) -> str:

@@ -32,7 +32,7 @@ from guidance.names import check_read
 from guidance.options import USUAL, Options
 from guidance.registry import SAMPLERS, choose
 from guidance.settings import Settings, spec_of_steps
-from guidance.solver_names import SPACINGS, STOCHASTIC
+from guidance.solver_names import SPACINGS, STOCHASTIC, known_sampler
 from guidance.solver_points import SolverPoint, plot, standard_error, table, words
 from guidance.sweep_points import write_csv
 
@@ -161,12 +161,13 @@ def check(args: SolverSweep) -> list[Line]:
         raise InputError(
             "got --calls without a number, expected at least one: give --calls 5 10 20 or the like"
         )
-    if args.sampler in STOCHASTIC or args.eta:
+    sampler, _ = known_sampler(args.sampler)
+    if sampler in STOCHASTIC or args.eta:
         raise InputError(
             f"got the reference {args.sampler} with eta {args.eta:g}, which draws noise on the way, expected one that "
             "does not: leave --sampler and --eta out"
         )
-    choose("sampler", args.sampler, SAMPLERS)
+    choose("sampler", sampler, SAMPLERS)
     check_read(args.settings(args.guidance, args.scale, args.guiding).terms, args.guiding)
     return lines
 

@@ -34,6 +34,8 @@ from guidance.inpaint_args import Inpaint
 from guidance.interpolate_args import Interpolate
 from guidance.options import Options
 from guidance.sample_args import Sample
+from guidance.settings import Settings
+from guidance.solver_names import SAMPLERS, known_sampler, known_spacing
 from guidance.solver_sweep import SolverSweep
 from guidance.sweep import Sweep
 from guidance.train_classifier import TrainClassifier
@@ -326,3 +328,52 @@ def test_the_limit_of_the_process_counts(monkeypatch):
 
     monkeypatch.setattr(resource, "getrlimit", lambda which: (2**30, 2**30))
     assert available_memory() < 2**30
+
+
+@pytest.mark.parametrize(
+    ("text", "sampler", "spacing"),
+    [
+        ("dpm++ 2m karras", "dpmpp-2m", "karras"),
+        ("DPM++ 2M Karras", "dpmpp-2m", "karras"),
+        ("DPM++ 2M", "dpmpp-2m", None),
+        ("DPM++ 2M SDE Exponential", "dpmpp-2m-sde", "log-snr"),
+        ("dpmpp_2m", "dpmpp-2m", None),
+        ("DPMSolverMultistepScheduler", "dpmpp-2m", None),
+        ("euler a", "euler-ancestral", None),
+        ("Euler a", "euler-ancestral", None),
+        ("k_euler_a", "euler-ancestral", None),
+        ("euler_ancestral", "euler-ancestral", None),
+        ("EulerAncestralDiscreteScheduler", "euler-ancestral", None),
+        ("EulerDiscreteScheduler", "euler", None),
+        ("LMS Karras", "lms", "karras"),
+        ("k_lms", "lms", None),
+        ("PNDMScheduler", "plms", None),
+        ("UniPC", "unipc", None),
+        ("DDIM", "ddim", None),
+        ("Heun", "heun", None),
+    ],
+)
+def test_samplers_by_the_names_of_other_tools(text, sampler, spacing):
+    settings = Settings(text)
+    assert (settings.sampler, settings.spacing) == (sampler, spacing)
+    assert Settings(sampler, spacing=spacing) == settings
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers_by_their_own_names_stay(name):
+    assert known_sampler(name) == (name, None)
+    assert known_sampler(name.upper().replace("-", "_")) == (name, None)
+
+
+@pytest.mark.parametrize("text", ["dpm2 a", "lcm", "", "karras", "\x1b[31m", "k", "restart"])
+def test_samplers_that_there_are_not_stay_unknown(text):
+    assert known_sampler(text) == (text, None) and text not in SAMPLERS
+
+
+def test_spacings_by_the_names_of_other_tools():
+    assert Settings(spacing="Karras").spacing == "karras"
+    assert Settings(spacing="exponential").spacing == "log-snr" == known_spacing("Log_SNR")
+    assert known_spacing("nonsense") == "nonsense"
+    assert Settings("LMS Karras", spacing="karras").spacing == "karras"
+    with pytest.raises(InputError, match="expected one spacing"):
+        Settings("LMS Karras", spacing="uniform")
