@@ -113,7 +113,10 @@ class Lines(Generic[T]):
             return
         of = "" if self.total is None else f" of {self.total}"
         said = f"{self.n}{of} {self.unit}{'s' if self.n != 1 or of else ''}"
-        say(f"{self.desc}{': ' if self.desc else ''}{said}, {now - self._begun:.0f} s{self._after}", sys.stderr)
+        say(
+            f"{self.desc}{': ' if self.desc else ''}{said}, {now - self._begun:.0f} s{self._after}",
+            sys.stderr,
+        )
 
     def __iter__(self) -> Iterator[T]:
         with self:

@@ -239,8 +239,8 @@ def test_rerank(text_folder: Path, guides: Options, tmp_path: Path, capsys: Capt
     ("flags", "said"),
     [
         ("--guidance cfg:3@800", "NAME:SCALE@FROM-TO"),
-        ("--guidance cfg:x", "'x' is not a number"),
-        ("--guidance cfg:-2", "scale -2.0, expected a number of at least 0"),
+        ("--guidance cfg:x", "with the scale 'x', expected a number"),
+        ("--guidance cfg:-2", "scale -2.0, expected a finite number from 0"),
         ("--guidance cfg:3 --guidance magic:2", "'magic', expected none or cfg or apg"),
         ("--guidance cfg:3 --scale 5", "guidances that all have their own"),
         ("--guidance cfg@90-10", "swap them"),

@@ -90,9 +90,13 @@ def test_siblings_meet_only_at_the_denoiser() -> None:
         assert "glide.samplers" not in set(imported(ROOT / path, everywhere=True)), path
 
 
+CHECKS = {"glide.errors", "glide.errors.InputError", "glide.numbers"}
+CHECKS |= {"glide.numbers.read_whole", "glide.numbers.shown_number"}
+
+
 def test_the_process_knows_no_network() -> None:
     names = set(imported(ROOT / "glide/process.py", everywhere=True))
-    assert {name for name in names if name.startswith("glide")} <= {"glide.errors", "glide.errors.InputError"}
+    assert {name for name in names if name.startswith("glide")} <= CHECKS
     assert not any(name.startswith("torch.nn") for name in names)
 
 

@@ -163,10 +163,10 @@ def test_folders(tmp_path: Path):
     ("change", "said"),
     [
         ({"noise": (0.3, 0.1)}, "--noise 0.3 0.1, expected two rising"),
-        ({"noise": (0.0, 1.0)}, "to below 1"),
+        ({"noise": (0.0, 1.0)}, "and below 1"),
         ({"blur": -1.0}, "--blur -1"),
         ({"blur": float("nan")}, "--blur nan"),
-        ({"jpeg": 96}, "--jpeg 96, expected a quality"),
+        ({"jpeg": 96}, "--jpeg 96, expected a whole number from 0 to 95"),
         ({"clean": 1.5}, "--clean 1.5"),
     ],
 )

@@ -116,9 +116,9 @@ def test_a_sweep(folder: Path, tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"captions": 0}, "--captions 0"),
-        ({"calls": (0,)}, "got 0 network calls"),
-        ({"calls": ()}, "got 0 network calls"),
-        ({"solver": ("ddim:0",)}, "got 0 network calls"),
+        ({"calls": (0,)}, "--calls 0, expected a whole number of at least 1"),
+        ({"calls": ()}, "--calls without a number"),
+        ({"solver": ("ddim:0",)}, "the solver ddim with the calls 0"),
         ({"solver": ("magic",)}, "got the sampler 'magic'"),
         ({"solver": ("heun@even",)}, "got the spacing 'even'"),
         ({"solver": ("heun@karras:5",)}, "expected NAME, NAME:CALLS or"),
@@ -126,7 +126,7 @@ def test_a_sweep(folder: Path, tmp_path: Path) -> None:
         ({"eta": 0.5}, "draws noise on the way"),
         ({"sampler": "magic"}, "got the sampler 'magic'"),
         ({"guidance": ("magic",)}, "got the guidance 'magic'"),
-        ({"steps": 0}, "got 0 steps"),
+        ({"steps": 0}, "--steps 0, expected a whole number"),
         ({"model": "nowhere/at/all"}, "nowhere/at/all"),
     ],
 )
