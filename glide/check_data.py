@@ -14,13 +14,12 @@ import numpy as np
 from tqdm import tqdm
 
 from glide.atomic import atomic_path
-from glide.broken import kind
-from glide.contact_sheet import contact_sheet
-from glide.data import MAX_BROKEN, GeneratedData, open_data, open_source
+from glide.broken import kind, summary
+from glide.captions import BrokenCaptionError
+from glide.contact_sheet import contact_sheet, sheet_size
+from glide.data import MAX_BROKEN, GeneratedData, is_generated, open_data, open_source
 from glide.errors import InputError
 from glide.images import on_white, save_png
-from glide.listing import BrokenCaptionError
-from glide.memory import check_memory
 from glide.pictures import BrokenImageError, check_output, decode_picture
 from glide.printable import say
 from glide.ranges import check_numbers
@@ -50,6 +49,8 @@ class CheckData:
     """Write all that was found there, as JSON: every broken picture with its reason."""
     list: int = 20
     """Broken pictures that are named on the screen."""
+    unconditional: bool = False
+    """Take all pictures, as a training with this flag does, whatever is said of them."""
     max_broken: float = MAX_BROKEN
     """Share of broken pictures that a training would take; more is an error here too."""
     write_index: bool = False
@@ -68,6 +69,8 @@ class Found:
     broken: dict[str, str] = field(default_factory=dict)
     sides: dict[str, int] = field(default_factory=dict)
     """Usable pictures by their short side: "64-127" -> how many."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Pictures that no caption names, or of a format that is not read, with the reason."""
     captions: dict[str, float] = field(default_factory=dict)
     classes: dict[str, int] = field(default_factory=dict)
 
@@ -94,9 +97,11 @@ def check_data(args: CheckData) -> Found:
     check_numbers(args)
     if args.sheet is not None:
         check_output(args.sheet, args.overwrite)
-    if args.data.split(":")[0] == "shapes":
+    if is_generated(args.data):
         return _check_generated(args)
-    source = open_source(args.data)
+    source = open_source(args.data, args.unconditional)
+    if args.sheet is not None:
+        sheet_size(min(args.pictures, len(source)), args.size, args.size)
     if args.write_index:
         if not isinstance(source, Shards):
             raise InputError(f"--write-index: {args.data} is a folder, expected shards, which have an index")
@@ -124,12 +129,13 @@ def summed(source: Source, seen: Sequence[_Seen]) -> Found:
     broken = {**source.problems, **{one.name: one.wrong for one in seen if one.wrong}}
     whole = [one for one in seen if not one.wrong]
     found = Found(len(seen) + len(source.problems), len(whole), dict(sorted(broken.items())))
+    found.left_out = dict(sorted(source.left_out.items()))
     sides = Counter(np.searchsorted(SIDES, [one.side for one in whole], side="right").tolist())
     found.sides = {_range(place): sides[place] for place in range(len(SIDES) + 1) if sides[place]}
     if source.class_names:
         counts = Counter(one.told for one in whole)
         found.classes = {name: counts[label] for label, name in enumerate(source.class_names)}
-    elif whole:
+    elif whole and source.captioned:
         words = sorted(len(str(one.told).split()) for one in whole)
         different = len({one.told for one in whole})
         found.captions = {
@@ -149,6 +155,9 @@ def told(found: Found, most: int) -> str:
     lines += [f"    {name}: {found.broken[name]}" for name in names]
     if len(found.broken) > len(names):
         lines.append(f"    and {len(found.broken) - len(names)} more (--list, --report)")
+    if found.left_out:
+        lines.append(f"left out: {summary(found.left_out)}")
+        lines += [f"    {name}" for name in list(found.left_out)[:most]]
     if found.sides:
         lines.append("short side, pixels:")
         longest = max(found.sides.values())
@@ -182,7 +191,7 @@ def _see_all(source: Source, workers: int) -> Iterator[_Seen]:
 def _see(source: Source, index: int) -> _Seen:
     name = source.name(index)
     try:
-        told = source.label(index) if source.class_names else source.caption(index)
+        told = _told(source, index)
         # all of it, at its full size: that a file is cut off is seen at its end
         picture, _ = decode_picture(source.read(index), name)
     except (BrokenImageError, BrokenCaptionError) as error:
@@ -190,22 +199,23 @@ def _see(source: Source, index: int) -> _Seen:
     return _Seen(name, min(picture.size), told)
 
 
-def _check_sheet(args: CheckData, count: int) -> None:
-    """InputError for a contact sheet that the machine cannot hold."""
-    check_memory(count * 3 * 3 * args.size**2, f"a sheet of {count} pictures", "lower --pictures or --size")
+def _told(source: Source, index: int) -> str | int:
+    """The caption of a picture, its class, or nothing."""
+    if source.captioned:
+        return source.caption(index)
+    return source.label(index) if source.class_names else ""
 
 
 def _write_sheet(args: CheckData, source: Source, whole: Sequence[int]) -> None:
     assert args.sheet is not None
     order = np.random.default_rng(args.seed).permutation(len(whole))[: args.pictures]
-    _check_sheet(args, len(order))
     chosen = [whole[place] for place in sorted(order.tolist())]
     pictures, captions = [], []
     for index in chosen:
         picture = on_white(decode_picture(source.read(index), source.name(index))[0])
         pictures.append(np.array(square_picture(picture, args.size)))
-        names = source.class_names
-        captions.append(names[source.label(index)] if names else source.caption(index))
+        said = _told(source, index)
+        captions.append(source.class_names[said] if isinstance(said, int) else said)
     save_png(args.sheet, contact_sheet(np.stack(pictures), captions))
     say(f"{len(chosen)} pictures with their captions: {args.sheet}")
 
@@ -217,7 +227,7 @@ def _check_generated(args: CheckData) -> Found:
             f"--write-index: {args.data} is drawn on demand, expected shards, which have an index"
         )
     if args.sheet is not None:
-        _check_sheet(args, args.pictures)
+        sheet_size(args.pictures, args.size, args.size)
     data = open_data(args.data, args.size, seed=args.seed)
     assert isinstance(data, GeneratedData)
     say(f"{args.data}: scenes drawn on demand, in any number; none can be broken")

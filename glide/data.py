@@ -1,6 +1,6 @@
 """Data sets to batches. A batch is a pure function of (seed, step, size): resuming needs nothing remembered.
 
-N pictures, H W pixels.
+N pictures, C channels, H W pixels.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from glide.errors import InputError
+from glide.channels import check_channels, in_channels
+from glide.errors import InputError, warn
 from glide.images import to_float
 from glide.listing import list_folder
 from glide.memory import check_memory
@@ -31,24 +32,24 @@ class Dataset(Protocol):
 
     @property
     def class_names(self) -> Sequence[str]:
-        """Name of each label; empty where pictures have captions."""
+        """Name of each label; empty where pictures have captions, or nothing is said of them."""
 
     @property
     def broken(self) -> Mapping[str, str]:
-        """What was met so far and skipped because it is damaged, by name, with the reason."""
+        """What was met so far and skipped, by name, with the reason."""
 
     def check_batch(self, size: int) -> None:
         """InputError if there are fewer than `size` pictures."""
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
-        """{"image": uint8 [size, 3, H, W]} with "caption": list[str], or "y": int64 [size].
+        """{"image": uint8 [size, C, H, W]}, with "caption": list[str] or "y": int64 [size] where there are any.
 
         In bytes it is made, kept ahead and moved to a GPU in a quarter of the time and memory; `on_device` makes floats
         of it. rows: make these rows of it alone, the same as they are in the whole (`glide.processes.Processes.rows`).
         """
 
     def captions_for_tokenizer(self) -> list[str]:
-        """Captions to train a tokenizer on; none if there are classes instead."""
+        """Captions to train a tokenizer on; none if there are no captions."""
 
 
 def open_data(
@@ -61,18 +62,21 @@ def open_data(
     max_broken: float = MAX_BROKEN,
     held_out: float = 0.0,
     split: Split = "train",
+    channels: int = 3,
+    unconditional: bool = False,
 ) -> Dataset:
     """The data set of a `--data` argument, its pictures image_size pixels wide and high.
 
     spec: "shapes" or "shapes:..." (`Shapes.parse_spec`), or, local or any blobfile path, WebDataset shards
-    ("shards/{0000..0999}.tar", `glide.shards`) or a folder, with captioned pictures (x.png beside x.txt, one
-    captions.csv with file,caption or metadata.jsonl with file_name,text) or with a folder for each class (labels
-    follow the sorted names).
+    ("shards/{0000..0999}.tar", `glide.shards`) or a folder, with captioned pictures (x.png beside x.txt, a
+    captions.csv with file,caption, or Hugging Face's metadata.csv or metadata.jsonl with file_name,text) or with a
+    folder for each class (labels follow the sorted names).
     crop: "center" the largest square, "random" one of 80% to 100% of its side anywhere.
     flip: mirror every other picture, by chance; captions that say "left" are then wrong.
     max_broken: share of damaged pictures, and of those without a caption, that are skipped and counted.
     held_out: share of the pictures that "train" leaves out and "held_out" consists of, chosen by a hash of their names
     (shapes has its own held-out scenes).
+    channels: 1 for grey pictures, 3 for RGB, 4 for RGBA. unconditional: take all pictures, with nothing said of them.
     InputError if the spec is unusable, a folder or a shard is missing or empty, layouts are mixed, or more pictures
     than may be lack a caption.
     """
@@ -85,15 +89,18 @@ def open_data(
         raise InputError(f"max_broken {max_broken}, held_out {held_out}: expected shares from 0 to 1")
     if seed < 0:
         raise InputError(f"seed {seed}: expected a number from 0")
-    if spec == "shapes" or spec.startswith("shapes:"):
-        return GeneratedData(Shapes.parse_spec(spec, seed=seed, image_size=image_size, split=split))
-    source = open_source(spec)
+    if is_generated(spec):
+        return GeneratedData(Shapes.parse_spec(spec, seed=seed, image_size=image_size, split=split), channels)
+    source = open_source(spec, unconditional)
+    if source.left_out:
+        name, reason = next(iter(source.left_out.items()))
+        warn(f"{len(source.left_out)} pictures in {spec} are left out, the first: {name} {reason}")
     if held_out or split == "held_out":
         wanted, total = split == "held_out", len(source)
         source = source.only(lambda name: is_held_out(name, held_out) == wanted)
         if not len(source):
             raise InputError(f"of {total} pictures in {spec} none is {split}: change --held-out")
-    return StoredData(source, image_size, seed, crop == "random", flip, max_broken)
+    return StoredData(source, image_size, seed, crop == "random", flip, max_broken, channels)
 
 
 def on_device(batch: Batch, device: torch.device | str, rows: slice = slice(None)) -> Batch:
@@ -103,9 +110,14 @@ def on_device(batch: Batch, device: torch.device | str, rows: slice = slice(None
     return {**part, "image": to_float(part["image"])}
 
 
-def open_source(spec: str) -> Source:
-    """The pictures of a folder or of shards, as they lie there. InputError as `open_data`."""
-    return Shards(spec) if is_shards(spec) else list_folder(spec)
+def is_generated(spec: str) -> bool:
+    """A `--data` argument that names the built-in scenes, not files."""
+    return spec == "shapes" or spec.startswith("shapes:")
+
+
+def open_source(spec: str, unconditional: bool = False) -> Source:
+    """The pictures of a folder or of shards, as they lie there. Arguments and InputError as `open_data`."""
+    return Shards(spec, unconditional=unconditional) if is_shards(spec) else list_folder(spec, unconditional)
 
 
 def is_held_out(name: str, share: float) -> bool:
@@ -118,8 +130,9 @@ class GeneratedData:
 
     class_names: Sequence[str] = ()
 
-    def __init__(self, shapes: Shapes) -> None:
-        self.shapes = shapes
+    def __init__(self, shapes: Shapes, channels: int = 3) -> None:
+        check_channels(channels, "the model")
+        self.shapes, self.channels = shapes, channels
         self.broken: Mapping[str, str] = {}
 
     def check_batch(self, size: int) -> None:
@@ -127,7 +140,11 @@ class GeneratedData:
         check_memory(size * 3 * side**2 * 5, f"a batch of {size} pictures", "lower --batch-size")
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
-        return self.shapes.batch(step, size, rows)
+        batch = self.shapes.batch(step, size, rows)
+        if self.channels != 3:
+            pixels = in_channels(batch["image"].permute(0, 2, 3, 1).numpy(), self.channels)
+            batch["image"] = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        return batch
 
     def captions_for_tokenizer(self) -> list[str]:
         return self.shapes.captions_for_tokenizer()

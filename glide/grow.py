@@ -124,10 +124,11 @@ def _fit_planes(weight: Tensor, to: Tensor, source: Model, model: Model) -> Tens
 def _inputs(model: Model) -> dict[str, range]:
     """What the input channels show, the planes in the order of `Model.input_planes`."""
     config = model.config
-    widths = {"x_t": config.unet.in_channels}
-    widths |= {"own estimate": config.unet.in_channels} if config.unet.self_condition else {}
-    widths |= {"inpainting": 4} if config.inpaint else {}
-    widths |= {"low resolution": 3} if config.low_res else {}
+    channels = config.unet.in_channels
+    widths = {"x_t": channels}
+    widths |= {"own estimate": channels} if config.unet.self_condition else {}
+    widths |= {"inpainting": channels + 1} if config.inpaint else {}
+    widths |= {"low resolution": channels} if config.low_res else {}
     found, start = {}, 0
     for name, width in widths.items():
         found[name] = range(start, start + width)

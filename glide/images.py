@@ -1,7 +1,7 @@
 """Pictures: tensors to pixels and back, PNG files that carry their recipe, grids, GIFs.
 
-N pictures, H W pixels. Pixels are uint8 RGB with the colours last; tensors are float in [-1, 1] with the
-colours first.
+N pictures, H W pixels, C channels (`glide.channels`). Pixels are uint8 with the channels last; tensors are float in
+[-1, 1] with the channels first.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from glide.atomic import atomic_path
+from glide.channels import check_channels, on_white
 from glide.errors import InputError
 from glide.json_files import as_table, parse_json
 from glide.paths import read_bytes
@@ -29,7 +30,7 @@ RECIPE = "glide"  # the keyword of the PNG's text chunk
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """[N, 3, H, W] in [-1, 1] -> uint8 [N, H, W, 3] on the CPU; values outside the range are clamped.
+    """[N, C, H, W] in [-1, 1] -> uint8 [N, H, W, C] on the CPU; values outside the range are clamped.
 
     (x + 1) * 127.5, rounded as in GLIDE's release, not cut off as in ADM's: so a known pixel that went
     through `from_uint8` comes back as it was, where cutting off would darken one in four by 1.
@@ -39,37 +40,35 @@ def to_uint8(x: Tensor) -> Tensor:
 
 
 def from_uint8(pixels: Pixels) -> Tensor:
-    """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] in [-1, 1], the exact inverse of `to_uint8`."""
+    """uint8 [N, H, W, C] -> float32 [N, C, H, W] in [-1, 1], the exact inverse of `to_uint8`."""
     return to_float(torch.as_tensor(pixels).permute(0, 3, 1, 2)).contiguous()
 
 
 def to_float(image: Tensor) -> Tensor:
-    """uint8 [N, 3, H, W] of a data set -> float32 in [-1, 1], in the same layout; float32 stays as it is."""
+    """uint8 [N, C, H, W] of a data set -> float32 in [-1, 1], in the same layout; float32 stays as it is."""
     return image.to(torch.float32).div_(127.5).sub_(1) if image.dtype == torch.uint8 else image
 
 
 def save_png(
     path: str | Path,
-    image: Pixels,
+    image: Pixels | Image.Image,
     recipe: dict[str, Any] | None = None,
     profile: bytes | None = None,
     replace: bool = True,
 ) -> None:
-    """Write uint8 [H, W, C], whole or not at all; `recipe`, JSON-able, travels in the file's metadata.
+    """Write uint8 [H, W, C], or a picture, whole or not at all; `recipe`, JSON-able, travels in the file's metadata.
 
-    C: 1 is grey, 3 is RGB; 2 and 4 are these with transparency.
-
+    InputError for other numbers of channels than `as_image` takes.
     profile: the ICC colour profile of the picture that this one was made of.
     replace, errors: as of `glide.atomic.atomic_path`.
     """
+    picture = image if isinstance(image, Image.Image) else as_image(image)
     info = PngImagePlugin.PngInfo()
     if recipe is not None:
         text = json.dumps(recipe, ensure_ascii=False)
         # half a surrogate pair (an argument that was no UTF-8) is written as JSON's \udcxx
         info.add_itxt(RECIPE, text.encode("utf-8", "backslashreplace").decode())
     with atomic_path(path, replace) as temporary:
-        pixels = _array(image)
-        picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         picture.save(temporary, format="PNG", pnginfo=info, icc_profile=profile)
 
 
@@ -89,7 +88,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 
 
 def grid(images: Pixels, columns: int | None = None, pad: int = 2) -> Tensor:
-    """uint8 [N, H, W, 3] -> one uint8 [H', W', 3] row by row, `pad` white pixels between and around pictures.
+    """uint8 [N, H, W, C] -> one uint8 [H', W', C] row by row, `pad` white pixels between and around pictures.
 
     columns: by default as many as make the grid about square.
     """
@@ -111,13 +110,13 @@ def save_gif(
     ms: int | Sequence[int] = 50,
     replace: bool = True,
 ) -> None:
-    """Write frames, uint8 [H, W, 3] each, as an endless animation, whole or not at all.
+    """Write frames, uint8 [H, W, C] each, as an endless animation, whole or not at all; transparency lies on white.
 
     ms: how long every frame, or each of them, is shown. GIF counts in steps of 10 ms, and below 20 many
     viewers slow down.
     replace, errors: as of `glide.atomic.atomic_path`.
     """
-    first, *others = [Image.fromarray(_array(frame)) for frame in frames]
+    first, *others = [_opaque(as_image(frame)) for frame in frames]
     duration = ms if isinstance(ms, int) else list(ms)
     with atomic_path(path, replace) as temporary:
         first.save(temporary, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)
@@ -139,16 +138,15 @@ def decode_image(data: bytes, name: str | Path) -> Tensor:
     return torch.from_numpy(np.array(on_white(picture)))
 
 
-def on_white(picture: Image.Image) -> Image.Image:
-    """RGB or RGBA -> RGB, what is transparent laid on white."""
-    if picture.mode == "RGB":
-        return picture
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-
-
-def _array(image: Pixels) -> NDArray[np.uint8]:
-    array = np.ascontiguousarray(image)
+def as_image(pixels: Pixels) -> Image.Image:
+    """uint8 [H, W, C] -> a grey picture, an RGB or an RGBA one. InputError for other numbers of channels."""
+    array = np.ascontiguousarray(pixels)
     assert array.dtype == np.uint8 and array.ndim == 3, (
-        f"expected uint8 [H, W, 3], got {array.dtype} {array.shape}"
+        f"expected uint8 [H, W, C], got {array.dtype} {array.shape}"
     )
-    return array
+    check_channels(array.shape[2], "the picture to be written")
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    return on_white(picture) if picture.mode == "RGBA" else picture

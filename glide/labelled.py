@@ -27,8 +27,8 @@ class LabelledShapes(GeneratedData):
     for another target.
     """
 
-    def __init__(self, shapes: Shapes, target: Target) -> None:
-        super().__init__(shapes)
+    def __init__(self, shapes: Shapes, target: Target, channels: int = 3) -> None:
+        super().__init__(shapes, channels)
         if target not in TARGETS:
             raise InputError(
                 f"got the target {target!r}, expected {' or '.join(TARGETS)}: choose one of these"
@@ -37,7 +37,7 @@ class LabelledShapes(GeneratedData):
         self.class_names: Sequence[str] = TARGETS[target]
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
-        """{"image": uint8 [size, 3, H, W], "y": int64 [size]}, or these rows of it."""
+        """{"image": uint8 [size, C, H, W], "y": int64 [size]}, or these rows of it."""
         rng = np.random.default_rng(np.random.SeedSequence(self.shapes.seed, spawn_key=(LABEL, step)))
         scenes, shares = self.shapes.scenes(step, size), rng.random(size)
         chosen = [
@@ -45,7 +45,7 @@ class LabelledShapes(GeneratedData):
         ]
         seen = [self.class_names.index(getattr(thing, self.target)) for thing in chosen]
         y = torch.tensor(seen if rows is None else seen[rows.start : rows.stop])
-        return {"image": self.shapes.batch(step, size, rows)["image"], "y": y}
+        return {"image": super().batch(step, size, rows)["image"], "y": y}
 
     def captions_for_tokenizer(self) -> list[str]:
         return []
@@ -59,7 +59,7 @@ def open_labelled(spec: str, image_size: int, target: Target = "shape", **option
     """
     data = open_data(spec, image_size, **options)
     if isinstance(data, GeneratedData):
-        return LabelledShapes(data.shapes, target)
+        return LabelledShapes(data.shapes, target, data.channels)
     if len(data.class_names) < 2:
         found = "only one class" if data.class_names else "captions"
         raise InputError(

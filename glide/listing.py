@@ -1,31 +1,35 @@
-"""What a data folder holds: pictures with captions or pictures in class folders, found from the names of its files."""
+"""The contents of a data folder: pictures with captions, in class folders or alone, found from the names of its files."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import PurePosixPath
 
 import numpy as np
 
-from glide.errors import InputError
-from glide.json_files import parse_json
+from glide.caption_tables import TABLES, read_table
+from glide.captions import LARGEST_FILE, BrokenCaptionError, clean_caption, decode_text, shown_name
+from glide.errors import InputError, warn
 from glide.paths import join, list_files, read_bytes
+from glide.pictures import LARGEST_FILE as LARGEST_PICTURE
+from glide.pictures import READ, SUFFIXES
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-TABLES = {"captions.csv": ("file", "caption"), "metadata.jsonl": ("file_name", "text")}
+FOREIGN = tuple(
+    [".heic", ".heif", ".jxl", ".jp2", ".tga", ".ppm", ".pgm", ".psd", ".svg", ".eps", ".ico", ".exr", ".dng"]
+)
+"""Ends of the names of pictures that are not read, and are told."""
 LAYOUTS = "pictures with a .txt beside each, a captions.csv, a metadata.jsonl, or a folder for each class"
-
-
-class BrokenCaptionError(InputError):
-    """A caption that was read but is no text, or an empty one."""
+TRAIN = ("train", "training")
+SPLITS = (*TRAIN, "validation", "valid", "val", "dev", "test", "testing", "eval")
+"""Names of folders that are parts of a data set, as Hugging Face's imagefolder has them, and no classes."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The pictures of a folder; of `captions`, `caption_files` and `labels`, one is filled, a value a picture."""
+    """The pictures of a folder; of `captions`, `caption_files` and `labels`, at most one is filled, a value a picture."""
 
     folder: str
     images: list[str]
@@ -36,18 +40,25 @@ class Listing:
     class_names: tuple[str, ...] = ()
     problems: dict[str, str] = field(default_factory=dict)
     """What cannot be used, and is not among the pictures, with the reason."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Pictures that nobody asked for or that are not read, with the reason. They are told, and no damage."""
 
     lanes = 1  # any picture is as far as any other
 
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def captioned(self) -> bool:
+        """Every picture has a caption."""
+        return self.captions is not None or self.caption_files is not None
+
     def name(self, index: int) -> str:
-        return self.images[index]
+        return shown_name(self.images[index])
 
     def read(self, index: int) -> bytes:
         """The bytes of a picture file. InputError if it cannot be read."""
-        return read_bytes(join(self.folder, self.images[index]))
+        return read_bytes(join(self.folder, self.images[index]), LARGEST_PICTURE)
 
     def caption(self, index: int) -> str:
         """The caption of picture `index`, on one line.
@@ -58,7 +69,7 @@ class Listing:
             return self.captions[index]
         assert self.caption_files is not None
         path = join(self.folder, self.caption_files[index])
-        return clean_caption(decode_text(read_bytes(path), path), path)
+        return clean_caption(decode_text(read_bytes(path, LARGEST_FILE), path), path)
 
     def every_caption(self, index: int) -> Sequence[str]:
         """The one caption of picture `index`. Errors as `caption`."""
@@ -74,8 +85,8 @@ class Listing:
         return np.random.default_rng((seed, epoch)).permutation(len(self))  # type: ignore[return-value]
 
     def only(self, keep: Callable[[str], bool]) -> Listing:
-        """The listing of the pictures whose names `keep` takes."""
-        indices = [i for i, name in enumerate(self.images) if keep(name)]
+        """The listing of the pictures whose names, as `name` gives them, `keep` takes."""
+        indices = [i for i in range(len(self)) if keep(self.name(i))]
 
         def pick(values: list | None) -> list | None:
             return None if values is None else [values[i] for i in indices]
@@ -87,137 +98,195 @@ class Listing:
             caption_files=pick(self.caption_files),
             labels=pick(self.labels),
             problems={name: reason for name, reason in self.problems.items() if keep(name)},
+            left_out={name: reason for name, reason in self.left_out.items() if keep(name)},
         )
 
 
-def list_folder(folder: str) -> Listing:
+def list_folder(folder: str, unconditional: bool = False) -> Listing:
     """Find the pictures of a local or remote folder, and how they are captioned or classed, without opening them.
 
     A picture without its caption file, and a row of a table without a caption or whose file is not there, become
-    `problems` of the listing. InputError, with the file's name, if the folder is missing or empty, a table cannot be
-    read, or the layouts are mixed.
+    `problems` of the listing; one that no table names, or of a format that is not read, is `left_out`. Of a folder that
+    holds nothing but `train`, `test` and the like, `train` is taken.
+    unconditional: take all pictures, whatever is said of them.
+    InputError, with the file's name, if the folder is missing or empty, a table cannot be read, or the layouts are
+    mixed.
     """
     names = list_files(folder)
-    files = set(names)
+    part = _training_part(folder, names)
+    if part:
+        folder, names = (
+            join(folder, part),
+            [name[len(part) + 1 :] for name in names if name.startswith(part + "/")],
+        )
     images = [name for name in names if name.lower().endswith(SUFFIXES)]
-    tables = [name for name in TABLES if name in files]
     if not images:
         shards = any(name.lower().endswith(".tar") for name in names)
         advice = f"its shards are named {folder.rstrip('/')}/*.tar" if shards else f"give {LAYOUTS}"
         raise InputError(f"{folder} holds no pictures ({' '.join(SUFFIXES)}): {advice}")
-    texts = {name: name[: name.rindex(".")] + ".txt" for name in images}
-    captioned = [name for name in images if texts[name] in files]
-    if len(tables) > 1 or (tables and captioned):
-        other = texts[captioned[0]] if captioned else tables[1]
-        raise InputError(f"{folder} is captioned twice, by {tables[0]} and {other}: keep one of the two")
+    found = Listing(folder, images) if unconditional else _described(folder, names, images)
+    foreign = {
+        shown_name(name): f"is of a format that is not read: give {READ}" for name in names if _foreign(name)
+    }
+    return replace(found, left_out={**foreign, **found.left_out})
+
+
+def _foreign(name: str) -> bool:
+    return name.lower().endswith(FOREIGN)
+
+
+def _training_part(folder: str, names: Sequence[str]) -> str:
+    """The folder of the pictures to learn from where all lie in folders named as parts of a data set; else ""."""
+    pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
+    parts = sorted({name.split("/")[0] if "/" in name else "" for name in pictures})
+    if (
+        not parts
+        or not all(part.lower() in SPLITS for part in parts)
+        or any(name.lower() in TABLES for name in names)
+    ):
+        return ""
+    train = [part for part in parts if part.lower() in TRAIN]
+    if len(train) != 1:
+        raise InputError(
+            f"{folder} holds the parts {', '.join(parts)}, expected train among them: give one of these folders itself"
+        )
+    others = sum(not name.startswith(train[0] + "/") for name in pictures)
+    if others:
+        kept = ", ".join(part for part in parts if part != train[0])
+        warn(f"of {folder} the part {train[0]} is taken; {others} pictures in {kept} are left out")
+    return train[0]
+
+
+class FileNames:
+    """The names of a folder's files, found in any case and in any Unicode form."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = list(names)
+        self._exact = set(self._names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._exact
+
+    def find(self, name: str) -> str | None:
+        """The file of this name, as it is spelled; None where there is none, or several that are as near."""
+        if name in self._exact:
+            return name
+        near = self._folded.get(_folded(name), [])
+        same = [
+            one for one in near if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", name)
+        ]
+        return (same or near)[0] if len(same or near) == 1 else None
+
+    @cached_property
+    def _folded(self) -> Mapping[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in self._names:
+            found.setdefault(_folded(name), []).append(name)
+        return found
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _described(folder: str, names: Sequence[str], images: list[str]) -> Listing:
+    """The pictures with what is said of them. InputError as `list_folder`."""
+    files = FileNames(names)
+    tables = [name for name in names if name.rsplit("/", 1)[-1].lower() in TABLES]
+    texts = _caption_files(folder, images, files)
+    of_folder: dict[str, str] = {}
+    twice = next(((a, b) for b in tables if (a := of_folder.setdefault(_parent(b), b)) != b), None)
+    if twice or (tables and texts):
+        first, second = twice or (tables[0], next(iter(texts.values())))
+        raise InputError(f"{folder} is captioned twice, by {first} and {second}: keep one of the two")
     if tables:
-        return _from_table(folder, tables[0], files)
-    if captioned:
-        _check_owners(folder, captioned, texts)
+        return _from_tables(folder, tables, images, files)
+    if texts:
         missing = {
-            name: f"has no caption: write {texts[name]}" for name in images if texts[name] not in files
+            shown_name(name): f"has no caption: write {name[: name.rindex('.')]}.txt"
+            for name in images
+            if name not in texts
         }
-        return Listing(folder, captioned, caption_files=[texts[n] for n in captioned], problems=missing)
+        return Listing(folder, list(texts), caption_files=list(texts.values()), problems=missing)
     return _from_classes(folder, names, images)
 
 
-def _check_owners(folder: str, images: list[str], texts: dict[str, str]) -> None:
-    # a caption file belongs to one picture: x.png and x.jpg would share x.txt
+def _parent(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _caption_files(folder: str, images: Sequence[str], files: FileNames) -> dict[str, str]:
+    """The .txt of each picture that has one, in the order of the pictures."""
+    wanted = {name: name[: name.rindex(".")] + ".txt" for name in images}
     owner: dict[str, str] = {}
-    for name in images:
-        if texts[name] in owner:
-            raise InputError(f"{folder}: {owner[texts[name]]} and {name} share one caption file: rename one")
-        owner[texts[name]] = name
+    for name, text in wanted.items():
+        if text in files:
+            if text in owner:  # a caption file belongs to one picture: x.png and x.jpg would share x.txt
+                raise InputError(f"{folder}: {owner[text]} and {name} share one caption file: rename one")
+            owner[text] = name
+    for name, text in wanted.items():
+        found = None if text in files else files.find(text)  # A.TXT beside A.PNG
+        if found is not None and found not in owner:
+            owner[found] = name
+    text_of = {name: text for text, name in owner.items()}
+    return {name: text_of[name] for name in images if name in text_of}
 
 
-def _from_classes(folder: str, names: list[str], images: list[str]) -> Listing:
+def _from_classes(folder: str, names: Sequence[str], images: list[str]) -> Listing:
     flat = next((name for name in images if "/" not in name), None)
     deep = next((name for name in images if name.count("/") > 1), None)
     if flat is not None:
         in_class = next((name for name in images if "/" in name), None)
         also = f" while {in_class} lies in a class folder" if in_class else ""
-        raise InputError(f"{flat} in {folder} has no caption{also}: give {LAYOUTS}")
+        raise InputError(
+            f"{flat} in {folder} has no caption{also}: give {LAYOUTS}; without any of these a base model learns the "
+            "pictures alone by --unconditional"
+        )
     if deep is not None:
         raise InputError(
             f"{deep} in {folder} lies two folders deep: give the folder that holds the class folders"
         )
-    class_names = sorted({name.split("/")[0] for name in names if "/" in name})
-    number = {name: i for i, name in enumerate(class_names)}
+    folders = sorted({name.split("/")[0] for name in names if "/" in name})
+    number = {name: i for i, name in enumerate(folders)}
     labels = [number[name.split("/")[0]] for name in images]
     empty = sorted(set(number.values()) - set(labels))
     if empty:  # to leave it out would number the classes after it anew
         raise InputError(
-            f"the class folder {class_names[empty[0]]} in {folder} holds no pictures: fill or remove it"
+            f"the class folder {folders[empty[0]]} in {folder} holds no pictures: fill or remove it"
         )
-    return Listing(folder, images, labels=labels, class_names=tuple(class_names))
+    return Listing(folder, images, labels=labels, class_names=tuple(map(shown_name, folders)))
 
 
-def _from_table(folder: str, table: str, files: set[str]) -> Listing:
-    path = join(folder, table)
-    text = decode_text(read_bytes(path), path)
-    rows = list(_csv_rows(path, text) if table.endswith(".csv") else _jsonl_rows(path, text))
-    if not rows:
-        raise InputError(f"{path} has no rows: name a picture and its caption in each")
-    images, captions = [], []
+def _from_tables(folder: str, tables: Sequence[str], pictures: Sequence[str], files: FileNames) -> Listing:
+    """Each table names files relative to the folder in which it lies."""
+    images: list[str] = []
+    captions: list[str] = []
     problems: dict[str, str] = {}
-    for name, caption, where in rows:
-        image = _inside(name)
-        if image not in files:
-            problems[image] = f"is not there, though {where} names it"
-        elif not caption.split():
-            problems[image] = f"has no caption: that in {where} is empty"
-        else:
-            images.append(image)
-            captions.append(clean_caption(caption, where))
-    return Listing(folder, images, captions=captions, problems=problems)
+    named: set[str] = set()
+    for table in tables:
+        path, row = join(folder, table), None
+        for row in read_table(path):
+            wanted = _inside(_parent(table), row.file, files)
+            image = files.find(wanted)
+            named.add(image or wanted)
+            if image is None:
+                problems[shown_name(wanted)] = f"is not there, though {row.where} names it"
+            elif not row.caption.split():
+                problems[shown_name(image)] = f"has no caption: that in {row.where} is empty"
+            else:
+                try:
+                    captions.append(clean_caption(row.caption, row.where))
+                    images.append(image)
+                except BrokenCaptionError as error:
+                    problems[shown_name(image)] = str(error)
+        if row is None:
+            raise InputError(f"{path} has no rows: name a picture and its caption in each")
+    by = tables[0] if len(tables) == 1 else "any table of captions"
+    left_out = {shown_name(name): f"is not named in {by}" for name in pictures if name not in named}
+    return Listing(folder, images, captions=captions, problems=problems, left_out=left_out)
 
 
-def _csv_rows(path: str, text: str) -> Iterator[tuple[str, str, str]]:
-    columns = TABLES["captions.csv"]
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if not set(columns) <= set(reader.fieldnames or ()):
-        raise InputError(
-            f"{path} has the columns {reader.fieldnames}, expected file,caption: add that first line"
-        )
-    try:
-        for row in reader:
-            yield _row(row, columns, f"{path} line {reader.line_num}")
-    except csv.Error as error:
-        raise InputError(f"{path} line {reader.line_num} is not CSV ({error}): correct it") from error
-
-
-def _jsonl_rows(path: str, text: str) -> Iterator[tuple[str, str, str]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{path} line {number}"
-        yield _row(parse_json(line, where), TABLES["metadata.jsonl"], where)
-
-
-def _row(row: object, columns: tuple[str, str], where: str) -> tuple[str, str, str]:
-    """File, caption and where that was said."""
-    values = [row.get(column) for column in columns] if isinstance(row, dict) else []
-    if len(values) != 2 or not all(isinstance(value, str) for value in values):
-        raise InputError(f"{where} lacks {columns[0]} or {columns[1]}: give both, as text")
-    return str(values[0]), str(values[1]), where
-
-
-def _inside(name: str) -> str:
+def _inside(parent: str, name: str, files: FileNames) -> str:
     """A table's file name as the listing spells it."""
-    return str(PurePosixPath(name.replace("\\", "/")))
-
-
-def clean_caption(text: str, where: str) -> str:
-    """The caption on one line. BrokenCaptionError if it is empty."""
-    caption = " ".join(text.split())
-    if not caption:
-        raise BrokenCaptionError(f"the caption in {where} is empty: write one or remove the picture")
-    return caption
-
-
-def decode_text(data: bytes, path: str) -> str:
-    """BrokenCaptionError for what is no text."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BrokenCaptionError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
+    whole = f"{parent}/{name}" if parent else name
+    return whole if whole in files else str(PurePosixPath(whole.replace("\\", "/")))

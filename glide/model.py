@@ -89,18 +89,19 @@ class ModelConfig:
     """One more class, numbered `num_classes`, that stands for "no class": the null of classifier-free guidance."""
     class_names: Annotated[tuple[str, ...], Range(0, 0, most=2**24)] = ()
     low_res: bool = False
-    """Conditioned on a low-resolution picture, enlarged to three input planes."""
+    """Conditioned on a low-resolution picture, enlarged to as many input planes as a picture has channels."""
     scale: Annotated[int, Range(2, 256)] = 4
     """(low_res) How many times higher and wider the picture is than the low-resolution one."""
     low_res_noise: bool = False
     """(low_res) Told how much noise was added to the low-resolution picture (cascaded diffusion, 2106.15282)."""
     inpaint: bool = False
-    """Conditioned on a masked picture and its mask: four input planes."""
+    """Conditioned on a masked picture and its mask: input planes for its channels and one more."""
     process: ProcessConfig = field(default_factory=ProcessConfig)
 
     @property
     def planes(self) -> int:
-        return 4 * self.inpaint + 3 * self.low_res
+        """Input channels besides those of x_t: the known pixels and their mask, the low-resolution picture."""
+        return (self.unet.in_channels + 1) * self.inpaint + self.unet.in_channels * self.low_res
 
     @property
     def low_res_size(self) -> int:
@@ -174,8 +175,8 @@ class Model(nn.Module):
         """Encode what the network is told besides x_t and t, a picture of `size` (the model's own by default).
 
         batch: the keys that this model takes: tokens [N,L] int64 with mask [N,L] bool; y [N] int64;
-        low_res [N,3,h,w] with low_res_level [N], 0 where it is not given; inpaint_image [N,3,H,W] with inpaint_mask
-        [N,1,H,W], 1 where a pixel is known; estimate [N,3,H,W], its own of x0, where there is one.
+        low_res [N,C,h,w] with low_res_level [N], 0 where it is not given; inpaint_image [N,C,H,W] with inpaint_mask
+        [N,1,H,W], 1 where a pixel is known; estimate [N,C,H,W], its own of x0, where there is one.
         """
         told = self.encode(batch)
         planes, level = self.input_planes(batch, size), self.low_res_level(batch)
@@ -213,7 +214,10 @@ class Model(nn.Module):
         if not self.config.inpaint:
             return {}
         nothing = torch.zeros(images, 1, *(size or (self.config.unet.image_size,) * 2), device=self.device)
-        return {"inpaint_image": nothing.expand(-1, 3, -1, -1), "inpaint_mask": nothing}
+        return {
+            "inpaint_image": nothing.expand(-1, self.config.unet.in_channels, -1, -1),
+            "inpaint_mask": nothing,
+        }
 
     def input_planes(self, batch: Mapping[str, Tensor], size: tuple[int, int] | None = None) -> Tensor | None:
         """The planes concatenated to x_t: masked picture, mask, enlarged low-resolution picture, as trained."""

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from glide.atomic import atomic_path
 from glide.checkpoint import load_model
-from glide.data import on_device, open_data
+from glide.data import is_generated, on_device, open_data
 from glide.denoise import Prediction, clamp, predictor, project
 from glide.errors import InputError
 from glide.losses import Bits, bits_per_dimension
@@ -55,10 +55,16 @@ def nll(args: Nll) -> float:
             f"got {args.model}, which is shown another picture beside the noisy one, expected a model that draws from "
             "captions or classes alone: give a base model"
         )
-    split: Literal["train", "held_out"] = (
-        "held_out" if args.held_out or args.data.startswith("shapes") else "train"
+    split: Literal["train", "held_out"] = "held_out" if args.held_out or is_generated(args.data) else "train"
+    data = open_data(
+        args.data,
+        config.unet.image_size,
+        seed=args.seed,
+        held_out=args.held_out,
+        split=split,
+        channels=config.unet.in_channels,
+        unconditional=model.text is None and not config.num_classes,
     )
-    data = open_data(args.data, config.unet.image_size, seed=args.seed, held_out=args.held_out, split=split)
     process = model.process
     if args.respacing is not None:
         process = process.respaced(respacing(args.respacing, len(process)))

@@ -166,14 +166,33 @@ def list_files(folder: str | Path) -> list[str]:
 
 
 def _walk_local(root: str) -> list[str]:
-    names = []
-    for folder, folders, files in os.walk(root, followlinks=True, onerror=_raise):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
-        prefix = "" if inside == "./" else inside
-        names += [prefix + name for name in files if not name.startswith(".")]
-        if prefix and not folders and not files:
+    """Links to folders are followed, last of all, and no folder is walked twice: a link may lead to one around it."""
+    names: list[str] = []
+    folders, linked = [""], []
+    walked: set[tuple[int, int]] = set()
+    while folders or linked:
+        prefix = (folders or linked).pop(0)
+        path = os.path.join(root, *prefix.split("/")) if prefix else root
+        try:
+            found = os.stat(path)
+            if (found.st_dev, found.st_ino) in walked:
+                continue
+            walked.add((found.st_dev, found.st_ino))
+            with os.scandir(path) as entries:
+                inside = sorted(entries, key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # gone meanwhile, or no folder at all, which the caller says
+        if prefix and not inside:
             names.append(prefix)
+        for entry in inside:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                (linked if entry.is_symlink() else folders).append(f"{prefix}{entry.name}/")
+            elif (
+                entry.is_file() or entry.is_symlink()
+            ):  # no pipe; a link that leads nowhere is found out when read
+                names.append(prefix + entry.name)
     return names
 
 
@@ -186,12 +205,6 @@ def _walk_remote(root: str) -> list[str]:
         inside = folder[len(base) :].strip("/")
         names += [f"{inside}/{name}".lstrip("/") for name in files if not name.startswith(".")]
     return names
-
-
-def _raise(error: OSError) -> None:
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return  # the caller says that there is no folder
-    raise error
 
 
 @lru_cache(maxsize=1)

@@ -22,7 +22,7 @@ from glide.json_files import read_json
 from glide.paths import file_stamp, is_remote, write_bytes
 from glide.shard_index import ShardIndex, scan_shard
 
-FORMAT = 2
+FORMAT = 3
 BESIDE = ".index.json"  # after the shard's whole name
 SCANS = 8  # shards that are read at once: what takes time is to wait for them
 
@@ -95,6 +95,6 @@ def _load(kept: str, size: int, stamp: str) -> ShardIndex | None:
         values = read_json(kept)
         if (values["format"], values["size"], values["stamp"]) != (FORMAT, size, stamp):
             return None
-        return ShardIndex.from_json(values["index"])
-    except (InputError, ValueError, TypeError, KeyError):
+        return ShardIndex.from_json(values["index"], size)
+    except (InputError, ValueError, TypeError, KeyError, AttributeError):
         return None

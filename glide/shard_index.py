@@ -2,9 +2,9 @@
 
 The webdataset library reads shards as streams, which cannot give the batch of step k without all before it (see
 `glide.shuffle`); with an index pictures are read from anywhere. The layout is webdataset's, as img2dataset writes
-it: the members of one sample share their name up to its first dot, the rest says what they are. jpg, jpeg, png, webp,
-bmp, gif, tif or tiff is the picture, txt the caption, json holds one as "caption" or "text" or several as "captions",
-cls is a class number.
+it: the members of one sample share their name up to its first dot, the rest says what they are: one of
+`glide.pictures.SUFFIXES` is the picture, txt the caption, json holds one as "caption" or "text" or several as
+"captions", cls is a class number.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from glide.captions import LARGEST_CAPTION, BrokenCaptionError, clean_caption, decode_text
 from glide.errors import InputError
 from glide.json_files import parse_json
-from glide.listing import BrokenCaptionError, clean_caption, decode_text
+from glide.numbers import read_whole
 from glide.paths import open_binary
+from glide.pictures import SUFFIXES
 
-PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
-LARGEST_TEXT = 2**20  # bytes of a caption, with all that img2dataset says beside it
+PICTURES = tuple(suffix[1:] for suffix in SUFFIXES)
+MOST_CLASSES = 2**20  # every class has a name, and a row of a model's table
+LARGEST_HEADER = 2**20  # bytes of a member's extended header: a long name, and what else is said of a file
 BLOCK = tarfile.BLOCKSIZE
 
 
@@ -46,14 +49,35 @@ class ShardIndex:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> ShardIndex:
-        """ValueError or TypeError for what `to_json` did not make."""
+    def from_json(cls, values: dict[str, Any], size: int) -> ShardIndex:
+        """ValueError or TypeError for what `to_json` did not make of a shard of `size` bytes."""
         index = cls(**values)
-        count = len(index.names)
-        lists = (index.offsets, index.sizes, index.captions, index.labels)
-        if not all(isinstance(v, list) and len(v) == count for v in lists):
-            raise ValueError("lists of different lengths")
+        lists = (index.names, index.offsets, index.sizes, index.captions, index.labels)
+        if not all(isinstance(v, list) for v in lists) or len(set(map(len, lists))) > 1:
+            raise ValueError("no lists of one length")
+        checks: list[tuple[Any, Callable[[Any], bool]]] = [
+            (index.names, _is_text),
+            (zip(index.offsets, index.sizes, strict=True), lambda part: _is_part(*part, size)),
+            (index.captions, lambda caption: caption is None or _is_text(caption)),
+            (index.labels, lambda label: label is None or (type(label) is int and 0 <= label < MOST_CLASSES)),
+            (
+                index.several.values(),
+                lambda found: isinstance(found, list) and all(map(_is_text, found)) and found,
+            ),
+            ((*index.faults.values(), *index.unusable.values()), _is_text),
+        ]
+        if not all(fits(value) for column, fits in checks for value in column):
+            raise ValueError("values of other types, or places that the shard does not have")
         return index
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_part(offset: object, length: object, size: int) -> bool:
+    """Bytes that a file of `size` bytes has."""
+    return type(offset) is int and type(length) is int and offset >= 0 and 0 <= length <= size - offset
 
 
 @dataclass
@@ -75,10 +99,10 @@ def scan_shard(path: str) -> ShardIndex:
     index = ShardIndex()
     with open_binary(path) as file:
         try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
+            with tarfile.open(fileobj=_Headers(file), mode="r:") as tar:  # type: ignore[arg-type]
                 for member in _members(tar, file, index.unusable):
                     _take(samples, member, lambda m=member: _read(file, m), index.unusable)  # type: ignore[misc]
-        except tarfile.TarError as error:
+        except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
             raise InputError(
                 f"{path} is no tar file ({error}): write it again, or leave it out of the shards"
             ) from error
@@ -88,13 +112,31 @@ def scan_shard(path: str) -> ShardIndex:
     return index
 
 
+class _Headers:
+    """A tar file as `tarfile` reads it, which reads headers alone and would read one of any length that it claims."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        if size > LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
 def _members(tar: tarfile.TarFile, file: BinaryIO, unusable: dict[str, str]) -> Iterator[tarfile.TarInfo]:
     """The whole files of a tar; where it is cut off or damaged, it ends, and `unusable` says so."""
-    size = file.seek(0, 2)
+    size, last = file.seek(0, 2), 0
     while True:
         try:
             member = tar.next()
-        except (tarfile.TarError, ValueError):  # ValueError: damaged extended headers
+        except (tarfile.TarError, ValueError, OverflowError, RecursionError):  # damaged extended headers
             member = None
             if tar.offset >= size:  # the header that is missing would be behind the end
                 unusable["(end)"] = f"is cut off at byte {size}: what followed is lost"
@@ -102,7 +144,11 @@ def _members(tar: tarfile.TarFile, file: BinaryIO, unusable: dict[str, str]) -> 
         tar.members = []  # type: ignore[attr-defined]  # else it keeps all of them
         if member is None:
             break
-        if member.offset_data + member.size > size:
+        if member.size < 0 or member.offset_data < last:  # it would lead back
+            unusable["(end)"] = f"is damaged at byte {last}: what follows is lost"
+            return
+        last = member.offset_data + member.size
+        if last > size:
             unusable[member.name] = "is cut off with its shard"
             return
         if member.isfile():
@@ -136,7 +182,7 @@ def _take(
         else:
             unusable[f"{member.name} (beside {sample.picture.name})"] = "is a second picture of its sample"
     elif suffix in ("txt", "json", "cls"):
-        if member.size > LARGEST_TEXT:
+        if member.size > LARGEST_CAPTION:
             sample.fault = f"{member.name} is too large for a text: {member.size} bytes"
             return
         try:
@@ -151,9 +197,7 @@ def _tell(sample: _Sample, suffix: str, data: bytes, name: str) -> None:
     if suffix == "txt":
         sample.caption = clean_caption(text, name)
     elif suffix == "cls":
-        if not text.strip().isdecimal():
-            raise ValueError(f"{name} holds {text.strip()[:40]!r}, expected a class number from 0")
-        sample.label = int(text)
+        sample.label = read_whole(text, f"the class in {name}", 0, MOST_CLASSES - 1)
     else:
         try:
             values = parse_json(text, name)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from types import ModuleType
 
 from glide.errors import InputError
 from glide.paths import is_remote, matching
 
+RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.-?(\d+))?")
+MOST_SHARDS = (
+    1_000_000  # names of which a list may consist; the largest public data sets have a quarter of that
+)
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
@@ -52,12 +57,37 @@ def shard_names(spec: str) -> list[str]:
 def _expanded(spec: str) -> list[str]:
     if not any(sign in spec for sign in ("{", "}", "::")):
         return [spec]
+    if (count := _most_names(spec)) > MOST_SHARDS:
+        raise InputError(
+            f"{spec} names up to {count:.3g} shards, expected at most {MOST_SHARDS:,}: correct the range"
+        )
     try:
         return webdataset().shardlists.expand_urls(spec)
     except ValueError as error:
         raise InputError(
             f"{spec} is no list of shards ({error}): write {{0000..0999}} for a range, or {{a,b}}"
         ) from error
+
+
+def _most_names(spec: str) -> float:
+    """At least as many as the names that a list's braces stand for; counted without making them."""
+    count, open_at, commas = 1.0, [0], [0]
+    for place, sign in enumerate(spec):
+        if sign == "{":
+            open_at.append(place + 1)
+            commas.append(0)
+        elif sign == ",":
+            commas[-1] += 1
+        elif sign == "}" and len(open_at) > 1:
+            ends = RANGE.fullmatch(spec[open_at.pop() : place])
+            several = commas.pop() + 1
+            count *= _length(*ends.groups()) if ends else several
+    return count
+
+
+def _length(first: str, last: str, step: str | None) -> float:
+    """Numbers of a range such as 0..99..3, in any number of digits."""
+    return abs(float(last) - float(first)) / max(float(step or 1), 1) + 1
 
 
 def webdataset() -> ModuleType:

@@ -10,10 +10,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from glide.captions import LARGEST_FILE, decode_text, encodable, shown_name
 from glide.errors import InputError
 from glide.held import Held
-from glide.listing import decode_text
 from glide.paths import LocalFile, is_remote, join, read_bytes, read_range
+from glide.pictures import LARGEST_FILE as LARGEST_PICTURE
 from glide.shard_cache import index_all, shard_index
 from glide.shard_index import ShardIndex
 from glide.shard_names import shard_names
@@ -35,16 +36,20 @@ class Shards:
 
     lanes = LANES
 
-    def __init__(self, spec: str, keep: Callable[[str], bool] | None = None) -> None:
-        self.folder, self.keep = spec, keep
+    def __init__(
+        self, spec: str, keep: Callable[[str], bool] | None = None, unconditional: bool = False
+    ) -> None:
+        """keep: take the pictures whose names it takes. unconditional: take all, with nothing said of them."""
+        self.folder, self.keep, self.unconditional = spec, keep, unconditional
         self.paths = shard_names(spec)
         self._indices: Held[int, ShardIndex] = Held(HELD_SHARDS)
         self._files: Held[int, LocalFile] = Held(HELD_SHARDS)
         self._blocks: Held[tuple[int, int], bytes] = Held(HELD_BLOCKS)
         index_all(self.paths)
-        self.captioned, classes = self._kinds()
-        self.class_names = () if self.captioned else self._class_names(classes)
+        self.captioned, classes = (False, 0) if unconditional else self._kinds()
+        self.class_names = self._class_names(classes) if classes else ()
         self.problems: dict[str, str] = {}
+        self.left_out: dict[str, str] = {}
         rows = [self._usable(shard) for shard in range(len(self.paths))]
         if not sum(map(len, rows)):
             first = next(iter(self.problems.items()), None)
@@ -57,7 +62,7 @@ class Shards:
 
     def only(self, keep: Callable[[str], bool]) -> Shards:
         """The pictures whose names `keep` takes."""
-        return Shards(self.folder, keep)
+        return Shards(self.folder, keep, self.unconditional)
 
     def __len__(self) -> int:
         return self.ends[-1]
@@ -112,7 +117,7 @@ class Shards:
         return self._indices.get(shard, lambda: shard_index(self.paths[shard]))
 
     def _name(self, shard: int, member: str) -> str:
-        return f"{self._shard_names[shard]}/{member}"
+        return shown_name(f"{self._shard_names[shard]}/{member}")
 
     @cached_property
     def _shard_names(self) -> list[str]:
@@ -124,14 +129,14 @@ class Shards:
         return names
 
     def _kinds(self) -> tuple[bool, int]:
-        """Whether any sample has a caption, and the number of classes."""
+        """True where any sample has a caption, and the number of classes."""
         classes = 0
         for shard in range(len(self.paths)):
             index = self._index(shard)
             if any(caption is not None for caption in index.captions):
                 return True, 0
             classes = max([classes, *(label + 1 for label in index.labels if label is not None)])
-        return classes == 0, classes
+        return classes == 0, classes  # with neither, all lack a caption
 
     def _class_names(self, classes: int) -> tuple[str, ...]:
         folder, slash, _ = self.paths[0].replace(os.sep, "/").rpartition("/")
@@ -139,9 +144,8 @@ class Shards:
         if not is_remote(path) and not os.path.exists(path):
             return tuple(map(str, range(classes)))
         try:
-            names = [
-                line.strip() for line in decode_text(read_bytes(path), path).splitlines() if line.strip()
-            ]
+            text = decode_text(read_bytes(path, LARGEST_FILE), path)
+            names = [encodable(line.strip()) for line in text.splitlines() if line.strip()]
         except InputError:
             if is_remote(path):  # where nothing is there
                 return tuple(map(str, range(classes)))
@@ -164,7 +168,9 @@ class Shards:
             name = self._name(shard, member)
             if self.keep is not None and not self.keep(name):
                 continue
-            if value is not None:
+            if index.sizes[row] > LARGEST_PICTURE:
+                self.problems[name] = f"is too large a file: {index.sizes[row]} bytes"
+            elif value is not None or self.unconditional:
                 rows.append(row)
             else:
                 missing = "has no caption" if self.captioned else "has no class"

@@ -1,6 +1,6 @@
 """Pictures of folders and shards to batches; whatever they lie in, a batch is a pure function of (seed, step, size).
 
-N pictures, H W pixels.
+N pictures, C channels, H W pixels.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from glide.buffers import Buffers
+from glide.captions import BrokenCaptionError
+from glide.channels import check_channels, in_mode
 from glide.errors import InputError
-from glide.images import on_white
-from glide.listing import BrokenCaptionError
 from glide.pictures import BrokenImageError, decode_picture
 from glide.resize import square_picture
 from glide.shuffle import by_lane
@@ -37,11 +37,19 @@ class Source(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Name of each label; empty where pictures have captions."""
+        """Name of each label; empty where pictures have captions, or nothing is said of them."""
+
+    @property
+    def captioned(self) -> bool:
+        """Every picture has a caption."""
 
     @property
     def problems(self) -> dict[str, str]:
         """What was found not to be usable without decoding a picture, with the reason; it is not counted by len."""
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Pictures that nobody asked for or that are not read, with the reason: no damage, and not counted by len."""
 
     @property
     def lanes(self) -> int:
@@ -77,9 +85,17 @@ class StoredData:
     """
 
     def __init__(
-        self, source: Source, image_size: int, seed: int, random_crop: bool, flip: bool, max_broken: float
+        self,
+        source: Source,
+        image_size: int,
+        seed: int,
+        random_crop: bool,
+        flip: bool,
+        max_broken: float,
+        channels: int = 3,
     ) -> None:
-        self.source, self.image_size, self.seed = source, image_size, seed
+        check_channels(channels, "the model")
+        self.source, self.image_size, self.seed, self.channels = source, image_size, seed, channels
         self.random_crop, self.flip, self.max_broken = random_crop, flip, max_broken
         self.class_names = source.class_names
         self._broken: dict[int, tuple[str, str]] = {}  # name and reason
@@ -94,7 +110,11 @@ class StoredData:
 
     @property
     def broken(self) -> Mapping[str, str]:
-        """What cannot be used, as far as it was met, sorted by name, with the reason."""
+        """What is left out or cannot be used, as far as it was met, sorted by name, with the reason."""
+        return dict(sorted({**self.source.left_out, **self._damaged}.items()))
+
+    @property
+    def _damaged(self) -> dict[str, str]:
         with self._lock:
             met = dict(self._broken.values())
         return dict(sorted({**self.source.problems, **met}.items()))
@@ -107,23 +127,24 @@ class StoredData:
             )
 
     def batch(self, step: int, size: int, rows: range | None = None) -> dict[str, object]:
-        """image, uint8 [N,3,H,W], with caption or y: of the `size` pictures of a step, or of these `rows` of them."""
+        """image, uint8 [N,C,H,W], with caption or y where there are any: of the `size` pictures of a step, or of these
+        `rows` of them."""
         self.check_batch(size)
         wanted = range(size) if rows is None else rows
         positions = by_lane(range(step * size, (step + 1) * size), len(self), self.source.lanes)
-        pixels = self._buffers.get((len(wanted), self.image_size, self.image_size, 3))
-        told: list[str | int] = []
+        pixels = self._buffers.get((len(wanted), self.image_size, self.image_size, self.channels))
+        told: list[str | int | None] = []
         for row, place in zip(wanted, pixels, strict=True):
             picture, said = self._sample(positions[row])
-            place[...] = np.asarray(picture)
+            place[...] = np.asarray(picture).reshape(place.shape)
             told.append(said)
         batch: dict[str, object] = {"image": torch.from_numpy(pixels).permute(0, 3, 1, 2)}
         if self.class_names:
             return {**batch, "y": torch.tensor(told, dtype=torch.int64)}
-        return {**batch, "caption": told}
+        return {**batch, "caption": told} if self.source.captioned else batch
 
     def captions_for_tokenizer(self) -> list[str]:
-        if self.class_names:
+        if not self.source.captioned:
             return []
         # a fixed sample: enough for any vocabulary, and no hour of reading small files
         indices = np.random.default_rng(0).permutation(len(self))[:TOKENIZER_CAPTIONS]
@@ -137,8 +158,8 @@ class StoredData:
             self._count(index, error)
             return ()
 
-    def _sample(self, position: int) -> tuple[Image.Image, str | int]:
-        """A picture of HxW, RGB, and its caption or label, at a position of the endless sequence of epochs."""
+    def _sample(self, position: int) -> tuple[Image.Image, str | int | None]:
+        """A picture of HxW and its caption or label, where it has one, at a position of the endless sequence of epochs."""
         epoch, place = divmod(position, len(self))
         order = self._order(epoch)
         for offset in range(len(self)):
@@ -147,7 +168,7 @@ class StoredData:
                 continue
             data = self.source.read(index)
             try:
-                said = self.source.label(index) if self.class_names else self._said(index, epoch, place)
+                said = self._said(index, epoch, place)
                 picture = self._picture(data, self.source.name(index), epoch, place)
             except (BrokenImageError, BrokenCaptionError) as error:
                 self._count(index, error)
@@ -155,8 +176,10 @@ class StoredData:
             return picture, said
         raise InputError(f"every picture in {self.source.folder} is broken: replace them")
 
-    def _said(self, index: int, epoch: int, place: int) -> str:
-        """The caption; of several, one chosen by chance as the place of the epoch says."""
+    def _said(self, index: int, epoch: int, place: int) -> str | int | None:
+        """The label or the caption; of several, one chosen by chance as the place of the epoch says."""
+        if not self.source.captioned:
+            return self.source.label(index) if self.class_names else None
         captions = self.source.every_caption(index)
         if len(captions) == 1:
             return captions[0]
@@ -165,7 +188,7 @@ class StoredData:
         return captions[int(draws.integers(len(captions)))]
 
     def _picture(self, data: bytes, name: str, epoch: int, place: int) -> Image.Image:
-        """HxW, RGB, cut and mirrored by chance as the place of the epoch says."""
+        """HxW, in C channels, cut and mirrored by chance as the place of the epoch says."""
         x, y, share, mirrored = 0.5, 0.5, 1.0, False
         if self.random_crop or self.flip:
             draws = np.random.default_rng((self.seed, epoch, place)).random(4).tolist()
@@ -173,7 +196,7 @@ class StoredData:
             if self.random_crop:
                 x, y, share = draws[0], draws[1], MIN_SHARE + (1 - MIN_SHARE) * draws[2]
         least = FINER * self.image_size / (MIN_SHARE if self.random_crop else 1)
-        picture = on_white(decode_picture(data, name, least=round(least))[0])
+        picture = in_mode(decode_picture(data, name, least=round(least))[0], self.channels)
         picture = square_picture(picture, self.image_size, x, y, share)
         return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else picture
 
@@ -187,7 +210,7 @@ class StoredData:
         """InputError where more is broken than may be."""
         total = len(self) + len(self.source.problems)
         if len(self._broken) + len(self.source.problems) > self.max_broken * total:
-            broken = self.broken
+            broken = self._damaged
             raise InputError(
                 f"{len(broken)} of {total} pictures in {self.source.folder} are broken, more than the "
                 f"{self.max_broken:.2%} that may be: {', '.join(list(broken)[:5])} (the {which}: {' '.join(found)}): "

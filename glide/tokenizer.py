@@ -6,6 +6,7 @@ N captions, L tokens (the context).
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from glide import errors
 from glide.atomic import atomic_path
+from glide.captions import encodable
 from glide.errors import InputError
 from glide.hub import hub_folder
 from glide.json_files import read_table
@@ -26,6 +28,9 @@ GLIDE_PAD = 50256
 CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
 CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 BYTES = 256
+LONGEST_WORD = 1024  # characters; longer runs are cut, in training alone
+LONGEST_CAPTION = 2**15  # characters that are looked at in training, far more than any context holds
+LONG_WORD, LONG_SPACE = re.compile(rf"\S{{{LONGEST_WORD}}}(?=\S)"), re.compile(rf"\s{{{LONGEST_WORD},}}")
 
 _COMPATIBILITY = [0x132, 0x133, 0x149, *range(0x1C4, 0x1CD), *range(0x1F1, 0x1F4), *range(0xFB00, 0xFB07)]
 _COMPATIBILITY += [0x3000, *range(0xFF01, 0xFFF0)]
@@ -134,7 +139,7 @@ class Tokenizer:
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        tokenizer.train_from_iterator((caption.lower() for caption in captions), trainer)
+        tokenizer.train_from_iterator((_for_training(caption) for caption in captions), trainer)
         return cls(tokenizer, context, pad=tokenizer.get_vocab_size())
 
     @classmethod
@@ -178,6 +183,12 @@ def _byte_level(model: models.BPE) -> BPE:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
+
+
+def _for_training(caption: str) -> str:
+    """What of a caption a vocabulary is learned from. The time to learn from a word grows with its length squared."""
+    text = encodable(caption[:LONGEST_CAPTION]).lower()
+    return text if len(text) <= LONGEST_WORD else LONG_WORD.sub(r"\g<0> ", LONG_SPACE.sub(" ", text))
 
 
 def _shorten(text: str, most: int = 120) -> str:

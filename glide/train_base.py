@@ -14,8 +14,9 @@ import torch
 import tyro
 
 from glide.broken import keep_broken, tell_broken
+from glide.channels import check_channels
 from glide.checkpoint import load_model, read_config, resolve, save_model
-from glide.data import MAX_BROKEN, Batch, Dataset, open_data
+from glide.data import MAX_BROKEN, Batch, Dataset, is_generated, open_data
 from glide.encoded import Encoded
 from glide.errors import InputError
 from glide.grow import init_from
@@ -65,7 +66,9 @@ class TrainBase:
     """(inpaint, shapes) Share of scenes of one thing that get another one which is known, and which the caption does
     not speak of: captions for inpainting tell of what is to be painted."""
     unconditional: bool = False
-    """Learn the pictures alone, without their captions or classes."""
+    """Learn the pictures alone, without captions or classes; a folder needs none of them then."""
+    channels: int | None = None
+    """Of the pictures: 1 is grey, 3 RGB, 4 RGBA; by default as many as the preset or --init has."""
     held_out: float = 0.0
     """Share of the pictures of a folder or of shards that are left out of training, and whose loss is measured. (The
     built-in scenes have held-out ones of their own.)"""
@@ -120,7 +123,17 @@ class Kind:
 
 BASE = Kind()
 
-KEPT = ("preset", "recipe", "init", "inpaint", "unconditional", "vocab_size", "dropout", "self_condition")
+KEPT = (
+    "preset",
+    "recipe",
+    "init",
+    "inpaint",
+    "unconditional",
+    "channels",
+    "vocab_size",
+    "dropout",
+    "self_condition",
+)
 """Settings of a run that are in its folder by now."""
 BOUND = ("practice.timesteps", "train.ema", "train.ema_snapshots")
 """Settings that its checkpoints hold the state of."""
@@ -159,10 +172,13 @@ def train_base(
     # a run that goes on has its sizes and tokenizer in its folder; its weights come from the checkpoint
     model = load_model(args.out) if resume else None
     config = model.config if model is not None else _base_config(args, source, kind)
+    unconditional = args.unconditional or (resume and _was_unconditional(args.out))
     reading: dict[str, Any] = {
         "seed": args.train.seed,
         "max_broken": args.max_broken,
         "held_out": args.held_out,
+        "channels": config.unet.in_channels,
+        "unconditional": unconditional,
     }
     size = config.unet.image_size
     data = open_data(args.data, size, crop=args.crop, flip=args.flip, **reading)
@@ -183,6 +199,7 @@ def train_base(
     task.check(model)
     timesteps = args.practice.sampler(len(model.process))
     record = {"command": shlex.join(["python", *sys.argv]), **jsonable(dataclasses.asdict(args))}
+    record["unconditional"] = unconditional
     if args.init:
         record["init_training"] = _training_of(args.init, kind.places)
 
@@ -191,7 +208,7 @@ def train_base(
         save_model(out, model, {**record, "step": step, "log": last}, getattr(torch, args.save_dtype))
 
     captions = WATCHED
-    if not args.data.startswith("shapes"):
+    if not is_generated(args.data):
         captions = tuple(dict.fromkeys(data.batch(0, min(8, args.train.batch_size)).get("caption", ())))
 
     masked = None
@@ -207,7 +224,7 @@ def train_base(
         write_strip(path.parent, model.config.unet.image_size + 4)  # with the grid's white lines
 
     validate = None
-    if args.validation_batches and processes.main and (args.held_out or args.data.startswith("shapes")):
+    if args.validation_batches and processes.main and (args.held_out or is_generated(args.data)):
         unseen = kind.data(open_data(args.data, size, split="held_out", **reading), config)
         if config.inpaint:
             unseen = Masked(unseen, args.train.seed, args.all_unknown, args.beside)
@@ -247,6 +264,12 @@ def train_base(
     return trained
 
 
+def _was_unconditional(out: Path) -> bool:
+    """The run in a folder learns pictures alone: a run that goes on reads its data as before, flag or no flag."""
+    training = read_config(out).get("training")
+    return isinstance(training, dict) and training.get("unconditional") is True
+
+
 def _batch_of(data: Dataset, size: int) -> int:
     """`size`, halved until a data set has pictures for it."""
     try:
@@ -265,6 +288,11 @@ def _base_config(args: TrainBase, source: Model | None, kind: Kind) -> ModelConf
         config = dataclasses.replace(config, unet=dataclasses.replace(config.unet, dropout=args.dropout))
     if args.self_condition:
         config = dataclasses.replace(config, unet=dataclasses.replace(config.unet, self_condition=True))
+    if args.channels is not None:
+        check_channels(args.channels, "--channels")
+        outputs = args.channels * (config.unet.out_channels // config.unet.in_channels)
+        unet = dataclasses.replace(config.unet, in_channels=args.channels, out_channels=outputs)
+        config = dataclasses.replace(config, unet=unet)
     # weights that inpaint already go on to
     inpaint = args.inpaint or (source is not None and source.config.inpaint)
     return kind.config(dataclasses.replace(config, inpaint=inpaint))

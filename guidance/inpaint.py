@@ -64,6 +64,10 @@ def plan(
     the model or the settings.
     """
     check_mask(unknown)
+    if (channels := pipe.model.config.unet.in_channels) != 3:
+        raise InputError(
+            f"got a model of {channels} channels, expected one for RGB pictures, which has 3: choose another model"
+        )
     has_planes = pipe.model.config.inpaint
     method = method or ("model" if has_planes else "repaint")
     if method not in METHODS:

@@ -193,7 +193,13 @@ def _write(
     files, written = args.files, []
 
     def write(file: Path, image: Bytes | Tensor, recipe: dict[str, Any]) -> None:
-        save = partial(save_png, image=image, recipe=recipe, profile=profile, replace=args.overwrite)
+        save = partial(
+            save_png,
+            image=_picture(np.asarray(image)),
+            recipe=recipe,
+            profile=profile,
+            replace=args.overwrite,
+        )
         written.append(write_beside(file, save))
 
     with told_when_stopped(written):
@@ -215,5 +221,10 @@ def _overview(result: Bytes) -> Bytes:
     if share >= 1:
         return result
     size = (max(1, round(result.shape[1] * share)), max(1, round(result.shape[0] * share)))
-    picture = Image.fromarray(result[..., 0] if result.shape[2] == 1 else result)
+    picture = _picture(result)
     return np.asarray(picture.resize(size, Image.Resampling.LANCZOS)).reshape(*size[::-1], -1)
+
+
+def _picture(pixels: Bytes) -> Image.Image:
+    """uint8 [H,W,C] -> a picture; that of a grey file with transparency has 2 channels."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)

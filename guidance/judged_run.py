@@ -56,6 +56,10 @@ class JudgedPictures:
         """
         check_built_in_scenes(self.model)
         pipe = Pipeline.from_pretrained(self.model, self.device, self.dtype, self.call_size)
+        if (channels := pipe.model.config.unet.in_channels) != 3:
+            raise InputError(
+                f"{self.model} draws pictures of {channels} channels, expected 3, for colours are judged: give one."
+            )
         if captions and pipe.model.text is None:
             raise InputError(
                 f"{self.model} draws no captions; give a text model trained on the built-in scenes."

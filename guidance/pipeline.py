@@ -20,7 +20,7 @@ from glide.compiled import compiled
 from glide.denoise import Network, Predict
 from glide.dtype import AUTO, find_dtype
 from glide.errors import InputError
-from glide.images import to_uint8
+from glide.images import as_image, to_uint8
 from glide.machine import in_own_pages, keep_freed_memory
 from glide.memory import check_memory
 from glide.model import Model
@@ -224,7 +224,7 @@ class Pipeline:
             if callback_on_step_end is not None:
                 callback_on_step_end(step.index, step.t, step.x)
         recipes = [run.recipe(picture, settings, place) for place, picture in enumerate(pictures)]
-        images = [Image.fromarray(pixels.numpy()) for pixels in to_uint8(step.x)]
+        images = [as_image(pixels) for pixels in to_uint8(step.x)]
         return Result(images, step.x.cpu().contiguous(), recipes)
 
     def for_run(self, pictures: int) -> Pipeline:

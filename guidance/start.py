@@ -1,6 +1,6 @@
 """A picture that a run begins with, in place of noise alone (SDEdit, 2108.01073).
 
-Shape letters: H W pixels of the model's pictures.
+Shape letters: H W pixels, C channels of the model's pictures.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from glide.channels import in_mode
 from glide.errors import InputError, warn
-from glide.images import from_uint8, on_white
+from glide.images import from_uint8
 from glide.model import Model
 from glide.paths import read_bytes
 from glide.pictures import LARGEST_FILE, as_shown, decode_picture
-from glide.resize import square
+from glide.resize import square_picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class Start:
     """The middle square of a picture's file, as large as the model's pictures."""
 
     path: str
-    image: Tensor  # [3,H,W] in [-1, 1]
+    image: Tensor  # [C,H,W] in [-1, 1]
     sha256: str  # of the file
 
     def recipe(self, strength: float) -> dict[str, Any]:
@@ -56,9 +57,11 @@ def read_start(path: str, model: Model) -> Start:
 
 
 def start_of(picture: Image.Image, model: Model) -> Tensor:
-    """The middle square of a picture, as large as the model's: [3,H,W] in [-1, 1]; transparency lies on white.
+    """The middle square of a picture, as large as the model's: [C,H,W] in [-1, 1]; transparency lies on white.
 
     The picture is taken as its file would be: turned as its EXIF data say, deep colours reduced to 8 bits.
     """
-    rgb = on_white(as_shown(picture)[0])
-    return from_uint8(square(torch.from_numpy(np.array(rgb)), model.config.unet.image_size)[None])[0]
+    unet = model.config.unet
+    cut = square_picture(in_mode(as_shown(picture)[0], unet.in_channels), unet.image_size)
+    pixels = torch.from_numpy(np.array(cut)).view(1, unet.image_size, unet.image_size, -1)
+    return from_uint8(pixels)[0]

@@ -13,7 +13,7 @@ import tyro
 from torch import Tensor
 
 from glide.checkpoint import load_model
-from glide.data import Batch, Dataset
+from glide.data import Batch, Dataset, is_generated
 from glide.draws import Draws
 from glide.errors import InputError
 from glide.labelled import Target, open_labelled
@@ -21,6 +21,7 @@ from glide.model import ModelConfig
 from glide.optim import OptimConfig
 from glide.processes import start
 from glide.train import TrainConfig
+from glide.unet import UNetConfig
 from guidance.classifier import (
     CLASSIFIERS,
     ClassifierConfig,
@@ -92,9 +93,9 @@ def train_classifier(args: TrainClassifier) -> NoisyClassifier:
     torch.manual_seed(args.train.seed)
     saved = load_classifier(args.out) if resume else None
     config = saved.config if saved is not None else CLASSIFIERS[args.preset]
-    data = _open(args, config.encoder.image_size, crop=args.crop, flip=args.flip)
+    data = _open(args, config.encoder, crop=args.crop, flip=args.flip)
     data.check_batch(args.train.batch_size)
-    measured = _held_out(args, config.encoder.image_size)
+    measured = _held_out(args, config.encoder)
     if saved is None:
         model = NoisyClassifier(_config(args, config, data))
         if args.init is not None:
@@ -110,15 +111,16 @@ def train_classifier(args: TrainClassifier) -> NoisyClassifier:
     )
 
 
-def _open(args: TrainClassifier, size: int, **options: Any) -> Dataset:
-    return open_labelled(args.data, size, args.target, **args.reading(args.train.seed), **options)
+def _open(args: TrainClassifier, encoder: UNetConfig, **options: Any) -> Dataset:
+    options |= {**args.reading(args.train.seed), "channels": encoder.in_channels}
+    return open_labelled(args.data, encoder.image_size, args.target, **options)
 
 
-def _held_out(args: TrainClassifier, size: int) -> Measure[NoisyClassifier] | None:
+def _held_out(args: TrainClassifier, encoder: UNetConfig) -> Measure[NoisyClassifier] | None:
     """Measures on pictures that training never sees; None where nothing is left out."""
-    if not (args.held_out or args.data.startswith("shapes:")):
+    if not (args.held_out or is_generated(args.data)):
         return None
-    batch = held_out_batch(_open(args, size, split="held_out"), args.held_out_images)
+    batch = held_out_batch(_open(args, encoder, split="held_out"), args.held_out_images)
     image, y = batch["image"], batch["y"]
 
     def measured(model: NoisyClassifier, timesteps: Sequence[int]) -> Measured:

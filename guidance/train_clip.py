@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from glide.data import Dataset, open_data
+from glide.data import Dataset, is_generated, open_data
 from glide.errors import InputError
 from glide.model import ModelConfig
 from glide.optim import OptimConfig
@@ -155,7 +155,7 @@ def _open(args: TrainClip, size: int, **options: Any) -> Dataset:
 
 def _held_out(args: TrainClip, size: int) -> Measure[NoisyClip] | None:
     """Measures on pairs that training never sees; None where nothing is left out."""
-    if not (args.held_out or args.data.split(":")[0] == "shapes"):
+    if not (args.held_out or is_generated(args.data)):
         return None
     batch = held_out_batch(_open(args, size, split="held_out"), args.held_out_pairs)
     image, captions, wrong = batch["image"], batch["caption"], batch.get("wrong", ())

@@ -22,8 +22,7 @@ from glide.claims import count, ready_folder, told_when_stopped, write_beside
 from glide.classes import class_number
 from glide.errors import InputError
 from glide.images import save_png, to_uint8
-from glide.listing import SUFFIXES
-from glide.pictures import check_not_original, check_output, read_picture
+from glide.pictures import SUFFIXES, check_not_original, check_output, read_picture
 from glide.printable import say
 from guidance.conditions import Picture
 from guidance.sample_args import read_captions

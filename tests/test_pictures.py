@@ -106,7 +106,7 @@ def test_files_that_are_no_whole_picture_are_refused(tmp_path):
             read_picture(tmp_path / name)
         assert "\n" not in str(error.value) and "0x" not in str(error.value)
     for name in ("missing.png", ""):
-        with pytest.raises(InputError, match="cannot read|is not a regular file"):
+        with pytest.raises(InputError, match=r"cannot read|is not a regular file"):
             read_picture(tmp_path / name)
 
 

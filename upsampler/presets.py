@@ -69,7 +69,12 @@ UPSAMPLERS: dict[str, ModelConfig] = {
 
 
 def check_upsampler(config: ModelConfig, name: str) -> None:
-    """InputError for a model that draws from noise alone."""
+    """InputError for a model that draws from noise alone, and for one of other pictures than RGB."""
+    if config.unet.in_channels != 3:
+        raise InputError(
+            f"got the model {name} for pictures of {config.unet.in_channels} channels, expected 3, for RGB is what "
+            "upsamplers take: give another"
+        )
     if not config.low_res:
         raise InputError(
             f"got the model {name}, which draws and does not enlarge, expected an upsampler: give one that "
