@@ -16,7 +16,7 @@ LUMA = (19595, 38470, 7471)  # of red, green and blue, of 2**16 in all: ITU-R 60
 
 
 def check_channels(channels: int, of: str) -> str:
-    """Pillow's mode for pictures of so many channels. InputError where they have no colours; `of` is for the message."""
+    """Pillow's mode for pictures of so many channels. InputError for numbers that have none; `of`: who has them."""
     if channels not in MODES:
         raise InputError(
             f"{of} has {channels} channels, which are no colours of a picture: expected 1 (grey), 3 (RGB) or 4 (RGBA)"

@@ -58,7 +58,7 @@ def sheet_size(
     most = Image.MAX_IMAGE_PIXELS
     if most and size[0] * size[1] > most:
         raise InputError(
-            f"{count} pictures of {width}x{height} on one sheet have more than {most} pixels: give fewer or smaller ones"
+            f"{count} pictures of {width}x{height} on a sheet have more than {most} pixels: give fewer or smaller ones"
         )
     return size, columns
 

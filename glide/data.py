@@ -94,7 +94,7 @@ def open_data(
     source = open_source(spec, unconditional)
     if source.left_out:
         name, reason = next(iter(source.left_out.items()))
-        warn(f"{len(source.left_out)} pictures in {spec} are left out, the first: {name} {reason}")
+        warn(f"left out of {spec}, {len(source.left_out)} in all: {name} {reason}")
     if held_out or split == "held_out":
         wanted, total = split == "held_out", len(source)
         source = source.only(lambda name: is_held_out(name, held_out) == wanted)

@@ -56,11 +56,10 @@ def save_png(
     profile: bytes | None = None,
     replace: bool = True,
 ) -> None:
-    """Write uint8 [H, W, C], or a picture, whole or not at all; `recipe`, JSON-able, travels in the file's metadata.
+    """Write uint8 [H, W, C], or a picture, whole or not at all. InputError as `as_image`.
 
-    InputError for other numbers of channels than `as_image` takes.
-    profile: the ICC colour profile of the picture that this one was made of.
-    replace, errors: as of `glide.atomic.atomic_path`.
+    recipe: JSON-able; it travels in the file's metadata. profile: the ICC colour profile of the picture that this one
+    was made of. replace, errors: as of `glide.atomic.atomic_path`.
     """
     picture = image if isinstance(image, Image.Image) else as_image(image)
     info = PngImagePlugin.PngInfo()

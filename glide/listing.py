@@ -1,9 +1,9 @@
-"""The contents of a data folder: pictures with captions, in class folders or alone, found from the names of its files."""
+"""The contents of a data folder, found from file names: pictures with captions, in class folders, or alone."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -17,8 +17,20 @@ from glide.paths import join, list_files, read_bytes
 from glide.pictures import LARGEST_FILE as LARGEST_PICTURE
 from glide.pictures import READ, SUFFIXES
 
-FOREIGN = tuple(
-    [".heic", ".heif", ".jxl", ".jp2", ".tga", ".ppm", ".pgm", ".psd", ".svg", ".eps", ".ico", ".exr", ".dng"]
+FOREIGN = (
+    ".heic",
+    ".heif",
+    ".jxl",
+    ".jp2",
+    ".tga",
+    ".ppm",
+    ".pgm",
+    ".psd",
+    ".svg",
+    ".eps",
+    ".ico",
+    ".exr",
+    ".dng",
 )
 """Ends of the names of pictures that are not read, and are told."""
 LAYOUTS = "pictures with a .txt beside each, a captions.csv, a metadata.jsonl, or a folder for each class"
@@ -29,7 +41,7 @@ SPLITS = (*TRAIN, "validation", "valid", "val", "dev", "test", "testing", "eval"
 
 @dataclass(frozen=True)
 class Listing:
-    """The pictures of a folder; of `captions`, `caption_files` and `labels`, at most one is filled, a value a picture."""
+    """The pictures of a folder; of `captions`, `caption_files` and `labels` at most one is filled, for each picture."""
 
     folder: str
     images: list[str]
@@ -167,18 +179,20 @@ class FileNames:
     def __contains__(self, name: str) -> bool:
         return name in self._exact
 
-    def find(self, name: str) -> str | None:
-        """The file of this name, as it is spelled; None where there is none, or several that are as near."""
+    def find(self, name: str, taken: Collection[str] = ()) -> str | None:
+        """The file of this name, as it is spelled; None where there is none, or several that are as near.
+
+        taken: files that belong to others.
+        """
         if name in self._exact:
             return name
-        near = self._folded.get(_folded(name), [])
-        same = [
-            one for one in near if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", name)
-        ]
-        return (same or near)[0] if len(same or near) == 1 else None
+        near = [one for one in self._by_folded.get(_folded(name), []) if one not in taken]
+        for of in (_composed, _stem):
+            near = [one for one in near if of(one) == of(name)] or near
+        return near[0] if len(near) == 1 else None
 
     @cached_property
-    def _folded(self) -> Mapping[str, list[str]]:
+    def _by_folded(self) -> Mapping[str, list[str]]:
         found: dict[str, list[str]] = {}
         for name in self._names:
             found.setdefault(_folded(name), []).append(name)
@@ -186,7 +200,15 @@ class FileNames:
 
 
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return _composed(_composed(name).casefold())
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _stem(name: str) -> str:
+    return _composed(name).rpartition(".")[0]
 
 
 def _described(folder: str, names: Sequence[str], images: list[str]) -> Listing:
@@ -225,8 +247,7 @@ def _caption_files(folder: str, images: Sequence[str], files: FileNames) -> dict
                 raise InputError(f"{folder}: {owner[text]} and {name} share one caption file: rename one")
             owner[text] = name
     for name, text in wanted.items():
-        found = None if text in files else files.find(text)  # A.TXT beside A.PNG
-        if found is not None and found not in owner:
+        if text not in files and (found := files.find(text, owner)) is not None:  # A.TXT beside A.PNG
             owner[found] = name
     text_of = {name: text for text, name in owner.items()}
     return {name: text_of[name] for name in images if name in text_of}

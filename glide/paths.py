@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 from glide.atomic import atomic_path
 from glide.errors import InputError
 
+PIECE = 2**22  # bytes that are read at once of a file that may be large
+
 
 def is_remote(path: str | Path) -> bool:
     """Whether blobfile, not the file system, knows this path."""
@@ -35,12 +37,21 @@ def read_bytes(path: str | Path, most: int | None = None) -> bytes:
         _check_regular(path, most)
     try:
         with _remote().BlobFile(str(path), "rb") if is_remote(path) else open(path, "rb") as file:
-            data = bytes(file.read() if most is None else file.read(most + 1))
+            data = bytes(file.read()) if most is None else _read_at_most(file, most + 1)
     except Exception as error:
         raise _cannot_read(path, error) from error
     if most is not None and len(data) > most:
         raise _too_large(path, len(data), most)
     return data
+
+
+def _read_at_most(file: BinaryIO, size: int) -> bytes:
+    """`size` bytes, or all that there are. Piece by piece: to be asked for a number of bytes takes as much memory."""
+    pieces = []
+    while size > 0 and (piece := file.read(min(size, PIECE))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 def _check_regular(path: str | Path, most: int) -> None:

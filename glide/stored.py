@@ -159,7 +159,7 @@ class StoredData:
             return ()
 
     def _sample(self, position: int) -> tuple[Image.Image, str | int | None]:
-        """A picture of HxW and its caption or label, where it has one, at a position of the endless sequence of epochs."""
+        """A picture of HxW, and its caption or label where it has one, at a position of the endless row of epochs."""
         epoch, place = divmod(position, len(self))
         order = self._order(epoch)
         for offset in range(len(self)):
@@ -188,7 +188,7 @@ class StoredData:
         return captions[int(draws.integers(len(captions)))]
 
     def _picture(self, data: bytes, name: str, epoch: int, place: int) -> Image.Image:
-        """HxW, in C channels, cut and mirrored by chance as the place of the epoch says."""
+        """HxW, C channels, cut and mirrored by chance as the place of the epoch says."""
         x, y, share, mirrored = 0.5, 0.5, 1.0, False
         if self.random_crop or self.flip:
             draws = np.random.default_rng((self.seed, epoch, place)).random(4).tolist()

@@ -107,6 +107,12 @@ def test_captions_come_from_files_csv_or_jsonl(tmp_path):
     (tmp_path / "files" / "sub" / "b.txt").write_text("コーギー", encoding="utf-8")
     (tmp_path / "files" / "readme.md").write_text("other files do not matter")
     (tmp_path / "files" / ".hidden.png").write_text("")
+    with pytest.warns(
+        UserWarning, match=r"left out of .*, 1 in all: not named\.png is not named in captions\.csv"
+    ):
+        data = open_data(str(tmp_path / "csv"), 4)
+    assert list(data.broken) == ["not named.png"] and len(data) == 2
+    (tmp_path / "csv" / "not named.png").unlink()
     for layout in ("csv", "jsonl", "files"):
         data = open_data(str(tmp_path / layout), 4)
         batch = data.batch(0, 2)

@@ -1,5 +1,7 @@
 """A faulty folder of pictures is one sentence with the file at fault."""
 
+import os
+
 import pytest
 from test_data import captioned, picture
 
@@ -54,8 +56,8 @@ BAD_FOLDERS = {
         r"000\.png in .* has no caption while dog/x\.png lies in a class folder",
     ),
     "class folders too deep": (
-        only_classes(lambda f: picture(f / "train" / "dog" / "x.png")),
-        r"train/dog/x\.png .* two folders deep",
+        only_classes(lambda f: picture(f / "pets" / "dog" / "x.png")),
+        r"pets/dog/x\.png .* two folders deep",
     ),
     "empty class folder": (
         only_classes(lambda f: picture(f / "dog" / "x.png"), lambda f: (f / "cat").mkdir()),
@@ -83,6 +85,34 @@ BAD_FOLDERS = {
     "csv short row": (
         table("captions.csv", "file,caption\n000.png\n"),
         r"captions\.csv line 2 lacks file or caption",
+    ),
+    "csv with a comma too many": (
+        table("captions.csv", "file,caption\n000.png,a ring, red\n"),
+        r"captions\.csv line 2 has 3 values, expected 2: put a caption with a separator .* quotation marks",
+    ),
+    "metadata.csv without captions": (
+        table("metadata.csv", "file_name,label\n000.png,3\n"),
+        r"has the columns file_name, label, expected file_name,text",
+    ),
+    "parts without train": (
+        only_classes(lambda f: picture(f / "test" / "dog" / "x.png")),
+        r"holds the parts test, expected train among them",
+    ),
+    "a caption of 2 MB": (
+        lambda f: write(f / "000.txt", "x" * 2_000_000),
+        r"has 2,000,000 characters, expected at most",
+    ),
+    "a pipe for a caption": (
+        lambda f: [(f / "000.txt").unlink(), os.mkfifo(f / "000.txt")],
+        r"000\.png in .* has no caption",
+    ),
+    "a pipe behind a link": (
+        lambda f: [os.mkfifo(f / ".pipe"), (f / "000.txt").unlink(), (f / "000.txt").symlink_to(".pipe")],
+        r"000\.txt is not a regular file",
+    ),
+    "deep JSON": (
+        table("metadata.jsonl", '{"file_name": "000.png", "text": "a", "e": ' + "[" * 100_000),
+        r"metadata\.jsonl line 1 is not JSON",
     ),
     "csv empty caption": (
         table("captions.csv", "file,caption\n000.png,\n"),
