@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from glide.captions import decode_text
 from glide.errors import InputError
@@ -64,15 +64,13 @@ def _csv_rows(path: str, text: str, usual: Sequence[str]) -> Iterator[Row]:
                     'between quotation marks ("a ring, red")'
                 )
             if values:
-                named = dict(
-                    zip(columns, [values[at] if at < len(values) else None for at in columns], strict=True)
-                )
-                yield _row(*named.values(), usual, where)
+                file, caption = (values[at] if at < len(values) else None for at in columns)
+                yield _row(file, caption, usual, where)
     except csv.Error as error:
         raise InputError(f"{path} line {line} is not CSV ({error}): correct it") from error
 
 
-def _opened(text: str, usual: Sequence[str]) -> tuple[csv._reader, list[str], list[int] | None]:
+def _opened(text: str, usual: Sequence[str]) -> tuple[Any, list[str], list[int] | None]:
     """A reader behind the header, the header, and where the two columns are; the separator is what gives both."""
     first: list[str] = []
     for separator in SEPARATORS:

@@ -87,10 +87,8 @@ def wrapped(
         elif found[-1]:
             found.append("")
         else:  # one word wider than the picture
-            head = (
-                bisect_right(range(2, len(words[0]) + 1), width, key=lambda n: font.getlength(words[0][:n]))
-                + 1
-            )
+            lengths = range(2, len(words[0]) + 1)
+            head = 1 + bisect_right(lengths, width, key=lambda n: math.ceil(font.getlength(words[0][:n])))
             found[-1], words[0] = words[0][:head], words[0][head:]
             found.append("")
     found = [line for line in found if line]

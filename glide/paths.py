@@ -179,7 +179,8 @@ def list_files(folder: str | Path) -> list[str]:
 def _walk_local(root: str) -> list[str]:
     """Links to folders are followed, last of all, and no folder is walked twice: a link may lead to one around it."""
     names: list[str] = []
-    folders, linked = [""], []
+    folders: list[str] = [""]
+    linked: list[str] = []
     walked: set[tuple[int, int]] = set()
     while folders or linked:
         prefix = (folders or linked).pop(0)

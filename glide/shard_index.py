@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, BinaryIO
 
 from glide.captions import LARGEST_CAPTION, BrokenCaptionError, clean_caption, decode_text
@@ -52,32 +53,31 @@ class ShardIndex:
     def from_json(cls, values: dict[str, Any], size: int) -> ShardIndex:
         """ValueError or TypeError for what `to_json` did not make of a shard of `size` bytes."""
         index = cls(**values)
-        lists = (index.names, index.offsets, index.sizes, index.captions, index.labels)
+        lists: list[Any] = [index.names, index.offsets, index.sizes, index.captions, index.labels]
         if not all(isinstance(v, list) for v in lists) or len(set(map(len, lists))) > 1:
             raise ValueError("no lists of one length")
-        checks: list[tuple[Any, Callable[[Any], bool]]] = [
-            (index.names, _is_text),
-            (zip(index.offsets, index.sizes, strict=True), lambda part: _is_part(*part, size)),
-            (index.captions, lambda caption: caption is None or _is_text(caption)),
-            (index.labels, lambda label: label is None or (type(label) is int and 0 <= label < MOST_CLASSES)),
-            (
-                index.several.values(),
-                lambda found: isinstance(found, list) and all(map(_is_text, found)) and found,
-            ),
-            ((*index.faults.values(), *index.unusable.values()), _is_text),
+        several = list(chain.from_iterable(index.several.values()))
+        types: list[tuple[Iterable[Any], set[type]]] = [
+            (index.names, {str}),
+            (index.offsets, {int}),
+            (index.sizes, {int}),
+            (index.captions, {str, type(None)}),
+            (index.labels, {int, type(None)}),
+            (index.several.values(), {list}),
+            (several, {str}),
+            (index.faults.values(), {str}),
+            (index.unusable.values(), {str}),
         ]
-        if not all(fits(value) for column, fits in checks for value in column):
-            raise ValueError("values of other types, or places that the shard does not have")
+        if not all(set(map(type, column)) <= known for column, known in types) or not all(
+            index.several.values()
+        ):
+            raise ValueError("values of other types")
+        places = zip(index.offsets, index.sizes, strict=True)
+        if not all(offset >= 0 and 0 <= length <= size - offset for offset, length in places):
+            raise ValueError("places that the shard does not have")
+        if not all(label is None or 0 <= label < MOST_CLASSES for label in index.labels):
+            raise ValueError("classes beyond all bounds")
         return index
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_part(offset: object, length: object, size: int) -> bool:
-    """Bytes that a file of `size` bytes has."""
-    return type(offset) is int and type(length) is int and offset >= 0 and 0 <= length <= size - offset
 
 
 @dataclass
@@ -99,7 +99,8 @@ def scan_shard(path: str) -> ShardIndex:
     index = ShardIndex()
     with open_binary(path) as file:
         try:
-            with tarfile.open(fileobj=_Headers(file), mode="r:") as tar:  # type: ignore[arg-type]
+            headers: Any = _Headers(file)
+            with tarfile.open(fileobj=headers, mode="r:") as tar:
                 for member in _members(tar, file, index.unusable):
                     _take(samples, member, lambda m=member: _read(file, m), index.unusable)  # type: ignore[misc]
         except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
