@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,14 @@ def load_model(
     name: str | Path,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
-    vocab: str | None = None,
+    vocab: str | Callable[[], str] | None = None,
     places: Sequence[Path] = (),
 ) -> Model:
     """The diffusion model of that name, in eval mode; its files may hold another dtype.
 
     name: as for `resolve`, or blobfile's path of a published OpenAI `.pt` file.
-    vocab: folder or hub id of GLIDE's vocabulary, for the captions of a `.pt` file, which has no tokenizer.
+    vocab: folder or hub id of GLIDE's vocabulary, for the captions of a `.pt` file, which has no tokenizer, or a
+    function that gives it.
     places: folders with further embedded models, which are looked through first.
     InputError if there is none of that name, or its files are damaged, foreign or do not fit each other.
     """
@@ -72,11 +73,16 @@ def load_model(
 def read_model_config(name: str | Path) -> ModelConfig:
     """The configuration of the diffusion model of that name, without its weights. Names and errors as `load_model`."""
     if is_remote(name) or (path := resolve(name)).is_file():
+        from glide import openai
         from glide.openai_options import model_config
-        from glide.openai_published import options_for
 
-        return model_config(options_for(str(name)))
-    return ModelConfig.from_dict(read_config(path, KIND)["model"])
+        if is_remote(name):
+            return model_config(openai.options_for(str(name)))
+        return model_config(openai.options_of(str(path), openai.read_state_dict(str(path))))
+    try:
+        return ModelConfig.from_dict(read_config(path, KIND)["model"])
+    except InputError as error:
+        raise InputError(f"{path / CONFIG}: {error}") from error
 
 
 def embedded_models(*places: Path) -> list[str]:
@@ -103,6 +109,8 @@ def resolve(name: str | Path, *places: Path) -> Path:
         raise InputError(f"{name} is a file: give the model's folder, or a published OpenAI .pt file")
     if HUB_ID.fullmatch(text) and path.suffix != ".pt":
         return hub_folder(text, ["*.json", "*.safetensors"])
+    if path.suffix == ".pt":
+        raise InputError(f"there is no file {name}: check the path")
     near = difflib.get_close_matches(text, embedded, n=1)
     known = ", ".join(embedded) or "none"
     hint = (

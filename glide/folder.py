@@ -6,6 +6,7 @@ Every kind of model lives in one: diffusion models (checkpoint.py), classifiers,
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import uuid
@@ -20,8 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from glide.atomic import cannot_write, flush
+from glide.config_check import check_memory
 from glide.errors import InputError
 from glide.json_files import read_table
+from glide.state_dicts import check_finite
 from glide.tokenizer import Tokenizer
 from glide.version import __version__
 
@@ -140,6 +143,7 @@ def load_weights(module: nn.Module, folder: str | Path, device: str | torch.devi
         with safe_open(path, framework="pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             _check_fit(path, wanted, shapes)
+            check_memory(sum(4 * math.prod(shape) for shape in shapes.values()), path, "its weights")
             # a copy, so that nothing stays mapped to a file that may be replaced
             state = {
                 name: file.get_tensor(name).to(device, _memory_dtype(wanted[name]), copy=True)
@@ -149,6 +153,10 @@ def load_weights(module: nn.Module, folder: str | Path, device: str | torch.devi
         raise InputError(
             f"{path} is damaged or cut short ({error}): save or fetch the model again"
         ) from error
+    try:
+        check_finite(state)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     module.load_state_dict(state, assign=True)
 
 

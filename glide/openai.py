@@ -6,24 +6,22 @@ here: names are mapped once, rows of q, k and v are brought into our order, and 
 
 from __future__ import annotations
 
-import io
 import os
-import pickle
-import warnings
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from glide.errors import InputError
-from glide.model import Model
+from glide.errors import InputError, warn
+from glide.model import Model, ModelConfig
 from glide.nn import Attention, Downsample, ResBlock, TransformerBlock, Upsample
 from glide.openai_options import Options, complete, model_config
-from glide.openai_published import options_for
-from glide.paths import is_remote, read_bytes
+from glide.openai_published import PUBLISHED, options_for
+from glide.paths import is_remote
+from glide.state_dicts import check_finite, read_state_dict
 from glide.tokenizer import Tokenizer
 from glide.unet import Block, Encoder, UNet
 
@@ -105,32 +103,35 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], sources: Mapping[str, S
     converted = {
         name: source.convert(state[source.name], ours[name].shape) for name, source in sources.items()
     }
+    check_finite(converted)
     module.load_state_dict(converted, strict=True, assign=True)
 
 
-def load(path: str | os.PathLike[str], options: Options | None = None, vocab: str | None = None) -> Model:
+def load(
+    path: str | os.PathLike[str],
+    options: Options | None = None,
+    vocab: str | Callable[[], str] | None = None,
+) -> Model:
     """A published checkpoint file -> our model, as `from_state_dict`.
 
     path: local, or one that blobfile reads (gs://, az://, https:// of Azure).
-    options: those of the published file of this name, if not given.
-    vocab: folder or hub id of GLIDE's vocabulary, for captions; without it `model.tokenizer` is None.
-    Raises InputError if the name tells no options, the file is damaged, holds code (which is never executed)
-    or other things than tensors, or does not fit the options.
+    options: if not given, those of the published file of this name; of a local file of another name, those of the
+    published model that has the same tensors.
+    vocab: folder or hub id of GLIDE's vocabulary, for captions, or a function that gives it, which is called for a
+    model that reads captions; without it `model.tokenizer` is None.
+    Raises InputError if there are no options, the file is damaged, holds code (which is never executed) or other things
+    than tensors, or does not fit the options.
     """
     path = os.fspath(path)
-    options = options_for(path) if options is None else options
-    config = model_config(options)  # a mistake in the options is told before a long download
-    tokenizer = None
-    if vocab is not None:
-        if config.text is None:
-            raise InputError(f"a vocabulary was given ({vocab}), but {path} takes no captions; leave it out.")
-        tokenizer = Tokenizer.glide(vocab, config.text.context)
-        if tokenizer.n_vocab > config.text.vocab:
-            raise InputError(
-                f"the vocabulary in {vocab} has {tokenizer.n_vocab} tokens, the model {config.text.vocab}; "
-                "give the vocabulary the model was trained with."
-            )
-    state = read_state_dict(path)
+    if is_remote(path):  # a mistake is told before a long download
+        config = model_config(options_for(path) if options is None else options)
+        tokenizer = _tokenizer(path, config, vocab)
+        state = read_state_dict(path)
+        options = options_for(path) if options is None else options
+    else:
+        state = read_state_dict(path)
+        options = options_of(path, state) if options is None else options
+        tokenizer = _tokenizer(path, model_config(options), vocab)
     try:
         model = from_state_dict(state, options)
     except InputError as error:
@@ -139,39 +140,52 @@ def load(path: str | os.PathLike[str], options: Options | None = None, vocab: st
     return model
 
 
-def read_state_dict(path: str) -> Mapping[str, Any]:
-    """What a PyTorch file, local or remote, maps names to; errors as `load`. No code in it is ever executed."""
-    remote = io.BytesIO(read_bytes(path)) if is_remote(path) else None
-    file = remote or path
-    try:
-        archive = zipfile.is_zipfile(file)
-        if archive:
-            with zipfile.ZipFile(file) as members:  # PyTorch itself does not look at the checksums
-                if damaged := members.testzip():
-                    raise zipfile.BadZipFile(f"checksum of {damaged}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about files of other kinds, which are refused below
-            if remote:
-                remote.seek(0)
-            state = torch.load(file, "cpu", weights_only=True, mmap=archive and remote is None)
-    except MemoryError:
-        raise
-    except OSError as error:
-        raise InputError(f"cannot read {path} ({error.strerror or error}): check the path.") from None
-    except Exception as error:  # the unpickler, the archive reader: whatever a broken file breaks
-        raise InputError(f"{path} {_why_unreadable(error)}") from None
-    if not isinstance(state, Mapping):
-        raise InputError(f"{path} holds a {type(state).__name__}: a state dict of tensors is expected.")
-    return state
+def options_of(path: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a file without any: those of the published model with these very tensors, else by its name.
+
+    InputError where neither tells. A name that says something else than the tensors is told by a warning.
+    """
+    own = re.split(r"[/\\]", path)[-1]
+    # the one of this name first: of some there are several with the same tensors
+    names = sorted(PUBLISHED, key=lambda name: name != own)
+    width = {name: PUBLISHED[name]["num_channels"] for name in names}
+    found = recognised(state, width, lambda name: mapping(PUBLISHED[name]))
+    if found is None:
+        return options_for(path)
+    if own != found:
+        warn(f"{path} has the tensors of {found}, so it is read with the options of that", stacklevel=3)
+    return dict(PUBLISHED[found])
 
 
-def _why_unreadable(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, pickle.UnpicklingError) and "global" in text.lower():
-        return "holds Python objects, which can run code, so it was not loaded: give a plain state dict."
-    if "TorchScript" in text:
-        return "is a TorchScript program: give a plain state dict."
-    return "is damaged, or no PyTorch file of tensors (nothing in it was run): fetch it again, or check the path."
+def recognised(
+    state: Mapping[str, Any], widths: Mapping[str, int], sources: Callable[[str], Mapping[str, Source]]
+) -> str | None:
+    """The first of the published files that has tensors of the same names and shapes as `state`; None if none has.
+
+    widths: channels of each file's model. sources: where its parameters come from.
+    """
+    shapes = {name: tuple(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
+    for name, width in widths.items():
+        if shapes.get("time_embed.0.weight") != (4 * width, width):
+            continue  # a look at one tensor is enough for most
+        if {source.name: source.shape for source in sources(name).values()} == shapes:
+            return name
+    return None
+
+
+def _tokenizer(path: str, config: ModelConfig, vocab: str | Callable[[], str] | None) -> Tokenizer | None:
+    if vocab is None or (config.text is None and not isinstance(vocab, str)):
+        return None
+    if config.text is None:
+        raise InputError(f"a vocabulary was given ({vocab}), but {path} takes no captions; leave it out.")
+    vocab = vocab if isinstance(vocab, str) else vocab()
+    tokenizer = Tokenizer.glide(vocab, config.text.context)
+    if tokenizer.n_vocab > config.text.vocab:
+        raise InputError(
+            f"the vocabulary in {vocab} has {tokenizer.n_vocab} tokens, the model {config.text.vocab}; "
+            "give the vocabulary the model was trained with."
+        )
+    return tokenizer
 
 
 def _blank_model(options: Options) -> Model:
@@ -286,7 +300,8 @@ def _check_fit(state: Mapping[str, Any], sources: Mapping[str, Source]) -> None:
 
 
 def _is_float_tensor(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
+    plain = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
+    return plain and value.is_floating_point()
 
 
 def _first(names: list[str], count: int = 3) -> str:

@@ -123,5 +123,6 @@ def options_for(filename: str) -> dict[str, Any]:
             f"{name} is a classifier or CLIP model; give a diffusion model: {', '.join(PUBLISHED)}."
         )
     raise InputError(
-        f"the options of {name} cannot be told from its name; give them, or one of {', '.join(PUBLISHED)}."
+        f"the options of {name} cannot be told from its name or its tensors; give them, or one of "
+        f"{', '.join(PUBLISHED)}."
     )

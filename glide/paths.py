@@ -34,7 +34,7 @@ def read_bytes(path: str | Path, most: int | None = None) -> bytes:
     or a pipe may never end.
     """
     if most is not None and not is_remote(path):
-        _check_regular(path, most)
+        check_regular(path, most)
     try:
         with _remote().BlobFile(str(path), "rb") if is_remote(path) else open(path, "rb") as file:
             data = bytes(file.read()) if most is None else _read_at_most(file, most + 1)
@@ -54,8 +54,11 @@ def _read_at_most(file: BinaryIO, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def _check_regular(path: str | Path, most: int) -> None:
-    """Before the file is opened: to open a pipe waits for who writes into it."""
+def check_regular(path: str | Path, most: int = 2**63) -> None:
+    """InputError for a local path that is no regular file, or one of more bytes than `most`.
+
+    Called before a file is opened: to open a pipe waits for who writes into it.
+    """
     size, _ = file_stamp(path)
     if not os.path.isfile(path):
         raise InputError(f"{path} is not a regular file: give the path of a file")

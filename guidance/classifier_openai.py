@@ -15,10 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glide.errors import InputError
+from glide.errors import InputError, warn
 from glide.model import ProcessConfig
-from glide.openai import Source, encoder_layers, fill, read_state_dict, sources_of
+from glide.openai import Source, encoder_layers, fill, recognised, sources_of
 from glide.openai_options import Options, model_config, parse_options
+from glide.openai_published import PUBLISHED as DIFFUSION
+from glide.paths import is_remote
+from glide.state_dicts import read_state_dict
 from guidance.classifier import POOLS, ClassifierConfig, NoisyClassifier
 
 DEFAULTS: dict[str, Any] = {
@@ -76,6 +79,17 @@ def options_for(filename: str) -> dict[str, Any]:
     return dict(PUBLISHED[name])
 
 
+def options_of(path: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """As `glide.openai.options_of`, of a classifier."""
+    widths = {name: o.get("classifier_width", o.get("model_channels", 0)) for name, o in PUBLISHED.items()}
+    found = recognised(state, widths, lambda name: mapping(PUBLISHED[name]))
+    if found is None:
+        return options_for(path)
+    if re.split(r"[/\\]", path)[-1] != found:
+        warn(f"{path} has the tensors of {found}, so it is read with the options of that", stacklevel=3)
+    return dict(PUBLISHED[found])
+
+
 def options_given(path: str, text: str | None) -> dict[str, Any] | None:
     """What a command line says: the options of the classifier in a file, or None if it holds another model.
 
@@ -85,6 +99,10 @@ def options_given(path: str, text: str | None) -> dict[str, Any] | None:
     name = re.split(r"[/\\]", path if text is None else text)[-1]
     if name in PUBLISHED:
         return options_for(name)
+    if text is None and name not in DIFFUSION and not is_remote(path):
+        state = read_state_dict(path)
+        ours = "out.2.c_proj.weight" in state or "out.2.qkv_proj.weight" in state
+        return options_of(path, state) if ours else None
     options = parse_options(text) if text is not None else {}
     ours = options.get("cls") == "EncoderUNetModel" or any(key.startswith("classifier_") for key in options)
     return options if ours else None
@@ -144,9 +162,12 @@ def load(path: str | os.PathLike[str], options: Options | None = None) -> NoisyC
     `glide.openai.load`.
     """
     path = os.fspath(path)
-    options = options_for(path) if options is None else options
-    classifier_config(options)  # a mistake in the options is told before a long download
+    if options is None and is_remote(path):
+        options = options_for(path)
+    if options is not None:
+        classifier_config(options)  # a mistake in the options is told before a long download
     state = read_state_dict(path)
+    options = options_of(path, state) if options is None else options
     try:
         return from_state_dict(state, options)
     except InputError as error:

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glide.config_check import blank, checked
 from glide.errors import InputError
 from glide.model import ProcessConfig, TextConfig
-from glide.openai import read_state_dict
 from glide.paths import is_remote, join
+from glide.state_dicts import check_finite, read_state_dict
 from glide.tokenizer import Tokenizer
 from guidance.clip import ClipConfig, NoisyClip, check_tokenizer
 from guidance.vit import ImageConfig
@@ -73,12 +74,12 @@ def from_state_dicts(
     """
     pictures, words = _Tensors(PAIR[0], image), _Tensors(PAIR[1], text)
     config = _config(pictures, words, head_channels)
-    with torch.device("meta"):
-        clip = NoisyClip(config)
+    clip = blank(lambda: NoisyClip(checked(config, "clip")), "the pair")
     state = dict(_image(pictures, config)) | dict(_text(words, config))
     state["logit_scale"] = torch.tensor(math.log(LOGIT_SCALE))
     pictures.check_all_taken()
     words.check_all_taken()
+    check_finite(state)
     clip.load_state_dict(state, strict=True, assign=True)
     return clip.eval()
 

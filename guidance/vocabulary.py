@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,8 +12,6 @@ from glide.checkpoint import load_model
 from glide.errors import InputError
 from glide.hub import hub_folder
 from glide.model import Model
-from glide.openai_options import model_config
-from glide.openai_published import options_for
 
 GLIDE_VOCABULARY = "openai-community/gpt2"
 """Hub id of GPT-2's byte-level BPE, which is GLIDE's."""
@@ -32,9 +31,8 @@ def load_with_vocabulary(
         raise InputError(
             f"got a vocabulary for {name}, which is no published .pt file, expected none: leave it out"
         )
-    if vocab is None and published and model_config(options_for(str(name))).text is not None:
-        vocab = _from_hub(name)
-    return load_model(name, device, vocab=vocab, places=places)
+    from_hub = partial(_from_hub, name) if published else None
+    return load_model(name, device, vocab=from_hub if vocab is None else vocab, places=places)
 
 
 def _from_hub(name: str | Path) -> str:

@@ -198,7 +198,7 @@ def test_names_are_looked_up_in_order(saved, tmp_path, monkeypatch):
         resolve("shape")
     with pytest.raises(InputError, match=r"no model '/no/such/place'.*give a folder"):
         resolve("/no/such/place")
-    with pytest.raises(InputError, match=r"no model 'missing/base\.pt'"):
+    with pytest.raises(InputError, match=r"there is no file missing/base\.pt: check the path"):
         resolve("missing/base.pt")
     with pytest.raises(InputError, match=r"model\.safetensors is a file: give the model's folder"):
         resolve(saved / "model.safetensors")

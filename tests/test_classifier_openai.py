@@ -86,6 +86,9 @@ def test_a_published_file_is_loaded_by_its_name(tmp_path: Path, monkeypatch: pyt
     torch.save(state, path)
     assert same_weights(load_classifier(path), from_state_dict(state, options))
     path.rename(tmp_path / "mine.pt")
+    with pytest.warns(UserWarning, match=r"mine\.pt has the tensors of 64x64_classifier\.pt, so"):
+        assert same_weights(load_classifier(tmp_path / "mine.pt"), from_state_dict(state, options))
+    monkeypatch.delitem(PUBLISHED, "64x64_classifier.pt")
     with pytest.raises(InputError, match=r"mine\.pt is not one of the published classifiers"):
         load_classifier(tmp_path / "mine.pt")
     assert (

@@ -274,6 +274,8 @@ def test_constructors_of_other_functions_are_refused(options: dict, message: str
 
 def test_names_without_options_are_refused() -> None:
     with pytest.raises(InputError, match=r"mine.pt cannot be told from its name.*base.pt, .*lsun_horse.pt"):
+        options_for("folder/mine.pt")
+    with pytest.raises(InputError, match="No such file"):
         load("folder/mine.pt")
     for name in ("256x256_classifier.pt", "clip_image_enc.pt"):
         with pytest.raises(InputError, match=f"{name} is a classifier or CLIP model; give a diffusion model"):

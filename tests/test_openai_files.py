@@ -5,18 +5,21 @@ import os
 import pickle
 import runpy
 import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from openai_nets import ROOT, TINY, golden, same_weights, tiny_state
 
-from glide import openai
-from glide.checkpoint import load_model
+from glide import state_dicts
+from glide.checkpoint import load_model, read_model_config, save_model
 from glide.errors import InputError
+from glide.model import PRESETS, Model
 from glide.openai import from_state_dict, load
 from glide.openai_options import complete, model_config
 from glide.openai_published import PUBLISHED
+from guidance.vocabulary import load_with_vocabulary
 
 
 @pytest.mark.parametrize("archive", [True, False])
@@ -33,7 +36,8 @@ def test_load_reads_remote_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     torch.save(tiny_state(), tmp_path / "model.pt")
     content = (tmp_path / "model.pt").read_bytes()
     asked = []
-    monkeypatch.setattr(openai, "read_bytes", lambda path: asked.append(path) or content)
+    monkeypatch.setattr(state_dicts, "read_bytes", lambda path: asked.append(path) or content)
+    monkeypatch.setattr(state_dicts, "file_stamp", lambda path: (len(content), ""))
     assert same_weights(load("gs://bucket/model.pt", TINY), from_state_dict(tiny_state(), TINY))
     assert asked == ["gs://bucket/model.pt"]
 
@@ -109,7 +113,13 @@ def broken_files(folder: Path) -> dict[str, Path]:
     for name, data in contents.items():
         (folder / f"{name}.pt").write_bytes(data)
     torch.save([torch.zeros(2)], folder / "list.pt")
-    torch.save({"model": tiny_state(), "step": 3}, folder / "nested.pt")
+    torch.save({"weights": tiny_state(), "step": 3}, folder / "nested.pt")
+    with (
+        zipfile.ZipFile(good) as source,
+        zipfile.ZipFile(folder / "packed.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for member in source.namelist():
+            packed.writestr(member, source.read(member))
     torch.save(torch.nn.Linear(2, 2), folder / "module.pt")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated
@@ -118,11 +128,13 @@ def broken_files(folder: Path) -> dict[str, Path]:
 
 
 def test_broken_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
-    expected = dict.fromkeys(("empty", "cut", "flipped", "noise", "page"), "is damaged, or no PyTorch file")
-    expected |= {"list": "holds a list", "nested": "unexpected: model, step", "module": "can run code"}
+    expected = dict.fromkeys(
+        ("empty", "cut", "flipped", "noise", "page", "packed"), "is damaged, or no PyTorch file"
+    )
+    expected |= {"list": "holds a list", "nested": "unexpected: weights, step", "module": "can run code"}
     expected["script"] = "is a TorchScript program"
     files = broken_files(tmp_path) | {"none": tmp_path / "none.pt", "folder": tmp_path}
-    expected |= {"none": "No such file", "folder": "Is a directory"}
+    expected |= {"none": "No such file", "folder": "is not a regular file"}
     assert set(files) == set(expected)
     for kind, path in files.items():
         with pytest.raises(InputError) as error:
@@ -130,6 +142,63 @@ def test_broken_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
         message = str(error.value)
         assert expected[kind] in message and str(path) in message, kind
         assert message.count(". ") == 0 and "\n" not in message and len(message) < 500, message
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_state_dicts_as_people_save_them(tmp_path: Path, archive: bool) -> None:
+    """Of DistributedDataParallel, of torch.compile, and inside a training checkpoint: read, and said."""
+    state, path = tiny_state(), tmp_path / "mine.pt"
+    ddp = {f"module.{name}": value for name, value in state.items()}
+    both = {f"_orig_mod.module.{name}": value for name, value in state.items()}
+    other = {name: value + 1 for name, value in state.items()}
+    for content, said in (
+        (ddp, r"without 'module\.' before"),
+        (both, r"without '_orig_mod\.module\.' before"),
+        ({"state_dict": state, "epoch": 3}, "from 'state_dict'$"),
+        ({"model": state, "step": 5, "optimizer": {"state": {}}}, "from 'model'$"),
+        ({"ema": state, "model": other}, "from 'ema'$"),
+        ({"model": {"state_dict": ddp}}, r"from 'model' and from 'state_dict' and without 'module\.'"),
+    ):
+        torch.save(content, path, _use_new_zipfile_serialization=archive)
+        with pytest.warns(UserWarning, match=r"mine\.pt: the weights are read " + said):
+            model = load(path, TINY)
+        assert same_weights(model, from_state_dict(state, TINY))
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    for value in (float("nan"), float("inf"), -float("inf")):
+        state = dict(tiny_state())
+        state["out.2.bias"] = torch.full((6,), 0.5)
+        state["out.2.bias"][3] = value
+        torch.save(state, tmp_path / "mine.pt")
+        with pytest.raises(InputError, match=r"mine\.pt: the weights unet\.head\.bias are not finite"):
+            load(tmp_path / "mine.pt", TINY)
+        model = Model(PRESETS["tiny"])
+        with torch.no_grad():
+            model.unet.head.bias[1] = value
+        save_model(tmp_path / "m", model)
+        with pytest.raises(
+            InputError, match=r"model\.safetensors: the weights unet\.head\.bias are not finite"
+        ):
+            load_model(tmp_path / "m")
+
+
+def test_a_renamed_file_is_known_by_its_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PUBLISHED, "64x64_diffusion.pt", complete(TINY))
+    for name in ("mine.pt", "base.pt"):
+        torch.save(tiny_state(), tmp_path / name)
+        with pytest.warns(UserWarning, match=f"{name} has the tensors of 64x64_diffusion.pt, so"):
+            assert load_model(tmp_path / name).config == model_config(TINY)
+        with pytest.warns(UserWarning, match="has the tensors of"):
+            assert read_model_config(tmp_path / name) == model_config(TINY)
+    torch.save(golden("glide_base")[1], tmp_path / "mine.pt")
+    with pytest.raises(InputError, match=r"mine\.pt cannot be told from its name or its tensors"):
+        load(tmp_path / "mine.pt")
+
+
+def test_a_missing_file_is_said_before_its_vocabulary(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no file .*base\.pt"):
+        load_with_vocabulary(tmp_path / "base.pt", torch.device("cpu"))
 
 
 def convert(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
