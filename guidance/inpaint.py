@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from glide.errors import InputError
@@ -131,7 +132,10 @@ def inpaint(
     `Pipeline.draw`.
     """
     image, known = shown(plan.region, rgb, unknown, plan.small)
-    given = Given(image=image, mask=known, told=plan.method == "model")
+    start = None
+    if plan.settings.strength < 1.0:  # what is to be painted over is what the run begins with
+        start, _ = shown(plan.region, rgb, np.zeros_like(unknown), plan.small)
+    given = Given(image=image, mask=known, told=plan.method == "model", start=start)
     rows = [replace(picture, given=given) for picture in pictures]
     for step in pipe.draw(rows, plan.settings, place=place):
         on_step(step)

@@ -25,7 +25,11 @@ def mask_of_file(path: str, size: tuple[int, int]) -> Unknown:
     Greys are cut at one half, and a mask of another size but the same shape is scaled; both are told by a warning.
     InputError if the file cannot be read, or is of another shape.
     """
-    picture = read_picture(path)
+    return mask_of_picture(read_picture(path), path, size)
+
+
+def mask_of_picture(picture: Image.Image, path: str, size: tuple[int, int]) -> Unknown:
+    """The mask in a picture that was read, as `mask_of_file`; `path` is for messages."""
     if picture.mode == "RGBA":
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture)
     grey = np.asarray(picture.convert("L"))

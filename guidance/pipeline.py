@@ -5,25 +5,25 @@ Shape letters: N pictures, C channels, H W pixels.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from glide.classes import HasClasses, class_number
+from glide.classes import HasClasses
 from glide.compiled import compiled
 from glide.denoise import Network, Predict
 from glide.dtype import AUTO, find_dtype
 from glide.errors import InputError
-from glide.images import as_image, to_uint8
 from glide.machine import in_own_pages, keep_freed_memory
 from glide.memory import check_memory
 from glide.model import Model
+from glide.numbers import whole
 from glide.packed import pack_
 from glide.precision import lower_, lowered
 from glide.process import Process
@@ -31,48 +31,30 @@ from glide.recipe import fingerprint
 from glide.repaint import repaint, walk
 from glide.samplers import SeededNoise
 from glide.spacing import spaced
+from guidance.call import call
+from guidance.callbacks import Interrupts
 from guidance.calls import call_size_of, default_call_size, network_of, predict_by
 from guidance.compose import Guidance
-from guidance.conditions import NOTHING_GIVEN, Conditions, Given, Picture
+from guidance.conditions import Conditions, Picture
 from guidance.given import begin
 from guidance.guides import Guides
+from guidance.keywords import refuse_unknown
 from guidance.loop import Loop, Seen, loop_of
-from guidance.names import check_read
-from guidance.options import USUAL, Options
 from guidance.recipe import recipe_of
 from guidance.registry import SAMPLERS, choose
-from guidance.runtime import find_device, find_seeds
-from guidance.settings import Settings, spec_of_steps
-from guidance.solver_names import USUAL_SAMPLER, USUAL_STEPS
-from guidance.start import start_of
+from guidance.result import Result, Step
+from guidance.runtime import find_device
+from guidance.save import Make, push_to_hub, rebuilt, save_pretrained, to
+from guidance.settings import Settings
 from guidance.vocabulary import load_with_vocabulary
 
 Around = Callable[[Network, Model], Network]
 """From a network, and the model whose it is, to one that is called in its place."""
 
-Callback = Callable[[int, int, Tensor], object]
-"""Called after each step with its index from 0, its training timestep, and x [N,C,H,W]."""
+__all__ = ["Pipeline", "Result", "Step"]
 
+BAR = {"unit": "step", "desc": "drawing"}
 KEPT = 2**28  # bytes of freed memory, for the activations of the next network call
-
-
-@dataclass(frozen=True)
-class Step:
-    """Where a run stands after one step of the sampler."""
-
-    index: int  # from 0
-    t: int  # the training timestep that was denoised
-    x: Tensor  # [N,C,H,W] float32, on the model's device
-    x0: Tensor  # [N,C,H,W] what the model took the picture to be, from -1 to 1
-
-
-@dataclass(frozen=True)
-class Result:
-    """N pictures."""
-
-    images: list[Image.Image]
-    tensors: Tensor  # [N,C,H,W] float32 on the CPU, nominally from -1 to 1
-    recipes: list[dict[str, Any]]  # what each needs to be drawn again; `recipe["seed"]` is its seed
 
 
 class Pipeline:
@@ -80,7 +62,14 @@ class Pipeline:
 
     pipe = Pipeline.from_pretrained("shapes")
     pipe("a red ring", guidance_scale=3.0, seed=0).images[0].save("ring.png")
+
+    Its methods and their arguments have the names that they have in diffusers. Threads may share one.
     """
+
+    __call__ = call
+    to = to
+    save_pretrained = save_pretrained
+    push_to_hub = push_to_hub
 
     def __init__(
         self,
@@ -102,13 +91,23 @@ class Pipeline:
         uses the model, so its own weights may be rounded, and not a copy of them. InputError for a dtype or size that
         is not possible, or where nothing can be compiled.
         """
+        self.made_by: Make = partial(
+            type(self),
+            model,
+            name=name,
+            dtype=dtype,
+            call_size=call_size,
+            vocab=vocab,
+            around=around,
+            compiles=compiles,
+            owned=owned,
+        )
+        self.interrupts = Interrupts()
+        self.progress_bar_config: dict[str, Any] = dict(BAR)
         self.device = model.device
         self.dtype = find_dtype(dtype, self.device)
-        if call_size is not None and call_size < 1:
-            raise InputError(
-                f"got the call size {call_size}, expected at least 1: leave it out for the default"
-            )
         if call_size is not None:
+            call_size = whole(call_size, "the call size", 1, do="leave it out for the default")
             unet = model.config.unet
             # planes of float32 at the finest level, of which a block holds several at once
             check_memory(
@@ -144,6 +143,7 @@ class Pipeline:
         around: Around | None = None,
         places: Sequence[Path] = (),
         compiles: bool = False,
+        **unknown: Any,
     ) -> Pipeline:
         """The model of that name: a folder, an embedded model, a published OpenAI .pt file, or a hub id.
 
@@ -152,80 +152,25 @@ class Pipeline:
         around, compiles: as for Pipeline. places: folders with further embedded models, which are looked through first.
         InputError if there is no such model, device, dtype or vocabulary.
         """
+        dtype = unknown.pop("torch_dtype", dtype)
+        if unknown:
+            refuse_unknown(unknown, inspect.signature(cls.from_pretrained).parameters, "from_pretrained")
+        keywords: dict[str, Any] = {
+            "device": device,
+            "dtype": dtype,
+            "call_size": call_size,
+            "vocab": vocab,
+            "around": around,
+            "places": places,
+            "compiles": compiles,
+        }
         place = find_device(device)
-        dtype = find_dtype(dtype, place)  # before the wait for a large file
+        found = find_dtype(dtype, place)  # before the wait for a large file
         with in_own_pages():
             model = load_with_vocabulary(name, place, vocab, places)
-            return cls(model, str(name), dtype, call_size, vocab, around, compiles, owned=True)
-
-    def __call__(
-        self,
-        prompt: str | Sequence[str] | None = None,
-        *,
-        label: str | int | Sequence[str | int] | None = None,
-        guidance_scale: float | None = None,
-        num_inference_steps: int | str = USUAL_STEPS,
-        num_images_per_prompt: int = 1,
-        sampler: str = USUAL_SAMPLER,
-        spacing: str | None = None,
-        eta: float = 0.0,
-        seed: int | None = None,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        guidances: Sequence[Guidance | str] = (),
-        options: Options = USUAL,
-        init_image: Image.Image | None = None,
-        strength: float = 0.6,
-        callback_on_step_end: Callback | None = None,
-    ) -> Result:
-        """Draw `num_images_per_prompt` pictures of each prompt or label, those of one prompt next to each other.
-
-        label: class numbers or names, for class-conditional models. guidance_scale: of classifier-free guidance; 1
-        is none; by default 3 where the model has a null condition and no guidance is asked for by name.
-        num_inference_steps: a number, or a respacing ("fast27", "ddim50", "10,10,3,2,2"). sampler, spacing: a name of
-        `guidance.solver_names`; spacing says where a number of steps lie. eta: DDIM's noise, 0 to 1. seed: picture i
-        has the seed `seed + i`. generator: instead, one for all pictures, or one for each, from which their seeds are
-        drawn; without either they come from torch's global generator. guidances: further ones, by name as on the
-        command line ("pag:2", "clip:50@0-800"), or objects, made for as many rows as there are pictures, or for one;
-        recipes tell of names only. options: of the guidances that are asked for by name, and for all. init_image: what
-        all of them begin with (its middle square), noised as far as strength says, above 0 (it stays) to 1 (nothing of
-        it is left). InputError for whatever does not fit.
-        """
-        names = [guidance for guidance in guidances if isinstance(guidance, str)]
-        if guidance_scale is None:
-            guided = not names and (self.conditions.has_null or options.negative is not None)
-            guidance_scale = 3.0 if guided else 1.0
-        chosen: str | tuple[str, ...] = "none" if guidance_scale == 1.0 else "cfg"
-        if names:
-            chosen = (*([] if guidance_scale == 1.0 else [f"cfg:{guidance_scale!r}"]), *names)
-        spec = num_inference_steps
-        settings = Settings(
-            sampler,
-            spec_of_steps(spec) if isinstance(spec, int) else spec,
-            eta,
-            chosen,
-            None if names else guidance_scale,
-            options,
-            strength=1.0 if init_image is None else strength,
-            spacing=spacing,
-        )
-        check_read(settings.terms, options)
-        subjects = self._subjects(prompt, label, settings)
-        if num_images_per_prompt < 1:
-            raise InputError(
-                f"got {num_images_per_prompt} images per prompt, expected at least 1: leave it out for 1"
-            )
-        subjects = [subject for subject in subjects for _ in range(num_images_per_prompt)]
-        seeds = find_seeds(len(subjects), seed, generator)
-        given = NOTHING_GIVEN if init_image is None else Given(start=start_of(init_image, self.model))
-        pictures = [Picture(s, *subject, given) for s, subject in zip(seeds, subjects, strict=True)]
-        objects = [guidance for guidance in guidances if not isinstance(guidance, str)]
-        run = self.for_run(len(pictures))
-        for step in run.draw(pictures, settings, objects):
-            if callback_on_step_end is not None:
-                callback_on_step_end(step.index, step.t, step.x)
-        recipes = [run.recipe(picture, settings, place) for place, picture in enumerate(pictures)]
-        images = [as_image(pixels) for pixels in to_uint8(step.x)]
-        return Result(images, step.x.cpu().contiguous(), recipes)
+            pipe = cls(model, str(name), found, call_size, vocab, around, compiles, owned=True)
+        pipe.made_by = partial(cls.from_pretrained, name, **keywords)
+        return pipe
 
     def for_run(self, pictures: int) -> Pipeline:
         """This pipeline for a run of so many pictures: itself where its call size is given, else with the run's.
@@ -275,7 +220,7 @@ class Pipeline:
                 raise InputError("got RePaint's resampling without known pixels, expected some: give a mask")
             xs = repaint(process, steps_of, x, noise, *loop.known, settings.jump, settings.resamplings)
         real = loop.places.real
-        return (
+        return self.interrupts.until_asked(
             Step(
                 index,
                 int(process.timesteps[entry]),
@@ -311,6 +256,31 @@ class Pipeline:
             below = spaced(part, str(len(below)), settings.spaced)
         return whole.respaced(below)
 
+    def set_progress_bar_config(self, **config: Any) -> None:
+        """Set arguments of the bars that calls show, which are tqdm's: disable=True for none."""
+        self.progress_bar_config = BAR | config
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether the run is to stop after this step: what a callback, or another thread, sets by `_interrupt`."""
+        return self.interrupts.asked
+
+    @property
+    def _interrupt(self) -> bool:
+        return self.interrupts.asked
+
+    @_interrupt.setter
+    def _interrupt(self, stop: bool) -> None:
+        self.interrupts.ask(stop)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and pickled as the call by which it was made: an unpickled one reads its model again."""
+        return rebuilt, (self.made_by, self.fingerprint, self.progress_bar_config)
+
+    def __repr__(self) -> str:
+        side, dtype = self.model.config.unet.image_size, str(self.dtype).removeprefix("torch.")
+        return f"Pipeline({self.name!r}, {side}x{side}, {self.device}, {dtype})"
+
     def steps(self, settings: Settings) -> int:
         """How many steps a run with these settings takes. InputError for a respacing that does not fit."""
         return len(walk(len(self.process(settings)), settings.jump, settings.resamplings))
@@ -328,27 +298,3 @@ class Pipeline:
         if not config.num_classes and any(term.name == "classifier" for term in settings.terms):
             return self.guides.classifier(settings.options).config
         return config
-
-    def _subjects(
-        self,
-        prompt: str | Sequence[str] | None,
-        label: str | int | Sequence[str | int] | None,
-        settings: Settings,
-    ) -> list[tuple[str, int | None]]:
-        """Captions and class numbers, one pair for each picture."""
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
-        labels = [label] if isinstance(label, str | int) else list(label or ())
-        config = self.model.config
-        of_guide = (
-            bool(labels) and not config.num_classes
-        )  # then the classifier says what to draw, and no caption
-        if config.text is not None and not prompts and not of_guide:
-            raise InputError("got no prompt for a model that draws captions, expected one: give a prompt")
-        classes = self.classes(settings)
-        numbers: list[int | None] = [class_number(classes, name) for name in labels]
-        if prompts and numbers and len(prompts) != len(numbers):
-            raise InputError(
-                f"got {len(prompts)} prompts and {len(numbers)} labels, expected as many of each"
-            )
-        count = max(len(prompts), len(numbers), 1)
-        return list(zip(prompts or [""] * count, numbers or [None] * count, strict=True))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from glide.errors import InputError
+from glide.numbers import whole
 
 
 def find_device(device: str | torch.device | None) -> torch.device:
@@ -31,11 +32,15 @@ def find_seeds(
     if seed is not None:
         if generator is not None:
             raise InputError("got a seed and a generator, expected one of them: leave one out")
-        if not 0 <= seed < 2**63:
-            raise InputError(f"got the seed {seed}, expected 0 to 2**63 - 1: give a number in that range")
-        return [seed + i for i in range(count)]
+        first = whole(seed, "the seed", 0, 2**63 - count, do="give a number in that range")
+        return [first + i for i in range(count)]
     if generator is None or isinstance(generator, torch.Generator):
         return [_draw_seed(generator) for _ in range(count)]
+    if not isinstance(generator, list | tuple) or not all(isinstance(g, torch.Generator) for g in generator):
+        raise InputError(
+            f"got {type(generator).__name__} as generator, expected a torch.Generator or a list of them: write "
+            "torch.Generator().manual_seed(0), or give a seed"
+        )
     if len(generator) != count:
         raise InputError(f"got {len(generator)} generators for {count} pictures, expected one for each")
     return [_draw_seed(one) for one in generator]

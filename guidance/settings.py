@@ -5,11 +5,11 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 from glide.errors import InputError
-from glide.numbers import shown_number
+from glide.numbers import shown_number, whole
+from glide.ranges import ETA, STRENGTH, TEMPERATURE, range_of
 from guidance.names import named
 from guidance.options import USUAL, Options
 from guidance.solver_names import USUAL_SAMPLER, USUAL_STEPS, known_sampler, known_spacing, usual_spacing
@@ -45,26 +45,20 @@ class Settings:
 
     def __post_init__(self) -> None:
         self._use_names_here()
-        if not (math.isfinite(self.temperature) and self.temperature >= 0.0):
-            raise InputError(
-                f"got the temperature {self.temperature}, expected a number of at least 0: 1 changes nothing, 0.997 is "
-                "a little calmer"
-            )
+        numbers: dict[str, float] = {
+            "temperature": TEMPERATURE.real(self.temperature, "the temperature"),
+            "eta": ETA.real(self.eta, "eta"),
+            "strength": STRENGTH.real(self.strength, "the strength"),
+            "jump": whole(self.jump, "the jump", 1),
+            "resamplings": whole(self.resamplings, "the resamplings", 1, do="1 is none"),
+            "deep_every": range_of(Settings, "deep_every").whole(self.deep_every, "deep_every"),
+        }
         if self.scale is not None:
-            check_scale(self.scale)
-        if not 0.0 <= self.eta <= 1.0:
-            raise InputError(
-                f"got eta {self.eta}, expected 0 (no noise) to 1 (as much as DDPM): choose in between"
-            )
-        if not 0.0 < self.strength <= 1.0:
-            raise InputError(
-                f"got the strength {self.strength:g}, expected above 0 (nothing changes) to 1 (everything may): try 0.6"
-            )
-        if self.deep_every < 1:
-            raise InputError(
-                f"got the deep levels computed at every {self.deep_every} steps, expected at least 1, which leaves out "
-                "none: try 2 or 3"
-            )
+            numbers["scale"] = check_scale(self.scale)
+        for name, value in numbers.items():  # numpy's as Python's own, as a recipe needs them
+            object.__setattr__(self, name, value)
+        if not isinstance(self.respacing, str):
+            object.__setattr__(self, "respacing", spec_of_steps(self.respacing))
         self.options.check()
         terms = self.terms  # seen now, not in the middle of a run
         if (
@@ -112,7 +106,8 @@ class Settings:
 
 
 def spec_of_steps(steps: int) -> str:
-    """A number of steps as a respacing. InputError below 1."""
-    if steps < 1:
-        raise InputError(f"got {steps} steps, expected at least 1: try {USUAL_STEPS}")
-    return str(steps)
+    """A number of steps as a respacing. InputError below 1, and for what is no whole number."""
+    number = whole(steps, "the number of steps")
+    if number < 1:
+        raise InputError(f"got {shown_number(number)} steps, expected at least 1: try {USUAL_STEPS}")
+    return str(number)

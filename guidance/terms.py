@@ -64,9 +64,9 @@ def parse_scale(text: str, where: str) -> float:
     return SCALE.read_real(text, f"the guidance {shown_number(where)} with the scale")
 
 
-def check_scale(scale: float) -> None:
-    """InputError unless it is a finite number of at least 0."""
-    SCALE.real(scale, "the guidance scale")
+def check_scale(scale: float) -> float:
+    """The scale as a float; InputError unless it is a finite number of at least 0."""
+    return SCALE.real(scale, "the guidance scale")
 
 
 def _digits(scale: float) -> str:

@@ -296,7 +296,7 @@ def test_the_fingerprint_is_of_the_weights(class_model: Model) -> None:
         ({"prompt": ""}, "empty caption"),
         ({"prompt": []}, "no prompt"),
         ({"label": 1}, "without classes"),
-        ({"num_images_per_prompt": 0}, "0 images"),
+        ({"num_images_per_prompt": 0}, "num_images_per_prompt 0"),
         ({"seed": -1}, "seed -1"),
     ],
 )

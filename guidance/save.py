@@ -1,0 +1,154 @@
+"""A pipeline elsewhere: on another device, in a folder, on the hub, in another process."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from glide.checkpoint import read_config, resolve, save_model
+from glide.dtype import AUTO, DTYPES, check_dtype
+from glide.errors import InputError
+from glide.folder import CONFIG, TOKENIZER, WEIGHTS
+from glide.model import Model
+from glide.paths import is_remote
+from guidance.keywords import refuse_unknown
+from guidance.runtime import find_device
+from guidance.vocabulary import load_with_vocabulary
+
+if TYPE_CHECKING:
+    from guidance.pipeline import Pipeline
+
+Make = partial["Pipeline"]
+"""The call by which a pipeline was made, to make it again."""
+
+
+def to(
+    self: Pipeline,
+    *args: Any,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    **unknown: Any,
+) -> Pipeline:
+    """Move the pipeline to another device, another number type, or both; returns the pipeline itself.
+
+    pipe.to("cuda"), pipe.to(torch.bfloat16), pipe.to("cuda", torch.bfloat16). The model is read again from where it
+    came, since its weights may have been rounded, or packed for a CPU. InputError for a device or type that cannot
+    be used here.
+    """
+    unknown.pop("silence_dtype_warnings", None)
+    device = unknown.pop("torch_device", device)
+    dtype = unknown.pop("torch_dtype", dtype)
+    refuse_unknown(unknown, ("device", "dtype"), "Pipeline.to")
+    for arg in args:
+        if isinstance(arg, torch.dtype) or str(arg) in (AUTO, *DTYPES):
+            dtype = arg  # type: ignore[assignment]
+        elif arg is not None:
+            device = arg
+    changes: dict[str, Any] = {} if device is None else {"device": find_device(device)}
+    if dtype is not None:
+        check_dtype(str(dtype).removeprefix("torch."))
+        changes["dtype"] = dtype
+    if not changes:
+        return self
+    new = made_again(self.made_by, **changes)
+    new.progress_bar_config = self.progress_bar_config
+    self.__dict__.update(new.__dict__)
+    return self
+
+
+def made_again(make: Make, **changes: Any) -> Pipeline:
+    """By the same call with these arguments changed. InputError where the model itself cannot be moved."""
+    args, keywords = list(make.args), dict(make.keywords)
+    if args and isinstance(args[0], Model):
+        if keywords.get("owned"):
+            raise InputError(
+                "got a pipeline that owns its model, which it has rounded and packed, expected one by "
+                "Pipeline.from_pretrained: load the model again"
+            )
+        device = changes.pop("device", None)
+        args[0] = args[0] if device is None else args[0].to(device)
+    return make.func(*args, **(keywords | changes))
+
+
+def rebuilt(make: Make, fingerprint: str, bar: dict[str, Any]) -> Pipeline:
+    """A copied or unpickled pipeline. InputError where the model of that name has other weights by now."""
+    pipe = made_again(make)
+    if pipe.fingerprint != fingerprint:
+        raise InputError(
+            f"the model {pipe.name} has other weights ({pipe.fingerprint}) than when the pipeline was stored "
+            f"({fingerprint}): put that one back, or load the pipeline anew"
+        )
+    pipe.progress_bar_config = bar
+    return pipe
+
+
+def save_pretrained(self: Pipeline, folder: str | Path, overwrite: bool = False) -> None:
+    """Write the model as a folder that `from_pretrained` reads, in float32.
+
+    InputError where there is a model in the folder already, unless overwrite, or where it cannot be written.
+    """
+    there = [name for name in (CONFIG, WEIGHTS, TOKENIZER) if (Path(folder) / name).exists()]
+    if there and not overwrite:
+        raise InputError(
+            f"there is a model in {folder} already ({there[0]}), expected a folder without one: give another folder, "
+            "or overwrite=True"
+        )
+    _save(self, folder)
+
+
+def push_to_hub(
+    self: Pipeline,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    commit_message: str = "Upload the model",
+    create_pr: bool = False,
+) -> str:
+    """Upload the model to the Hugging Face hub; returns the address. The repository is made where there is none.
+
+    repo_id: "name" or "org/name". token: None is the one of `hf auth login`. InputError where the extra `hub` is not
+    installed, or the hub refuses.
+    """
+    try:
+        from huggingface_hub import HfApi
+    except ImportError as error:
+        raise InputError(
+            "got push_to_hub without the package huggingface_hub, expected it: pip install 'glide-toolkit[hub]'"
+        ) from error
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "model"
+        _save(self, folder)
+        api = HfApi(token=token)
+        try:
+            whole_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            return str(
+                api.upload_folder(
+                    repo_id=whole_id, folder_path=folder, commit_message=commit_message, create_pr=create_pr
+                )
+            )
+        except Exception as error:  # offline, not logged in, no rights: a dozen classes, one meaning
+            reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+            raise InputError(
+                f"the hub did not take {repo_id} ({reason}): check the name, the connection, and `hf auth whoami`"
+            ) from error
+
+
+def _save(pipe: Pipeline, folder: str | Path) -> None:
+    """With the weights as they were before they were rounded for drawing."""
+    source, keywords = pipe.made_by.args[0], pipe.made_by.keywords
+    if isinstance(source, Model):
+        if keywords.get("owned"):
+            raise InputError(
+                "got a pipeline that owns its model, which it has rounded: save the model before"
+            )
+        save_model(folder, source)
+        return
+    model = load_with_vocabulary(source, torch.device("cpu"), keywords["vocab"], keywords["places"])
+    path = None if is_remote(source) else resolve(source, *keywords["places"])
+    record = read_config(path)["training"] if path is not None and path.is_dir() else None
+    save_model(folder, model, record)
