@@ -45,7 +45,7 @@ def to(
     refuse_unknown(unknown, ("device", "dtype"), "Pipeline.to")
     for arg in args:
         if isinstance(arg, torch.dtype) or str(arg) in (AUTO, *DTYPES):
-            dtype = arg  # type: ignore[assignment]
+            dtype = arg
         elif arg is not None:
             device = arg
     changes: dict[str, Any] = {} if device is None else {"device": find_device(device)}
