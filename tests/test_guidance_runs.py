@@ -247,7 +247,7 @@ def test_a_text_model_is_led_by_a_classifier_alone(pipe: Pipeline, guides: Optio
         (["apg"], {"apg_norm": float("nan")}, "--apg-norm nan"),
         (["magic"], {}, "'magic', expected none or cfg or apg"),
         (["cfg:three"], {}, "whose scale 'three' is not a number"),
-        (["cfg:-1"], {}, "scale -1.0, expected a finite number of at least 0"),
+        (["cfg:-1"], {}, "scale -1.0, expected a number of at least 0"),
         (["cfg:3@800-200"], {}, "swap them"),
         (["cfg:3@800"], {}, "expected NAME:SCALE@FROM-TO"),
         (["cfg 3"], {}, "expected NAME:SCALE@FROM-TO"),
