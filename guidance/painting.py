@@ -1,6 +1,6 @@
 """`pipe(prompt, image=..., mask_image=...)`: inpainting from Python, by what scripts/inpaint.py does.
 
-Shape letters: N results, H W pixels of the picture, C channels: grey, grey and alpha, RGB, or RGBA.
+Shape letters: N results, H W pixels of the picture, C channels: grey, RGB, or RGBA.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def painted(
     with watch.run(run.steps(how.settings)):
         found = inpaint(run, original.shown, unknown, pictures, how, on_step=watch)
     results = np.stack([original.with_painted(rgb, unknown) for rgb in found])
+    if results.shape[-1] == 2:  # tensors have no form of grey with alpha
+        results = results[..., [0, 0, 0, 1]]
     # what inpaint.py can repeat: pictures in files, and steps that begin with noise
     repeatable = image.path and mask.path and settings.strength == 1.0
     told = {

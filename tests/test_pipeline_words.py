@@ -317,6 +317,8 @@ def test_painting_by_a_mask(pipe: Pipeline, photo: Path, tmp_path: Path) -> None
     assert np.array_equal(np.asarray(part.images[0])[~mask], pixels[~mask])
     grey = pipe(RED, image=pixels[..., 0], mask_image=mask, num_inference_steps=6, seed=0)
     assert grey.images[0].mode == "L" and grey.tensors.shape == (1, 1, 8, 8)
+    clear = pipe(RED, image=Image.new("LA", (8, 8)), mask_image=mask, num_inference_steps=6, seed=0)
+    assert clear.images[0].mode == "RGBA" and np.array_equal(np.asarray(clear.images[0])[..., 3] > 0, mask)
     with pytest.raises(InputError, match="1 pictures and 2 masks"):
         pipe(RED, image=photo, mask_image=[mask, mask])
     with pytest.raises(InputError, match="of 2x4 pixels for a picture of 8x8"):
