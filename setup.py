@@ -27,6 +27,7 @@ EXTRAS = {
         "matplotlib>=3.8",
         "webdataset>=1.0.2",
         "fonttools>=4.60.2",
+        "resvg-py>=0.5",
     ],
     "test": [
         "diffusers>=0.36"
@@ -34,7 +35,8 @@ EXTRAS = {
     "hub": ["huggingface_hub>=1.3"],
     "plot": ["matplotlib>=3.8"],
     "shards": ["webdataset>=1.0.2"],  # writes shards, and expands {0000..0999}
-    "emoji": ["webdataset>=1.0.2", "fonttools>=4.60.2"],  # examples/emoji: glyphs of several code points
+    # examples/emoji: glyphs of several code points; SVG icons
+    "emoji": ["webdataset>=1.0.2", "fonttools>=4.60.2", "resvg-py>=0.5"],
     # where a training's numbers may go besides its log (--track)
     "tensorboard": ["tensorboard>=2.16"],
     "wandb": ["wandb>=0.17"],

@@ -30,9 +30,8 @@ def write_shards(folder: str | Path, samples: Iterable[Sample], per_shard: int =
         with (
             atomic_path(path) as temporary,
             open(temporary, "wb") as file,
-            writer.TarWriter(
-                file, encoder=False, mtime=0.0
-            ) as tar,  # a time would make each run's bytes differ
+            # a time would make each run's bytes differ, and as a float have a header of 1 kB of its own
+            writer.TarWriter(file, encoder=False, mtime=0) as tar,
         ):
             for key, files in part:
                 if not key or "." in key.rpartition("/")[2]:

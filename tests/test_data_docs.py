@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("webdataset")
 
 from build_emoji import BuildEmoji
+from build_styles import BuildStyles
 from data_loading import DataLoading
 from judge_emoji import JudgeEmoji
 
@@ -26,6 +27,7 @@ FLAGS = {
     "scripts/train_upsampler.py": TrainUpsampler,
     "benchmarks/data_loading.py": DataLoading,
     "examples/emoji/build_emoji.py": BuildEmoji,
+    "examples/emoji/build_styles.py": BuildStyles,
     "examples/emoji/judge_emoji.py": JudgeEmoji,
 }
 PAGES = ("docs/data.md", "examples/emoji/README.md", "README.md")

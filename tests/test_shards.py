@@ -87,6 +87,8 @@ def test_writing_again_gives_the_same_bytes(tmp_path):
     assert [p.name for p in sorted((tmp_path / "a").iterdir())] == ["00000.tar", "00001.tar"]
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+        with tarfile.open(path) as members:
+            assert not any(member.pax_headers for member in members)  # they cost more than a small picture
     with pytest.raises(InputError, match=r"'a\.b', expected one without a dot"):
         write_shards(tmp_path / "c", [("a.b", {"png": b""})])
     with pytest.raises(InputError, match="got 0 samples a shard"):
