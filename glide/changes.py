@@ -10,7 +10,7 @@ from typing import Any
 
 from glide.errors import InputError
 
-_NOT_OF_THE_RUN = ("out", "resume", "device", "workers", "dry_run")
+_NOT_OF_THE_RUN = ("out", "resume", "overwrite", "device", "workers", "dry_run")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from glide.contact_sheet import contact_sheet, sheet_size
 from glide.data import MAX_BROKEN, GeneratedData, is_generated, open_data, open_source
 from glide.errors import InputError
 from glide.images import on_white, save_png
-from glide.pictures import BrokenImageError, check_output, decode_picture
+from glide.pictures import check_output, decode_picture
 from glide.printable import say
 from glide.ranges import check_numbers
 from glide.resize import square_picture
@@ -194,7 +194,7 @@ def _see(source: Source, index: int) -> _Seen:
         told = _told(source, index)
         # all of it, at its full size: that a file is cut off is seen at its end
         picture, _ = decode_picture(source.read(index), name)
-    except (BrokenImageError, BrokenCaptionError) as error:
+    except InputError as error:
         return _Seen(name, wrong=str(error))
     return _Seen(name, min(picture.size), told)
 

@@ -27,14 +27,25 @@ def save_model(
     model: Model,
     training: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write a model folder that `load_model` rebuilds; see `write_folder` for what holds when writing fails.
 
     training: JSON-able record of how the model came about.
     dtype: of the weights in the file, e.g. torch.float16 for half the size (None: as they are).
+    overwrite: an older model of this toolkit is exchanged in any case; files of another library only with it.
     """
     config, state = model.config.to_dict(), model.state_dict()
-    write_folder(folder, KIND, config, state, tokenizer=model.tokenizer, training=training, dtype=dtype)
+    write_folder(
+        folder,
+        KIND,
+        config,
+        state,
+        tokenizer=model.tokenizer,
+        training=training,
+        dtype=dtype,
+        overwrite=overwrite,
+    )
 
 
 def load_model(

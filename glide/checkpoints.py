@@ -38,7 +38,7 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """In rising order."""
         names = self.folder.iterdir() if self.folder.is_dir() else ()
-        return sorted(int(m[1]) for p in names if (m := re.fullmatch(r"step-(\d+)", p.name)))
+        return sorted(int(m[1]) for p in names if (m := re.fullmatch(r"step-(\d{7,15})", p.name)))
 
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:07d}"
@@ -125,9 +125,14 @@ def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint's files; None where they are as they were written."""
     if not (path / MANIFEST).exists():
         return _unreadable(path)  # of an older version: no sums to compare with
-    files = read_manifest(path).get("files")
-    if not isinstance(files, dict):
+    manifest = read_manifest(path)
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(_is_sum(*entry) for entry in files.items()):
         return f"{MANIFEST} cannot be read"
+    if path.name.rpartition("-")[2] != str(manifest.get("step")).zfill(7):
+        return f"{MANIFEST} is of another step"
+    if STATE not in files:
+        return f"{STATE} is missing"
     for name, (size, digest) in files.items():
         file = path / name
         if not file.is_file():
@@ -137,6 +142,12 @@ def damage(path: Path) -> str | None:
         if sha256(file) != digest:
             return f"{name} is not what was written"
     return None
+
+
+def _is_sum(name: str, entry: object) -> bool:
+    """Whether an entry of a manifest tells a file in its folder, its size and its SHA-256."""
+    plain = Path(name).name == name and name not in ("", ".", "..")
+    return plain and isinstance(entry, list) and [type(value) for value in entry] == [int, str]
 
 
 def _unreadable(path: Path) -> str | None:
@@ -167,18 +178,3 @@ def flush_folder(folder: Path) -> None:
             os.fsync(number)
         finally:
             os.close(number)
-
-
-def check_run_folder(out: Path, resume: bool) -> bool:
-    """Whether the run in `out` goes on. InputError where there is none to go on with, or one would be overwritten.
-
-    A process that its launcher has started again (`torchrun --max-restarts`) goes on with what it wrote before.
-    """
-    begun = bool(Checkpoints(out / "checkpoints").steps())
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
-        return begun
-    if resume and not begun:
-        raise InputError(f"--resume: no checkpoint in {out}; start the run without --resume.")
-    if begun and not resume:
-        raise InputError(f"{out} already holds a run; give --resume to go on with it, or another --out.")
-    return resume

@@ -1,20 +1,32 @@
-"""Claims on the names of outputs, so that nothing of one process is lost to another, and nothing is silently lost.
+"""Claims on the names of outputs and on folders, so that nothing of one process is lost to another.
 
 A number is claimed by exclusive creation: the file is written whole under a name of its own, and then takes the name
-`00000.png` only where nobody else has. What a run has written is named when a signal or an error ends it.
+`00000.png` only where nobody else has. What a run has written is named when a signal or an error ends it. A training
+locks its folder.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from glide.atomic import temporary_name
+from glide.atomic import cannot_write, temporary_name
 from glide.errors import InputError, NameTaken, warn
+from glide.json_files import as_table, parse_json
 from glide.printable import say
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 NUMBERED = re.compile(r"(?:grid-)?(\d{5,15})(?:-\d+)?\.(?:png|gif)")
 MOST_RANGES = 8  # that a sentence names
@@ -133,6 +145,142 @@ def write_beside(path: Path, write: Write) -> Path:
             warn(f"{path} was written by another program meanwhile: this result is {place}")
         return place
     raise NameTaken(f"{path} and 998 more names are taken: give another name, or --overwrite")
+
+
+class FolderLock:
+    """A lock file in a folder, with the process that holds it: one process at a time works there.
+
+    The system's own lock on the file ends with the process, however that ends, so a file that was left behind is taken
+    over. Where there is no such lock, the file counts as long as its process lives on this machine. A file that another
+    machine left behind counts until it is removed: nobody here can see whether that process lives.
+    """
+
+    def __init__(self, path: Path, busy: str) -> None:
+        """path: of the lock file. busy: the sentence for a lock that is held, which tells of {holder}."""
+        self.path, self.busy = path, busy
+        self._file = -1
+
+    def __enter__(self) -> FolderLock:
+        """InputError where another process holds it, or it cannot be written. Makes the folder where there is none."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            while self._file < 0:
+                self._try()
+            os.truncate(self._file, 0)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            os.write(self._file, json.dumps(_this_process()).encode())
+        except OSError as error:
+            self._close()
+            raise cannot_write(self.path, error) from error
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if fcntl is None:  # Windows removes no file that is open
+            self._close()
+        with suppress(OSError):
+            self.path.unlink()  # before it is let go: whoever opened it meanwhile sees that it is no longer the one
+        self._close()
+
+    def _try(self) -> None:
+        """Open and lock the file; another round where it was removed meanwhile."""
+        new = not self.path.exists()
+        try:
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | (os.O_EXCL if new else 0), 0o644)
+        except (FileExistsError, PermissionError):
+            if not new:
+                raise
+            return  # another process was first
+        free = _lock(self._file)
+        holder = _read_holder(self._file)
+        mine = holder.get("host") in (None, socket.gethostname())
+        if free is False or not mine or (free is None and not new and _lives(holder)):
+            self._close()
+            said = f"process {holder.get('pid', '?')} on {holder.get('host', '?')} since {holder.get('since', '?')}"
+            more = "" if mine else f" (where it has ended, remove {self.path})"
+            raise InputError(self.busy.format(holder=said) + more)
+        if not self.path.exists() or not os.path.samestat(os.fstat(self._file), os.stat(self.path)):
+            self._close()
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+
+
+def _lock(file: int) -> bool | None:
+    """Whether the system's lock on an open file is now this process's; None where the system has none for it."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a network file system without locks
+        return None
+    return True
+
+
+def _read_holder(file: int) -> dict[str, Any]:
+    try:
+        os.lseek(file, 0, os.SEEK_SET)
+        return as_table(parse_json(os.read(file, 10_000), "the lock"), "the lock")
+    except InputError:  # just made, or not written by this toolkit
+        return {}
+
+
+def _this_process() -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "started": _started(os.getpid()),
+    }
+
+
+def _lives(holder: dict[str, Any]) -> bool:
+    """Whether the process that a lock tells of is there still: its number may be another's by now."""
+    pid = holder.get("pid")
+    if os.name == "nt":  # where a signal of number 0 is Ctrl-C
+        return True
+    if not isinstance(pid, int) or isinstance(pid, bool) or pid < 1:
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # of another user
+        pass
+    return holder.get("started") == _started(pid)
+
+
+def _started(pid: int) -> str | None:
+    """When a process began, in a form that no other process of its number shares; None where the system hides it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+    return f"{boot} {ticks}"
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Within: no other process is in such a context of the same folder; others wait. Nothing is written for it.
+
+    Where the system has no locks on folders, it does nothing.
+    """
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        yield
+        return
+    try:
+        if fcntl is not None:
+            with suppress(OSError):
+                fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def count(paths: Sequence[object]) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,15 +22,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from glide.atomic import cannot_write, flush
+from glide.claims import alone_in
 from glide.config_check import check_memory
 from glide.errors import InputError
 from glide.json_files import read_table
+from glide.paths import read_bytes
 from glide.state_dicts import check_finite
 from glide.tokenizer import Tokenizer
 from glide.version import __version__
 
 FORMAT = 1
 MAX_CONFIG = 2**24  # bytes; a config with the names of 100,000 classes has some 2 MB
+T = TypeVar("T")
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 
 
@@ -42,11 +46,13 @@ def write_folder(
     tokenizer: Tokenizer | None = None,
     training: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write a model folder, or exchange the one that is there; other files in it are left alone.
 
     kind: what it holds ("diffusion", "classifier", ...). config, training: JSON-able.
-    dtype: of the weights in the file (None: as they are).
+    dtype: of the weights in the file (None: as they are). overwrite: also take the place of files that bear the same
+    names and are not of this toolkit, such as another library's model.
     InputError when it cannot be written: what was there before is then still there.
     """
     folder = Path(folder)
@@ -66,37 +72,70 @@ def write_folder(
     new = not folder.exists()
     aside = folder.with_name(f".{folder.name}.{write}.tmp") if new else folder
     begun = False
-    files = [(aside / name, aside / _temporary(name, write)) for name in (WEIGHTS, TOKENIZER, CONFIG)]
+    files = [(aside / name, aside / _draft(name, write)) for name in (WEIGHTS, TOKENIZER, CONFIG)]
+    with nullcontext() if new else alone_in(folder):  # of two writers, one after the other
+        if not overwrite:
+            _check_own(folder)
+        try:
+            aside.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, files[0][1], metadata={"format": "pt", "write": write})
+            files[0][1].chmod(0o644)  # the library makes it readable for its owner alone
+            if tokenizer is not None:
+                tokenizer.save(files[1][1])
+            text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+            files[2][1].write_text(text, encoding="utf-8", errors="backslashreplace")
+            written = [(path, draft) for path, draft in files if draft.exists()]
+            for _, draft in written:
+                flush(draft)
+            for path, draft in written:
+                os.replace(draft, path)
+                begun = True  # from here on, readers take what is left of this write (newest_file)
+            if new:
+                os.replace(aside, folder)
+            elif tokenizer is None:
+                (folder / TOKENIZER).unlink(missing_ok=True)
+            for stale in folder.iterdir():  # of writes that were killed before this one
+                if _DRAFT.fullmatch(stale.name):
+                    stale.unlink(missing_ok=True)
+        except (OSError, SafetensorError) as error:
+            raise cannot_write(folder, error) from error
+        finally:
+            if new:
+                shutil.rmtree(aside, ignore_errors=True)
+            elif not begun:
+                for _, draft in files:
+                    with suppress(OSError):
+                        draft.unlink()
+
+
+def check_no_model(folder: str | Path, overwrite: bool = False) -> None:
+    """InputError where a folder holds files of a model, this toolkit's or another's, and `overwrite` is not asked for.
+
+    Commands that write a model call it before they begin.
+    """
+    there = _there(Path(folder))
+    if there and not overwrite:
+        raise InputError(
+            f"{folder} already holds a model ({', '.join(there)}): give another --out, or --overwrite to write over it"
+        )
+
+
+def _check_own(folder: Path) -> None:
+    """InputError where a folder holds files of the names of a model's that this toolkit has not written."""
+    there = _there(folder)
     try:
-        aside.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, files[0][1], metadata={"format": "pt", "write": write})
-        files[0][1].chmod(0o644)  # the library makes it readable for its owner alone
-        if tokenizer is not None:
-            tokenizer.save(files[1][1])
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        files[2][1].write_text(text, encoding="utf-8", errors="backslashreplace")
-        written = [(path, temporary) for path, temporary in files if temporary.exists()]
-        for _, temporary in written:
-            flush(temporary)
-        for path, temporary in written:
-            os.replace(temporary, path)
-            begun = True  # from here on, what is left of this write completes it (_finish_write)
-        if new:
-            os.replace(aside, folder)
-        elif tokenizer is None:
-            (folder / TOKENIZER).unlink(missing_ok=True)
-        for name in (WEIGHTS, TOKENIZER, CONFIG):  # of writes that were killed before this one
-            for stale in folder.glob(_temporary(name, "*")):
-                stale.unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
-        raise cannot_write(folder, error) from error
-    finally:
-        if new:
-            shutil.rmtree(aside, ignore_errors=True)
-        elif not begun:
-            for _, temporary in files:
-                with suppress(OSError):
-                    temporary.unlink()
+        own = not there or set(read_table(newest_file(folder, CONFIG), most=MAX_CONFIG)) >= _KEYS
+    except InputError:
+        own = False
+    if not own:
+        raise InputError(
+            f"{folder} holds {', '.join(there)} that this toolkit has not written: give another folder, or ask to "
+            "overwrite them"
+        )
+
+
+def _there(folder: Path) -> list[str]:
+    return [name for name in (CONFIG, WEIGHTS, TOKENIZER) if os.path.lexists(folder / name)]
 
 
 def read_config(folder: str | Path, kind: str | None = None) -> dict[str, Any]:
@@ -104,14 +143,13 @@ def read_config(folder: str | Path, kind: str | None = None) -> dict[str, Any]:
 
     InputError if it is missing, damaged, foreign, of a newer toolkit, or of another kind than asked for.
     """
-    path = Path(folder) / CONFIG
-    if not path.is_file():
+    path = newest_file(folder, CONFIG)
+    if not path.is_file() and not (path := Path(folder) / CONFIG).is_file():
         raise InputError(
             f"{folder} is no model folder: there is no {CONFIG} in it; give the folder of a model"
         )
-    _finish_write(Path(folder))
-    record = read_table(path, most=MAX_CONFIG)
-    if not {"format", "kind", "model"} <= set(record):
+    record = _read_newest(folder, CONFIG, lambda path: read_table(path, most=MAX_CONFIG))
+    if not set(record) >= _KEYS:
         raise InputError(f"{path} is not this toolkit's: give a folder that it saved")
     if not isinstance(record["format"], int) or record["format"] > FORMAT:
         raise InputError(
@@ -127,7 +165,7 @@ def read_config(folder: str | Path, kind: str | None = None) -> dict[str, Any]:
 
 def read_tokenizer(folder: str | Path, record: Mapping[str, Any]) -> Tokenizer | None:
     """The folder's tokenizer, or None if `record` (of `read_config`) says it has none."""
-    return Tokenizer.load(Path(folder) / TOKENIZER) if record.get("tokenizer") else None
+    return _read_newest(folder, TOKENIZER, Tokenizer.load) if record.get("tokenizer") else None
 
 
 def load_weights(module: nn.Module, folder: str | Path, device: str | torch.device = "cpu") -> None:
@@ -191,24 +229,45 @@ def _to_file(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return cast
 
 
-def _temporary(name: str, write: str) -> str:
+_KEYS = {"format", "kind", "model"}  # of a record of this toolkit
+_DRAFT = re.compile(rf"\.({'|'.join(map(re.escape, (WEIGHTS, TOKENIZER, CONFIG)))})\.[0-9a-f]{{8}}\.tmp")
+
+
+def _draft(name: str, write: str) -> str:
     return f".{name}.{write}.tmp"
 
 
-def _finish_write(folder: Path) -> None:
-    """Complete a write that was killed between two of its renames: its other files still lie there.
+def newest_file(folder: str | Path, name: str) -> Path:
+    """The file of a model folder that holds `name`: its draft, where a write was killed between two of its renames.
 
-    The weights are renamed first, so they say which write is the newest.
+    The weights are renamed first, so they say which write is the newest. Nothing is changed by reading.
     """
+    folder = Path(folder)
     write = _write_of_weights(folder / WEIGHTS)
-    if write is None:
-        return
-    left = [name for name in (TOKENIZER, CONFIG) if (folder / _temporary(name, write)).exists()]
+    if write is not None and _DRAFT.fullmatch(_draft(name, write)):
+        draft = folder / _draft(name, write)
+        if draft.is_file() and not draft.is_symlink():
+            return draft
+    return folder / name
+
+
+def description(folder: str | Path) -> dict[str, bytes]:
+    """The files of a model folder besides its weights, by name: with them and its weights a model can be built.
+
+    InputError if one cannot be read.
+    """
+    files = ((name, newest_file(folder, name)) for name in (CONFIG, TOKENIZER))
+    return {name: read_bytes(path) for name, path in files if path.is_file()}
+
+
+def _read_newest(folder: str | Path, name: str, read: Callable[[Path], T]) -> T:
+    path = newest_file(folder, name)
     try:
-        for name in left:
-            os.replace(folder / _temporary(name, write), folder / name)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+        return read(path)
+    except InputError:
+        if path.name == name or path.exists():
+            raise
+        return read(Path(folder) / name)  # its writer, who lives, has renamed it meanwhile
 
 
 def _write_of_weights(path: Path) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -18,10 +19,12 @@ from glide.checkpoints import Checkpoints, read_manifest
 from glide.curves import draw_curves
 from glide.data import Batch
 from glide.errors import CannotWrite, InputError, warn
+from glide.folder import description
 from glide.machine import measured_peak, memory_in_use
 from glide.meters import LogFile, Meters
 from glide.printable import say
-from glide.signals import Stopped
+from glide.run_folder import model_folder
+from glide.signals import Signals, Stopped
 from glide.snapshots import write_snapshot
 from glide.stepper import Outcome, Stepper
 from glide.trackers import Tracker, numbers, open_trackers
@@ -55,21 +58,29 @@ class Run(Generic[M]):
         self.kept = Checkpoints(out / "checkpoints", config.keep, config.keep_every)
         self.meters = Meters()
         self.due = False  # a checkpoint that was put off
+        self.done = 0  # steps
+        self.saved = 0  # of the newest checkpoint
+        self.described: dict[str, bytes] = {}  # files that tell the model's sizes and words
         self.trackers: list[Tracker] = []
         self.share = 0.0  # of the machine's peak that one step a second would be
 
-    def begin(self, resume: bool) -> int:
-        """Take up the newest good checkpoint, or write the folder of a new run; returns the step to begin with."""
-        start = self._resume() if resume else 0
+    def begin(self, resume: Path | None) -> int:
+        """Take up a checkpoint, or write the folder of a new run; returns the step to begin with."""
+        start = self._resume(resume) if resume is not None else 0
+        self.done = self.saved = start
         if self.main:
-            self.trackers = open_trackers(self.config.track, self.out, self.settings.values, resume)
-            if not resume:
+            self.trackers = open_trackers(
+                self.config.track, self.out, self.settings.values, resume is not None
+            )
+            if resume is None:
                 with self._averaged() as model:
                     assert model is not None
                     self.save(model, self.out, 0)
+            place = self.out if resume is None else model_folder(resume, self.out)
+            self.described = description(place)
             self.log = LogFile(self.out / "log.jsonl", start)
             self.held_out = LogFile(self.out / "validation.jsonl", start)
-        elif not resume:
+        elif resume is None:
             with self._averaged():
                 pass
         self.meters.reset()
@@ -78,25 +89,39 @@ class Run(Generic[M]):
     def _averaged(self) -> Any:
         return self.stepper.weights.averaged()
 
-    def _resume(self) -> int:
-        processes = self.stepper.processes
-        newest = self.kept.newest_good() if self.main else None
-        step = processes.agree(int(newest.name.partition("-")[2]) if newest is not None else -1)
-        if step < 0:
-            raise InputError(
-                f"--resume: no checkpoint in {self.kept.folder} that is whole; start a new run, in another --out."
-            )
-        path = self.kept.path(step)
-        said = changes(read_manifest(path).get("settings", {}), self.settings)
+    def _resume(self, path: Path) -> int:
+        settings = read_manifest(path).get("settings", {})
+        said = changes(settings if isinstance(settings, dict) else {}, self.settings)
         if self.main:
             for line in said:
                 say(f"changed: {line}")
         return self.stepper.weights.load(path)
 
-    def after(self, done: int, outcome: Outcome, bar: Any, caught: int) -> None:
+    @contextmanager
+    def rescued(self) -> Iterator[None]:
+        """Within: an error after a step leaves the checkpoint that a signal would; a second Ctrl-C leaves none.
+
+        Of several processes the main one writes it, where it has all that belongs in it.
+        """
+        try:
+            yield
+        except Exception:
+            sound = self.stepper.whole and self.stepper.bad_in_a_row == 0
+            if self.main and sound and self.done > self.saved and not self.stepper.weights.sharded:
+                with suppress(Exception):  # the first error is the one to tell
+                    self._write_all(self.done)
+                if self.saved == self.done:
+                    said = (
+                        f"ended by an error after step {self.done}; the newest checkpoint is {self._last()}"
+                    )
+                    say(f"{said}: go on with --resume", stream=sys.stderr)
+            raise
+
+    def after(self, done: int, outcome: Outcome, bar: Any, signals: Signals) -> None:
         """After the step that made it `done` steps."""
         config, stepper = self.config, self.stepper
         last = done == config.steps
+        self.done = done
         self.meters.add(outcome.terms, outcome.t, stepper.timesteps.steps, outcome.norm, outcome.good)
         if done % config.log_every == 0 or last:
             self._write_line(done, bar)
@@ -110,16 +135,24 @@ class Run(Generic[M]):
         if done % config.snapshot_every == 0 or last:
             self._snapshot(done)
         if (done % config.sample_every == 0 or last) and not outcome.stop:
-            self._watch(done)
+            self._watch(done, signals)
         if saving:
-            if self.note is not None:
-                self._attempt(self.note, must=last)
-            with self._averaged() as model:
-                if model is not None:
-                    self._attempt(partial(self.save, model, self.out, done), must=last)
+            self._write_model(done, must=last)
             self.due = False
         if outcome.stop and not last:
-            self._stop(done, caught)
+            self._stop(done, signals.caught)
+
+    def _write_all(self, done: int) -> None:
+        self._checkpoint(done, must=True)
+        self._write_model(done, must=False)
+
+    def _write_model(self, done: int, must: bool) -> None:
+        """The model's folder, and what this process alone knows."""
+        if self.note is not None:
+            self._attempt(self.note, must)
+        with self._averaged() as model:
+            if model is not None:
+                self._attempt(partial(self.save, model, self.out, done), must)
 
     def _snapshot(self, done: int) -> None:
         """Keep the power-function averages as they are now."""
@@ -128,16 +161,20 @@ class Run(Generic[M]):
             if self.main:
                 self._attempt(partial(write_snapshot, self.out, done, width, weights))
 
-    def _watch(self, done: int) -> None:
-        """Measure the averaged model on held-out data, and draw with it."""
+    def _watch(self, done: int, signals: Signals) -> None:
+        """Measure the averaged model on held-out data, and draw with it; a signal breaks that off."""
         with self._averaged() as model:
             if model is not None and self.validate is not None:
-                line = {"step": done, **self.validate(model)}
-                self.held_out.add(line)
-                self._track(line)
+                signals.break_off(partial(self._validate, model, self.validate, done))
             if model is not None and self.sample is not None:
-                self._attempt(partial(self.sample, model, self.out / "samples" / f"{done:07d}.png"))
+                draw = partial(self.sample, model, self.out / "samples" / f"{done:07d}.png")
+                signals.break_off(partial(self._attempt, draw))
         self.meters.restart_clock()
+
+    def _validate(self, model: M, validate: Callable[[M], dict[str, Any]], done: int) -> None:
+        line = {"step": done, **validate(model)}
+        self.held_out.add(line)
+        self._track(line)
 
     def measure(self, step: int, batch: Batch) -> None:
         """Find out which share of the machine's peak the run has; nothing of the run depends on it."""
@@ -184,8 +221,13 @@ class Run(Generic[M]):
             "processes": self.stepper.processes.world,
             "torch": torch.__version__,
         }
-        files = partial(write_files, step=done, tensors=tensors, state=state)
-        self._attempt(partial(self.kept.write, done, files, about), must)
+        files = partial(write_files, step=done, tensors=tensors, state=state, others=self.described)
+
+        def write() -> None:
+            self.kept.write(done, files, about)
+            self.saved = done
+
+        self._attempt(write, must)
 
     def _attempt(self, write: Callable[[], object], must: bool = False) -> None:
         """Write; what cannot be written costs a warning, and is tried again when it is due next. must: an error."""

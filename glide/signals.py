@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -58,6 +58,10 @@ def raised() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+class _BrokenOff(BaseException):
+    """Ends what may be left out; no error of it."""
+
+
 class Signals:
     """Within this context the signals are remembered in `caught` instead of ending the process.
 
@@ -66,6 +70,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.caught = 0
+        self._breaks_off = False
         self._when = 0.0
         self._before: dict[int, Any] = {}
 
@@ -79,8 +84,23 @@ class Signals:
             signal.signal(number, handler)
         self._before = {}
 
+    def break_off(self, act: Callable[[], object]) -> None:
+        """Do what may be left out, such as a progress picture: not after a signal, and the first one breaks it off."""
+        if self.caught:
+            return
+        try:
+            self._breaks_off = True
+            act()
+            self._breaks_off = False
+        except _BrokenOff:
+            pass
+        finally:
+            self._breaks_off = False
+
     def _catch(self, number: int, frame: FrameType | None) -> None:
         if not self.caught:
             self.caught, self._when = number, time.monotonic()
+            if self._breaks_off:
+                raise _BrokenOff
         elif number == signal.SIGINT and time.monotonic() > self._when + PAUSE:
             raise KeyboardInterrupt

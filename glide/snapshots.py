@@ -16,7 +16,7 @@ from torch import Tensor
 
 from glide.atomic import atomic_path, cannot_write
 from glide.errors import InputError
-from glide.folder import read_config, read_tokenizer, write_folder
+from glide.folder import check_no_model, read_config, read_tokenizer, write_folder
 from glide.posthoc import Profile, misfit, mixture
 from glide.printable import say
 
@@ -38,6 +38,8 @@ class Posthoc:
     """As of which snapshot; by default the last."""
     save_dtype: Annotated[Literal["float32", "float16", "bfloat16"], tyro.conf.arg()] = "float32"
     """Of the weights in the model folder."""
+    overwrite: bool = False
+    """Take the place of a model that is in the folder."""
 
 
 def write_snapshot(out: Path, step: int, sigma_rel: float, weights: Mapping[str, Tensor]) -> None:
@@ -87,6 +89,7 @@ def put_together(run: Path, sigma_rel: float, step: int | None = None) -> tuple[
 
 def posthoc(args: Posthoc) -> float:
     """Write the model of the wanted average; returns how far its profile is from the wanted one."""
+    check_no_model(args.out, args.overwrite)
     record = read_config(args.run)
     weights, far = put_together(args.run, args.sigma_rel, args.step)
     training = {
@@ -101,6 +104,7 @@ def posthoc(args: Posthoc) -> float:
         tokenizer=read_tokenizer(args.run, record),
         training=training,
         dtype=getattr(torch, args.save_dtype),
+        overwrite=True,
     )
     say(f"{args.out}: the average of relative width {args.sigma_rel}, its profile {far:.1%} off")
     return far

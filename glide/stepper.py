@@ -106,6 +106,7 @@ class Stepper(Generic[M]):
         self.generator = torch.Generator()
         self.bad_in_a_row = 0  # steps that were skipped, besides those in which the loss scale was found
         self.last_good = -1  # the last step whose loss and gradient were finite
+        self.whole = True  # False: weights and averages are of two steps, as they are while one is being done
 
     def step(self, step: int, batch: Batch, stop: bool = False) -> Outcome:
         """Do the step of that number. batch: this process's rows. stop: whether this process was asked to stop."""
@@ -115,6 +116,7 @@ class Stepper(Generic[M]):
         own = self.losses(step, batch, t[rows.start : rows.stop], weight[rows.start : rows.stop])
         terms, asked = self._gathered(own, stop)
         finite = math.isfinite(terms["loss"].mean().item())
+        self.whole = False
         norm = self.weights.optimizer.step(step, self.scale.factor, apply=finite)
         good = finite and math.isfinite(norm)
         searching = self.scale.searching
@@ -125,6 +127,7 @@ class Stepper(Generic[M]):
             self.bad_in_a_row, self.last_good = 0, step
         elif not (finite and searching):
             self.bad_in_a_row += 1
+        self.whole = True
         FREE.clear()  # else taking the next batch, which lies there, would begin another in the way of this thread
         return Outcome(terms, t, norm, good, asked)
 

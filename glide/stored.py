@@ -17,7 +17,7 @@ from glide.buffers import Buffers
 from glide.captions import BrokenCaptionError
 from glide.channels import check_channels, in_mode
 from glide.errors import InputError
-from glide.pictures import BrokenImageError, decode_picture
+from glide.pictures import decode_picture
 from glide.resize import square_picture
 from glide.shuffle import by_lane
 
@@ -80,8 +80,9 @@ class Source(Protocol):
 class StoredData:
     """A source's pictures, in a new order every epoch; a batch may hold the end of one epoch and the next's start.
 
-    A picture that is damaged, or whose caption is, is skipped: its place is taken by the next one of the epoch's order
-    that is whole, so that a batch is a function of its step all the same. Safe to be asked by several threads.
+    A picture that is damaged or cannot be read, or whose caption is, is skipped: its place is taken by the next one of
+    the epoch's order that is whole, so that a batch is a function of its step all the same. Safe to be asked by several
+    threads.
     """
 
     def __init__(
@@ -154,7 +155,7 @@ class StoredData:
         """None of a picture whose caption is broken."""
         try:
             return self.source.every_caption(index)
-        except BrokenCaptionError as error:
+        except InputError as error:
             self._count(index, error)
             return ()
 
@@ -166,11 +167,11 @@ class StoredData:
             index = int(order[(place + offset) % len(self)])
             if index in self._broken:
                 continue
-            data = self.source.read(index)
-            try:
+            try:  # a file that has vanished, or cannot be read, is as good as damaged
+                data = self.source.read(index)
                 said = self._said(index, epoch, place)
                 picture = self._picture(data, self.source.name(index), epoch, place)
-            except (BrokenImageError, BrokenCaptionError) as error:
+            except InputError as error:
                 self._count(index, error)
                 continue
             return picture, said

@@ -20,7 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from glide.changes import Settings, jsonable
-from glide.checkpoints import Checkpoints, check_run_folder, read_manifest
+from glide.checkpoints import read_manifest
 from glide.data import Batch
 from glide.dtype import AUTO, DTYPES, DType, check_dtype, find_dtype
 from glide.errors import InputError
@@ -36,7 +36,7 @@ from glide.signals import Signals
 from glide.stepper import Stepper, Task
 from glide.trackers import TrackerName
 
-__all__ = ["Settings", "Task", "TrainConfig", "check_run_folder", "fit", "jsonable", "last_line"]
+__all__ = ["Settings", "Task", "TrainConfig", "fit", "jsonable", "last_line"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -91,27 +91,26 @@ class TrainConfig:
         if not self.ema:
             raise InputError("got --ema without a decay, expected at least one: leave it out for 0.999")
 
-    def settled(self, processes: Processes, run: Path | None = None, half: bool = True) -> TrainConfig:
+    def settled(self, processes: Processes, checkpoint: Path | None = None, half: bool = True) -> TrainConfig:
         """The same with a type in place of "auto", the same one on all processes, which all call it.
 
-        It is that of the run in the folder `run`, which goes on, or else what is fast on the main process's device.
+        It is that of the run that goes on from `checkpoint`, or else what is fast on the main process's device.
         half: False where float16 cannot be.
         """
         dtype = self.dtype
         if processes.main:
-            before = dtype_of_run(run) if run is not None and dtype == AUTO else None
+            before = dtype_of_run(checkpoint) if checkpoint is not None and dtype == AUTO else None
             dtype = str(find_dtype(before or dtype, processes.device)).removeprefix("torch.")
             if dtype == "float16" and self.dtype == AUTO and not half:
                 dtype = "float32"
         return replace(self, dtype=DTYPES[processes.agree(DTYPES.index(dtype) if processes.main else 0)])
 
 
-def dtype_of_run(out: Path) -> str | None:
-    """The type that a run computed in, as its newest checkpoint says; None where none does."""
-    kept = Checkpoints(out / "checkpoints")
-    found = (read_manifest(kept.path(step)).get("settings") for step in reversed(kept.steps()))
-    said = (settings.get("train.dtype") for settings in found if isinstance(settings, dict))
-    return next((dtype for dtype in said if dtype in DTYPES), None)
+def dtype_of_run(checkpoint: Path) -> str | None:
+    """The type that a run computed in, as its checkpoint says; None where it does not."""
+    settings = read_manifest(checkpoint).get("settings")
+    dtype = settings.get("train.dtype") if isinstance(settings, dict) else None
+    return dtype if dtype in DTYPES else None
 
 
 def fit(
@@ -122,7 +121,7 @@ def fit(
     config: TrainConfig,
     out: Path,
     *,
-    resume: bool = False,
+    resume: Path | None = None,
     save: Callable[[M, Path, int], None],
     sample: Callable[[M, Path], None] | None = None,
     validate: Callable[[M], dict[str, Any]] | None = None,
@@ -136,13 +135,15 @@ def fit(
     receives `log.jsonl`, `checkpoints/`, `samples/` and, by `save(model, out, step)` with the averaged weights, the
     model folder itself. validate(model) measures it, averaged, on held-out data whenever `sample` draws, for
     `validation.jsonl`. note() is called by every process with each checkpoint, to write what it alone knows.
-    settings: the run's flags, which are compared with those it was begun with when it goes on.
+    resume: the checkpoint to go on from (`glide.run_folder`). settings: the run's flags, which are compared with those
+    it was begun with when it goes on.
     A step whose loss or gradient is not finite is skipped; InputError after `config.max_skipped` in a row (the last
-    good checkpoint is kept and named). Stopped (SystemExit) after SIGTERM or Ctrl-C, once a checkpoint is written.
+    good checkpoint is kept and named). Stopped (SystemExit) after SIGTERM or Ctrl-C, once a checkpoint is written. Any
+    other error after the first step leaves a checkpoint too.
     """
     config.check()
     processes = processes or Processes(device=next(model.parameters()).device)
-    config = config.settled(processes, out if resume else None)
+    config = config.settled(processes, resume)
     if not processes.main:
         warnings.simplefilter("ignore")  # the main process says it
     stepper = Stepper(model, task, timesteps, config, processes)
@@ -155,7 +156,7 @@ def fit(
     run = Run(stepper, config, out, save, sample, validate, note, settings or Settings())
     with others_lost(processes):
         start = run.begin(resume)
-        with Signals() as signals, closing(batches(start)) as stream:
+        with Signals() as signals, run.rescued(), closing(batches(start)) as stream:
             bar = tqdm(
                 stream,
                 total=config.steps,
@@ -170,7 +171,7 @@ def fit(
                     if step == start + MEASURED_AFTER:
                         run.measure(step, batch)
                     outcome = stepper.step(step, batch, stop=bool(signals.caught))
-                    run.after(step + 1, outcome, bar, signals.caught)
+                    run.after(step + 1, outcome, bar, signals)
                     if step + 1 >= config.steps:
                         break
         processes.wait()

@@ -26,13 +26,14 @@ from glide.masks import EVERYTHING
 from glide.memory import check_memory
 from glide.model import PRESETS, Model, ModelConfig
 from glide.printable import say
-from glide.processes import start
+from glide.processes import Processes, start
 from glide.ranges import check_numbers
+from glide.run_folder import model_folder, run_folder
 from glide.strip import write_strip
 from glide.tasks import Diffusion
 from glide.timesteps import TimestepConfig
 from glide.tokenizer import Tokenizer
-from glide.train import Settings, TrainConfig, check_run_folder, fit, jsonable, last_line
+from glide.train import Settings, TrainConfig, fit, jsonable, last_line
 from glide.validation import Validation
 
 
@@ -54,6 +55,8 @@ class TrainBase:
     """Model whose weights to begin with: a folder, an embedded name, a published .pt, a hub id."""
     resume: bool = False
     """Go on exactly where the last checkpoint in --out was."""
+    overwrite: bool = False
+    """A new run takes the place of a model that is in --out."""
     null_captions: float = 0.2
     """Share of examples that lose their caption or class, for classifier-free guidance."""
     token_captions: float = 0.0
@@ -163,16 +166,30 @@ def train_base(
         raise InputError(f"--worker-processes {args.worker_processes}: expected at least 0.")
     args.train.check()
     processes = start(args.device)
-    resume = not args.train.dry_run and check_run_folder(args.out, args.resume)
-    train = args.train.settled(processes, args.out if resume else None)
-    args = dataclasses.replace(args, train=train)  # all wait here, before one writes what another would find
-    torch.manual_seed(args.train.seed)
+    flags = {"resume": args.resume, "overwrite": args.overwrite, "dry_run": args.train.dry_run}
+    with run_folder(args.out, processes, **flags) as resume:
+        trained = _train(args, sample, kind, fill, processes, resume)
+        processes.finish()
+    return trained
 
+
+def _train(
+    args: TrainBase,
+    sample: Sample | None,
+    kind: Kind,
+    fill: Fill | None,
+    processes: Processes,
+    resume: Path | None,
+) -> Model:
+    """`train_base` in the run's own folder. resume: the checkpoint to go on from."""
+    args = dataclasses.replace(args, train=args.train.settled(processes, resume))
+    torch.manual_seed(args.train.seed)
     source = load_model(args.init, places=kind.places) if args.init else None
-    # a run that goes on has its sizes and tokenizer in its folder; its weights come from the checkpoint
-    model = load_model(args.out) if resume else None
+    # a run that goes on has its sizes and tokenizer in its checkpoints
+    before = model_folder(resume, args.out) if resume is not None else None
+    model = load_model(before) if before is not None else None
     config = model.config if model is not None else _base_config(args, source, kind)
-    unconditional = args.unconditional or (resume and _was_unconditional(args.out))
+    unconditional = args.unconditional or (before is not None and _was_unconditional(before))
     reading: dict[str, Any] = {
         "seed": args.train.seed,
         "max_broken": args.max_broken,
@@ -205,7 +222,8 @@ def train_base(
 
     def save(model: Model, out: Path, step: int) -> None:
         last = last_line(out / "log.jsonl")
-        save_model(out, model, {**record, "step": step, "log": last}, getattr(torch, args.save_dtype))
+        training = {**record, "step": step, "log": last}
+        save_model(out, model, training, getattr(torch, args.save_dtype), overwrite=True)
 
     captions = WATCHED
     if not is_generated(args.data):
@@ -260,7 +278,6 @@ def train_base(
     )
     if processes.main and not args.train.dry_run:
         tell_broken(args.out)
-    processes.finish()
     return trained
 
 

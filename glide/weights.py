@@ -88,11 +88,14 @@ class Weights(Generic[M]):
             self.optimizer.load_state_dict(state["optimizer"])
             self.timesteps.load_state_dict(state["timesteps"])
             self.scale.load_state_dict(state.get("scale", {}))
-        except (OSError, KeyError, RuntimeError, ValueError, AssertionError) as e:
+            step = state["step"]
+            if type(step) is not int or f"step-{step:07d}" != path.name:
+                raise ValueError(f"its state is of step {step!r}")
+        except Exception as e:  # whatever a file may hold that its sums fit
             raise InputError(
                 f"{path} cannot be resumed with these settings: {e or 'another kind of timesteps'}"
             ) from e
-        return int(state["step"])
+        return step
 
     def _copy(self, to: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
         if set(to) != set(source):
@@ -148,9 +151,15 @@ class Weights(Generic[M]):
 
 
 def write_files(
-    folder: Path, step: int, tensors: Mapping[str, dict[str, Tensor]], state: dict[str, Any]
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, dict[str, Tensor]],
+    state: dict[str, Any],
+    others: Mapping[str, bytes],
 ) -> None:
-    """A checkpoint's files from what `Weights.gathered` gave."""
+    """A checkpoint's files from what `Weights.gathered` gave, and the bytes of others by name."""
+    for name, data in others.items():
+        (folder / name).write_bytes(data)
     for name, part in tensors.items():
         save_file({k: p.contiguous() for k, p in part.items()}, folder / f"{name}.safetensors")
     torch.save({"step": step, **state}, folder / STATE)

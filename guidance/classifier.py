@@ -177,9 +177,18 @@ def save_classifier(
     model: NoisyClassifier,
     training: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write a model folder that `load_classifier` rebuilds; arguments and errors as `glide.checkpoint.save_model`."""
-    write_folder(folder, KIND, model.config.to_dict(), model.state_dict(), training=training, dtype=dtype)
+    write_folder(
+        folder,
+        KIND,
+        model.config.to_dict(),
+        model.state_dict(),
+        training=training,
+        dtype=dtype,
+        overwrite=overwrite,
+    )
 
 
 def load_classifier(name: str | Path, device: str | torch.device = "cpu") -> NoisyClassifier:

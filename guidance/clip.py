@@ -204,10 +204,20 @@ def save_clip(
     clip: NoisyClip,
     training: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write a model folder that `load_clip` rebuilds; arguments and errors as `glide.checkpoint.save_model`."""
     config, state = clip.config.to_dict(), clip.state_dict()
-    write_folder(folder, KIND, config, state, tokenizer=clip.tokenizer, training=training, dtype=dtype)
+    write_folder(
+        folder,
+        KIND,
+        config,
+        state,
+        tokenizer=clip.tokenizer,
+        training=training,
+        dtype=dtype,
+        overwrite=overwrite,
+    )
 
 
 def load_clip(name: str | Path, device: str | torch.device = "cpu", vocab: str | None = None) -> NoisyClip:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -19,7 +20,8 @@ from glide.errors import InputError
 from glide.labelled import Target, open_labelled
 from glide.model import ModelConfig
 from glide.optim import OptimConfig
-from glide.processes import start
+from glide.processes import Processes, start
+from glide.run_folder import model_folder
 from glide.train import TrainConfig
 from glide.unet import UNetConfig
 from guidance.classifier import (
@@ -84,14 +86,22 @@ class Classification:
 def train_classifier(args: TrainClassifier) -> NoisyClassifier:
     """Build data and model, and `fit`; returns the trained classifier. InputError for settings that do not fit."""
     args.train.check()
-    processes = start(args.device)
-    resume = args.check(args.train.dry_run)
-    train = args.train.settled(processes, args.out if resume else None)
-    args = dataclasses.replace(args, train=train)  # all wait here, before one writes what another would find
+    args.check()
     if args.preset not in CLASSIFIERS:
         raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(CLASSIFIERS)}.")
+    processes = start(args.device)
+    with args.folder(processes, args.train.dry_run) as resume:
+        trained = _train(args, processes, resume)
+        processes.finish()
+    return trained
+
+
+def _train(args: TrainClassifier, processes: Processes, resume: Path | None) -> NoisyClassifier:
+    """`train_classifier` in the run's own folder. resume: the checkpoint to go on from."""
+    args = dataclasses.replace(args, train=args.train.settled(processes, resume))
     torch.manual_seed(args.train.seed)
-    saved = load_classifier(args.out) if resume else None
+    # a run that goes on has its sizes in its checkpoints
+    saved = load_classifier(model_folder(resume, args.out)) if resume is not None else None
     config = saved.config if saved is not None else CLASSIFIERS[args.preset]
     data = _open(args, config.encoder, crop=args.crop, flip=args.flip)
     data.check_batch(args.train.batch_size)
@@ -101,7 +111,7 @@ def train_classifier(args: TrainClassifier) -> NoisyClassifier:
         if args.init is not None:
             begin_with(model, load_model(args.init), args.init)
     elif tuple(data.class_names) == config.class_names:
-        model = saved  # weights come from the checkpoint; sizes from here
+        model = saved
     else:
         raise InputError(f"--data {args.data} has other classes than the run in {args.out}: give its data.")
     model.to(processes.device)

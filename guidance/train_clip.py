@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -14,7 +15,8 @@ from glide.data import Dataset, is_generated, open_data
 from glide.errors import InputError
 from glide.model import ModelConfig
 from glide.optim import OptimConfig
-from glide.processes import start
+from glide.processes import Processes, start
+from glide.run_folder import model_folder
 from glide.tokenizer import Tokenizer
 from glide.train import TrainConfig
 from glide.wrong import WithWrong
@@ -66,17 +68,24 @@ class TrainClip(TrainGuide):
 def train_clip(args: TrainClip) -> NoisyClip:
     """Build data and model, and `fit`; returns the trained CLIP. InputError for settings that do not fit."""
     args.train.check()
+    _check(args)
     processes = start(args.device)
-    resume = _check(args)
-    train = args.train.settled(processes, args.out if resume else None, half=not args.gradient_weight)
-    args = dataclasses.replace(args, train=train)  # all wait here, before one writes what another would find
+    with args.folder(processes, args.train.dry_run) as resume:
+        trained = _train(args, processes, resume)
+        processes.finish()
+    return trained
+
+
+def _train(args: TrainClip, processes: Processes, resume: Path | None) -> NoisyClip:
+    """`train_clip` in the run's own folder. resume: the checkpoint to go on from."""
+    args = dataclasses.replace(args, train=args.train.settled(processes, resume, half=not args.gradient_weight))
     torch.manual_seed(args.train.seed)
-    begun = load_clip(args.out) if resume else _begun(args)
+    # a run that goes on has its sizes and tokenizer in its checkpoints
+    begun = load_clip(model_folder(resume, args.out)) if resume is not None else _begun(args)
     config = begun.config if begun is not None else _config(args)
     data = _open(args, config.image_size, crop=args.crop, flip=args.flip)
     data.check_batch(args.train.batch_size)
     measured = _held_out(args, config.image_size)
-    # of a run that goes on, weights come from the checkpoint; sizes and tokenizer from the folder
     model = (begun if begun is not None else _build(args, config, data)).to(processes.device)
     dtype = getattr(torch, args.train.dtype)
     teacher = Teacher(str(args.like), processes.device, dtype) if args.gradient_weight else None
@@ -88,9 +97,9 @@ KEPT = ("preset", "recipe", "init", "deepen", "like", "vocab", "vocab_size", "co
 """Settings of a run that are in its folder by now."""
 
 
-def _check(args: TrainClip) -> bool:
-    """Whether the run goes on. InputError for settings that cannot be."""
-    resume = args.check(args.train.dry_run)
+def _check(args: TrainClip) -> None:
+    """InputError for settings that cannot be."""
+    args.check()
     if args.train.batch_size < 2 or args.train.accumulate != 1:
         raise InputError(
             f"--batch-size {args.train.batch_size} --accumulate {args.train.accumulate}: expected at least 2, and 1, "
@@ -102,7 +111,6 @@ def _check(args: TrainClip) -> bool:
         raise InputError(f"got --deepen {args.deepen} without --init, expected both: add --init NAME")
     if args.preset not in CLIPS:
         raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(CLIPS)}.")
-    return resume
 
 
 def _begun(args: TrainClip) -> NoisyClip | None:

@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -24,9 +25,10 @@ from glide.printable import say
 from glide.process import Process
 from glide.processes import Processes
 from glide.ranges import check_numbers
+from glide.run_folder import run_folder
 from glide.stored import StoredData
 from glide.timesteps import TimestepConfig
-from glide.train import Settings, Task, TrainConfig, check_run_folder, fit, jsonable, last_line
+from glide.train import Settings, Task, TrainConfig, fit, jsonable, last_line
 from guidance.levels import LEVELS, newest, record, spread
 
 
@@ -45,6 +47,8 @@ class TrainGuide:
     the preset's base model."""
     resume: bool = False
     """Go on exactly where the last checkpoint in --out was."""
+    overwrite: bool = False
+    """A new run takes the place of a model that is in --out."""
     held_out: float = 0.05
     """Share of the pictures of a folder or of shards that are left out of training and measured; 0 to measure
     nothing."""
@@ -65,13 +69,15 @@ class TrainGuide:
     device: str | None = None
     """cpu, cuda, cuda:1, ...; a GPU where there is one."""
 
-    def check(self, dry_run: bool) -> bool:
-        """Whether the run goes on. InputError for settings that cannot be, before anything is read."""
+    def check(self) -> None:
+        """InputError for settings that cannot be, before anything is read."""
         check_numbers(self)
-        resume = not dry_run and check_run_folder(self.out, self.resume)
         if self.plot:
             figure()  # that matplotlib is missing is said now, not after the first thousand steps
-        return resume
+
+    def folder(self, processes: Processes, dry_run: bool) -> AbstractContextManager[Path | None]:
+        """The run's own folder, as of `glide.run_folder.run_folder`."""
+        return run_folder(self.out, processes, resume=self.resume, overwrite=self.overwrite, dry_run=dry_run)
 
     def reading(self, seed: int) -> dict[str, Any]:
         """What every data set of the run is opened with."""
@@ -79,8 +85,8 @@ class TrainGuide:
 
 
 G = TypeVar("G", bound=nn.Module)
-Save = Callable[[Path, G, dict[str, Any], torch.dtype], None]
-"""Writes the folder: where, what, its training record, the type of its weights."""
+Save = Callable[[Path, G, dict[str, Any], torch.dtype, bool], None]
+"""Writes the folder: where, what, its training record, the type of its weights, whether over files of others."""
 Measure = Callable[[G, Sequence[int]], "Measured"]
 """The guide and training timesteps -> how it does at each."""
 
@@ -104,25 +110,25 @@ def train_guide(
     save_guide: Save[G],
     measure: Measure[G] | None,
     processes: Processes,
-    resume: bool,
+    resume: Path | None,
     kept: Sequence[str],
 ) -> G:
     """`fit` a guide, measure it every `config.sample_every` steps, write its folder; returns it trained.
 
-    resume: what `check` said. kept: settings of a run that are in its folder by now.
+    resume: the checkpoint to go on from. kept: settings of a run that are in its folder by now.
     """
     settings = {"command": shlex.join(["python", *sys.argv]), **jsonable(dataclasses.asdict(args))}
     process: Process = model.process  # type: ignore[assignment]
 
     def save(model: G, out: Path, step: int) -> None:
         log = {"step": step, "log": last_line(out / "log.jsonl"), "levels": newest(out / LEVELS, step)}
-        save_guide(out, model, {**settings, **log}, getattr(torch, args.save_dtype))
+        save_guide(out, model, {**settings, **log}, getattr(torch, args.save_dtype), True)
 
     def watch(model: G, path: Path) -> None:
         if measure is not None:
             _report(args, path, measure(model, spread(len(process), args.levels)))
 
-    if not resume and processes.main and not config.dry_run:
+    if resume is None and processes.main and not config.dry_run:
         (args.out / LEVELS).unlink(missing_ok=True)
     trained = fit(
         model,
@@ -140,7 +146,6 @@ def train_guide(
     )
     if processes.main and not config.dry_run:
         tell_broken(args.out)
-    processes.finish()
     return trained
 
 

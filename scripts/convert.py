@@ -30,6 +30,7 @@ import tyro
 from glide.checkpoint import save_model
 from glide.cli import parse, run
 from glide.errors import InputError
+from glide.folder import check_no_model
 from glide.openai import load
 from glide.openai_options import Options, parse_options
 from glide.printable import say
@@ -48,10 +49,13 @@ class Convert:
     """key=value,key=value (commas in values are fine), JSON, or the name of a published file."""
     vocab: str | None = None
     """Folder or hub id of GLIDE's vocabulary; without it the model takes no captions."""
+    overwrite: bool = False
+    """Take the place of a model that is in the folder."""
 
 
 def main() -> None:
     args = parse(Convert, __doc__)
+    check_no_model(args.out, args.overwrite)
     if clip_openai.is_pair(args.path):
         _convert_clip(args)
         return
@@ -60,7 +64,7 @@ def main() -> None:
         _convert_classifier(args, options)
         return
     model = load(args.path, parse_options(args.options) if args.options else None, args.vocab)
-    save_model(args.out, model, training={"converted": asdict(args)})
+    save_model(args.out, model, training={"converted": asdict(args)}, overwrite=True)
     size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     say(f"{args.out}: {model.config.unet.image_size} pixels, {size:.1f} million parameters")
     if model.text is not None and model.tokenizer is None:
@@ -73,7 +77,7 @@ def _convert_classifier(args: Convert, options: Options) -> None:
             f"a vocabulary was given ({args.vocab}), but {args.path} takes no captions; leave it out."
         )
     model = classifier_openai.load(args.path, options)
-    save_classifier(args.out, model, training={"converted": asdict(args)})
+    save_classifier(args.out, model, training={"converted": asdict(args)}, overwrite=True)
     size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     config = model.config
     say(
@@ -85,7 +89,7 @@ def _convert_clip(args: Convert) -> None:
     if args.options is not None:
         raise InputError(f"options were given ({args.options}), but GLIDE's CLIP needs none; leave them out.")
     clip = clip_openai.load(args.path, args.vocab)
-    save_clip(args.out, clip, training={"converted": asdict(args)})
+    save_clip(args.out, clip, training={"converted": asdict(args)}, overwrite=True)
     size = sum(parameter.numel() for parameter in clip.parameters()) / 1e6
     say(f"{args.out}: a CLIP of {clip.config.image_size} pixels, {size:.1f} million parameters")
     if clip.tokenizer is None:

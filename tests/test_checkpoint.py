@@ -1,6 +1,7 @@
 """Model folders: written whole, read back exactly, and refused with one clear sentence when something is wrong."""
 
 import json
+import multiprocessing
 import os
 import resource
 import shutil
@@ -180,6 +181,76 @@ def test_a_write_killed_between_its_renames_never_leaves_a_mix(saved, tmp_path, 
     assert load_model(folder).tokenizer.n_vocab == expected.tokenizer.n_vocab
     save_model(folder, newer)
     assert len(list(folder.iterdir())) == 3  # what the killed write left is gone
+
+
+def marked(folder: Path, write: str) -> None:
+    """Let the weights say that they are of the write of that name."""
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt", "write": write})
+
+
+def test_reading_changes_nothing(saved, tmp_path):
+    folder = Path(shutil.copytree(saved, tmp_path / "m"))
+    marked(folder, "0123abcd")  # killed after the first rename
+    (folder / "config.json").rename(folder / ".config.json.0123abcd.tmp")
+    (folder / "config.json").write_text("{}")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    folder.chmod(0o555)
+    assert torch.equal(output(load_model(folder)), output(small_model(0)))
+    (folder / "config.json").unlink()  # a new folder
+    assert torch.equal(output(load_model(folder)), output(small_model(0)))
+    folder.chmod(0o755)
+    del before["config.json"]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    save_model(folder, small_model(1))
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+
+
+@pytest.mark.parametrize("write", ["x/../../home/draft", "../home/draft", "0123ABCD", "0123abc", "*", ""])
+def test_weights_cannot_name_files_of_others(saved, tmp_path, write):
+    folder = Path(shutil.copytree(saved, tmp_path / "m"))
+    marked(folder, write)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/draft.tmp").write_text("the user's own")
+    (folder / ".config.json.x").mkdir()
+    if "/" not in write and write:
+        (folder / f".config.json.{write}.tmp").write_text("the user's own")
+    before = sorted(tmp_path.rglob("*"))
+    assert torch.equal(output(load_model(folder)), output(small_model(0)))
+    save_model(folder, small_model(1))
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "home/draft.tmp").exists()
+
+
+def test_two_writers_of_one_folder_never_leave_a_mix(saved, tmp_path):
+    folder = Path(shutil.copytree(saved, tmp_path / "m"))
+    fork = multiprocessing.get_context("fork")
+
+    def write(seed: int) -> None:
+        model = small_model(seed)
+        for _ in range(5):
+            save_model(folder, model, {"seed": seed})
+
+    both = [fork.Process(target=write, args=(seed,)) for seed in (1, 2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0] and len(list(folder.iterdir())) == 3
+    assert torch.equal(
+        output(load_model(folder)), output(small_model(read_config(folder)["training"]["seed"]))
+    )
+
+
+def test_files_of_another_library_are_not_written_over(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    (tmp_path / "tokenizer.json").write_text("precious")
+    with pytest.raises(
+        InputError, match=r"holds config\.json, tokenizer\.json that this toolkit has not written"
+    ):
+        save_model(tmp_path, small_model(text=False))
+    assert (tmp_path / "tokenizer.json").read_text() == "precious" and len(list(tmp_path.iterdir())) == 2
+    save_model(tmp_path, small_model(text=False), overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 
 
 def test_names_are_looked_up_in_order(saved, tmp_path, monkeypatch):

@@ -19,12 +19,13 @@ from launch import ROOT
 from safetensors.torch import load_file, save_file
 
 from glide.changes import Settings, changes
-from glide.checkpoints import MANIFEST, Checkpoints, check_run_folder, damage
+from glide.checkpoints import MANIFEST, Checkpoints, damage
 from glide.errors import CannotWrite, InputError
 from glide.meters import last_line, logged
 from glide.mixed import LossScale
 from glide.model import Model
 from glide.optim import OptimConfig
+from glide.run_folder import check_run_folder
 from glide.signals import Stopped
 from glide.tasks import Diffusion
 from glide.timesteps import TimestepConfig
