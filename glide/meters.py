@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,20 @@ from glide.errors import warn
 from glide.json_files import read_lines
 
 
+class Mean:
+    """A mean of numbers that come one after the other; None of none."""
+
+    def __init__(self, total: float = 0.0, count: int = 0) -> None:
+        self.total, self.count = total, count
+
+    def add(self, value: float) -> None:
+        self.total, self.count = self.total + value, self.count + 1
+
+    @property
+    def value(self) -> float | None:
+        return self.total / self.count if self.count else None
+
+
 class Meters:
     """Means over the steps since the last line, the loss by quarter of the timesteps, rates."""
 
@@ -22,9 +37,8 @@ class Meters:
         self.reset()
 
     def reset(self) -> None:
-        self.terms: dict[str, list[float]] = {}
-        self.quarters: list[list[float]] = [[], [], [], []]
-        self.norms: list[float] = []
+        self.means: dict[str, Mean] = {}
+        self.quarters = [Mean() for _ in range(4)]
         self.skipped = 0
         self.restart_clock()
 
@@ -38,20 +52,37 @@ class Meters:
         if not good:
             self.skipped += 1
             return
-        for k, v in terms.items():
-            self.terms.setdefault(k, []).append(v.mean().item())
+        for name, values in terms.items():
+            self.means.setdefault(name, Mean()).add(values.mean().item())
         for quarter, value in zip((4 * t // steps).tolist(), terms["loss"].tolist(), strict=True):
-            self.quarters[quarter].append(value)
-        self.norms.append(norm)
+            self.quarters[quarter].add(value)
+        self.means.setdefault("gradient_norm", Mean()).add(norm)
+
+    def state(self) -> dict[str, Any]:
+        """What was added since the last line, JSON-able: a run that goes on then writes the same next line."""
+        means = {name: [mean.total, mean.count] for name, mean in self.means.items()}
+        quarters = [[mean.total, mean.count] for mean in self.quarters]
+        finite = all(math.isfinite(total) for total, _ in [*means.values(), *quarters])
+        return {"means": means, "quarters": quarters, "skipped": self.skipped} if finite else {}
+
+    def restore(self, state: Any) -> None:
+        """Take up what `state` gave; of anything else nothing, as only the next line depends on it."""
+        self.reset()
+        try:
+            means = {str(name): Mean(float(total), int(n)) for name, (total, n) in state["means"].items()}
+            quarters = [Mean(float(total), int(n)) for total, n in state["quarters"]]
+            skipped = int(state["skipped"])
+        except (TypeError, ValueError, LookupError, AttributeError):
+            return
+        if len(quarters) == len(self.quarters):
+            self.means, self.quarters, self.skipped = means, quarters, skipped
 
     def line(self, step: int, rate: float, batch_size: int) -> dict[str, Any]:
         """The entry after `step` steps; begins anew."""
         seconds = time.perf_counter() - self.clock
         line: dict[str, Any] = {"step": step, "loss": None, "gradient_norm": None}
-        line |= {k: sum(v) / len(v) for k, v in self.terms.items()}
-        line["loss_quarters"] = [sum(q) / len(q) if q else None for q in self.quarters]
-        if self.norms:
-            line["gradient_norm"] = sum(self.norms) / len(self.norms)
+        line |= {name: mean.value for name, mean in self.means.items()}
+        line["loss_quarters"] = [mean.value for mean in self.quarters]
         line["rate"] = rate
         line["images_per_second"] = round(self.clocked * batch_size / max(seconds, 1e-9), 1)
         if self.skipped:

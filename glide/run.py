@@ -83,7 +83,7 @@ class Run(Generic[M]):
         elif resume is None:
             with self._averaged():
                 pass
-        self.meters.reset()
+        self.meters.restore(read_manifest(resume).get("meters") if resume is not None else None)
         return start
 
     def _averaged(self) -> Any:
@@ -220,6 +220,7 @@ class Run(Generic[M]):
             "settings": dict(self.settings.values),
             "processes": self.stepper.processes.world,
             "torch": torch.__version__,
+            "meters": self.meters.state(),
         }
         files = partial(write_files, step=done, tensors=tensors, state=state, others=self.described)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import convert
 import numpy as np
 import pytest
+import torch
 from launch import ROOT
 from PIL import Image
 from safetensors.torch import load_file
@@ -26,7 +28,7 @@ from glide.claims import FolderLock
 from glide.cli import run as run_script
 from glide.data import open_data
 from glide.errors import InputError
-from glide.meters import logged
+from glide.meters import Meters, logged
 from glide.model import Model
 from glide.optim import OptimConfig
 from glide.signals import Stopped
@@ -251,6 +253,25 @@ def test_all_that_a_resume_needs_is_in_the_checkpoint(
     one, two = (load_file(run / "checkpoints/step-0000004/model.safetensors") for run in (done, out))
     assert all((one[k] == two[k]).all() for k in one)
     assert load_model(out).tokenizer is not None
+
+
+def test_a_line_of_the_log_goes_on(tmp_path: Path) -> None:
+    meters, again = Meters(), Meters()
+    terms = {"loss": torch.tensor([1.0, 0.3]), "vb": torch.tensor([0.1, 0.7])}
+    for good in (True, False, True):
+        meters.add(terms, torch.tensor([10, 90]), 100, 0.1, good)
+    again.restore(json.loads(json.dumps(meters.state())))
+    for each in (meters, again):
+        each.add(terms, torch.tensor([30, 90]), 100, 0.2, True)
+    one, two = (each.line(4, 0.1, 2) for each in (meters, again))
+    one.pop("images_per_second"), two.pop("images_per_second")
+    assert one == two and one["skipped"] == 1 and one["loss_quarters"][2] is None
+    meters.add(
+        {"loss": torch.tensor([1.0]), "vb": torch.tensor([math.inf])}, torch.tensor([1]), 100, 0.1, True
+    )
+    for state in (meters.state(), None, [], {"means": 5}, {"means": {"a": 1}, "quarters": [], "skipped": 0}):
+        again.restore(state)
+        assert again.line(1, 0.1, 2)["loss"] is None
 
 
 def test_a_run_of_an_older_version_goes_on(done: Path, tmp_path: Path) -> None:

@@ -97,8 +97,8 @@ def test_resume_is_exact(tmp_path: Path, timesteps: str) -> None:
     # the same run, stopped after its checkpoint of step 4 (the rate's schedule is that of the whole run)
     out = tmp_path / "parts"
 
-    class Stop(BaseException):
-        """Stands for kill -9: an error would leave a checkpoint of step 5."""
+    class Stop(Exception):
+        pass
 
     def stop(model: Model, path: Path, captions: Sequence[str]) -> None:
         assert captions == WATCHED
