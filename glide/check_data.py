@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from glide.atomic import atomic_path
 from glide.broken import kind, summary
-from glide.captions import BrokenCaptionError
 from glide.contact_sheet import contact_sheet, sheet_size
 from glide.data import MAX_BROKEN, GeneratedData, is_generated, open_data, open_source
 from glide.errors import InputError

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from glide.buffers import Buffers
-from glide.captions import BrokenCaptionError
 from glide.channels import check_channels, in_mode
 from glide.errors import InputError
 from glide.pictures import decode_picture

@@ -78,7 +78,9 @@ def train_clip(args: TrainClip) -> NoisyClip:
 
 def _train(args: TrainClip, processes: Processes, resume: Path | None) -> NoisyClip:
     """`train_clip` in the run's own folder. resume: the checkpoint to go on from."""
-    args = dataclasses.replace(args, train=args.train.settled(processes, resume, half=not args.gradient_weight))
+    args = dataclasses.replace(
+        args, train=args.train.settled(processes, resume, half=not args.gradient_weight)
+    )
     torch.manual_seed(args.train.seed)
     # a run that goes on has its sizes and tokenizer in its checkpoints
     begun = load_clip(model_folder(resume, args.out)) if resume is not None else _begun(args)
