@@ -105,6 +105,8 @@ class Shards:
         number = (index - self.ends[shard] + len(self.rows[shard])) // BLOCK
         rows = self.rows[shard][number * BLOCK : (number + 1) * BLOCK].tolist()
         begin, end = held.offsets[rows[0]], held.offsets[rows[-1]] + held.sizes[rows[-1]]
+        if end - begin > LARGEST_PICTURE:
+            return read_range(path, offset, size)
         block = self._blocks.get((shard, number), lambda: read_range(path, begin, end - begin))
         return block[offset - begin : offset - begin + size]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -28,8 +28,9 @@ GLIDE_PAD = 50256
 CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
 CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 BYTES = 256
-LONGEST_WORD = 1024  # characters; longer runs are cut, in training alone
-LONGEST_CAPTION = 2**15  # characters that are looked at in training, far more than any context holds
+LONGEST_WORD = 256  # characters; longer runs are cut, in training alone
+LONGEST_CAPTION = 2**15  # characters that are looked at, far more than a context holds
+MOST_TEXT = 2**25  # characters of all captions that a vocabulary is learned from
 LONG_WORD, LONG_SPACE = re.compile(rf"\S{{{LONGEST_WORD}}}(?=\S)"), re.compile(rf"\s{{{LONGEST_WORD},}}")
 
 _COMPATIBILITY = [0x132, 0x133, 0x149, *range(0x1C4, 0x1CD), *range(0x1F1, 0x1F4), *range(0xFB00, 0xFB07)]
@@ -96,6 +97,8 @@ class Tokenizer:
     def _clean(self, text: str) -> str:
         if not isinstance(text, str):
             raise InputError(f"a caption must be text, got {type(text).__name__}: {text!r}")
+        # the time to encode grows with the whole text, of which the context takes the beginning
+        text = encodable(text[: max(LONGEST_CAPTION, 64 * self.context)])
         # Python's lower(), not the library's normalizer: it knows the Greek final sigma, as the originals do.
         return (_clean_clip(text) if self._is_clip else text).lower()
 
@@ -139,7 +142,7 @@ class Tokenizer:
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        tokenizer.train_from_iterator((_for_training(caption) for caption in captions), trainer)
+        tokenizer.train_from_iterator(_for_training(captions), trainer)
         return cls(tokenizer, context, pad=tokenizer.get_vocab_size())
 
     @classmethod
@@ -185,10 +188,15 @@ def _byte_level(model: models.BPE) -> BPE:
     return tokenizer
 
 
-def _for_training(caption: str) -> str:
-    """What of a caption a vocabulary is learned from. The time to learn from a word grows with its length squared."""
-    text = encodable(caption[:LONGEST_CAPTION]).lower()
-    return text if len(text) <= LONGEST_WORD else LONG_WORD.sub(r"\g<0> ", LONG_SPACE.sub(" ", text))
+def _for_training(captions: Iterable[str]) -> Iterator[str]:
+    """The text that a vocabulary is learned from. The time to learn from a word grows with its length squared."""
+    left = MOST_TEXT
+    for caption in captions:
+        text = encodable(caption[: min(LONGEST_CAPTION, left)]).lower()
+        left -= len(text)
+        yield text if len(text) <= LONGEST_WORD else LONG_WORD.sub(r"\g<0> ", LONG_SPACE.sub(" ", text))
+        if left <= 0:
+            return
 
 
 def _shorten(text: str, most: int = 120) -> str:

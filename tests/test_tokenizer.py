@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as BPE
 from tokenizers import models
 
 from glide.errors import InputError
-from glide.tokenizer import Tokenizer
+from glide.tokenizer import LONGEST_CAPTION, LONGEST_WORD, MOST_TEXT, Tokenizer, _for_training
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "tokens.json").read_text(encoding="utf-8"))
 SHORT = ["an oil painting of a corgi", "a corgi in a field", "", "🐶 wearing a 🎩", "don't we'll I'VE"]
@@ -249,3 +249,33 @@ def test_a_vocabulary_comes_from_the_hub_by_its_id(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(InputError, match=r"hub did not give it \(no route to host\)"):
         Tokenizer.glide("some/vocabulary")
+
+
+def test_long_words_are_cut_before_a_vocabulary_is_learned_from_them():
+    long = "ab" * 150_000
+    (text,) = _for_training([long])
+    assert max(map(len, text.split())) == LONGEST_WORD and text.replace(" ", "") == long[:LONGEST_CAPTION]
+    assert [*_for_training(["A red\nring" + " " * 9, "", "猫" * 200])] == [
+        "a red\nring" + " " * 9,
+        "",
+        "猫" * 200,
+    ]
+    assert [*_for_training([" " * 1000 + "x"])] == [" x"]
+    assert sum(map(len, _for_training(["x" * LONGEST_CAPTION] * 2000))) < MOST_TEXT * 1.01
+    plain = ["a red ring", "a blue square"] * 8
+    assert Tokenizer.train([*plain, long], 300, 8).encode(plain)[0].shape == (16, 8)
+
+
+def test_a_caption_of_any_length_is_encoded_by_its_beginning():
+    tokenizer = Tokenizer.train(["a red ring", "two blue squares"] * 8, 300, 8)
+    long = "a red ring " * 100_000
+    assert torch.equal(*(tokenizer.encode([text], warn=False)[0] for text in (long, long[:50_000])))
+    assert not tokenizer.fits(long) and not tokenizer.fits("x" * 2_000_000)
+    with pytest.warns(UserWarning, match="longer than 8 tokens"):
+        tokenizer.encode(["x" * 2_000_000])
+
+
+def test_halves_of_surrogate_pairs_are_text_too():
+    tokenizer = Tokenizer.train(["a \ud83d red ring"], 300, 8)
+    ids, _ = tokenizer.encode(["a \udcff", "a \ufffd", "\ud83d\ude00", "😀"])
+    assert torch.equal(ids[0], ids[1]) and torch.equal(ids[2], ids[3])
