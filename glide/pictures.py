@@ -93,11 +93,17 @@ def decode_picture(data: bytes, name: str | Path, least: int = 0) -> tuple[Image
 def as_shown(picture: Image.Image, name: str = "the picture") -> tuple[Image.Image, list[str]]:
     """A picture that is in memory already, as `decode_picture` gives that of a file, and what was lost; it is copied.
 
-    InputError for one that cannot be shown, such as one of floating-point numbers.
+    InputError for one that cannot be shown, such as one of floating-point numbers, and for one that Pillow has opened
+    but not decoded yet, of a format that is not read from files either.
     """
     with _refusing(name):
+        if getattr(picture, "tile", None) and picture.format not in FORMATS:
+            raise BrokenImageError(
+                f"{name} is a file of {picture.format}: give a {READ} file, or load() it first"
+            )
         _check_size(picture)
-        return _shown(picture.copy()), _lost(picture)
+        lost = _lost(picture)
+        return _shown(picture.copy()), lost
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, features
+from test_pictures import deep_png
 
 from glide.errors import InputError
 from glide.images import load_image, read_recipe
@@ -81,6 +82,14 @@ def test_a_picture_in_memory_is_taken_as_its_file_would_be():
         expected, lost_of_file = decode_picture(data, "x.png")
         assert np.array_equal(shown, expected) and shown.mode == expected.mode and lost == lost_of_file
         assert picture.size == (8, 8) or shown.size == picture.size[::-1]
+    with Image.open(io.BytesIO(deep_png())) as opened:
+        assert as_shown(opened)[1] == ["has more than 8 bits a colour: it is reduced to 8"]
+    for foreign in ("PPM", "TGA"):
+        with Image.open(io.BytesIO(encoded(COLOURS, foreign))) as opened:
+            with pytest.raises(InputError, match=rf"the picture is a file of {foreign}"):
+                as_shown(opened)
+            opened.load()
+            assert np.array_equal(as_shown(opened)[0], COLOURS)
     unchanged = COLOURS.copy()
     assert as_shown(unchanged)[0] is not unchanged
     with pytest.raises(InputError, match=r"the picture is not a readable picture .*floating-point"):

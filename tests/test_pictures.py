@@ -4,7 +4,6 @@ import os
 import struct
 import warnings
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 GREY = np.repeat(RAMP[..., None], 3, axis=2)
 
 
-def deep_png(path: Path) -> None:
+def deep_png() -> bytes:
     """A PNG of 16 bits a colour, which Pillow reads but does not write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -26,12 +25,8 @@ def deep_png(path: Path) -> None:
 
     rows = b"".join(b"\0" + (row.astype(">u2") * 257).tobytes() for row in GREY.reshape(16, 48))
     header = struct.pack(">IIBBBBB", 16, 16, 16, 2, 0, 0, 0)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def test_plain_pictures_come_as_they_are(tmp_path):
@@ -67,7 +62,7 @@ def test_a_turned_photo_stands_upright(tmp_path):
 
 def test_what_is_lost_is_said(tmp_path):
     Image.fromarray(RAMP.astype(np.uint16) * 257).save(tmp_path / "grey16.png")
-    deep_png(tmp_path / "deep.png")
+    (tmp_path / "deep.png").write_bytes(deep_png())
     for name in ("grey16.png", "deep.png"):
         with pytest.warns(UserWarning, match=rf"{name} has more than 8 bits"):
             assert np.array_equal(read_picture(tmp_path / name), GREY)

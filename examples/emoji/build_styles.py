@@ -39,6 +39,7 @@ from glide.data import Split, is_held_out
 from glide.errors import InputError
 from glide.images import on_white
 from glide.numbers import real, whole
+from glide.pictures import decode_picture
 from glide.shard_writer import Sample, write_shards
 
 ENOUGH = 4  # styles that a concept has at least where one is held out
@@ -181,7 +182,7 @@ def draw(icon: Icon, size: int) -> Image.Image:
         raise InputError(
             f"the icon {icon.name} cannot be drawn ({error}): fetch its package again"
         ) from error
-    picture = on_white(Image.open(io.BytesIO(data)))
+    picture = on_white(decode_picture(data, f"the icon {icon.name}")[0])
     return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if icon.mirrored else picture
 
 
