@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from glide.atomic import atomic_path
+from glide.channels import in_channels
 from glide.checkpoint import load_model
 from glide.denoise import split_variance, to_x0
 from glide.dtype import AUTO, DType, find_dtype
@@ -69,7 +70,8 @@ def binding(
     if not all(0 <= t < len(process) for t in timesteps):
         raise InputError(f"got timesteps {list(timesteps)}, expected 0 to {len(process) - 1}")
     size = model.config.unet.image_size
-    pixels = torch.from_numpy(render(list(scenes), size)).permute(0, 3, 1, 2)  # [N,3,H,W]
+    shown = in_channels(render(list(scenes), size), model.config.unet.in_channels)
+    pixels = torch.from_numpy(shown).permute(0, 3, 1, 2)  # [N,C,H,W]
     x0 = (pixels.float() / 127.5 - 1).to(model.device)
     rng = np.random.default_rng(seed)
     captions: dict[str, list[str | None]] = {"caption": [""] * len(scenes)}

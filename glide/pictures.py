@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from glide.errors import InputError, warn
 from glide.paths import read_bytes
@@ -53,6 +53,16 @@ SIGNS = {
 """How frequent files begin that are of none of these formats."""
 DEEP = ((np.arange(2**16) + 128) // 257).astype(np.uint8)  # 16 bits to 8, rounded
 TURNED_BY = ("exif", "xmp")  # where a JPEG says that it is to be turned
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture of an EXIF orientation upright."""
 WITH_PROFILE = ("RGB", "RGBA", "P", "PA")  # modes whose colour profile still fits when they are RGB
 
 
@@ -174,10 +184,11 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _shown(image: Image.Image) -> Image.Image:
-    """A loaded picture turned upright, in RGB or RGBA, with its colour profile alone; `image` is changed."""
-    if image.format != "JPEG" or any(key in image.info for key in TURNED_BY):
-        # in place: a copy takes a tenth of the time that a JPEG takes, and so does to look for nothing
-        ImageOps.exif_transpose(image, in_place=True)
+    """A loaded picture turned upright, in RGB or RGBA, with its colour profile alone; it may be `image` itself."""
+    if image.format != "JPEG" or any(
+        key in image.info for key in TURNED_BY
+    ):  # to look for nothing takes time too
+        image = _upright(image)
     profile = image.info.get("icc_profile") if image.mode in WITH_PROFILE else None
     picture = _colours(image)
     picture.info = {"icc_profile": profile} if profile else {}
@@ -207,6 +218,15 @@ def check_not_original(path: str | Path, originals: Sequence[str | Path]) -> Non
                 f"got the output {path}, which is the picture {original} itself, expected another file: originals "
                 "are never written over"
             )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture as its EXIF or XMP data say that it is to be turned; damaged data say nothing, as to a viewer."""
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # whatever their reader meets in them
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _lost(image: Image.Image) -> list[str]:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from glide.atomic import atomic_path
 from glide.images import on_white
-from glide.pictures import read_picture
+from glide.pictures import BrokenImageError, read_picture
 
 MARGIN = 52  # pixels at the left, for the step
 
@@ -28,11 +28,16 @@ def write_strip(samples: Path, row: int, rows: int = 12) -> Path | None:
         grids = [grids[i] for i in torch.linspace(0, len(grids) - 1, rows).round().long().tolist()]
     cut = []
     for path in grids:
-        grid = on_white(read_picture(path))
-        cut.append(grid.crop((0, 0, grid.width, min(row, grid.height))))
-    sheet = Image.new("RGB", (MARGIN + max(part.width for part in cut), row * len(cut)), "white")
+        try:
+            grid = on_white(read_picture(path))
+        except BrokenImageError:
+            continue  # somebody's own file, or a damaged one: no reason to end a training
+        cut.append((path, grid.crop((0, 0, grid.width, min(row, grid.height)))))
+    if not cut:
+        return None
+    sheet = Image.new("RGB", (MARGIN + max(part.width for _, part in cut), row * len(cut)), "white")
     pen = ImageDraw.Draw(sheet)
-    for i, (path, part) in enumerate(zip(grids, cut, strict=True)):
+    for i, (path, part) in enumerate(cut):
         sheet.paste(part, (MARGIN, i * row))
         pen.text((4, i * row + row // 2 - 5), str(int(path.stem)), fill="black")
     with atomic_path(samples / "strip.png") as temporary:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from glide.channels import on_white
 from glide.errors import InputError
-from glide.images import from_uint8
+from glide.images import as_image, from_uint8
 from guidance.clip import NoisyClip
 from guidance.clip_clean import CleanClip
 
@@ -50,9 +52,11 @@ def best_places(
 ) -> list[int]:
     """Which of all pictures fit best of those of the same caption: `keep` places for each caption, in order.
 
-    pixels: uint8 [N*K,H,W,3], K pictures of each of N captions, one caption after the other. Errors as `rerank`.
+    pixels: uint8 [N*K,H,W,C], K pictures of each of N captions, one caption after the other. Errors as `rerank`.
     """
     each = len(pixels) // len(captions)  # K
+    if pixels.shape[-1] != 3:  # a CLIP sees RGB
+        pixels = torch.from_numpy(np.stack([np.asarray(on_white(as_image(one))) for one in pixels]))
     groups = zip(pixels.split(each), captions, strict=True)
     best = [rerank(clip, from_uint8(group), caption, keep) for group, caption in groups]
     return [group * each + i for group, places in enumerate(best) for i in places]

@@ -138,6 +138,11 @@ def _second_stage(args: Sample, pipe: Pipeline, upsampling: Upsampling | None) -
                 f"expected {own}, or the name of one: give --upsampler NAME"
             )
     stage = Stage.load(name, upsampling, args.device, args.dtype, second.upsampler_vocab, args.compile)
+    if (channels := pipe.model.config.unet.in_channels) != 3:
+        raise InputError(
+            f"{args.model} draws pictures of {channels} channels and {name} enlarges RGB ones, which have 3: leave the "
+            "upsampler out"
+        )
     if second.size != own * stage.scale:
         raise InputError(
             f"got --size {second.size}, expected {own} or {own * stage.scale}: {args.model} draws {own}, and {name} "

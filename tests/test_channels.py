@@ -19,9 +19,10 @@ from glide.errors import InputError
 from glide.images import as_image, save_gif, save_png
 from glide.model import PRESETS, Model, ModelConfig
 from glide.nll import Nll, nll
+from glide.strip import write_strip
 from glide.train import TrainConfig
 from glide.train_base import TrainBase, train_base
-from guidance import sample
+from guidance import rerank, sample
 from guidance.inpaint import plan
 from guidance.judged_run import JudgedPictures
 from guidance.pipeline import Pipeline
@@ -147,10 +148,11 @@ def test_a_model_is_trained_watched_and_drawn_from(photos, tmp_path, channels):
     assert nll(Nll(out, data=str(photos), images=2, batch_size=2, respacing="3")) > 0
 
 
-def run_sample(flags: list[str]) -> None:
+def run_sample(flags: list[str], code: int = 0) -> str:
     script = Path(sample.__file__).parents[1] / "scripts" / "sample.py"
     done = subprocess.run([sys.executable, str(script), *flags], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
+    return done.stderr
 
 
 @pytest.mark.parametrize("channels", [1, 4])
@@ -166,6 +168,9 @@ def test_a_model_that_inpaints_has_as_many_known_planes(tmp_path, channels):
 
 
 def test_what_takes_rgb_alone_says_so(tmp_path):
+    save_model(tmp_path / "grey", Model(config_of(1)))
+    flags = ["--model", str(tmp_path / "grey"), "--size", "64", "--upsampler", "shapes", "--device", "cpu"]
+    assert "channels and" in run_sample([*flags, "--out", str(tmp_path / "o")], 2)
     pipe = Pipeline(Model(config_of(1)))
     unknown = np.zeros((16, 16), bool)
     unknown[4:8, 4:8] = True
@@ -174,7 +179,23 @@ def test_what_takes_rgb_alone_says_so(tmp_path):
     grey = dataclasses.replace(UPSAMPLERS["shapes-upsampler"], unet=config_of(1).unet)
     with pytest.raises(InputError, match="pictures of 1 channels, expected 3"):
         check_upsampler(grey, "grey")
-    save_model(tmp_path / "grey", Model(config_of(1)))
     assert load_model(tmp_path / "grey").config.unet.in_channels == 1
     with pytest.raises(InputError, match="1 channels, expected 3, for colours are judged"):
         JudgedPictures(str(tmp_path / "grey"), device="cpu").pipeline(captions=False)
+
+
+@pytest.mark.parametrize("channels", MODES)
+def test_clip_is_shown_rgb(monkeypatch, channels):
+    seen = []
+    monkeypatch.setattr(rerank, "rerank", lambda clip, images, caption, keep: seen.append(images) or [0])
+    pixels = torch.full((4, 2, 2, channels), 255, dtype=torch.uint8)
+    assert rerank.best_places(None, pixels, ["a", "b"]) == [0, 2]
+    assert [one.shape for one in seen] == [(2, 3, 2, 2)] * 2 and bool((seen[0] == 1).all())
+
+
+def test_a_strip_leaves_out_what_is_no_picture(tmp_path):
+    save_png(tmp_path / "0000001.png", np.zeros((8, 8, 1), np.uint8))
+    (tmp_path / "0000002.png").write_bytes(b"no picture")
+    assert write_strip(tmp_path, 8) == tmp_path / "strip.png"
+    (tmp_path / "0000001.png").unlink()
+    assert write_strip(tmp_path, 8) is None

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from glide.errors import InputError
 from glide.images import save_png
@@ -58,6 +58,15 @@ def test_a_turned_photo_stands_upright(tmp_path):
     exif[0x112] = 6  # a quarter turn
     image.save(tmp_path / "x.jpg", exif=exif)
     assert read_picture(tmp_path / "x.jpg").size == (2, 4)
+    corners = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(2, 4, 3))
+    for orientation in range(11):
+        exif[0x112] = orientation
+        corners.save(tmp_path / "x.png", exif=exif)
+        with Image.open(tmp_path / "x.png") as opened:
+            assert np.array_equal(read_picture(tmp_path / "x.png"), ImageOps.exif_transpose(opened))
+    for damaged in (b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM", b"nonsense"):
+        corners.save(tmp_path / "x.png", exif=damaged)
+        assert np.array_equal(read_picture(tmp_path / "x.png"), corners)
 
 
 def test_what_is_lost_is_said(tmp_path):
