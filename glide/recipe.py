@@ -1,6 +1,7 @@
 """What a picture needs to be drawn again: the state of the weights and of the machine, as its PNG carries them."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +40,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 def return_to(recipe: Mapping[str, Any], device: torch.device) -> None:
     """Set this process to the number of threads of `recipe`, and warn of what else is not as it was there."""
     threads = recipe.get("threads")
-    if device.type == "cpu" and isinstance(threads, int) and 0 < threads <= 1024:
+    if device.type == "cpu" and type(threads) is int and 0 < threads <= (os.cpu_count() or 1):
         torch.set_num_threads(threads)
     here = environment(device)
     other = [

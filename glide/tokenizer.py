@@ -8,8 +8,9 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
@@ -21,13 +22,15 @@ from glide.atomic import atomic_path
 from glide.captions import encodable
 from glide.errors import InputError
 from glide.hub import hub_folder
-from glide.json_files import read_table
+from glide.json_files import as_table, parse_json, read_table
 from glide.numbers import shown_number
+from glide.paths import read_bytes
 
 GLIDE_PAD = 50256
 CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
 CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 BYTES = 256
+MOST_BYTES = 2**26  # of a tokenizer's file; GPT-2's have 1 MB
 LONGEST_WORD = 256  # characters; longer runs are cut, in training alone
 LONGEST_CAPTION = 2**15  # characters that are looked at, far more than a context holds
 MOST_TEXT = 2**25  # characters of all captions that a vocabulary is learned from
@@ -115,6 +118,7 @@ class Tokenizer:
     def load(cls, path: str | Path) -> Tokenizer:
         """Read what `save` wrote; InputError if the file is missing, damaged or states no context."""
         text = _read(Path(path))
+        _check_plain(as_table(parse_json(text, path), path), path)
         try:
             tokenizer = BPE.from_str(text)
         except Exception as error:  # the library raises bare Exception
@@ -233,8 +237,28 @@ def _read_vocabulary(folder: str | Path) -> tuple[dict[str, int], list[tuple[str
     return vocab, [(a, b) for a, b in merges]
 
 
+def _check_plain(tokenizer: Mapping[str, Any], path: str | Path) -> None:
+    """InputError for what this toolkit's tokenizers never hold, and what a regular expression could take for ever."""
+    model = tokenizer.get("model")
+    if not isinstance(model, dict) or model.get("type") != "BPE" or tokenizer.get("normalizer") is not None:
+        raise InputError(
+            f"{path} is not a byte-level BPE without a normalizer: give a tokenizer.json of this toolkit"
+        )
+    inside: list[Any] = [tokenizer.get(part) for part in ("pre_tokenizer", "post_processor", "decoder")]
+    while inside:
+        value = inside.pop()
+        if isinstance(value, dict):
+            if value.get("Regex", CLIP_WORDS) != CLIP_WORDS:
+                raise InputError(
+                    f"{path} cuts captions by a pattern of its own: give a tokenizer.json of this toolkit"
+                )
+            inside += value.values()
+        elif isinstance(value, list):
+            inside += value
+
+
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_bytes(path, MOST_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
         raise InputError(f"cannot read {path} ({error}): check the path") from None

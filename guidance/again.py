@@ -7,8 +7,13 @@ from typing import Any, Protocol
 
 from glide import recipe as machine
 from glide.errors import InputError
+from glide.ranges import FROM_ZERO
 from guidance.options import Options
 from guidance.pipeline import Pipeline
+from guidance.recorded import Recorded
+
+GUIDES = ("weak", "classifier", "clip")
+"""Options that name a network whose weights a recipe holds."""
 
 
 class Asked(Protocol):
@@ -32,14 +37,16 @@ def return_to(recipe: Mapping[str, Any], args: Asked, pipe: Pipeline) -> int:
             f"the model {args.model} has other weights ({pipe.fingerprint}) than the one that drew {args.like} "
             f"({recipe.get('weights')}): give that one by --model"
         )
-    options = {name: getattr(args.guiding, name) for name in recipe.get("guides", {})}
-    if recipe.get("guides") and options == {name: recipe["options"].get(name) for name in options}:
-        for name, weights in pipe.guides.fingerprints(args.guiding, frozenset(options)).items():
-            if weights != recipe["guides"][name]:
+    recorded = Recorded(recipe, str(args.like))
+    guides, options = recorded.table("guides"), recorded.table("options")
+    weights = {name: guides.text(name) for name in guides.values if name in GUIDES}
+    names = {name: getattr(args.guiding, name) for name in weights}
+    if weights and names == {name: options.text(name, None) for name in names}:
+        for name, found in pipe.guides.fingerprints(args.guiding, frozenset(names)).items():
+            if found != weights[name]:
                 raise InputError(
-                    f"the network {options[name]} has other weights ({weights}) than the one that guided {args.like} "
-                    f"({recipe['guides'][name]}): give that one by --{name}"
+                    f"the network {names[name]} has other weights ({found}) than the one that guided {args.like} "
+                    f"({weights[name]}): give that one by --{name}"
                 )
     machine.return_to(recipe, pipe.device)
-    place = recipe.get("place", 0)
-    return place if isinstance(place, int) and place >= 0 else 0
+    return int(recorded.whole("place", FROM_ZERO, 0))

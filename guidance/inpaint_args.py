@@ -5,6 +5,7 @@ Imports nothing heavy, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +16,10 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 from glide import cli
 from glide.dtype import AUTO, DType
 from glide.errors import InputError
-from glide.ranges import check_numbers
+from glide.ranges import COUNT, ETA, FROM_ZERO, SEED, check_numbers, range_of
 from guidance.names import FOR_ALL, check_read, read_by
 from guidance.options import USUAL, Options
+from guidance.recorded import Recorded, check_trust
 from guidance.retell import OLD_CALL_SIZE, read_guidance
 from guidance.sample_args import GUIDANCE
 from guidance.settings import Settings, spec_of_steps
@@ -92,6 +94,9 @@ class Inpaint:
     """Pictures in one network call. By default as many as the run has, up to 8 on a CPU and 32 on a GPU."""
     like: Annotated[str | None, arg(metavar="FILE.png")] = None
     """Paint a result of an earlier run again, bit for bit on the same machine; other flags change it."""
+    trust_recipe: bool = False
+    """(like) Take also the picture, the mask and the networks that its recipe names. Without, they are listed, and
+    taken where they are given as flags too."""
     device: str = "auto"
     """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
     dtype: DType = AUTO
@@ -154,50 +159,51 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Inpaint,
         raise InputError(
             f"{given.like} was not made by inpaint.py, expected a result of it: give another PNG"
         )
-    args = cli.parse(Inpaint, description, argv, _as_painted(given, recipe))
+    args = cli.parse(Inpaint, description, argv, _as_painted(given, Recorded(recipe, given.like)))
     args.check()
+    check_trust(args, given)
     return args, recipe
 
 
-def _as_painted(given: Inpaint, recipe: Mapping[str, Any]) -> Inpaint:
+def _as_painted(given: Inpaint, recipe: Recorded) -> Inpaint:
     """The flags by which the picture was painted; a flag given now takes the place of those that it excludes."""
-    try:
-        guidance, scale, options = read_guidance(recipe)
-        second = recipe.get("upsampler", {})
-        mask = recipe.get("mask")
-        default = Inpaint(
-            out=given.out,
-            image=str(recipe["image"]),
-            prompt=str(recipe.get("prompt", "")),
-            mask=None if mask == "transparency" else mask,
-            box=recipe.get("box"),
-            invert_mask=bool(recipe["invert_mask"]),
-            label=None if recipe.get("label") is None else str(recipe["label"]),
-            model=str(recipe["model"]),
-            upsampler=second.get("model"),
-            upsample_respacing=second.get("respacing"),
-            upsampler_vocab=second.get("vocab"),
-            vocab=recipe.get("vocab"),
-            method=str(recipe["method"]),
-            context=float(recipe["context"]),
-            feather=int(recipe["feather"]),
-            jump=recipe.get("jump"),
-            resamplings=recipe.get("resamplings"),
-            num_samples=int(recipe.get("num_samples", 1)),
-            guidance=guidance,
-            scale=scale,
-            guiding=options,
-            respacing=str(recipe["respacing"]),
-            spacing=str(recipe.get("spacing", "uniform")),
-            sampler=str(recipe["sampler"]),
-            eta=float(recipe["eta"]),
-            seed=int(recipe["seed"]),
-            call_size=int(recipe.get("call_size", OLD_CALL_SIZE)),
-            device=str(recipe["device"]),
-            dtype=str(recipe["dtype"]),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"the recipe in {given.like} is incomplete ({error!r}): give another PNG") from error
+    guidance, scale, options = read_guidance(recipe)
+    second, enlarged = recipe.table("upsampler"), "upsampler" in recipe
+    mask = recipe.text("mask", None)
+    null = recipe.values.get("label") is None
+    endless = recipe.values.get("context") == "inf"  # JSON has no infinity
+    default = Inpaint(
+        out=given.out,
+        image=recipe.text("image"),
+        prompt=recipe.text("prompt", ""),
+        mask=None if mask == "transparency" else mask,
+        box=recipe.text("box", None),
+        invert_mask=recipe.flag("invert_mask"),
+        label=None if null else str(recipe.whole("label", FROM_ZERO)),
+        model=recipe.text("model"),
+        upsampler=second.text("model") if enlarged else None,
+        upsample_respacing=second.text("respacing", None),
+        upsampler_vocab=second.text("vocab", None),
+        vocab=recipe.text("vocab", None),
+        method=recipe.text("method"),
+        context=math.inf if endless else recipe.real("context", range_of(Inpaint, "context")),
+        feather=recipe.whole("feather", range_of(Inpaint, "feather")),
+        jump=recipe.whole("jump", range_of(Inpaint, "jump"), None),
+        resamplings=recipe.whole("resamplings", range_of(Inpaint, "resamplings"), None),
+        num_samples=recipe.whole("num_samples", COUNT, 1),
+        guidance=guidance,
+        scale=scale,
+        guiding=options,
+        respacing=recipe.text("respacing"),
+        spacing=recipe.text("spacing", "uniform"),
+        sampler=recipe.text("sampler"),
+        eta=recipe.real("eta", ETA),
+        seed=recipe.whole("seed", SEED),
+        call_size=recipe.whole("call_size", COUNT, OLD_CALL_SIZE),
+        device=recipe.text("device"),
+        dtype=recipe.text("dtype"),
+        like=given.like,
+    )
     if given.steps is not None or given.respacing is not None:
         default = replace(default, respacing=None, spacing=None)
     if given.mask is not None or given.box is not None:

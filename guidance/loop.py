@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from glide.deep_cache import DeepCache
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from guidance.pipeline import Pipeline
 
 
+class NotFinite(InputError):
+    """What was drawn is no picture."""
+
+
 @dataclass(frozen=True, eq=False)
 class Loop:
     """What a run of N pictures walks on: rows fill whole network calls, of which `places.real` are the pictures."""
@@ -41,7 +46,15 @@ class Loop:
     known: tuple[Tensor, Tensor] | None  # image [N,3,H,W] and mask [N,1,H,W], 1 where it is known
 
     def pasted(self, x: Tensor, last: bool) -> Tensor:
-        """x, in the last step with the known pixels as they are: a gradient can move them by rounding."""
+        """x, in the last step with the known pixels as they are: a gradient can move them by rounding.
+
+        NotFinite where the last step's is no picture.
+        """
+        if last and not bool(torch.isfinite(x[self.places.real]).all()):
+            raise NotFinite(
+                "the network drew values that are not finite (nan or infinite), which are no picture: use --dtype "
+                "float32 and a smaller guidance scale, or other weights"
+            )
         return x if self.known is None or not last else keep_known(*self.known)(x)
 
 

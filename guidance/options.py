@@ -5,7 +5,6 @@ Imports nothing heavy, so that `--help` answers at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
 
@@ -61,16 +60,6 @@ class Options:
     def of(self, names: frozenset[str]) -> Options:
         """The same with all but these as by default."""
         return Options(**{name: value for name, value in asdict(self).items() if name in names})
-
-    @classmethod
-    def read(cls, values: Mapping[str, Any]) -> Options:
-        """From a recipe. TypeError or ValueError for what cannot be one."""
-        options = cls(**values)
-        for name, value in values.items():
-            number = name in ("rescale", "threshold", "apg_eta", "apg_norm", "apg_momentum", "cads_mix")
-            if not isinstance(value, (int, float) if number else str):
-                raise TypeError(f"{name} is {value!r}")
-        return options
 
 
 USUAL = Options()

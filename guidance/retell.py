@@ -5,12 +5,13 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
+from glide.ranges import SCALE, kinds, range_of
 from guidance.names import FOR_ALL, read_by
 from guidance.options import Options
+from guidance.recorded import Recorded
 from guidance.settings import Settings
 
 OLD_CALL_SIZE = 8
@@ -33,12 +34,24 @@ def guidance_of(settings: Settings) -> dict[str, Any]:
     return found | ({"options": options} if options else {})
 
 
-def read_guidance(recipe: Mapping[str, Any]) -> tuple[tuple[str, ...], float | None, Options]:
+def read_guidance(recipe: Recorded) -> tuple[tuple[str, ...], float | None, Options]:
     """The guidances as they are written on a command line, the scale of those without one, and the options.
 
-    KeyError, TypeError or ValueError for what no version wrote.
+    InputError for what no version wrote.
     """
-    guidance = recipe["guidance"]
-    texts = (guidance,) if isinstance(guidance, str) else tuple(str(text) for text in guidance)
-    scale = float(recipe["scale"]) if isinstance(guidance, str) else None
-    return texts, scale, Options.read(recipe.get("options", {}))
+    one = isinstance(recipe.values.get("guidance"), str)
+    texts = (recipe.text("guidance"),) if one else recipe.texts("guidance")
+    scale = recipe.real("scale", SCALE) if one else None
+    return texts, scale, read_options(recipe.table("options"))
+
+
+def read_options(recorded: Recorded) -> Options:
+    """From a recipe's table. InputError for an option that there is not, or a value of another kind."""
+    numbers, known = kinds(Options), [f.name for f in fields(Options)]
+    found: dict[str, Any] = {}
+    for name in recorded.values:
+        if name not in known:
+            raise recorded.wrong(name, recorded.values[name], f"one of {', '.join(known)}")
+        is_number = name in numbers
+        found[name] = recorded.real(name, range_of(Options, name)) if is_number else recorded.text(name)
+    return Options(**found)

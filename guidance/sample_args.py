@@ -12,10 +12,12 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from glide import cli
 from glide.dtype import AUTO, DType
-from glide.errors import InputError
-from glide.ranges import check_numbers
+from glide.errors import InputError, warn
+from glide.ranges import COUNT, ETA, FROM_ZERO, SEED, check_numbers
+from glide.ranges import STRENGTH as STRENGTH_RANGE
 from guidance.names import FOR_ALL, READ_BY_RERANK, check_read, listing, read_by
 from guidance.options import USUAL, Options
+from guidance.recorded import Recorded, check_trust
 from guidance.retell import OLD_CALL_SIZE, read_guidance
 from guidance.settings import Settings, spec_of_steps
 from guidance.solver_names import SAMPLER_HELP, SPACING_HELP, STEPS_HELP, USUAL_SAMPLER, USUAL_STEPS
@@ -102,6 +104,9 @@ class Sample:
     second: Annotated[StageArgs, OmitArgPrefixes] = ONE_STAGE
     like: Annotated[str | None, arg(metavar="FILE.png")] = None
     """Draw a picture (or a grid) of an earlier run again, bit for bit on the same machine; other flags change it."""
+    trust_recipe: bool = False
+    """(like) Take also the networks and files that the picture's recipe names beyond the embedded models, and compile
+    where it did. Without, they are listed, and taken where they are given as flags too."""
     device: str = "auto"
     """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
     dtype: DType = AUTO
@@ -184,50 +189,54 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Sample, 
             f"{given.like} was made by {recipe['made_by']}, which --like does not repeat, expected a picture of "
             "sample.py: run that script again"
         )
-    args = cli.parse(Sample, description, argv, _as_drawn(given, recipe))
+    args = cli.parse(Sample, description, argv, _as_drawn(given, Recorded(recipe, given.like)))
     args.check()
+    check_trust(args, given)
+    if args.compile and not (given.compile or given.trust_recipe):
+        warn(f"{given.like} was drawn with --compile, which is done where you ask for it: add the flag")
+        args = replace(args, compile=False)
     return args, recipe
 
 
-def _as_drawn(given: Sample, recipe: Mapping[str, Any]) -> Sample:
+def _as_drawn(given: Sample, recipe: Recorded) -> Sample:
     """The flags with which the picture was drawn; a flag given now takes the place of those that it excludes."""
     if "enlarged" in recipe:
         raise InputError(
-            f"{given.like} was not drawn but enlarged, from {recipe['enlarged']}: repeat that by scripts/upsample.py"
+            f"{given.like} was not drawn but enlarged, from {recipe.values['enlarged']}: repeat that by "
+            "scripts/upsample.py"
         )
-    try:
-        guidance, scale, options = read_guidance(recipe)
-        stage = stage_of(recipe)
-        if stage:
-            _, _, of_stage = read_guidance(recipe["upsampler"])
-            options = replace(options, **of_stage.given())
-        default = Sample(
-            model=str(recipe["model"]),
-            vocab=recipe.get("vocab"),
-            guidance=guidance,
-            scale=scale,
-            guiding=options,
-            rerank=recipe.get("rerank"),
-            keep=recipe.get("keep"),
-            num_samples=int(recipe.get("num_samples", 1)),
-            call_size=int(recipe.get("call_size", OLD_CALL_SIZE)),
-            spacing=str(recipe.get("spacing", "uniform")),
-            sampler=str(recipe["sampler"]),
-            eta=float(recipe["eta"]),
-            deep_every=int(recipe.get("deep_every", 1)),
-            init_image=recipe.get("init_image"),
-            strength=float(recipe["strength"]) if "strength" in recipe else None,
-            seed=int(recipe["seed"]),
-            second=StageArgs(**stage),
-            grid=bool(recipe.get("num_pictures")),
-            device=str(recipe["device"]),
-            dtype=str(recipe["dtype"]),
-            compile=bool(recipe.get("compile", False)),
-        )
-        prompts, labels = _several(recipe, "prompt"), _several(recipe, "label")
-        respacing = str(recipe["respacing"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"the recipe in {given.like} is incomplete ({error!r}): give another PNG") from error
+    guidance, scale, options = read_guidance(recipe)
+    stage = stage_of(recipe)
+    if stage:
+        _, _, of_stage = read_guidance(recipe.table("upsampler"))
+        options = replace(options, **of_stage.given())
+    default = Sample(
+        model=recipe.text("model"),
+        vocab=recipe.text("vocab", None),
+        guidance=guidance,
+        scale=scale,
+        guiding=options,
+        rerank=recipe.text("rerank", None),
+        keep=recipe.whole("keep", COUNT, None),
+        num_samples=recipe.whole("num_samples", COUNT, 1),
+        call_size=recipe.whole("call_size", COUNT, OLD_CALL_SIZE),
+        spacing=recipe.text("spacing", "uniform"),
+        sampler=recipe.text("sampler"),
+        eta=recipe.real("eta", ETA),
+        deep_every=recipe.whole("deep_every", COUNT, 1),
+        init_image=recipe.text("init_image", None),
+        strength=recipe.real("strength", STRENGTH_RANGE, None),
+        seed=recipe.whole("seed", SEED),
+        second=StageArgs(**stage),
+        grid=recipe.whole("num_pictures", COUNT, 0) > 0,
+        device=recipe.text("device"),
+        dtype=recipe.text("dtype"),
+        compile=recipe.flag("compile", False),
+        like=given.like,
+    )
+    prompts = recipe.texts("prompts") if "prompts" in recipe else _one(recipe.text("prompt", None))
+    labels = _labels(recipe)
+    respacing = recipe.text("respacing")
     if given.steps is None and given.respacing is None:
         default = replace(default, respacing=respacing)
     if not _is_number(given.respacing):
@@ -253,10 +262,18 @@ def _is_number(respacing: str | None) -> bool:
     return respacing is None or respacing.strip().isdecimal()
 
 
-def _several(recipe: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """recipe["prompts"] of a grid or recipe["prompt"] of a picture, the null class left out."""
-    values = recipe.get(name + "s", [recipe.get(name)])
-    return tuple(str(value) for value in values if value is not None)
+def _one(value: str | None) -> tuple[str, ...]:
+    return () if value is None else (value,)
+
+
+def _labels(recipe: Recorded) -> tuple[str, ...]:
+    """The classes of a grid or of a picture, by their numbers; the null class is left out."""
+    if "labels" in recipe:
+        numbers = recipe.numbers("labels", FROM_ZERO)
+    else:
+        null = recipe.values.get("label") is None
+        numbers = (None if null else recipe.whole("label", FROM_ZERO),)
+    return tuple(str(number) for number in numbers if number is not None)
 
 
 def read_captions(path: str) -> tuple[str, ...]:

@@ -12,8 +12,10 @@ from typing import Annotated, Any
 from tyro.conf import UseAppendAction, arg
 
 from glide.errors import InputError
+from glide.ranges import ETA, NOISE, PIXELS, TEMPERATURE
 from guidance.names import read_by
 from guidance.options import Options
+from guidance.recorded import Recorded
 from guidance.retell import read_guidance
 from guidance.settings import Settings, spec_of_steps
 from guidance.solver_names import USUAL_SAMPLER
@@ -85,27 +87,27 @@ class StageArgs:
 ONE_STAGE = StageArgs()
 
 
-def stage_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def stage_of(recipe: Recorded) -> dict[str, Any]:
     """The fields of StageArgs with which the picture was enlarged; none where it was not.
 
-    KeyError, TypeError or ValueError for what no version wrote.
+    InputError for what no version wrote.
     """
-    stage = recipe.get("upsampler")
-    if stage is None:
+    if "upsampler" not in recipe:
         return {}
+    stage = recipe.table("upsampler")
     texts, scale, _ = read_guidance(stage)
     guidance = tuple(text if scale is None else str(_with_scale(text, scale)) for text in texts)
     return {
-        "size": int(recipe["size"]),
-        "upsampler": str(stage["model"]),
-        "upsampler_vocab": stage.get("vocab"),
-        "upsample_respacing": str(stage["respacing"]),
-        "upsample_spacing": str(stage.get("spacing", "uniform")),
-        "upsample_sampler": str(stage["sampler"]),
-        "upsample_eta": float(stage["eta"]),
+        "size": recipe.whole("size", PIXELS),
+        "upsampler": stage.text("model"),
+        "upsampler_vocab": stage.text("vocab", None),
+        "upsample_respacing": stage.text("respacing"),
+        "upsample_spacing": stage.text("spacing", "uniform"),
+        "upsample_sampler": stage.text("sampler"),
+        "upsample_eta": stage.real("eta", ETA),
         "upsample_guidance": guidance,
-        "upsample_temp": float(stage.get("temperature", 1.0)),
-        "upsample_noise": float(stage["noise"]),
+        "upsample_temp": stage.real("temperature", TEMPERATURE, 1.0),
+        "upsample_noise": stage.real("noise", NOISE),
     }
 
 

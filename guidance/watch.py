@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glide.errors import warn
 from glide.images import grid, save_png, to_float, to_uint8
 from glide.model import Model
 from guidance.conditions import NOTHING_GIVEN, Given, Picture
+from guidance.loop import NotFinite
 from guidance.pipeline import Pipeline
 from guidance.settings import Settings
 
@@ -29,14 +31,18 @@ def sample_grid(model: Model, path: Path, captions: Sequence[str], scale: float 
     config = model.config
     prompts = list(captions) if config.text is not None else None
     labels = list(range(min(8, config.num_classes))) if config.num_classes else None
-    result = pipe(
-        prompts,
-        label=labels,
-        guidance_scale=scale if pipe.conditions.has_null else 1.0,
-        num_inference_steps=25,
-        num_images_per_prompt=2 if prompts or labels else 16,
-        seed=0,
-    )
+    try:
+        result = pipe(
+            prompts,
+            label=labels,
+            guidance_scale=scale if pipe.conditions.has_null else 1.0,
+            num_inference_steps=25,
+            num_images_per_prompt=2 if prompts or labels else 16,
+            seed=0,
+        )
+    except NotFinite as error:  # of a run that diverges, which has means of its own against that
+        warn(f"no progress pictures: {error}")
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     save_png(path, grid(to_uint8(result.tensors), columns=8))
 
@@ -58,8 +64,13 @@ def fill_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float =
         *_, last = pipe.draw([Picture(i, *of_one) for i, of_one in enumerate(told)], settings)
         return last.x.cpu()
 
-    filled = draw([Given(image=one, mask=known) for one, known in zip(image, mask, strict=True)])
-    columns = [image, image * mask + GREY * (1 - mask), filled, draw([NOTHING_GIVEN] * len(image))]
+    try:
+        filled = draw([Given(image=one, mask=known) for one, known in zip(image, mask, strict=True)])
+        free = draw([NOTHING_GIVEN] * len(image))
+    except NotFinite as error:
+        warn(f"no progress pictures: {error}")
+        return
+    columns = [image, image * mask + GREY * (1 - mask), filled, free]
     sheet = torch.stack(columns, dim=1).flatten(0, 1)  # [4N,3,H,W]
     path.parent.mkdir(parents=True, exist_ok=True)
     save_png(path, grid(to_uint8(sheet), columns=4))

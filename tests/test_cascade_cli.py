@@ -60,14 +60,14 @@ def test_like_repeats_both_stages(cascade: list[object], tmp_path: Path) -> None
     flags = [*cascade, "--prompt", CAPTIONS[1], "--num-samples", 3, "--upsample-guidance", "cfg:2@10-90"]
     flags += ["--upsample-sampler", "ddpm", "--upsample-noise", 0.2, "--upsample-temp", 0.9, "--grid"]
     assert call(*flags, "--out", tmp_path / "a") == 0
-    assert call("--like", tmp_path / "a/00002.png", "--out", tmp_path / "b") == 0
+    assert call("--trust-recipe", "--like", tmp_path / "a/00002.png", "--out", tmp_path / "b") == 0
     assert pngs(tmp_path / "b") == ["00000-8.png", "00000.png"]
     for name in ("00000-8.png", "00000.png"):
         original = tmp_path / "a" / name.replace("00000", "00002")
         assert (tmp_path / "b" / name).read_bytes() == original.read_bytes()
-    assert call("--like", tmp_path / "a/00002-8.png", "--out", tmp_path / "c") == 0
+    assert call("--trust-recipe", "--like", tmp_path / "a/00002-8.png", "--out", tmp_path / "c") == 0
     assert pngs(tmp_path / "c") == ["00000.png"]  # of the small one, the first stage alone
-    assert call("--like", tmp_path / "a/grid-00000.png", "--out", tmp_path / "d") == 0
+    assert call("--trust-recipe", "--like", tmp_path / "a/grid-00000.png", "--out", tmp_path / "d") == 0
     assert (tmp_path / "d/grid-00000.png").read_bytes() == (tmp_path / "a/grid-00000.png").read_bytes()
 
 
@@ -75,7 +75,7 @@ def test_like_with_other_flags(cascade: list[object], tmp_path: Path) -> None:
     flags = [*cascade, "--prompt", CAPTIONS[1], "--upsample-guidance", "cfg:2", "--negative", CAPTIONS[0]]
     assert call(*flags, "--out", tmp_path) == 0
     change = ["--upsample-steps", 3, "--upsample-guidance", "cfg:1", "--upsample-temp", 0.5]
-    assert call("--like", tmp_path / "00000.png", *change, "--out", tmp_path) == 0
+    assert call("--trust-recipe", "--like", tmp_path / "00000.png", *change, "--out", tmp_path) == 0
     one, two = (read_recipe(tmp_path / name)["upsampler"] for name in ("00000.png", "00001.png"))
     assert {name for name in two if one.get(name) != two[name]} == {
         "respacing",
@@ -83,7 +83,7 @@ def test_like_with_other_flags(cascade: list[object], tmp_path: Path) -> None:
         "scale",
         "temperature",
     }
-    assert call("--like", tmp_path / "00000.png", "--size", 8, "--out", tmp_path / "s") == 0
+    assert call("--trust-recipe", "--like", tmp_path / "00000.png", "--size", 8, "--out", tmp_path / "s") == 0
     assert (tmp_path / "s/00000.png").read_bytes() == (tmp_path / "00000-8.png").read_bytes()
 
 
@@ -113,14 +113,18 @@ def test_the_embedded_upsampler_is_that_of_the_models_name(
     save_model(places[0] / text_folder.name, upsampler_model)
     assert call(*flags) == 0
     assert read_recipe(tmp_path / "o/00000.png")["upsampler"]["model"] == text_folder.name
-    assert call("--like", tmp_path / "o/00000.png", "--out", tmp_path / "o") == 0
+    assert call("--trust-recipe", "--like", tmp_path / "o/00000.png", "--out", tmp_path / "o") == 0
     assert (tmp_path / "o/00001.png").read_bytes() == (tmp_path / "o/00000.png").read_bytes()
     # the weights are those that enlarged it, or the run is refused
     save_model(
         places[0] / text_folder.name, randomised(Model(upsampler_model.config, upsampler_model.tokenizer), 9)
     )
     capsys.readouterr()
-    refused(call("--like", tmp_path / "o/00000.png", "--out", tmp_path / "o"), capsys, "has other weights")
+    refused(
+        call("--trust-recipe", "--like", tmp_path / "o/00000.png", "--out", tmp_path / "o"),
+        capsys,
+        "has other weights",
+    )
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_it_is_repeated_and_refused(
     with monkeypatch.context() as patched:
         patched.setattr("guidance.pipeline.compiled", spy)
         assert call(*command) == 0
-        assert call("--like", tmp_path / "o/00000.png", "--out", tmp_path / "o") == 0
+        assert call("--trust-recipe", "--like", tmp_path / "o/00000.png", "--out", tmp_path / "o") == 0
         assert len(asked) == 2 and read_recipe(tmp_path / "o/00001.png")["compile"] is True
         capsys.readouterr()
         refused(call(*command, "--deep-every", "2"), capsys, "leave --compile or --deep-every out")

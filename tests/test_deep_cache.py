@@ -121,7 +121,7 @@ def test_the_script_takes_it_and_its_recipe_says_so(
     command = ["--model", text_folder, "--prompt", RED, "--steps", "4", "--out", tmp_path / "o"]
     assert call(*command, "--deep-every", "2") == 0
     assert read_recipe(tmp_path / "o/00000.png")["deep_every"] == 2
-    assert call("--like", tmp_path / "o/00000.png", "--out", tmp_path / "o") == 0
+    assert call("--trust-recipe", "--like", tmp_path / "o/00000.png", "--out", tmp_path / "o") == 0
     assert (tmp_path / "o/00001.png").read_bytes() == (tmp_path / "o/00000.png").read_bytes()
     capsys.readouterr()
     refused(

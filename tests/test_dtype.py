@@ -130,7 +130,7 @@ def test_like_takes_the_type_of_the_recipe(
     flags = ("--model", text_folder, "--prompt", "a red circle", "--out", tmp_path, *QUICK)
     assert call(*flags) == 0
     fast(monkeypatch, HALF)
-    assert call("--like", tmp_path / "00000.png", "--out", tmp_path) == 0
+    assert call("--trust-recipe", "--like", tmp_path / "00000.png", "--out", tmp_path) == 0
     assert call(*flags) == 0
     recipes = [read_recipe(tmp_path / f"{number:05d}.png") for number in range(3)]
     assert [recipe["dtype"] for recipe in recipes] == ["float32", "float32", "bfloat16"]

@@ -104,17 +104,21 @@ def test_like_with_a_start(text_folder: Path, tmp_path: Path, capsys: Capture) -
     recipe = read_recipe(first)
     assert recipe["init_image"] == str(picture) and recipe["strength"] == 0.5 and recipe["steps"] == 5
     assert re.fullmatch("[0-9a-f]{64}", recipe["init_sha256"])
-    assert sample("--like", first, "--out", tmp_path / "o") == 0
+    assert sample("--trust-recipe", "--like", first, "--out", tmp_path / "o") == 0
     assert (tmp_path / "o/00001.png").read_bytes() == first.read_bytes()
-    assert sample("--like", first, "--out", tmp_path / "o", "--strength", 0.9) == 0  # one thing changed
+    assert (
+        sample("--trust-recipe", "--like", first, "--out", tmp_path / "o", "--strength", 0.9) == 0
+    )  # one thing changed
     assert read_recipe(tmp_path / "o/00002.png")["strength"] == 0.9
     other = photo(tmp_path / "y.png", seed=1)
-    assert sample("--like", first, "--out", tmp_path / "o", "--init-image", other) == 0
+    assert sample("--trust-recipe", "--like", first, "--out", tmp_path / "o", "--init-image", other) == 0
     capsys.readouterr()
     photo(picture, (16, 16), seed=2)
-    refused(sample("--like", first, "--out", tmp_path / "o"), capsys, "is not the one any more")
+    refused(
+        sample("--trust-recipe", "--like", first, "--out", tmp_path / "o"), capsys, "is not the one any more"
+    )
     picture.unlink()
-    refused(sample("--like", first, "--out", tmp_path / "o"), capsys, "cannot read")
+    refused(sample("--trust-recipe", "--like", first, "--out", tmp_path / "o"), capsys, "cannot read")
     assert len(pngs(tmp_path / "o")) == 4
 
 

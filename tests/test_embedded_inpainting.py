@@ -46,7 +46,7 @@ def test_both_stages_by_the_script(tmp_path: Path, capsys: pytest.CaptureFixture
     assert recipe["method"] == "model" and recipe["painted_at"] == 256
     found = Oracle().read(new).things
     assert ("star", "green") in {(thing.shape, thing.color) for thing in found}
-    again = ["--like", str(tmp_path / "new.png"), "--out", str(tmp_path / "again.png")]
+    again = ["--trust-recipe", "--like", str(tmp_path / "new.png"), "--out", str(tmp_path / "again.png")]
     with pytest.raises(SystemExit) as end:
         run(lambda: script.main(again))
     assert (
@@ -55,5 +55,9 @@ def test_both_stages_by_the_script(tmp_path: Path, capsys: pytest.CaptureFixture
     other = {**recipe, "upsampler": {**recipe["upsampler"], "weights": "0"}}
     save_png(tmp_path / "other.png", torch.from_numpy(new), other)
     with pytest.raises(SystemExit) as end:
-        run(lambda: script.main(["--like", str(tmp_path / "other.png"), "--out", str(tmp_path / "x.png")]))
+        run(
+            lambda: script.main(
+                ["--trust-recipe", "--like", str(tmp_path / "other.png"), "--out", str(tmp_path / "x.png")]
+            )
+        )
     assert end.value.code == 2 and "the upsampler shapes has other weights" in capsys.readouterr().err

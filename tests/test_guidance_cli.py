@@ -23,6 +23,7 @@ from glide.model import Model, ModelConfig, ProcessConfig
 from guidance.classifier import load_classifier, save_classifier
 from guidance.names import BUILT_IN, known
 from guidance.options import Options
+from guidance.recorded import Recorded
 from guidance.retell import guidance_of, read_guidance
 from guidance.settings import Settings
 from guidance.terms import Term
@@ -90,14 +91,18 @@ def test_what_a_recipe_says() -> None:
         "options": {"negative": "x", "apg_eta": 0.0, "apg_momentum": -0.5, "rescale": 0.7, "threshold": 0.9},
     }
     for settings in (Settings(), Settings(guidance="cfg:2@10-90"), several):
-        guidance, scale, read = read_guidance(json.loads(json.dumps(guidance_of(settings))))
+        guidance, scale, read = read_guidance(
+            Recorded(json.loads(json.dumps(guidance_of(settings))), "x.png")
+        )
         again = Settings(guidance=guidance, scale=scale, options=read)
         assert again.terms == settings.terms and again.options == settings.options
     for wrong in ({"guidance": "cfg"}, {"guidance": ["cfg"], "options": {"x": 1}}, {"guidance": 3}):
-        with pytest.raises((KeyError, TypeError, ValueError)):
-            read_guidance(wrong)
-    with pytest.raises(TypeError, match="rescale"):
-        read_guidance({"guidance": ["cfg"], "options": {"rescale": "much"}})
+        with pytest.raises(InputError, match=r"the recipe in x\.png"):
+            read_guidance(Recorded(wrong, "x.png"))
+    with pytest.raises(
+        InputError, match=r"x\.png: got options\.rescale 'much', expected a finite number from 0 to 1"
+    ):
+        read_guidance(Recorded({"guidance": ["cfg"], "options": {"rescale": "much"}}, "x.png"))
 
 
 # --- pictures and their recipes -------------------------------------------------------------------------------------
@@ -136,9 +141,9 @@ def test_all_at_once_and_again(text_folder: Path, guides: Options, tmp_path: Pat
         "classifier",
         "clip",
     }
-    assert call("--like", tmp_path / "a/00002.png", "--out", tmp_path / "b") == 0
+    assert call("--trust-recipe", "--like", tmp_path / "a/00002.png", "--out", tmp_path / "b") == 0
     assert (tmp_path / "b/00000.png").read_bytes() == (tmp_path / "a/00002.png").read_bytes()
-    assert call("--like", tmp_path / "a/grid-00000.png", "--out", tmp_path / "c") == 0
+    assert call("--trust-recipe", "--like", tmp_path / "a/grid-00000.png", "--out", tmp_path / "c") == 0
     for name in pngs(tmp_path / "a"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "c" / name).read_bytes()
 
@@ -148,10 +153,12 @@ def test_like_with_another_guidance(text_folder: Path, guides: Options, tmp_path
     first = tmp_path / "00000.png"
     flags = ["--guidance", "auto:2", "--guidance", "cfg", "--weak", guides.weak, "--rescale", 0.5]
     assert call("--model", text_folder, "--prompt", RED, *flags, "--out", tmp_path, *QUICK) == 0
-    assert call("--like", first, "--guidance", "cfg:5@0-80", "--out", tmp_path) == 0
+    assert call("--trust-recipe", "--like", first, "--guidance", "cfg:5@0-80", "--out", tmp_path) == 0
     recipe = read_recipe(tmp_path / "00001.png")
     assert (recipe["guidance"], recipe["scale"], recipe["options"]) == ("cfg@0-80", 5.0, {"rescale": 0.5})
-    assert call("--like", first, "--rescale", 0, "--guidance", "none", "--out", tmp_path) == 0
+    assert (
+        call("--trust-recipe", "--like", first, "--rescale", 0, "--guidance", "none", "--out", tmp_path) == 0
+    )
     assert "options" not in read_recipe(tmp_path / "00002.png")
 
 
@@ -188,7 +195,7 @@ def test_recipes_of_the_first_version(text_folder: Path, tmp_path: Path) -> None
     known |= {"dtype", "call_size", "place", "version", "torch", "device", "threads", "cpu", "norms", "gpu"}
     recipe = read_recipe(old)
     assert set(recipe) <= known and (recipe["guidance"], recipe["scale"]) == ("cfg", 2.0)
-    assert call("--like", old, "--out", tmp_path) == 0
+    assert call("--trust-recipe", "--like", old, "--out", tmp_path) == 0
     assert old.read_bytes() == (tmp_path / "00001.png").read_bytes()
 
 
@@ -205,7 +212,7 @@ def test_like_needs_the_same_guides(
     save_classifier(tmp_path / "classifier", shaken(classifier))
     capsys.readouterr()
     refused(
-        call("--like", tmp_path / "o/00000.png", "--out", tmp_path / "o"),
+        call("--trust-recipe", "--like", tmp_path / "o/00000.png", "--out", tmp_path / "o"),
         capsys,
         "give that one by --classifier",
     )
@@ -225,10 +232,15 @@ def test_rerank(text_folder: Path, guides: Options, tmp_path: Path, capsys: Capt
     ]  # the pictures as they were
     assert all(i < 4 for i in kept[:2]) and all(i >= 4 for i in kept[2:]) and len(set(kept)) == 4
     assert load_image(tmp_path / "best/grid-00000.png").shape == (22, 22, 3)
-    assert call("--like", tmp_path / "best/grid-00000.png", "--out", tmp_path / "again", "--gif") == 0
+    assert (
+        call(
+            "--trust-recipe", "--like", tmp_path / "best/grid-00000.png", "--out", tmp_path / "again", "--gif"
+        )
+        == 0
+    )
     for name in pngs(tmp_path / "best"):
         assert (tmp_path / "best" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
-    assert call("--like", tmp_path / "best/00001.png", "--out", tmp_path / "one") == 0
+    assert call("--trust-recipe", "--like", tmp_path / "best/00001.png", "--out", tmp_path / "one") == 0
     assert (tmp_path / "one/00000.png").read_bytes() == (tmp_path / "best/00001.png").read_bytes()
 
 
@@ -308,7 +320,7 @@ def test_a_gradient_that_is_not_finite(
     assert guides.classifier is not None
     broken = load_classifier(guides.classifier)
     with torch.no_grad():
-        next(broken.pool.parameters()).fill_(float("nan"))
+        next(broken.pool.parameters()).fill_(1e38)  # finite, and its products are not
     save_classifier(tmp_path / "broken", broken)
     flags = ["--guidance", "classifier", "--classifier", tmp_path / "broken", "--label", 1]
     assert call("--model", text_folder, *flags, "--out", tmp_path / "o", *QUICK) == 2
@@ -326,7 +338,7 @@ def test_recipes_that_are_damaged(text_folder: Path, tmp_path: Path, capsys: Cap
     for wrong in ({"options": {"colour": 1}}, {"options": {"rescale": "x"}}, {"scale": None}, {"options": 3}):
         save_png(picture, load_image(picture), {**recipe, **wrong})
         capsys.readouterr()
-        refused(call("--like", picture, "--out", tmp_path), capsys, "is incomplete")
+        refused(call("--trust-recipe", "--like", picture, "--out", tmp_path), capsys, "the recipe in")
 
 
 # --- plug-ins of other packages -------------------------------------------------------------------------------------

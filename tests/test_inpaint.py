@@ -197,7 +197,11 @@ def test_a_recipe_says_all(filler_folder: Path, tmp_path: Path, capsys: Capture)
     assert all(re.fullmatch("[0-9a-f]{64}", recipe[name]) for name in ("image_sha256", "mask_sha256"))
     capsys.readouterr()
     with pytest.raises(SystemExit):  # the other script says that it cannot repeat this one
-        run(lambda: sample.main(["--like", str(tmp_path / "o.png"), "--out", str(tmp_path / "x")]))
+        run(
+            lambda: sample.main(
+                ["--trust-recipe", "--like", str(tmp_path / "o.png"), "--out", str(tmp_path / "x")]
+            )
+        )
     assert "was made by inpaint.py" in capsys.readouterr().err
 
 
@@ -209,13 +213,29 @@ def test_like_paints_again(filler_folder: Path, tmp_path: Path, capsys: Capture)
     assert call(*flags, "--num-samples", 3, "--call-size", 2, "--scale", 2, "--out", tmp_path / "o.png") == 0
     first = {name: (tmp_path / name).read_bytes() for name in ("o.png", "o-1.png", "o-2.png", "o-3.png")}
     for name in ("o-1.png", "o-2.png", "o-3.png"):
-        assert call("--like", tmp_path / name, "--out", tmp_path / "again.png", "--overwrite") == 0
+        assert (
+            call("--trust-recipe", "--like", tmp_path / name, "--out", tmp_path / "again.png", "--overwrite")
+            == 0
+        )
         assert (tmp_path / "again.png").read_bytes() == first[name]
-    assert call("--like", tmp_path / "o.png", "--out", tmp_path / "o.png", "--overwrite") == 0
+    assert (
+        call("--trust-recipe", "--like", tmp_path / "o.png", "--out", tmp_path / "o.png", "--overwrite") == 0
+    )
     assert {name: (tmp_path / name).read_bytes() for name in first} == first
 
     def told(*flags: object) -> dict[str, Any]:
-        assert call("--like", tmp_path / "o-2.png", *flags, "--out", tmp_path / "x.png", "--overwrite") == 0
+        assert (
+            call(
+                "--trust-recipe",
+                "--like",
+                tmp_path / "o-2.png",
+                *flags,
+                "--out",
+                tmp_path / "x.png",
+                "--overwrite",
+            )
+            == 0
+        )
         recipe = read_recipe(tmp_path / "x.png")
         assert {**recipe, "seed": 1}.items() >= {"image": str(image), "model": str(filler_folder)}.items()
         return recipe
@@ -226,15 +246,19 @@ def test_like_paints_again(filler_folder: Path, tmp_path: Path, capsys: Capture)
     assert told("--box", "0,0,4,4")["box"] == "0,0,4,4"
     assert told("--method", "repaint", "--resamplings", 2, "--jump", 1)["resamplings"] == 2
     again = read_recipe(tmp_path / "x.png")
-    assert call("--like", tmp_path / "x.png", "--out", tmp_path / "y.png") == 0
+    assert call("--trust-recipe", "--like", tmp_path / "x.png", "--out", tmp_path / "y.png") == 0
     assert read_recipe(tmp_path / "y.png") == again
     assert (tmp_path / "y.png").read_bytes() == (tmp_path / "x.png").read_bytes()
     capsys.readouterr()
     photo(tmp_path / "photo.png", mode="L")
-    assert call("--like", tmp_path / "o-2.png", "--out", tmp_path / "z.png") == 0
+    assert call("--trust-recipe", "--like", tmp_path / "o-2.png", "--out", tmp_path / "z.png") == 0
     assert "photo.png is not the image that" in capsys.readouterr().err
     Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
-    refused(call("--like", tmp_path / "plain.png", "--out", tmp_path / "n.png"), capsys, "plain.png")
+    refused(
+        call("--trust-recipe", "--like", tmp_path / "plain.png", "--out", tmp_path / "n.png"),
+        capsys,
+        "plain.png",
+    )
     refused(call("--out", tmp_path / "n.png"), capsys, "give --image")
 
 

@@ -161,9 +161,9 @@ def test_no_space_left(
 def test_a_recipe_that_is_incomplete(text_folder: Path, tmp_path: Path, capsys: Capture) -> None:
     picture = torch.zeros(8, 8, 3, dtype=torch.uint8)
     save_png(tmp_path / "a.png", picture, {"model": str(text_folder)})
-    refused(call("--like", tmp_path / "a.png"), capsys, "incomplete")
+    refused(call("--trust-recipe", "--like", tmp_path / "a.png"), capsys, "incomplete")
     save_png(tmp_path / "b.png", picture)
-    refused(call("--like", tmp_path / "b.png"), capsys, "no recipe")
+    refused(call("--trust-recipe", "--like", tmp_path / "b.png"), capsys, "no recipe")
 
 
 # --- the frame around scripts ---------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def test_an_empty_caption_is_drawn_unguided(text_folder: Path, tmp_path: Path, c
     assert not (tmp_path / "o").exists()
     assert call(*flags, "--guidance", "none") == 0
     assert read_recipe(tmp_path / "o/00000.png")["prompt"] == ""
-    assert call("--like", tmp_path / "o/00000.png", "--out", tmp_path / "o") == 0
+    assert call("--trust-recipe", "--like", tmp_path / "o/00000.png", "--out", tmp_path / "o") == 0
     assert (tmp_path / "o/00000.png").read_bytes() == (tmp_path / "o/00001.png").read_bytes()
 
 
@@ -118,7 +118,7 @@ def test_like(text_folder: Path, tmp_path: Path, flags: Sequence[object]) -> Non
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)  # the recipe's number is taken
     try:
-        assert call("--like", tmp_path / "a/00003.png", "--out", tmp_path / "b") == 0
+        assert call("--trust-recipe", "--like", tmp_path / "a/00003.png", "--out", tmp_path / "b") == 0
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(threads)
@@ -129,7 +129,22 @@ def test_like(text_folder: Path, tmp_path: Path, flags: Sequence[object]) -> Non
 def test_like_with_other_flags(text_folder: Path, tmp_path: Path) -> None:
     first, changed = tmp_path / "00000.png", tmp_path / "00001.png"
     assert call("--model", text_folder, "--prompt", CAPTIONS[1], "--respacing", "3", "--out", tmp_path) == 0
-    assert call("--like", first, "--out", tmp_path, "--prompt", CAPTIONS[0], "--steps", 2, "--scale", 1) == 0
+    assert (
+        call(
+            "--trust-recipe",
+            "--like",
+            first,
+            "--out",
+            tmp_path,
+            "--prompt",
+            CAPTIONS[0],
+            "--steps",
+            2,
+            "--scale",
+            1,
+        )
+        == 0
+    )
     recipes = [read_recipe(first), read_recipe(changed)]
     different = {name for name in recipes[0] if recipes[0][name] != recipes[1][name]}
     assert different == {"prompt", "respacing", "steps", "scale"}
@@ -151,7 +166,7 @@ def test_like_a_grid(class_folder: Path, tmp_path: Path) -> None:
         *QUICK,
     ]
     assert call(*flags, "--grid", "--out", tmp_path / "a") == 0
-    assert call("--like", tmp_path / "a/grid-00000.png", "--out", tmp_path / "b") == 0
+    assert call("--trust-recipe", "--like", tmp_path / "a/grid-00000.png", "--out", tmp_path / "b") == 0
     assert pngs(tmp_path / "a") == pngs(tmp_path / "b")
     for name in pngs(tmp_path / "a"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -163,7 +178,7 @@ def test_like_needs_the_same_weights(text_model: Model, tmp_path: Path, capsys: 
     assert call("--model", model, "--prompt", CAPTIONS[0], "--out", out, *QUICK) == 0
     save_model(model, randomised(Model(text_model.config, text_model.tokenizer), seed=77))
     capsys.readouterr()
-    refused(call("--like", out / "00000.png", "--out", out), capsys, "has other weights")
+    refused(call("--trust-recipe", "--like", out / "00000.png", "--out", out), capsys, "has other weights")
     assert pngs(out) == ["00000.png"]
 
 
@@ -172,7 +187,7 @@ def test_like_from_another_machine(text_folder: Path, tmp_path: Path, capsys: Ca
     picture = tmp_path / "00000.png"
     assert call("--model", text_folder, "--prompt", CAPTIONS[0], "--out", tmp_path, *QUICK) == 0
     save_png(picture, load_image(picture), {**read_recipe(picture), "torch": "1.0"})
-    assert call("--like", picture, "--out", tmp_path) == 0
+    assert call("--trust-recipe", "--like", picture, "--out", tmp_path) == 0
     assert (
         f"warning: drawn with torch 1.0, not {torch.__version__}: the picture can" in capsys.readouterr().err
     )

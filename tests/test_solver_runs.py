@@ -146,7 +146,7 @@ def test_recipes_repeat_it(text_folder: Path, tmp_path: Path, sampler: str) -> N
     assert call(*flags, "--sampler", sampler, "--spacing", "karras", "--out", tmp_path / "a") == 0
     recipe = read_recipe(tmp_path / "a/00001.png")
     assert (recipe["sampler"], recipe["spacing"], recipe["respacing"]) == (sampler, "karras", "3")
-    assert call("--like", tmp_path / "a/00001.png", "--out", tmp_path / "b") == 0
+    assert call("--trust-recipe", "--like", tmp_path / "a/00001.png", "--out", tmp_path / "b") == 0
     assert (tmp_path / "b/00000.png").read_bytes() == (tmp_path / "a/00001.png").read_bytes()
 
 
@@ -156,7 +156,7 @@ def test_what_takes_the_place_of_a_recipes_spacing(text_folder: Path, tmp_path: 
     assert call(*flags, "--out", tmp_path) == 0
     changes = (["--steps", 2], ["--respacing", "2,1"], ["--spacing", "log-snr"], ["--spacing", "uniform"])
     for change in changes:
-        assert call("--like", first, "--out", tmp_path, *change) == 0
+        assert call("--trust-recipe", "--like", first, "--out", tmp_path, *change) == 0
     told = [read_recipe(tmp_path / name).get("spacing") for name in pngs(tmp_path)]
     assert told == ["trailing", "trailing", None, "log-snr", None]
 
@@ -178,9 +178,17 @@ def test_recipes_of_a_cascade(text_folder: Path, upsampler_folder: Path, tmp_pat
     assert call(*flags, "--out", tmp_path / "a") == 0
     stage = read_recipe(tmp_path / "a/00000.png")["upsampler"]
     assert (stage["sampler"], stage["spacing"]) == ("unipc", "trailing")
-    assert call("--like", tmp_path / "a/00000.png", "--out", tmp_path / "b") == 0
+    assert call("--trust-recipe", "--like", tmp_path / "a/00000.png", "--out", tmp_path / "b") == 0
     assert (tmp_path / "b/00000.png").read_bytes() == (tmp_path / "a/00000.png").read_bytes()
-    again = ["--like", tmp_path / "a/00000.png", "--out", tmp_path / "b", "--upsample-respacing", "2,1"]
+    again = [
+        "--trust-recipe",
+        "--like",
+        tmp_path / "a/00000.png",
+        "--out",
+        tmp_path / "b",
+        "--upsample-respacing",
+        "2,1",
+    ]
     assert call(*again) == 0
     assert "spacing" not in read_recipe(tmp_path / "b/00001.png")["upsampler"]
 

@@ -180,11 +180,21 @@ def test_a_tokenizer_is_saved_whole_or_not_at_all(tmp_path):
     assert (tmp_path / "file").read_text() == "x"
 
 
+def hostile(part: str, value: dict) -> str:
+    return json.dumps(json.loads(BPE(models.BPE()).to_str()) | {part: value})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("no json", "not a tokenizer file"),
-        ("{}", "not a tokenizer file"),
+        ("no json", "is not JSON"),
+        ("{}", "is not a byte-level BPE"),
+        ('{"model": {"type": "BPE"}}', "not a tokenizer file"),
+        (
+            hostile("normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+            "without a normalizer",
+        ),
+        (hostile("pre_tokenizer", {"type": "Split", "pattern": {"Regex": "(a+)+$"}}), "a pattern of its own"),
         (BPE(models.BPE()).to_str(), "states no context length"),
     ],
 )

@@ -42,7 +42,7 @@ def test_a_picture_of_any_size(upsampler_folder: Path, tmp_path: Path, capsys: C
     assert recipe["enlarged"]["picture"] == "in.jpg" and recipe["enlarged"]["size"] == [21, 9]
     expected = {"seed": 3, "prompt": CAPTIONS[0], "temperature": 0.997, "noise": 0.0, "scale": 4, "steps": 2}
     assert expected.items() <= recipe.items()
-    refused(call("--like", result, "--out", tmp_path), capsys, "was not drawn but enlarged")
+    refused(call("--trust-recipe", "--like", result, "--out", tmp_path), capsys, "was not drawn but enlarged")
     refused(upsample(*flags), capsys, "exists already: give another name, or --overwrite")
     first = result.read_bytes()
     assert upsample(*flags, "--overwrite", "--prompt", CAPTIONS[0], "--temp", 0.997, "--seed", 3) == 0
