@@ -53,7 +53,7 @@ SIGNS = {
 """How frequent files begin that are of none of these formats."""
 DEEP = ((np.arange(2**16) + 128) // 257).astype(np.uint8)  # 16 bits to 8, rounded
 TURNED_BY = ("exif", "xmp")  # where a JPEG says that it is to be turned
-TURNS = {
+TURNS: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
