@@ -80,24 +80,23 @@ def measure(args: DataLoading, place: Path) -> dict[str, float]:
     )
     spec = str(place / "shards" / "*.tar")
     start = time.perf_counter()
-    whole = open_data(spec, args.side)
+    open_data(spec, args.side)
     print(f"index of the shards: {time.perf_counter() - start:.2f} s, once")
     kinds: dict[str, Callable[[], float]] = {
         "bare decoder": lambda: bare(files, args),
-        "shards": lambda: loaded(whole, args),
-        "as floats": lambda: loaded(whole, args, floats=True),
+        # opened anew each time: a small set would stay in memory
+        "shards": lambda: loaded(open_data(spec, args.side), args),
+        "as floats": lambda: loaded(open_data(spec, args.side), args, floats=True),
     }
     if args.small:
-        small = open_data(spec, args.small)
-        kinds[f"shards at {args.small}"] = lambda: loaded(small, args)
+        kinds[f"shards at {args.small}"] = lambda: loaded(open_data(spec, args.small), args)
     if args.folder:
         for key, content in samples(files, args.pictures):
             for suffix, data in content.items():
                 path = place / "folder" / f"{key}.{suffix}"
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(data)
-        folder = open_data(str(place / "folder"), args.side)
-        kinds["folder"] = lambda: loaded(folder, args)
+        kinds["folder"] = lambda: loaded(open_data(str(place / "folder"), args.side), args)
     rounds: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(args.repeats):
         for kind, rate in kinds.items():

@@ -5,13 +5,14 @@ N pictures, C channels, H W pixels.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
 
 from glide.buffers import Buffers
 from glide.channels import check_channels, in_mode
@@ -23,8 +24,8 @@ from glide.shuffle import by_lane
 MIN_SHARE = 0.8  # of the short side that a random crop shows, at least: ADM's
 FINER = 2  # times the size in which a JPEG is decoded at least: the last halving is by averages, as ADM's
 ORDERS = 3  # epochs whose order is remembered: batches are made a little ahead
+KEPT_BYTES = 2**29  # of decoded pictures that stay in memory, where no more are needed for all of them
 TOKENIZER_CAPTIONS = 20_000  # pictures whose captions are taken
-CAPTION = 1  # the stream of draws that choose a caption
 
 
 class Source(Protocol):
@@ -82,6 +83,8 @@ class StoredData:
     A picture that is damaged or cannot be read, or whose caption is, is skipped: its place is taken by the next one of
     the epoch's order that is whole, so that a batch is a function of its step all the same. Safe to be asked by several
     threads.
+
+    Where all pictures together are small (`KEPT_BYTES`) they stay in memory once they are decoded.
     """
 
     def __init__(
@@ -98,6 +101,9 @@ class StoredData:
         self.source, self.image_size, self.seed, self.channels = source, image_size, seed, channels
         self.random_crop, self.flip, self.max_broken = random_crop, flip, max_broken
         self.class_names = source.class_names
+        fits = len(source) * image_size**2 * channels <= KEPT_BYTES
+        self._keeps = fits and not random_crop  # a random cut is another one each time
+        self._kept: dict[int, NDArray[np.uint8]] = {}
         self._broken: dict[int, tuple[str, str]] = {}  # name and reason
         self._orders: dict[int, Sequence[int]] = {}
         self._lock = threading.Lock()
@@ -136,7 +142,7 @@ class StoredData:
         told: list[str | int | None] = []
         for row, place in zip(wanted, pixels, strict=True):
             picture, said = self._sample(positions[row])
-            place[...] = np.asarray(picture).reshape(place.shape)
+            place[...] = picture.reshape(place.shape)
             told.append(said)
         batch: dict[str, object] = {"image": torch.from_numpy(pixels).permute(0, 3, 1, 2)}
         if self.class_names:
@@ -158,8 +164,8 @@ class StoredData:
             self._count(index, error)
             return ()
 
-    def _sample(self, position: int) -> tuple[Image.Image, str | int | None]:
-        """A picture of HxW, and its caption or label where it has one, at a position of the endless row of epochs."""
+    def _sample(self, position: int) -> tuple[NDArray[np.uint8], str | int | None]:
+        """A picture, HxWxC or HxW, and its caption or label if any, at a position of the endless sequence of epochs."""
         epoch, place = divmod(position, len(self))
         order = self._order(epoch)
         for offset in range(len(self)):
@@ -167,9 +173,8 @@ class StoredData:
             if index in self._broken:
                 continue
             try:  # a file that has vanished, or cannot be read, is as good as damaged
-                data = self.source.read(index)
                 said = self._said(index, epoch, place)
-                picture = self._picture(data, self.source.name(index), epoch, place)
+                picture = self._picture(index, epoch, place)
             except InputError as error:
                 self._count(index, error)
                 continue
@@ -183,22 +188,30 @@ class StoredData:
         captions = self.source.every_caption(index)
         if len(captions) == 1:
             return captions[0]
-        # a stream of its own, so that cuts and mirrorings are drawn as of pictures with one caption
-        draws = np.random.default_rng((self.seed, epoch, place, CAPTION))
-        return captions[int(draws.integers(len(captions)))]
+        # a hash, for numpy's generator takes a third of the time that a small picture takes
+        drawn = hashlib.blake2b(f"{self.seed} {epoch} {place}".encode(), digest_size=8).digest()
+        return captions[int.from_bytes(drawn, "big") % len(captions)]
 
-    def _picture(self, data: bytes, name: str, epoch: int, place: int) -> Image.Image:
-        """HxW, C channels, cut and mirrored by chance as the place of the epoch says."""
+    def _picture(self, index: int, epoch: int, place: int) -> NDArray[np.uint8]:
+        """HxWxC or HxW, cut and mirrored by chance as the place of the epoch says."""
         x, y, share, mirrored = 0.5, 0.5, 1.0, False
         if self.random_crop or self.flip:
             draws = np.random.default_rng((self.seed, epoch, place)).random(4).tolist()
             mirrored = self.flip and draws[3] < 0.5
             if self.random_crop:
                 x, y, share = draws[0], draws[1], MIN_SHARE + (1 - MIN_SHARE) * draws[2]
+        pixels = self._kept.get(index)
+        if pixels is None:
+            pixels = self._decoded(index, x, y, share)
+            if self._keeps:
+                self._kept[index] = pixels
+        return pixels[:, ::-1] if mirrored else pixels
+
+    def _decoded(self, index: int, x: float, y: float, share: float) -> NDArray[np.uint8]:
+        data, name = self.source.read(index), self.source.name(index)
         least = FINER * self.image_size / (MIN_SHARE if self.random_crop else 1)
         picture = in_mode(decode_picture(data, name, least=round(least))[0], self.channels)
-        picture = square_picture(picture, self.image_size, x, y, share)
-        return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else picture
+        return np.asarray(square_picture(picture, self.image_size, x, y, share))
 
     def _count(self, index: int, error: InputError) -> None:
         found = self.source.name(index), str(error)

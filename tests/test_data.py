@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from glide import paths
+from glide import paths, stored
 from glide.data import is_held_out, on_device, open_data
 from glide.errors import InputError
 from glide.listing import list_folder
@@ -85,6 +85,33 @@ def test_flip_mirrors_only_when_asked(tmp_path):
     assert bool((plain == 255).all())
     flipped = open_data(str(tmp_path), 4, flip=True).batch(0, 20)["image"][:, 0, 0, 0]
     assert 4 < int((flipped == 0).sum()) < 16
+
+
+@pytest.mark.parametrize(
+    ("options", "most", "reads"),
+    [
+        ({}, 2**29, 20),
+        ({"flip": True}, 2**29, 20),
+        ({}, 20 * 4 * 4 * 3, 20),
+        ({}, 20 * 4 * 4 * 3 - 1, 60),
+        ({"crop": "random"}, 2**29, 60),
+    ],
+)
+def test_a_small_set_is_decoded_once(tmp_path, monkeypatch, options, most, reads):
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        Image.fromarray(rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+        (tmp_path / f"{i}.txt").write_text(f"picture {i}")
+    monkeypatch.setattr(stored, "KEPT_BYTES", most)
+    data = open_data(str(tmp_path), 4, seed=1, **options)
+    decoded = []
+    decode = stored.decode_picture
+    monkeypatch.setattr(stored, "decode_picture", lambda *a, **k: decoded.append(a[1]) or decode(*a, **k))
+    batches = [data.batch(step, 10) for step in range(6)]
+    assert len(decoded) == reads
+    monkeypatch.setattr(stored, "KEPT_BYTES", 0)
+    fresh = open_data(str(tmp_path), 4, seed=1, **options)
+    assert all(same(fresh.batch(step, 10), batches[step]) for step in (5, 2, 0))
 
 
 def test_captions_come_from_files_csv_or_jsonl(tmp_path):
