@@ -165,7 +165,7 @@ def _things(regions: Regions) -> list[Array]:
     """
     labels, ids = regions.labels, regions.ids
     numbers, areas = np.unique(ids[labels != 0], return_counts=True)
-    largest = np.sort(areas.argsort()[::-1][:MOST_THINGS])
+    largest = np.sort((-areas).argsort(kind="stable")[:MOST_THINGS])  # of equal ones the first
     masks = [ids == number for number in numbers[largest]]
     fills = [filled(mask) for mask in masks]
     owner = list(range(len(masks)))

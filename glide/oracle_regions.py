@@ -144,7 +144,7 @@ def _is_seam(region: Array, labels: Array, palette: Array) -> bool:
     """Whether a thin region lies between two others all along, and has a mixture of their colours."""
     beside = labels[grown(region) & ~region]
     counts = np.bincount(beside, minlength=len(palette)) / max(len(beside), 1)
-    second, first = counts.argsort()[-2:]
+    second, first = counts.argsort(kind="stable")[-2:]
     if counts[second] < 0.25:
         return False
     color, a, b = palette[labels[region][0]], palette[first], palette[second]

@@ -21,18 +21,21 @@ CELLS = 16
 SIZE = 64  # at which pictures are compared, whatever their own
 
 Pixels = NDArray[np.uint8]
-Features = NDArray[np.float32]
+Features = NDArray[np.float64]
 
 
 def features(pictures: Sequence[Pixels]) -> Features:
-    """M pictures, uint8 [H,W,3] -> [M,F]: average colours of the cells, 0 to 1."""
+    """M pictures, uint8 [H,W,3] -> [M,F]: average colours of the cells, whole numbers from 0 to 255.
+
+    In float64, in which sums of their products are exact: distances are the same on every processor.
+    """
     cells = [
         Image.fromarray(np.ascontiguousarray(picture))
         .resize((SIZE, SIZE), Image.Resampling.BOX)
         .resize((CELLS, CELLS), Image.Resampling.BOX)
         for picture in pictures
     ]
-    return np.stack([np.asarray(cell, np.float32).reshape(-1) for cell in cells]) / np.float32(255)
+    return np.stack([np.asarray(cell, np.float64).reshape(-1) for cell in cells])
 
 
 class Glyphs:
@@ -46,7 +49,7 @@ class Glyphs:
         self.looks = [first.setdefault(picture.tobytes(), i) for i, picture in enumerate(pictures)]
 
     def nearest(self, found: Features) -> NDArray[np.int64]:
-        """[M,F] -> for each the glyph at the smallest distance, [M]."""
+        """[M,F] -> for each the glyph at the smallest distance, [M]; of several the first."""
         # |a-b|^2 = |a|^2 - 2ab + |b|^2, of which |a|^2 is the same for all glyphs
         return ((self.features**2).sum(1) - 2 * found @ self.features.T).argmin(1)
 
