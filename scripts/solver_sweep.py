@@ -3,7 +3,7 @@
 examples:
     python scripts/solver_sweep.py --model shapes
     python scripts/solver_sweep.py --solver heun@karras --solver dpmpp-2m@log-snr --solver unipc --calls 8 12 16 20
-    python scripts/solver_sweep.py --solver ddpm:250 --solver dpmpp-2m-sde --captions 500 --dtype bfloat16 --no-plot
+    python scripts/solver_sweep.py --solver ddpm:250 --solver dpmpp-2m-sde --captions 500 --no-plot
 """
 
 import _path  # noqa: F401

@@ -3,7 +3,7 @@
 examples:
     python scripts/upsample.py drawing.png --prompt "a red ring on a white background" --out outputs/large.png
     python scripts/upsample.py drawings/ --out outputs/enlarged --overwrite
-    python scripts/upsample.py drawing.png --steps 10 --temp 0.997 --noise 0.1 --dtype bfloat16
+    python scripts/upsample.py drawing.png --steps 10 --temp 0.997 --noise 0.1
 
 Pictures larger than those the model was trained with are drawn in overlapping tiles.
 """
