@@ -1,5 +1,6 @@
-# make demo   draw a grid of pictures with the embedded model      make test   run the tests
+# make demo   draw a grid of pictures with the embedded model      make test   run the tests, two files at a time
 # make lint   formatting and lint      make types   type check     make clean  remove what these made
+# make avx2   those tests again that compare numbers, as a processor with AVX2 alone would run them
 #
 # Everything is installed into .venv, once: again only when setup.py, its C or constraints.txt change.
 # PYTHON=python3.12 make demo         another interpreter (3.11 or newer)
@@ -9,20 +10,29 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= outputs/demo
 BIN := $(VENV)/bin
+# one thread each, so that two files at a time do not wait for each other; OMP_NUM_THREADS=8 make test: with eight
+PYTEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell MKL_ENABLE_INSTRUCTIONS=AVX2
+NUMERICAL := attention calls compiled deep_cache denoise dtype emoji fused golden_forward golden_loops images inpaint \
+	inversion later_guidance losses lowres masks optim packed pipeline process region repaint samplers score_matching \
+	self_condition shapes solver_runs solvers solvers_diffusers spacing tiles timesteps unet upsampler
 FUSED := $(wildcard glide/fused*.[ch])
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: demo test lint types format install dev clean help
+.PHONY: demo test avx2 lint types format install dev clean help
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,6s/^# \{0,1\}//p' Makefile
+	@sed -n '1,7s/^# \{0,1\}//p' Makefile
 
 demo: install
 	$(BIN)/python scripts/sample.py --guidance cfg --scale 3 --num-samples 2 --grid --out $(OUT)
 
 test: dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+avx2: dev
+	$(AVX2) $(PYTEST) $(NUMERICAL:%=tests/test_%.py)
 
 lint: dev
 	$(BIN)/python -m ruff check .

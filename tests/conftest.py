@@ -1,5 +1,6 @@
 """What several tests need: one thread, one type, and tiny models with random weights, in memory and as folders."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from glide.tokenizer import Tokenizer
 from glide.unet import UNetConfig
 from upsampler.presets import UPSAMPLERS
 
-torch.set_num_threads(1)  # tiny tensors: threads only wait for each other, and for whoever else runs here
+# tiny tensors: threads only wait for each other, and for whoever else runs here; more are for who asks for them
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 CAPTIONS = ["a red circle", "a blue square above a green ring", "three yellow stars on a black background"]
 CLASSES = ("apple", "banana", "golden retriever", "gold fish", "tench")
