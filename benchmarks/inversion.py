@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from glide.cli import parse, run
+from glide.dtype import DType
 from glide.images import from_uint8, to_uint8
 from glide.inversion import ITERATIONS
 from glide.shapes import held_out_scenes, render
@@ -41,12 +42,14 @@ class Inversion:
     seed: int = 0
     call_size: int | None = None
     """Pictures in one network call."""
+    dtype: DType = "float32"
+    """Of the network; the figures of the documents are float32's."""
     device: str = "auto"
 
 
 def main() -> None:
     args = parse(Inversion, __doc__)
-    pipe = Pipeline.from_pretrained(args.model, args.device, call_size=args.call_size)
+    pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.call_size)
     scenes = held_out_scenes(args.pictures, seed=args.seed)
     true = from_uint8(torch.from_numpy(render(scenes, pipe.model.config.unet.image_size)))
     rows = [
