@@ -38,7 +38,7 @@ class Bar(Protocol):
     ) -> object: ...
 
 
-def bar(
+def progress(
     iterable: Iterable[Any] | None = None,
     *,
     total: int | None = None,
@@ -56,7 +56,7 @@ def bar(
     desc = printable(desc, CHARACTERS, sys.stderr)
     if total is None and hasattr(iterable, "__len__"):
         total = len(iterable)  # type: ignore[arg-type]
-    if disable or is_quiet() or not sys.stderr.isatty():
+    if disable or not shows_bars():
         return Lines(iterable, total, desc, unit, initial, leave, disable or is_quiet())
     return tqdm(
         iterable,
@@ -68,6 +68,11 @@ def bar(
         delay=SHOWN_AFTER,
         dynamic_ncols=True,
     )
+
+
+def shows_bars() -> bool:
+    """Whether stderr is a terminal, and not to be quiet."""
+    return not is_quiet() and sys.stderr.isatty()
 
 
 class Lines(Generic[T]):

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from glide.atomic import atomic_path
 from glide.channels import in_channels
+from glide.bars import progress
 from glide.checkpoint import load_model
 from glide.denoise import split_variance, to_x0
 from glide.dtype import AUTO, DType, find_dtype
@@ -77,7 +78,7 @@ def binding(
     captions: dict[str, list[str | None]] = {"caption": [""] * len(scenes)}
     captions |= {kind: [changed(scene, kind, rng) for scene in scenes] for kind in VALUES}
     found = []
-    for t in timesteps:
+    for t in progress(timesteps, desc="binding", unit="timestep"):
         noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed + t)).to(x0)
         right = _errors(model, x0, noise, t, [scene.caption for scene in scenes], dtype)
         for fact, wrongs in captions.items():
@@ -147,9 +148,10 @@ def bind(args: Bind) -> list[Binding]:
     scenes = held_out_scenes(args.pictures, args.kinds, args.seed)
     found = binding(model, scenes, args.timesteps, find_dtype(args.dtype, model.device), args.seed)
     say(
-        f"error of x0 with a wrong fact in the caption, against the right one ({len(scenes)} held-out scenes):"
+        f"error of x0 with a wrong fact in the caption, against the right one ({len(scenes)} held-out scenes):",
+        result=True,
     )
-    say(table(found))
+    say(table(found), result=True)
     if args.out is not None:
         with atomic_path(args.out) as temporary:
             temporary.write_text(json.dumps([dataclasses.asdict(b) for b in found], indent=1) + "\n")

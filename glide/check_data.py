@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from glide.atomic import atomic_path
+from glide.bars import progress
 from glide.broken import kind, summary
 from glide.contact_sheet import contact_sheet, sheet_size
 from glide.data import MAX_BROKEN, GeneratedData, is_generated, open_data, open_source
@@ -106,9 +106,9 @@ def check_data(args: CheckData) -> Found:
             raise InputError(f"--write-index: {args.data} is a folder, expected shards, which have an index")
         for path in source.paths:
             write_beside(path)
-    seen = list(tqdm(_see_all(source, args.workers), total=len(source), desc="reading", unit="picture"))
+    seen = list(progress(_see_all(source, args.workers), total=len(source), desc="reading", unit="picture"))
     found = summed(source, seen)
-    say(told(found, args.list))
+    say(told(found, args.list), result=True)
     whole = [index for index, one in enumerate(seen) if not one.wrong]
     if args.sheet is not None and whole:
         _write_sheet(args, source, whole)

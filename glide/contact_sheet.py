@@ -20,10 +20,24 @@ from glide.images import Pixels, as_image
 
 MARGIN = 4
 LINES = 3  # of a caption that are shown
+FONT = 11
+READABLE = 96  # pixels of a picture's width, under which its caption is cut after a word or two
+
+
+def enlarged(pictures: Pixels, width: int = READABLE) -> Pixels:
+    """uint8 [N,H,W,3], each pixel repeated until a picture is at least `width` wide, for its caption to be read."""
+    pixels = np.asarray(pictures)
+    times = -(-width // pixels.shape[2])
+    return torch.from_numpy(pixels.repeat(times, 1).repeat(times, 2))
+
+
+def row_height(height: int, font_size: int = FONT) -> int:
+    """Pixels of one row of a contact sheet, of pictures of that height with their captions."""
+    return _cell(height, 0, font_size)[0]
 
 
 def contact_sheet(
-    pictures: Pixels, captions: Sequence[str], columns: int | None = None, font_size: int = 11
+    pictures: Pixels, captions: Sequence[str], columns: int | None = None, font_size: int = FONT
 ) -> Tensor:
     """uint8 [N,H,W,C] and a caption for each -> one uint8 [H',W',3], row by row on white.
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import platform
 import time
-import warnings
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from glide.errors import InputError
+from glide.errors import InputError, warn
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +56,7 @@ def find_dtype(dtype: torch.dtype | str, device: torch.device) -> torch.dtype:
     times = slowdown(device, found)
     if times > 1:
         kind = "processor" if device.type == "cpu" else "GPU"
-        warnings.warn(
+        warn(
             f"{name} is about {times} times as slow as float32 on this {kind}, which has no units for it: "
             "--dtype auto takes what is fast",
             stacklevel=2,

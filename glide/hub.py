@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from glide.bars import shows_bars
 from glide.errors import InputError
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -20,7 +21,9 @@ def hub_folder(hub_id: str, files: list[str]) -> Path:
             f"there is no folder {hub_id!r}, and it is no hub id (org/name) either: check the path"
         )
     from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
+    (enable_progress_bars if shows_bars() else disable_progress_bars)()
     try:
         return Path(snapshot_download(hub_id, allow_patterns=files))
     except Exception as error:  # offline, unknown, private, cut off: a dozen classes, one meaning

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from glide.atomic import atomic_path
+from glide.bars import progress
 from glide.checkpoint import load_model
 from glide.data import is_generated, on_device, open_data
 from glide.denoise import Prediction, clamp, predictor, project
@@ -74,7 +74,7 @@ def nll(args: Nll) -> float:
     totals, priors, terms, mses = [], [], [], []
     sizes = [args.batch_size] * (args.images // args.batch_size)
     sizes += [args.images % args.batch_size] if args.images % args.batch_size else []
-    bar = tqdm(total=len(sizes) * len(process), unit="step", desc="bits per dimension")
+    bar = progress(total=len(sizes) * len(process), unit="step", desc="bits per dimension")
     for index, size in enumerate(sizes):
         batch = data.batch(index, args.batch_size)
         x0 = on_device(batch, model.device, slice(size))["image"]
@@ -109,10 +109,11 @@ def nll(args: Nll) -> float:
     mean = total.mean().item()
     spread = total.std().item() / len(total) ** 0.5 if len(total) > 1 else float("nan")
     say(
-        f"bits per dimension: {mean:.4f} (standard error {spread:.4f}, {len(total)} images, {len(process)} steps)"
+        f"bits per dimension: {mean:.4f} (standard error {spread:.4f}, {len(total)} images, {len(process)} steps)",
+        result=True,
     )
     mse = torch.cat(mses, 1).mean().item()
-    say(f"  of which the prior: {prior.mean().item():.2e}; eps mse over the chain: {mse:.4f}")
+    say(f"  of which the prior: {prior.mean().item():.2e}; eps mse over the chain: {mse:.4f}", result=True)
     if args.out is not None:
         per_step = torch.cat(terms, 1).mean(1).tolist()
         steps = {

@@ -2,6 +2,7 @@
 
 import sys
 import unicodedata
+from collections.abc import Sequence
 from typing import TextIO
 
 from tqdm import tqdm
@@ -52,6 +53,12 @@ def say(text: object = "", stream: TextIO | None = None, *, result: bool = False
     lines = [printable(line, None, stream) for line in str(text).split("\n")]
     tqdm.write("\n".join(lines), file=stream)
     stream.flush()
+
+
+def few(names: Sequence[str], most: int = 8) -> str:
+    """Names in one line; of more than `most` the first ones, and how many others there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def _shortened(said: str, limit: int) -> str:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from glide.train import TrainConfig
 
 M = TypeVar("M", bound=nn.Module)
+_HAS_PLOTS = importlib.util.find_spec("matplotlib") is not None
 MEASURED_AFTER = 20  # steps, after which the share of the peak is worth the while it takes to measure
 
 
@@ -169,6 +170,7 @@ class Run(Generic[M]):
             if model is not None and self.sample is not None:
                 draw = partial(self.sample, model, self.out / "samples" / f"{done:07d}.png")
                 signals.break_off(partial(self._attempt, draw))
+        self._draw_curves()
         self.meters.restart_clock()
 
     def _validate(self, model: M, validate: Callable[[M], dict[str, Any]], done: int) -> None:
@@ -191,7 +193,15 @@ class Run(Generic[M]):
             return
         for tracker in self.trackers:
             tracker.close()
-        if importlib.util.find_spec("matplotlib") is not None:
+        self._draw_curves()
+        if not _HAS_PLOTS:
+            say(
+                f"{self.out / 'curves.png'} was not drawn, which needs matplotlib: pip install 'glide-toolkit[plot]'"
+            )
+
+    def _draw_curves(self) -> None:
+        """The log as a picture, as the run goes, where there is matplotlib."""
+        if self.main and _HAS_PLOTS:
             self._attempt(partial(draw_curves, self.out))
 
     def _track(self, line: dict[str, Any]) -> None:

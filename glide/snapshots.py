@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from glide.atomic import atomic_path, cannot_write
+from glide.bars import progress
 from glide.errors import InputError
 from glide.folder import check_no_model, read_config, read_tokenizer, write_folder
 from glide.posthoc import Profile, misfit, mixture
@@ -72,7 +73,8 @@ def put_together(run: Path, sigma_rel: float, step: int | None = None) -> tuple[
     wanted = Profile(float(step) if step is not None else last, sigma_rel)
     factors = mixture(stored, wanted)
     total: dict[str, Tensor] = {}
-    for profile, factor in zip(stored, factors.tolist(), strict=True):
+    both = zip(stored, factors.tolist(), strict=True)
+    for profile, factor in progress(both, total=len(stored), desc="putting together", unit="snapshot"):
         if not factor:
             continue
         try:

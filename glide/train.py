@@ -12,13 +12,14 @@ import warnings
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
 from torch import nn
-from tqdm import tqdm
 
+from glide.bars import progress
 from glide.changes import Settings, jsonable
 from glide.checkpoints import read_manifest
 from glide.data import Batch
@@ -157,23 +158,20 @@ def fit(
     with others_lost(processes):
         start = run.begin(resume)
         with Signals() as signals, run.rescued(), closing(batches(start)) as stream:
-            bar = tqdm(
-                stream,
+            bar = progress(
+                islice(stream, max(config.steps - start, 0)),
                 total=config.steps,
                 initial=start,
                 desc=out.name,
                 unit="step",
-                dynamic_ncols=True,
                 disable=not processes.main,
             )
             with bar:
-                for step, batch in enumerate(bar, start) if start < config.steps else ():
+                for step, batch in enumerate(bar, start):
                     if step == start + MEASURED_AFTER:
                         run.measure(step, batch)
                     outcome = stepper.step(step, batch, stop=bool(signals.caught))
                     run.after(step + 1, outcome, bar, signals)
-                    if step + 1 >= config.steps:
-                        break
         processes.wait()
     run.end()
     if processes.main:

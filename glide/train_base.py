@@ -102,10 +102,11 @@ class TrainBase:
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
-Sample = Callable[[Model, Path, Sequence[str]], None]
-"""Draws a grid of a model in training to a path, for these captions where it takes any."""
+Sample = Callable[[Model, Path, Sequence[str]], int | None]
+"""Draws a grid of a model in training to a path, for these captions where it takes any; returns the height of a row
+in pixels, None for that of the model's pictures."""
 
-Fill = Callable[[Model, Path, Batch], None]
+Fill = Callable[[Model, Path, Batch], int | None]
 """The same of a model that inpaints, for a batch of pictures with their masks."""
 
 
@@ -235,11 +236,12 @@ def _train(
         masked = shown.batch(0, min(8, args.train.batch_size))
 
     def watch(model: Model, path: Path) -> None:
+        row = None
         if masked is not None and fill is not None:
-            fill(model, path, masked)
+            row = fill(model, path, masked)
         elif sample is not None:
-            sample(model, path, captions)
-        write_strip(path.parent, model.config.unet.image_size + 4)  # with the grid's white lines
+            row = sample(model, path, captions)
+        write_strip(path.parent, row or model.config.unet.image_size + 4)  # with the grid's white lines
 
     validate = None
     if args.validation_batches and processes.main and (args.held_out or is_generated(args.data)):

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from glide.bars import progress
 from glide.data import Dataset, on_device
 from glide.draws import Draws, mixed
 from glide.mixed import autocast
@@ -38,7 +39,7 @@ class Validation(Generic[M]):
         device = next(model.parameters()).device
         found: list[Tensor] = []
         row = 0
-        for part in self.parts:
+        for part in progress(self.parts, desc="validation", unit="batch", leave=False):
             n = len(part["image"])
             inputs = on_device(part, device)
             draws = Draws(mixed(self.seed, HELD_OUT), range(row, row + n))

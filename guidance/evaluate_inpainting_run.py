@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from tqdm import tqdm
 
+from glide.bars import progress
 from glide.images import grid, save_png
 from glide.printable import say
 from guidance.evaluate_inpainting import Answer, cases, paint_and_judge, table
@@ -40,7 +40,7 @@ def evaluate_inpainting(args: EvaluateInpainting) -> list[Answer]:
     how = plan(pipe, found[0].unknown(size), settings, args.method, context=float("inf"))
     run, at_once = args.for_run(pipe, len(found))
     judged = paint_and_judge(run, found, how, at_once, args.seed)
-    answers = list(tqdm(judged, total=len(found), desc=how.method, unit="picture"))
+    answers = list(progress(judged, total=len(found), desc=how.method, unit="picture"))
     args.out.mkdir(parents=True, exist_ok=True)
     for word in ("right", "wrong"):
         shown = [answer for answer in answers if answer.holds["right"] == (word == "right")][:64]
@@ -50,5 +50,5 @@ def evaluate_inpainting(args: EvaluateInpainting) -> list[Answer]:
             (args.out / f"{word}.txt").write_text(captions)
     report = table(answers)
     (args.out / "inpainting.md").write_text(report + "\n")
-    say(report)
+    say(report, result=True)
     return answers

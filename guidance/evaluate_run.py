@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from tqdm import tqdm
 from tyro.conf import arg
 
+from glide.bars import progress
 from glide.images import grid, save_png
 from glide.oracle import Oracle
 from glide.printable import say
@@ -62,7 +62,7 @@ def evaluate(args: Evaluate, upsampling: Upsampling | None = None) -> dict[str, 
         start = time.perf_counter()
         judged = judge_model(run, scenes, settings, tally, at_once, args.seed)
         drawn = []
-        for picture in tqdm(judged, total=len(scenes), desc=name, unit="picture"):
+        for picture in progress(judged, total=len(scenes), desc=name, unit="picture"):
             drawn.append(picture)
             shown[picture.right].append(picture.pixels)
             if not picture.right:
@@ -80,7 +80,7 @@ def evaluate(args: Evaluate, upsampling: Upsampling | None = None) -> dict[str, 
     report = table(tallies)
     (args.out / "evaluate.md").write_text(report + "\n")
     write_csv(args.out / "evaluate.csv", tallies)
-    say(report)
+    say(report, result=True)
     return tallies
 
 
@@ -99,7 +99,7 @@ def _judge_enlarged(stage: Stage, drawn: Sequence[Judged], args: Evaluate, name:
     """The tally of pictures once they are enlarged; the first ones are written as one picture."""
     oracle, tally = Oracle(), Tally()
     large: list[torch.Tensor] = []
-    for index, picture in enumerate(tqdm(drawn, desc=name, unit="picture")):
+    for index, picture in enumerate(progress(drawn, desc=name, unit="picture")):
         pixels = stage.enlarged(picture.pixels, Picture(args.seed + index, picture.scene.caption))
         judge(oracle, picture.scene, pixels, tally)
         if len(large) < 16:

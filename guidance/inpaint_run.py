@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
+from glide.bars import progress
 from glide.claims import count, told_when_stopped, write_beside
 from glide.classes import class_number
 from glide.errors import InputError, warn
@@ -26,7 +26,7 @@ from glide.images import grid, on_white, save_png
 from glide.memory import check_memory
 from glide.paths import read_bytes
 from glide.pictures import LARGEST_FILE, check_output, decode_picture, file_mode
-from glide.printable import say
+from glide.printable import few, say
 from guidance.again import return_to
 from guidance.conditions import Picture
 from guidance.enlarge import EnlargeAround
@@ -118,7 +118,7 @@ def inpaint_file(
     pictures = [Picture(args.seed + i, args.prompt, label) for i in range(args.num_samples)]
     steps = pipe.steps(how.settings)
     run = pipe.for_run(len(pictures))
-    with tqdm(total=steps, desc=f"painting {count(pictures)}", unit="step") as bar:
+    with progress(total=steps, desc=f"painting {count(pictures)}", unit="step") as bar:
         painted = inpaint(
             run, original.shown, unknown, pictures, how, enlarge, lambda step: bar.update(), place
         )
@@ -211,7 +211,7 @@ def _write(
             write(files[0], sheet, recipes[0] | {"num_samples": len(results)})
     if len(results) > 1:
         say(f"side by side: {written[-1].resolve()}")
-    say(f"{count(results)}: {', '.join(str(file.resolve()) for file in written[: len(results)])}")
+    say(f"{count(results)}: {few([str(file.resolve()) for file in written[: len(results)]])}")
     return written[: len(results)]
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from glide.bars import progress
 from glide.claims import write_beside
 from glide.errors import InputError
 from glide.images import grid, save_gif, save_png, to_uint8
@@ -84,7 +84,9 @@ def _drawn(
         given = [Given(start=first + one * (last - first)) for one in share.tolist()]
     frames = [Picture(args.seed, args.captions[0], given=one) for one in given]
     steps = pipe.draw(frames, settings, _between_captions(args, pipe, settings, share))
-    for step in tqdm(steps, total=pipe.steps(settings), desc=f"drawing {len(frames)} frames", unit="step"):
+    for step in progress(
+        steps, total=pipe.steps(settings), desc=f"drawing {len(frames)} frames", unit="step"
+    ):
         x = step.x
     return x.cpu()
 
@@ -140,7 +142,7 @@ def _recipe(args: Interpolate, pipe: Pipeline, settings: Settings, starts: list[
 
 
 def _bar(words: str, total: int) -> Callable[[], object]:
-    bar = tqdm(total=total, desc=words, unit="step")
+    bar = progress(total=total, desc=words, unit="step")
 
     def tick() -> None:
         bar.update()

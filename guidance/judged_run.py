@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from tyro.conf import arg
 
+from glide.bars import progress
 from glide.dtype import AUTO, DType
 from glide.errors import InputError
 from glide.ranges import check_numbers
@@ -104,7 +104,7 @@ def drawn(pipe: Pipeline, settings: Settings, asked: Sequence[Asked], batch_size
     run = pipe.for_run(len(pictures))
     assert run.call_size is not None
     parts = []
-    for _, batch in tqdm(list(batches(pictures, batch_size, run.call_size)), leave=False, unit="batch"):
+    for _, batch in progress(list(batches(pictures, batch_size, run.call_size)), leave=False, unit="batch"):
         for step in run.draw(batch, settings):  # each batch begins in the first place of a call
             x = step.x
         parts.append(x.cpu())

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from glide.bars import progress
 from glide.claims import NumberedOutputs, count, names
 from glide.classes import class_number
 from glide.errors import InputError
@@ -80,7 +80,7 @@ def sample(
     head = next(runs)  # what is wrong with the first batch is said before there is a folder or a bar
     total = len(plan) * pipe.steps(settings)
     with NumberedOutputs(args.out) as out:
-        with tqdm(total=total, desc=f"drawing {count(pictures)}", unit="step") as bar:
+        with progress(total=total, desc=f"drawing {count(pictures)}", unit="step") as bar:
             for start, steps in chain([head], runs):
                 seen = []
                 for step in steps:
@@ -164,7 +164,7 @@ def _enlarge(
     """Large pictures, uint8 [n,H,W,3], of the small ones, each written beside it without the suffix of its name."""
     pixels, written = [], []
     total = len(pictures) * stage.steps
-    with tqdm(total=total, desc=f"enlarging {count(pictures)}", unit="step") as bar:
+    with progress(total=total, desc=f"enlarging {count(pictures)}", unit="step") as bar:
         for image, picture, recipe, path in zip(small, pictures, recipes, list(out.paths), strict=True):
             for x in stage.enlarge(image, picture):
                 bar.update()

@@ -12,10 +12,10 @@ from typing import Annotated
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from glide.atomic import atomic_path
+from glide.bars import progress
 from glide.denoise import Prediction
 from glide.dtype import AUTO, DType
 from glide.errors import InputError
@@ -116,7 +116,7 @@ def solver_sweep(args: SolverSweep) -> list[SolverPoint]:
     args.out.mkdir(parents=True, exist_ok=True)
     reference: Tensor | None = None
     points: list[SolverPoint] = []
-    for line, settings in tqdm(runs, desc="solvers", unit="point"):
+    for line, settings in progress(runs, desc="solvers", unit="point"):
         start = time.perf_counter()
         x = drawn(pipe, settings, asked, args.batch_size, args.seed)
         seconds = (time.perf_counter() - start) / len(asked)
@@ -132,7 +132,7 @@ def solver_sweep(args: SolverSweep) -> list[SolverPoint]:
         say(words(point))
     if not args.no_plot:
         plot(args.out / "solvers.png", points[1:], points[0], args.model)
-    say(table(points))
+    say(table(points), result=True)
     return points
 
 

@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
+from glide.bars import progress
 from glide.errors import InputError
 from glide.images import grid, save_png, to_uint8
 from glide.oracle import Oracle
@@ -77,7 +77,7 @@ def sweep(args: Sweep) -> list[Point]:
     pipe = args.pipeline(captions=args.ask == "caption")
     args.out.mkdir(parents=True, exist_ok=True)
     points = [data_point(args)]
-    for line, scale, settings in tqdm(runs, desc="sweep", unit="point"):
+    for line, scale, settings in progress(runs, desc="sweep", unit="point"):
         point, pixels = measure(pipe, settings, args)
         points.append(replace(point, guidance=line, scale=scale))
         stem = line.replace(":", "").replace("+", "-") + ("" if math.isnan(scale) else f"-{scale:g}")

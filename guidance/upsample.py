@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
+from glide.bars import progress
 from glide.claims import count, ready_folder, told_when_stopped, write_beside
 from glide.classes import class_number
 from glide.errors import InputError
 from glide.images import save_png, to_uint8
 from glide.pictures import SUFFIXES, check_not_original, check_output, read_picture
-from glide.printable import say
+from glide.printable import few, say
 from guidance.conditions import Picture
 from guidance.sample_args import read_captions
 from guidance.stage import Stage, Upsampling
@@ -48,7 +48,7 @@ def upsample(args: Upsample, upsampling: Upsampling) -> list[Path]:
     head = next(runs)  # what is wrong with the first picture is said before there is a folder or a bar
     ready_folder(plan[0][1].parent)
     written: list[Path] = []
-    bar = tqdm(total=len(plan) * stage.steps, desc=f"enlarging {count(plan)}", unit="step")
+    bar = progress(total=len(plan) * stage.steps, desc=f"enlarging {count(plan)}", unit="step")
     with told_when_stopped(written), bar:
         for (image, xs), picture, (source, result) in zip(chain([head], runs), pictures, plan, strict=True):
             for x in xs:
@@ -64,7 +64,7 @@ def upsample(args: Upsample, upsampling: Upsampling) -> list[Path]:
                     partial(save_png, image=pixels, recipe=recipe, profile=profile, replace=args.overwrite),
                 )
             )
-    say(f"{count(written)} in {written[0].parent.resolve()}: {', '.join(path.name for path in written)}")
+    say(f"{count(written)} in {written[0].parent.resolve()}: {few([path.name for path in written])}")
     return written
 
 

@@ -27,6 +27,7 @@ from typing import Annotated
 import _path  # noqa: F401
 import tyro
 
+from glide.bars import progress
 from glide.checkpoint import save_model
 from glide.cli import parse, run
 from glide.errors import InputError
@@ -63,8 +64,11 @@ def main() -> None:
     if options is not None:
         _convert_classifier(args, options)
         return
-    model = load(args.path, parse_options(args.options) if args.options else None, args.vocab)
-    save_model(args.out, model, training={"converted": asdict(args)}, overwrite=True)
+    with progress(total=2, desc="converting", unit="part") as bar:
+        model = load(args.path, parse_options(args.options) if args.options else None, args.vocab)
+        bar.update()
+        save_model(args.out, model, training={"converted": asdict(args)}, overwrite=True)
+        bar.update()
     size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     say(f"{args.out}: {model.config.unet.image_size} pixels, {size:.1f} million parameters")
     if model.text is not None and model.tokenizer is None:
@@ -76,8 +80,11 @@ def _convert_classifier(args: Convert, options: Options) -> None:
         raise InputError(
             f"a vocabulary was given ({args.vocab}), but {args.path} takes no captions; leave it out."
         )
-    model = classifier_openai.load(args.path, options)
-    save_classifier(args.out, model, training={"converted": asdict(args)}, overwrite=True)
+    with progress(total=2, desc="converting", unit="part") as bar:
+        model = classifier_openai.load(args.path, options)
+        bar.update()
+        save_classifier(args.out, model, training={"converted": asdict(args)}, overwrite=True)
+        bar.update()
     size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     config = model.config
     say(
@@ -88,8 +95,11 @@ def _convert_classifier(args: Convert, options: Options) -> None:
 def _convert_clip(args: Convert) -> None:
     if args.options is not None:
         raise InputError(f"options were given ({args.options}), but GLIDE's CLIP needs none; leave them out.")
-    clip = clip_openai.load(args.path, args.vocab)
-    save_clip(args.out, clip, training={"converted": asdict(args)}, overwrite=True)
+    with progress(total=2, desc="converting", unit="part") as bar:
+        clip = clip_openai.load(args.path, args.vocab)
+        bar.update()
+        save_clip(args.out, clip, training={"converted": asdict(args)}, overwrite=True)
+        bar.update()
     size = sum(parameter.numel() for parameter in clip.parameters()) / 1e6
     say(f"{args.out}: a CLIP of {clip.config.image_size} pixels, {size:.1f} million parameters")
     if clip.tokenizer is None:

@@ -11,6 +11,7 @@ from PIL import Image
 from test_train import settings
 
 from glide.checkpoint import load_model
+from glide.contact_sheet import MARGIN, row_height
 from glide.data import GeneratedData, open_data
 from glide.errors import InputError
 from glide.grow import init_from
@@ -135,7 +136,7 @@ def test_a_fine_tune_begins_as_the_model_was_and_resumes_exactly(tmp_path: Path)
     assert model.unet.stem.weight.shape[1] == base.unet.stem.weight.shape[1] // 3 * 7
     # picture, masked, filled in, drawn from nothing: of four examples
     sheet = load_image(tmp_path / "whole/samples/0000002.png")
-    assert sheet.shape == (4 * 18 + 2, 4 * 18 + 2, 3)
+    assert sheet.shape == (4 * row_height(96), 4 * (96 + 2 * MARGIN), 3)
 
     fresh = Model(model.config, model.tokenizer)
     assert init_from(fresh, base) == []

@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 from tyro.conf import arg
 
 from glide.atomic import atomic_path
+from glide.bars import progress
 from glide.dtype import AUTO, DType
 from glide.images import grid, save_png
 from glide.model import ModelConfig
@@ -109,7 +109,7 @@ def evaluate_upsampler(
     errors = {name: Errors() for name in (*FILTERS, "upsampler")}
     rows: list[list[NDArray[np.uint8]]] = []
     seconds = 0.0
-    for index, scene in enumerate(tqdm(scenes, desc="enlarging", unit="picture")):
+    for index, scene in enumerate(progress(scenes, desc="enlarging", unit="picture")):
         small, truth = render([scene], config.low_res_size)[0], render([scene], size)[0]
         found = {name: filtered(small, size, name) for name in FILTERS}
         start = time.perf_counter()
@@ -124,11 +124,16 @@ def evaluate_upsampler(
         squares = small.repeat(config.scale, 0).repeat(config.scale, 1)
         rows.append([squares, found["bicubic"], found["upsampler"], truth])
     _write(args, errors, rows)
-    say(f"{len(scenes)} pictures from {config.low_res_size} to {size}, {seconds / len(scenes):.2f} s each")
+    say(
+        f"{len(scenes)} pictures from {config.low_res_size} to {size}, {seconds / len(scenes):.2f} s each",
+        result=True,
+    )
     for name, error in errors.items():
-        say(f"{name:10s} PSNR {error.psnr:6.2f} dB   median picture {error.median:6.2f} dB")
+        say(f"{name:10s} PSNR {error.psnr:6.2f} dB   median picture {error.median:6.2f} dB", result=True)
     gain = errors["upsampler"].psnr - max(errors[name].psnr for name in FILTERS)
-    say(f"the upsampler is {gain:+.2f} dB from the better filter; pictures: {args.out.resolve()}")
+    say(
+        f"the upsampler is {gain:+.2f} dB from the better filter; pictures: {args.out.resolve()}", result=True
+    )
     return errors
 
 

@@ -12,9 +12,11 @@ import torch
 import tyro
 from torch import Tensor
 
+from glide.bars import progress
+from glide.contact_sheet import contact_sheet, enlarged, row_height
 from glide.data import Dataset
 from glide.errors import InputError, warn
-from glide.images import grid, save_png
+from glide.images import save_png
 from glide.model import Model, ModelConfig
 from glide.train_base import Kind, TrainBase, train_base
 from upsampler.crops import LowResCrops
@@ -63,9 +65,10 @@ def train_upsampler(args: TrainUpsampler, enlarger: Enlarger | None = None) -> M
         )
         return opened[0]
 
-    def watch(model: Model, path: Path, captions: Sequence[str]) -> None:
-        if enlarger is not None:
-            watch_grid(enlarger(model), opened[0], path, min(args.watched, args.train.batch_size))
+    def watch(model: Model, path: Path, captions: Sequence[str]) -> int | None:
+        if enlarger is None:
+            return None
+        return watch_grid(enlarger(model), opened[0], path, min(args.watched, args.train.batch_size))
 
     return train_base(args, watch, Kind(UPSAMPLERS, "shapes-upsampler", config_of, crops_of, (EMBEDDED,)))
 
@@ -90,13 +93,22 @@ def crop_size(args: TrainUpsampler, config: ModelConfig) -> int:
 
 def watch_grid(
     enlarge: Callable[[Tensor, str, int | None, int], Tensor], data: LowResCrops, path: Path, count: int
-) -> None:
-    """Three columns: the low-resolution picture, its pixels as squares; what the model makes of it; the truth."""
+) -> int:
+    """Three columns: the low-resolution picture, its pixels as squares; what the model makes of it; the truth.
+
+    The caption, or the class, is below. Returns the height of a row, in pixels.
+    """
     whole = data.whole(0, count)
     rows = zip(whole.pixels, whole.low_res, whole.captions, whole.labels, strict=True)
-    sheet = []
-    for seed, (truth, low_res, caption, label) in enumerate(rows):
+    sheet: list[Tensor] = []
+    told: list[str] = []
+    for seed, (truth, low_res, caption, label) in enumerate(
+        progress(rows, total=count, desc="progress pictures")
+    ):
         squares = low_res.repeat_interleave(data.scale, 0).repeat_interleave(data.scale, 1)
         sheet += [squares, enlarge(low_res, caption, label, seed), truth]
+        told += [caption or ("" if label is None else f"class {label}"), "enlarged", "as it was"]
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_png(path, grid(torch.stack(sheet), columns=3))
+    large = enlarged(torch.stack(sheet))
+    save_png(path, contact_sheet(large, told, columns=3))
+    return row_height(large.shape[1])
