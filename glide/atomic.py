@@ -74,4 +74,6 @@ def flush(path: Path) -> None:
 def cannot_write(path: Path, error: Exception) -> CannotWrite:
     """The one sentence for an output that could not be written."""
     reason = getattr(error, "strerror", None) or error
-    return CannotWrite(f"cannot write {path} ({reason}): nothing was changed, choose another folder")
+    return CannotWrite(
+        f"cannot write {path} ({reason}): what was there before is as it was; make room, or choose another folder"
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from glide.paths import write_bytes
 from glide.printable import say
 
 NAME = "broken"
+_PARTICULAR = re.compile(r"(?<![\w-])\d+\b|\S+\.(?=(?:txt|json|cls|csv|jsonl)\b)")
+"""What differs between two reasons of one kind: numbers, but not those in UTF-8, and names of caption files."""
 
 
 def keep_broken(out: Path, broken: Mapping[str, str]) -> dict[str, str]:
@@ -42,16 +43,20 @@ def tell_broken(out: Path) -> None:
 
 def summary(broken: Mapping[str, str]) -> str:
     """How often each reason was given, the most frequent ones first."""
-    counts = Counter(kind(name, reason) for name, reason in broken.items())
-    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    return ", ".join(f"{count} {reason}" for count, reason in reasons(broken))
 
 
-def kind(name: str, reason: str) -> str:
-    """A reason without what is particular to its picture: its name, its numbers, and what to do about it."""
-    said = reason.replace(name, "").split(": ")[0]
-    said = re.sub(r"\S+\.(txt|json|cls|csv|jsonl)\b", r"its .\1", said)
-    said = re.sub(r"\b(line )?\d+\b", "some", said)
-    return " ".join(said.split())
+def reasons(broken: Mapping[str, str]) -> list[tuple[int, str]]:
+    """The reasons without the names of their pictures and what to do, each with how often it was given.
+
+    Reasons that differ in numbers or file names alone are one, with "..." in their place.
+    """
+    alike: dict[str, list[str]] = {}
+    for name, reason in broken.items():
+        said = " ".join(reason.replace(name, "").split(": ")[0].split())
+        alike.setdefault(_PARTICULAR.sub("...", said), []).append(said)
+    counted = [(len(said), said[0] if len(set(said)) == 1 else form) for form, said in alike.items()]
+    return sorted(counted, key=lambda one: -one[0])
 
 
 def _read(path: Path) -> dict[str, str]:

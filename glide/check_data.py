@@ -14,7 +14,8 @@ import numpy as np
 
 from glide.atomic import atomic_path
 from glide.bars import progress
-from glide.broken import kind, summary
+from glide.broken import reasons, summary
+from glide.captions import BrokenCaptionError
 from glide.contact_sheet import contact_sheet, sheet_size
 from glide.data import MAX_BROKEN, GeneratedData, is_generated, open_data, open_source
 from glide.errors import InputError
@@ -148,8 +149,7 @@ def summed(source: Source, seen: Sequence[_Seen]) -> Found:
 def told(found: Found, most: int) -> str:
     """What is printed."""
     lines = [f"{found.total} pictures: {found.usable} usable, {len(found.broken)} broken ({found.share:.2%})"]
-    reasons = Counter(kind(name, reason) for name, reason in found.broken.items())
-    lines += [f"  {count:6} {reason}" for reason, count in reasons.most_common()]
+    lines += [f"  {count:6} {reason}" for count, reason in reasons(found.broken)]
     names = list(found.broken)[:most]
     lines += [f"    {name}: {found.broken[name]}" for name in names]
     if len(found.broken) > len(names):

@@ -36,6 +36,11 @@ def mask_of_picture(picture: Image.Image, path: str, size: tuple[int, int]) -> U
     if ((grey >= CLEAR) & (grey <= 255 - CLEAR)).any():
         warn(f"the mask {path} has greys: lighter than half counts as white", stacklevel=2)
     mask = grey >= HALF
+    if grey.any() and not mask.any():
+        raise InputError(
+            f"the mask {path} is black everywhere: its values go from {grey.min()} to {grey.max()}, expected white, "
+            "255, where the picture is to be painted anew: multiply them"
+        )
     return mask if picture.size == size else _scaled(mask, path, picture.size, size)
 
 

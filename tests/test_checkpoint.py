@@ -135,7 +135,7 @@ def test_a_failed_write_changes_nothing(saved, tmp_path, exists):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))  # as when the disk is full
     try:
-        with pytest.raises(InputError, match=r"cannot write .*nothing was changed"):
+        with pytest.raises(InputError, match=r"cannot write .*what was there before is as it was"):
             save_model(folder, small_model(1))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -10,7 +10,7 @@ import torch
 from launch import finished, started
 from PIL import Image
 
-from glide.broken import keep_broken, summary
+from glide.broken import keep_broken, reasons, summary
 from glide.data import open_data
 from glide.encoded import Encoded, caption_inputs
 from glide.prefetch import prefetch, usual_workers
@@ -184,3 +184,21 @@ def test_a_cut_caption_is_told_once(text_model):
     with pytest.warns(UserWarning, match="longer than 12 tokens") as said:
         data.batch(0, 3), data.batch(1, 3)
     assert len(said) == 1
+
+
+def test_reasons_are_counted_by_kind_and_told_truly():
+    text = "is not UTF-8 text: save it as UTF-8"
+    assert reasons({"a.png": f"a.txt {text}", "b.png": "has no caption"}) == [
+        (1, "a.txt is not UTF-8 text"),
+        (1, "has no caption"),
+    ]
+    assert reasons({"a.png": f"a.txt {text}", "b.png": f"b.txt {text}"}) == [(2, "...txt is not UTF-8 text")]
+    cut = "is cut off (12 bytes of 3x4 missing)"
+    assert reasons({"a.png": f"a.png {cut}"}) == [(1, cut)]
+    assert reasons({"a.png": cut, "b.png": cut.replace("12", "7"), "c.png": "x"}) == [
+        (2, "is cut off (... bytes of 3x4 missing)"),
+        (1, "x"),
+    ]
+    assert (
+        summary({"a.png": "captions.csv, line 3, names it twice"}) == "1 captions.csv, line 3, names it twice"
+    )

@@ -103,7 +103,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, save):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # as when the disk is full
     try:
-        with pytest.raises(InputError, match=r"cannot write .* nothing was changed"):
+        with pytest.raises(InputError, match=r"cannot write .* what was there before is as it was"):
             save(target, noise)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -23,6 +23,7 @@ from glide.oracle import Oracle
 from glide.shapes import render
 from glide.train import TrainConfig
 from glide.train_base import train_base
+from guidance.mask_files import mask_of_file
 from guidance.watch import fill_grid, sample_grid
 from upsampler.train_upsampler import TrainUpsampler, train_upsampler
 
@@ -193,3 +194,13 @@ def test_a_model_that_inpaints_goes_on_to(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="for other data than whole built-in scenes"):
         train_base(settings(tmp_path / "c", inpaint=True, beside=0.5, data=str(tmp_path / "data")))
     assert not (tmp_path / "c").exists()
+
+
+def test_a_mask_of_zeros_and_ones_is_told_as_what_it_is(tmp_path: Path) -> None:
+    values = np.zeros((6, 8), np.uint8)
+    values[2:, 3:] = 1
+    Image.fromarray(values).save(tmp_path / "m.png")
+    with pytest.raises(InputError, match="its values go from 0 to 1, expected white, 255"):
+        mask_of_file(str(tmp_path / "m.png"), (8, 6))
+    Image.fromarray(255 * values).save(tmp_path / "m.png")
+    assert np.array_equal(mask_of_file(str(tmp_path / "m.png"), (8, 6)), values == 1)
