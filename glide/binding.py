@@ -25,6 +25,7 @@ from glide.channels import in_channels
 from glide.bars import progress
 from glide.checkpoint import load_model
 from glide.denoise import split_variance, to_x0
+from glide.device import find_device
 from glide.dtype import AUTO, DType, find_dtype
 from glide.errors import InputError
 from glide.model import Model
@@ -143,7 +144,7 @@ def bind(args: Bind) -> list[Binding]:
     """Measure, print the table, write the file. InputError for settings that do not fit."""
     check_numbers(args)
     check_built_in_scenes(args.model)
-    model = load_model(args.model, args.device).eval()
+    model = load_model(args.model, find_device(args.device)).eval()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     scenes = held_out_scenes(args.pictures, args.kinds, args.seed)
     found = binding(model, scenes, args.timesteps, find_dtype(args.dtype, model.device), args.seed)

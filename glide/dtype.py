@@ -41,12 +41,15 @@ def check_dtype(dtype: str) -> None:
         raise InputError(f"got the dtype {dtype!r}, expected {expected}: choose one of these")
 
 
-def find_dtype(dtype: torch.dtype | str, device: torch.device) -> torch.dtype:
+def find_dtype(dtype: torch.dtype | str, device: torch.device | None = None) -> torch.dtype:
     """The type of that name, with or without "torch.", or for "auto" `fast_dtype`.
 
-    Warns of a type that the device has no units for, and says what it costs. InputError for another name.
+    device: None is the CPU. Warns of a type that the device has no units for, and says what it costs. InputError for
+    another name.
     """
     import torch
+
+    device = device or torch.device("cpu")
 
     name = str(dtype).removeprefix("torch.")
     check_dtype(name)

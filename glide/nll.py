@@ -16,6 +16,7 @@ from glide.bars import progress
 from glide.checkpoint import load_model
 from glide.data import is_generated, on_device, open_data
 from glide.denoise import Prediction, clamp, predictor, project
+from glide.device import find_device
 from glide.errors import InputError
 from glide.losses import Bits, bits_per_dimension
 from glide.printable import say
@@ -48,7 +49,7 @@ class Nll:
 def nll(args: Nll) -> float:
     """The mean bound on the negative log-likelihood, bits per dimension (2006.11239, eq. 5); prints its parts."""
     check_numbers(args)
-    model = load_model(args.model, args.device)
+    model = load_model(args.model, find_device(args.device))
     config = model.config
     if config.low_res:
         raise InputError(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from glide.data import Batch, Dataset
+from glide.device import find_device
 from glide.errors import InputError
 from glide.prefetch import prefetch, prefetch_by_processes, usual_workers
 
@@ -123,20 +124,16 @@ def start(device: str | None = None) -> Processes:
     device: "cpu", "cuda", ...; by default a GPU where there is one. Under a launcher each process takes the GPU of its
     own number. InputError for a device that is not there, or one GPU asked for by several processes.
     """
-    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"--device {name}: expected cpu, cuda, cuda:1 or the like.") from None
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            f"--device {name}: there is no GPU here that PyTorch can use; leave it out, or give cpu."
-        )
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and device in (None, "", "auto", "cuda") and torch.cuda.is_available():
+        place = torch.device("cuda")  # each has its own: none is tried, which would take memory of the first
+    else:
+        place = find_device(device)
+    if not several:
         return Processes(device=place)
     if place.index is not None:
         raise InputError(
-            f"--device {name}: several processes cannot all take it; give cuda, or nothing, and each takes its own."
+            f"--device {device}: several processes cannot all take it; give cuda, or nothing, and each takes its own."
         )
     if "OMP_NUM_THREADS" not in os.environ:  # launchers set it; without, each process would take all cores
         here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))

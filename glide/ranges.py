@@ -105,6 +105,7 @@ RANGES: dict[str, Range] = {
     "call_size": COUNT,
     "calls": COUNT,
     "captions": MEASURED,
+    "channels": Range(1, 4),
     "clean": SHARE,
     "clip": Range(0.0, 1e9, do="0 is no clipping"),
     "context": Range(

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from tqdm.notebook import tqdm_notebook
 
-from glide.bars import bar
+from glide.bars import progress
 from glide.errors import InputError
 from guidance.result import Step
 
@@ -41,8 +41,8 @@ def progress_bar(total: int, config: Mapping[str, Any]) -> Any:
     """
     if issubclass(tqdm, tqdm_notebook) or config.get("disable") is False:
         return tqdm(total=total, **config)
-    known = {name: value for name, value in config.items() if name in inspect.signature(bar).parameters}
-    return bar(total=total, **known)
+    known = {name: value for name, value in config.items() if name in inspect.signature(progress).parameters}
+    return progress(total=total, **known)
 
 
 class Watch:

@@ -6,20 +6,12 @@ from collections.abc import Sequence
 
 import torch
 
+from glide.device import find_device
+from glide.dtype import find_dtype
 from glide.errors import InputError
 from glide.numbers import whole
 
-
-def find_device(device: str | torch.device | None) -> torch.device:
-    """None or "auto": a GPU where there is one, else the CPU. InputError for one that is not there."""
-    if device in (None, "auto"):
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"got the device {str(device)!r}, which cannot be used here: try cpu") from error
-    return found
+__all__ = ["find_device", "find_dtype", "find_seeds"]
 
 
 def find_seeds(

@@ -18,11 +18,13 @@ from glide import cli
 from glide.aliases import ALIASES, SENTENCES, STANDS_FOR, VALUES
 from glide.binding import Bind
 from glide.check_data import CheckData
+from glide.device import find_device
 from glide.errors import InputError
 from glide.flags import Flag, flags_of, prepared
 from glide.memory import available_memory, check_memory
 from glide.nll import Nll
 from glide.printable import LIMIT, is_quiet, say
+from glide.processes import start
 from glide.ranges import ANY, check_numbers, kinds, range_of
 from glide.snapshots import Posthoc
 from glide.train import TrainConfig
@@ -377,3 +379,18 @@ def test_spacings_by_the_names_of_other_tools():
     assert Settings("LMS Karras", spacing="karras").spacing == "karras"
     with pytest.raises(InputError, match="expected one spacing"):
         Settings("LMS Karras", spacing="uniform")
+
+
+@pytest.mark.parametrize(
+    "device", ["hpu", "meta", "privateuseone", "xla", "x", "cuda:99", "\udcff", "9" * 5000, "lazy"]
+)
+@pytest.mark.parametrize("find", [find_device, start])
+def test_devices_that_cannot_be_used(device, find):
+    with pytest.raises(InputError, match="cannot be used here") as error:
+        find(device)
+    assert len(str(error.value)) <= LIMIT and str(error.value).isprintable()
+
+
+def test_the_device_by_default():
+    assert find_device(None) == find_device("auto") == find_device("") == start(None).device
+    assert find_device("cpu").type == "cpu"
