@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from glide.checkpoint import load_model, save_model
+from glide.contact_sheet import MARGIN, row_height
 from glide.data import open_data
 from glide.errors import InputError
 from glide.model import PRESETS, Model
@@ -53,10 +54,8 @@ def test_a_run_is_a_model_that_enlarges(run: Path):
     record = json.loads((run / "config.json").read_text())["training"]
     assert (record["crop_size"], record["low_res"]["noise"], record["step"]) == (16, [0.0, 0.3], 4)
     with Image.open(run / "samples/0000004.png") as sheet:
-        assert sheet.size == (
-            3 * 34 + 2,
-            4 * 34 + 2,
-        )  # small, enlarged and true, of the batch's four pictures
+        # small, enlarged and true, of the batch's four pictures, with their captions
+        assert sheet.size == (3 * (96 + 2 * MARGIN), 4 * row_height(96))
     stage = Stage(
         Pipeline(model, call_size=1, around=UPSAMPLING.tiles),
         Settings("ddim", "3", guidance="none"),
