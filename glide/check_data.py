@@ -15,7 +15,6 @@ import numpy as np
 from glide.atomic import atomic_path
 from glide.bars import progress
 from glide.broken import reasons, summary
-from glide.captions import BrokenCaptionError
 from glide.contact_sheet import contact_sheet, sheet_size
 from glide.data import MAX_BROKEN, GeneratedData, is_generated, open_data, open_source
 from glide.errors import InputError

@@ -183,7 +183,7 @@ def test_a_model_that_inpaints_goes_on_to(tmp_path: Path) -> None:
     train_base(settings(tmp_path / "a", inpaint=True, all_unknown=0.0, train={"steps": 1}))
     train_base(settings(tmp_path / "b", init=str(tmp_path / "a"), train={"steps": 1}))
     assert load_model(tmp_path / "b").config.inpaint
-    with pytest.raises(InputError, match="--all-unknown 1.5, expected a finite number from 0 to 1"):
+    with pytest.raises(InputError, match=r"--all-unknown 1\.5, expected a finite number from 0 to 1"):
         train_base(settings(tmp_path / "c", inpaint=True, all_unknown=1.5))
     (tmp_path / "data").mkdir()
     for i in range(4):
