@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from glide.atomic import atomic_path
-from glide.channels import in_channels
 from glide.bars import progress
+from glide.channels import in_channels
 from glide.checkpoint import load_model
 from glide.denoise import split_variance, to_x0
 from glide.device import find_device
