@@ -198,9 +198,14 @@ def make_process(
         )
     alpha_bar: Array = np.cumprod(1.0 - betas, dtype=np.float64)
     if shift != 1.0:
-        alpha_bar /= alpha_bar + shift**2 * (1.0 - alpha_bar)
+        alpha_bar /= alpha_bar + np.square(min(shift, 1e150)) * (1.0 - alpha_bar)
     if zero_terminal_snr:
         alpha_bar = rescale_to_zero_terminal_snr(alpha_bar)
+    if not np.all(np.diff(alpha_bar, prepend=1.0) < 0.0):
+        raise InputError(
+            f"got shift {shift:g} for {steps} steps of the {schedule} schedule, expected noise that grows at every "
+            "step: give a shift nearer to 1"
+        )
     return Process(alpha_bar, np.arange(steps, dtype=np.int64))
 
 
@@ -232,7 +237,7 @@ def respacing(spec: str, steps: int) -> list[int]:
     expected = 'a count ("100"), counts per section ("10,10,3,2,2"), "ddim50" or "fast27"'
     spec = spec.strip()
     if spec == "fast27":
-        kept = respacing("10,10,3,2,2", steps)
+        kept = _sectioned([10, 10, 3, 2, 2], steps, spec)
         # The noisiest timestep carries almost no signal: leaving it out helps deterministic solvers.
         return [*kept[:-1], steps - 3]
     counts = spec.removeprefix("ddim").split(",")
@@ -251,12 +256,13 @@ def respacing(spec: str, steps: int) -> list[int]:
 
 def _strided(counts: list[int], steps: int, spec: str) -> list[int]:
     if len(counts) == 1:
-        for stride in range(1, steps + 1):
+        # no longer stride, as in the original: it would leave timestep 0 alone, where there is nothing to denoise
+        for stride in range(1, max(steps, 2)):
             if len(range(0, steps, stride)) == counts[0]:
                 return list(range(0, steps, stride))
     raise InputError(
         f"got the respacing {spec!r}, expected a count that a whole stride through {steps} timesteps gives: "
-        f"try ddim25 or ddim50, or leave out 'ddim' for an even spread"
+        "try ddim25 or ddim50, or leave out 'ddim' for an even spread"
     )
 
 

@@ -83,17 +83,29 @@ def ddim(
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     for i in reversed(range(len(process))):
         alpha_bar, alpha_bar_prev = float(process.alpha_bar[i]), float(process.alpha_bar_prev[i])
-        sigma = eta * math.sqrt(
-            (1.0 - alpha_bar_prev) / (1.0 - alpha_bar) * (1.0 - alpha_bar / alpha_bar_prev)
-        )
+        sigma, left = ddim_noise(alpha_bar, alpha_bar_prev, eta)
         x0 = steered(denoise(x, int(process.timesteps[i])), x, alpha_bar)
         # in place where nobody else looks: pictures can be large
         eps = (x - math.sqrt(alpha_bar) * x0).div_(math.sqrt(1.0 - alpha_bar))
-        x = eps.mul_(math.sqrt(1.0 - alpha_bar_prev - sigma**2)).add_(math.sqrt(alpha_bar_prev) * x0)
+        x = eps.mul_(left).add_(math.sqrt(alpha_bar_prev) * x0)
         if sigma > 0.0 and noise is not None:
             x = x + sigma * noise(x)
         del x0, eps  # not held while the next step is predicted
         yield x
+
+
+def ddim_noise(alpha_bar: float, alpha_bar_prev: float, eta: float) -> tuple[float, float]:
+    """Standard deviations of the noise that a step of DDIM draws (2010.02502, eq. 16), and of what it keeps (eq. 12).
+
+    The second is sqrt(1 - alpha_bar_prev - sigma^2). With noise that difference is written as a sum of what cannot be
+    negative: from noise alone (alpha_bar = 0) at eta 1 nothing is kept, and rounding must not make it less.
+    """
+    beta = 1.0 - alpha_bar / alpha_bar_prev
+    share = (1.0 - alpha_bar_prev) / (1.0 - alpha_bar)
+    if eta == 0.0:
+        return 0.0, math.sqrt(1.0 - alpha_bar_prev)
+    kept = (1.0 - eta**2) * beta + alpha_bar * (1.0 - alpha_bar_prev) / alpha_bar_prev
+    return eta * math.sqrt(share * beta), math.sqrt(share * kept)
 
 
 def steered(prediction: Prediction, x: Tensor, alpha_bar: float) -> Tensor:

@@ -24,8 +24,10 @@ from glide.process import Process
 from glide.samplers import Noise, steered
 
 LEAP = 8.0
-"""The noise ratio falls at most by this factor in a step that is corrected by the prediction at its end. In EDM's own
-ladder of 18 steps it is less than 4."""
+"""A step in which the noise ratio falls by more than this factor is corrected by the prediction at its end only where
+that is seen to hold. In EDM's own ladder of 18 steps it is less than 4."""
+HOLDS = 0.5
+"""Share of a slope's change over a leap by which the slope at its end may move with the correction."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,18 @@ def along(x: Tensor, x0: Tensor, here: Level, below: Level) -> Tensor:
     return shrink * x + (below.alpha - here.alpha * shrink) * x0
 
 
-def gentle(here: Level, below: Level) -> bool:
-    """Whether the prediction at the end of a step can correct it.
+def correctable(here: Level, below: Level) -> bool:
+    """Whether the slope at the end of a step is finite, and its mean with that at the beginning: else it is Euler's."""
+    return here.alpha > 0.0 and below.sigma > 0.0
 
-    Corrections by the slope at the end divide by the noise that is left there: over a leap they magnify what they
-    should correct, and to the picture or from noise alone they are infinite. Such a step stays Euler's.
+
+def gentle(here: Level, below: Level) -> bool:
+    """Whether the prediction at the end of a step can be trusted to correct it.
+
+    Corrections by the slope at the end divide by the noise that is left there: over a leap they can magnify what they
+    should correct.
     """
-    return here.ratio <= LEAP * below.ratio
+    return correctable(here, below) and here.ratio <= LEAP * below.ratio
 
 
 @torch.no_grad()
@@ -102,17 +109,35 @@ def euler(process: Process, denoise: Denoiser, x: Tensor) -> Iterator[Tensor]:
 def heun(process: Process, denoise: Denoiser, x: Tensor) -> Iterator[Tensor]:
     """Heun's method on EDM's equation (2206.00364, algorithm 1): second order, 2S - 1 network calls.
 
-    The last step is Euler's, as there; so is every other that is not `gentle`.
+    The last step is Euler's, as there, and one from noise alone. A step that is not `gentle` is corrected where the
+    slope at its end stays what it was once x is corrected, each picture by itself: on both sides of the correction
+    the network is asked, and the answer at the side that is taken is the next step's own.
     """
     x = full(x)
+    known: Tensor | None = None  # x0 at x, where the last step has asked for it
     for here, below in pairwise(ladder(process)):
-        x0 = predicted(denoise, x, here)
+        x0 = predicted(denoise, x, here) if known is None else known
+        known = None
         slope = noise_in(x, x0, here)
         x = along(x, x0, here, below)
-        if gentle(here, below):
-            slope_below = noise_in(x, predicted(denoise, x, below), below)
-            x = x + below.alpha * (below.ratio - here.ratio) * (slope_below - slope) / 2.0
+        if correctable(here, below):
+            x0_below = predicted(denoise, x, below)
+            slope_below = noise_in(x, x0_below, below)
+            corrected = x + below.alpha * (below.ratio - here.ratio) * (slope_below - slope) / 2.0
+            if gentle(here, below):
+                x = corrected
+            else:
+                x0_corrected = predicted(denoise, corrected, below)
+                moved = noise_in(corrected, x0_corrected, below) - slope_below
+                taken = _smaller(moved, HOLDS * (slope_below - slope))
+                x, known = torch.where(taken, corrected, x), torch.where(taken, x0_corrected, x0_below)
         yield x
+
+
+def _smaller(a: Tensor, b: Tensor) -> Tensor:
+    """Whether a is not larger than b, by their root mean squares: [N,C,H,W] twice -> bool [N,1,1,1]."""
+    rows = [bool(one.norm() <= other.norm()) for one, other in zip(a, b, strict=True)]  # each sum by itself
+    return torch.tensor(rows, device=a.device)[:, None, None, None]
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from glide.errors import InputError
 from glide.inversion import ITERATIONS, invert, picture_of, revert
 from guidance.compose import Guidance
 from guidance.conditions import Picture
@@ -34,6 +35,8 @@ def encode(
     start, of another size, or that do not fit the model.
     """
     loop = pipe.loop(pictures, settings)
+    if len(loop.process) < 2:
+        raise InputError("got one step to invert pictures by, expected at least 2: give --steps 100")
     nothing = torch.zeros(len(loop.rows), pipe.model.config.unet.in_channels, *loop.size)
     starts = [row.given.start for row in loop.rows if row.given.start is not None]
     begin(loop.rows, loop.process, nothing, 0.0)  # says what does not fit

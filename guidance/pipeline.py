@@ -249,10 +249,11 @@ class Pipeline:
         """The process that a run walks down: respaced, and without the noisiest part that its strength leaves out."""
         whole, strength = self.model.process, settings.strength
         kept = spaced(whole, settings.respacing, settings.spaced)
-        below = [t for t in kept if t < strength * len(whole)] or kept[:1]
+        most = max(math.ceil(strength * len(whole)), 1)  # timesteps below the strength
+        below = [t for t in kept if t < strength * len(whole)] or [min(kept[0], most - 1)]
         if strength < 1.0 and settings.spaced != "uniform":
             # uneven steps may be far apart there: as many begin at that very strength
-            part = whole.respaced(range(math.ceil(strength * len(whole))))
+            part = whole.respaced(range(most))
             below = spaced(part, str(len(below)), settings.spaced)
         return whole.respaced(below)
 

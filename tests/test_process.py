@@ -136,12 +136,38 @@ def test_one_step_starts_at_the_noisiest_timestep():
         ("ddim300", 1000, "whole stride"),
         ("ddim10,10", 1000, "whole stride"),
         ("ddim", 1000, "'ddim'"),
-        ("fast27", 20, "section 1 of 5"),
+        ("ddim1", 1000, "whole stride"),  # timestep 0 alone, where there is nothing left to denoise
+        ("ddim1", 2, "whole stride"),
+        ("ddim0", 1000, "'ddim0'"),
+        ("9" * 5000, 1000, "expected a count"),
+        ("ddim" + "9" * 5000, 1000, "expected a count"),
+        ("fast27", 20, "'fast27', expected at most 4 steps in section 1 of 5"),
     ],
 )
 def test_a_respacing_that_does_not_fit_is_refused(spec, steps, message):
     with pytest.raises(InputError, match=message):
         respacing(spec, steps)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 50, 1000])
+def test_one_step_is_never_told_that_nothing_is_left(steps):
+    """Of every form that keeps one timestep: it is the noisiest."""
+    for spec in ("1", "01", "ddim1", "fast27", "1,1", "ddim2"):
+        try:
+            kept = respacing(spec, steps)
+        except InputError:
+            continue
+        assert len(kept) > 1 or kept == [steps - 1]
+
+
+@pytest.mark.parametrize("shift", [1e-9, 1e200, 1e-300])
+def test_a_shift_that_leaves_no_noise_or_no_signal_is_refused_or_right(shift):
+    try:
+        process = make_process("cosine", shift=shift)
+    except InputError as error:
+        assert "expected noise that grows at every step" in str(error)
+    else:
+        assert np.isfinite(process.posterior_log_variance).all()
 
 
 @pytest.mark.parametrize("spec", ["2", "27", "fast27", "ddim10", "10,10,3,2,2"])

@@ -12,7 +12,8 @@ from glide.conditioning import Cond
 from glide.denoise import Prediction, predictor
 from glide.errors import InputError
 from glide.process import Process, make_process, respacing
-from glide.samplers import SeededNoise, ancestral, ddim
+from glide.samplers import SeededNoise, ancestral, ddim, ddim_noise
+from glide.spacing import SPACINGS, spaced
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,32 @@ def test_ddim_with_eta_one_is_ancestral_with_the_posterior_variance():
     other = ancestral(process, data.denoise, x, SeededNoise([1, 2]), "fixed_small")
     for a, b in zip(one, other, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "sigmoid"])
+@pytest.mark.parametrize("spacing", ["uniform", *SPACINGS])
+def test_all_noise_from_noise_alone(schedule, spacing):
+    """eta 1 from a zero terminal SNR: the first step keeps nothing of x, exactly, whatever the number of steps."""
+    whole = make_process(schedule, zero_terminal_snr=True)
+    for steps in range(2, 60):
+        process = whole.respaced(spaced(whole, str(steps), spacing))
+        for i in range(steps):
+            alpha_bar, above = float(process.alpha_bar[i]), float(process.alpha_bar_prev[i])
+            sigma, left = ddim_noise(alpha_bar, above, 1.0)
+            assert sigma**2 == pytest.approx(process.posterior_variance[i], rel=1e-9)
+            assert left == pytest.approx(
+                process.posterior_mean_coef_xt[i] * math.sqrt(1 - alpha_bar), rel=1e-9
+            )
+        assert left == 0.0
+    (first, *_) = ddim(process, lambda x, t: Prediction(torch.ones_like(x)), start(1, 1, 2, 2), no_noise, 1.0)
+    assert torch.equal(first, torch.full_like(first, math.sqrt(process.alpha_bar_prev[-1])))
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 0.9, 1.0])
+def test_the_noise_of_a_step_is_what_the_paper_says(eta):
+    sigma, left = ddim_noise(0.2, 0.7, eta)
+    assert sigma == pytest.approx(eta * math.sqrt(0.3 / 0.8 * (1 - 0.2 / 0.7)))
+    assert left == pytest.approx(math.sqrt(0.3 - sigma**2))
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])
