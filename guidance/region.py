@@ -29,12 +29,16 @@ class Region:
     left: int
     side: int
 
-    def cut(self, array: NDArray[Any], beyond: Any) -> NDArray[Any]:
-        """[H,W,...] -> [S,S,...]; `beyond` stands where there is no picture."""
-        square = np.full((self.side, self.side, *array.shape[2:]), beyond, array.dtype)
-        there, here = self.overlap(array.shape[0], array.shape[1])
-        square[here] = array[there]
-        return square
+    def cut(self, array: NDArray[Any], beyond: Any, rows: slice = slice(None)) -> NDArray[Any]:
+        """[H,W,...] -> the square [S,S,...], or some rows of it; `beyond` stands where there is no picture."""
+        first, end, _ = rows.indices(self.side)
+        found = np.full((end - first, self.side, *array.shape[2:]), beyond, array.dtype)
+        (there_y, there_x), (here_y, here_x) = self.overlap(array.shape[0], array.shape[1])
+        top, bottom = max(here_y.start, first), min(here_y.stop, end)
+        if top < bottom:
+            away = there_y.start - here_y.start
+            found[top - first : bottom - first, here_x] = array[top + away : bottom + away, there_x]
+        return found
 
     def overlap(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """What the square and a picture have in common: as part of the picture, and of the square."""
@@ -77,24 +81,44 @@ def shown(region: Region, rgb: Bytes, unknown: Unknown, size: int) -> tuple[Tens
     A pixel of the model's is known where all is known of which it is made, so nothing that is to be painted over
     shines through. What lies beyond the picture is unknown.
     """
-    missing = torch.from_numpy(region.cut(unknown, True)).float()[None, None]  # [1,1,S,S]
-    image = _tensor(region.cut(rgb, 0)) * (1 - missing)
-    known = (_scaled(missing, size) == 0).float()
-    return (_scaled(image, size) * known)[0], known[0]
+    if region.side <= size:
+        return _shown_rows(region, rgb, unknown, slice(0, region.side), (size, size))
+    # row by row: a square around a long strip has many more pixels than the picture
+    rows = [_window(i, region.side, size) for i in range(size)]
+    image, known = zip(*(_shown_rows(region, rgb, unknown, part, (1, size)) for part in rows), strict=True)
+    return torch.cat(image, dim=1), torch.cat(known, dim=1)
+
+
+def _shown_rows(
+    region: Region, rgb: Bytes, unknown: Unknown, rows: slice, shape: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """`shown` of some rows of the square, scaled to `shape`."""
+    top = region.top + rows.start
+    if shape[0] == 1 and (top < 0 or region.top + rows.stop > len(unknown)):
+        return torch.zeros(3, *shape), torch.zeros(1, *shape)  # a part of each pixel lies beyond the picture
+    missing = torch.from_numpy(region.cut(unknown, True, rows)).float()[None, None]  # [1,1,n,S]
+    image = _tensor(region.cut(rgb, 0, rows)) * (1 - missing)
+    known = (_scaled(missing, shape) == 0).float()
+    return (_scaled(image, shape) * known)[0], known[0]
+
+
+def _window(i: int, side: int, size: int) -> slice:
+    """The rows of `side` of which row i of `size` is the average, as adaptive pooling has them."""
+    return slice(i * side // size, -(-(i + 1) * side // size))
 
 
 def _tensor(pixels: Bytes) -> Tensor:
-    """uint8 [S,S,3] -> [1,3,S,S] in [-1, 1]."""
+    """uint8 [H,W,3] -> [1,3,H,W] in [-1, 1]."""
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float()[None] / 127.5 - 1
 
 
-def _scaled(x: Tensor, size: int) -> Tensor:
-    """[1,C,S,S] -> [1,C,s,s]: averages on the way down, linear in between on the way up; weights are never negative."""
-    if x.shape[-1] == size:
+def _scaled(x: Tensor, shape: tuple[int, int]) -> Tensor:
+    """[1,C,n,S] -> [1,C,*shape]: averages on the way down, linear in between on the way up; no negative weights."""
+    if x.shape[-2:] == shape:
         return x
-    if x.shape[-1] > size:
-        return F.adaptive_avg_pool2d(x, size)
-    return F.interpolate(x, (size, size), mode="bilinear", align_corners=False)
+    if x.shape[-1] > shape[1]:
+        return F.adaptive_avg_pool2d(x, shape)
+    return F.interpolate(x, shape, mode="bilinear", align_corners=False)
 
 
 def usual_feather(region: Region, size: int) -> int:
@@ -108,23 +132,47 @@ def pasted(original: Bytes, unknown: Unknown, region: Region, painted: Tensor, f
     Along the border, `feather` pixels wide, it goes over into the colours around the mask, carried on inwards: not
     into what was there before, which is gone.
     """
-    whole = painted.float().cpu()[None]  # [1,3,s,s]
-    if whole.shape[-1] != region.side:
-        whole = F.interpolate(
-            whole, (region.side, region.side), mode="bicubic", align_corners=False, antialias=True
-        )
-    if feather:
-        missing = torch.from_numpy(region.cut(unknown, True)).float()[None, None]
-        around = _carried_on(_tensor(region.cut(original, 0)), 1 - missing)
-        beyond = region.cut(softened(unknown, feather), 1.0)
-        share = torch.from_numpy(beyond).float()[None, None]  # [1,1,S,S] of what was painted
-        whole = whole * share + around * (1 - share)
-    pixels = ((whole[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    result = original.copy()
     there, here = region.overlap(*unknown.shape)
     inside = unknown[there]
-    result[there][inside] = pixels[here][inside]
+    seen = _enlarged(painted.float().cpu()[None], region.side, here)  # [1,3,h,w], what lies in the picture
+    if feather:
+        known = 1 - torch.from_numpy(inside).float()[None, None]  # [1,1,h,w]
+        around = _carried_on(_tensor(original[there]), known)
+        share = torch.from_numpy(softened(unknown, feather)[there])  # [h,w] of what was painted
+        seen = seen * share + around * (1 - share)
+    pixels = ((seen[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    result = original.copy()
+    result[there][inside] = pixels[inside]
     return result
+
+
+def _enlarged(x: Tensor, side: int, here: tuple[slice, slice]) -> Tensor:
+    """[1,C,s,s] scaled to [1,C,side,side], bicubic, of which only the part `here` is made where it is not all."""
+    small = x.shape[-1]
+    if small == side:
+        return x[..., here[0], here[1]]
+    if small > side or all(part.stop - part.start == side for part in here):
+        return F.interpolate(x, (side, side), mode="bicubic", align_corners=False, antialias=True)[
+            ..., here[0], here[1]
+        ]
+    for dim, part in ((-1, here[1]), (-2, here[0])):
+        places, weights = _cubic(part, side, small)
+        terms = [
+            x.index_select(dim, at) * (weight if dim == -1 else weight[:, None])
+            for at, weight in zip(places, weights, strict=True)
+        ]
+        x = terms[0] + terms[1] + terms[2] + terms[3]
+    return x
+
+
+def _cubic(part: slice, side: int, small: int) -> tuple[Tensor, Tensor]:
+    """Bicubic interpolation (a = -0.5) from `small` places to a part of `side`: which four and their weights, [4,n]."""
+    centre = (torch.arange(part.start, part.stop, dtype=torch.float64) + 0.5) * (small / side)
+    places = (centre - 1.5).floor().to(torch.int64) + torch.arange(4)[:, None]
+    away = (places + 0.5 - centre).abs()
+    near, far = (1.5 * away - 2.5) * away**2 + 1, ((-0.5 * away + 2.5) * away - 4) * away + 2
+    weights = torch.where(away <= 1, near, torch.where(away < 2, far, 0)) * ((places >= 0) & (places < small))
+    return places.clamp(0, small - 1), (weights / weights.sum(0)).float()
 
 
 def softened(unknown: Unknown, feather: int) -> NDArray[np.float32]:
@@ -160,15 +208,15 @@ def _blurred(mask: Tensor, k: int) -> Tensor:
 
 
 def _carried_on(image: Tensor, known: Tensor) -> Tensor:
-    """[1,3,S,S] with its unknown pixels filled by averages of known ones, the nearest that there are.
+    """[1,3,H,W] with its unknown pixels filled by averages of known ones, the nearest that there are.
 
     Push-pull: each scale fills what the finer one leaves open (Gortler et al., The Lumigraph, 1996, section 3.4).
     """
-    side = image.shape[-1]
-    if side == 1 or bool(known.all()):
+    size = image.shape[-2:]
+    if max(size) == 1 or bool(known.all()):
         return image * known
     weight = F.avg_pool2d(known, 2, ceil_mode=True)
     coarse = F.avg_pool2d(image * known, 2, ceil_mode=True) / weight.clamp(min=1e-6)
     filled = _carried_on(coarse, (weight > 0).float())
-    open_ = F.interpolate(filled, (side, side), mode="bilinear", align_corners=False)
+    open_ = F.interpolate(filled, size, mode="bilinear", align_corners=False)
     return image * known + open_ * (1 - known)

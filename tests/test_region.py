@@ -1,10 +1,12 @@
 """The square that is painted, and the way back: nothing outside the mask ever changes."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 
-from guidance.region import Region, pasted, region_around, shown, softened, usual_feather
+from guidance.region import Region, _enlarged, pasted, region_around, shown, softened, usual_feather
 
 RNG = np.random.default_rng(0)
 
@@ -125,3 +127,60 @@ def test_blending_leaves_thin_masks_their_strength_and_knows_the_pictures_edge()
     share = softened(left, 4)
     assert share[20, 0] == 1 and share[20, 19] < 1  # the picture's edge is no border
     assert (share[~left] == 0).all() and (share[left] > 0).all()
+
+
+# --- long strips ----------------------------------------------------------------------------------------------------
+
+
+def whole_square(
+    region: Region, rgb: np.ndarray, unknown: np.ndarray, size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`shown` by the square in one piece."""
+    missing = torch.from_numpy(region.cut(unknown, True)).float()[None, None]
+    image = torch.from_numpy(region.cut(rgb, 0)).permute(2, 0, 1).contiguous().float()[None] / 127.5 - 1
+    known = (torch.nn.functional.adaptive_avg_pool2d(missing, size) == 0).float()
+    return (torch.nn.functional.adaptive_avg_pool2d(image * (1 - missing), size) * known)[0], known[0]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "side"), [(90, 70, 70), (40, 300, 300), (300, 40, 300), (30, 41, 41), (200, 150, 127)]
+)
+def test_row_by_row_it_is_the_square_in_one_piece(height: int, width: int, side: int) -> None:
+    rgb = RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    unknown = box(height, width, height // 2, height // 2 + 9, 3, width - 3)
+    region = Region((height - side) // 2, (width - side) // 2, side)
+    for ours, theirs in zip(
+        shown(region, rgb, unknown, 16), whole_square(region, rgb, unknown, 16), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 300), (300, 40), (131, 77)])
+def test_a_part_of_the_enlargement_is_that_part(height: int, width: int) -> None:
+    side = max(height, width)
+    here = Region((height - side) // 2, (width - side) // 2, side).overlap(height, width)[1]
+    small = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    whole = torch.nn.functional.interpolate(
+        small, (side, side), mode="bicubic", align_corners=False, antialias=True
+    )
+    torch.testing.assert_close(_enlarged(small, side, here), whole[..., here[0], here[1]], rtol=0, atol=1e-5)
+
+
+def test_memory_grows_with_the_pixels() -> None:
+    """Of a strip whose square would have hundreds of times as many, none is made that is larger than the strip."""
+    rgb = RNG.integers(0, 256, (8, 20_000, 3), dtype=np.uint8)
+    unknown = box(8, 20_000, 2, 6, 100, 19_900)
+    region = region_around(unknown, 64, 3.0)
+    assert region.side**2 > 200 * unknown.size
+    tracemalloc.start()
+    with torch.profiler.profile(profile_memory=True) as profile:
+        image, known = shown(region, rgb, unknown, 64)
+        result = pasted(rgb, unknown, region, torch.zeros(3, 64, 64), usual_feather(region, 64))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    largest = max((event.cpu_memory_usage for event in profile.events()), default=0)
+    assert max(most, largest) < 200 * unknown.size
+    assert image.shape == (3, 64, 64) and not known.any()
+    assert np.array_equal(result[~unknown], rgb[~unknown]) and not np.array_equal(
+        result[unknown], rgb[unknown]
+    )
