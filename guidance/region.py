@@ -84,18 +84,22 @@ def shown(region: Region, rgb: Bytes, unknown: Unknown, size: int) -> tuple[Tens
     if region.side <= size:
         return _shown_rows(region, rgb, unknown, slice(0, region.side), (size, size))
     # row by row: a square around a long strip has many more pixels than the picture
-    rows = [_window(i, region.side, size) for i in range(size)]
-    image, known = zip(*(_shown_rows(region, rgb, unknown, part, (1, size)) for part in rows), strict=True)
-    return torch.cat(image, dim=1), torch.cat(known, dim=1)
+    windows = [_window(i, region.side, size) for i in range(size)]
+    down, across = (
+        [0 <= start + window.start and start + window.stop <= length for window in windows]
+        for start, length in zip((region.top, region.left), unknown.shape, strict=True)
+    )
+    image, known = torch.zeros(3, size, size), torch.zeros(1, size, size)
+    for i, rows in enumerate(windows):
+        if down[i] and any(across):  # else a part of each pixel lies beyond the picture
+            image[:, i : i + 1], known[:, i : i + 1] = _shown_rows(region, rgb, unknown, rows, (1, size))
+    return image, known
 
 
 def _shown_rows(
     region: Region, rgb: Bytes, unknown: Unknown, rows: slice, shape: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """`shown` of some rows of the square, scaled to `shape`."""
-    top = region.top + rows.start
-    if shape[0] == 1 and (top < 0 or region.top + rows.stop > len(unknown)):
-        return torch.zeros(3, *shape), torch.zeros(1, *shape)  # a part of each pixel lies beyond the picture
     missing = torch.from_numpy(region.cut(unknown, True, rows)).float()[None, None]  # [1,1,n,S]
     image = _tensor(region.cut(rgb, 0, rows)) * (1 - missing)
     known = (_scaled(missing, shape) == 0).float()
@@ -133,11 +137,11 @@ def pasted(original: Bytes, unknown: Unknown, region: Region, painted: Tensor, f
     into what was there before, which is gone.
     """
     there, here = region.overlap(*unknown.shape)
-    inside = unknown[there]
+    inside = unknown[there].copy()
     seen = _enlarged(painted.float().cpu()[None], region.side, here)  # [1,3,h,w], what lies in the picture
     if feather:
         known = 1 - torch.from_numpy(inside).float()[None, None]  # [1,1,h,w]
-        around = _carried_on(_tensor(original[there]), known)
+        around = _carried_on(_tensor(original[there].copy()), known)
         share = torch.from_numpy(softened(unknown, feather)[there])  # [h,w] of what was painted
         seen = seen * share + around * (1 - share)
     pixels = ((seen[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
