@@ -198,7 +198,7 @@ def make_process(
         )
     alpha_bar: Array = np.cumprod(1.0 - betas, dtype=np.float64)
     if shift != 1.0:
-        alpha_bar /= alpha_bar + np.square(min(shift, 1e150)) * (1.0 - alpha_bar)
+        alpha_bar /= alpha_bar + shift**2 * (1.0 - alpha_bar)
     if zero_terminal_snr:
         alpha_bar = rescale_to_zero_terminal_snr(alpha_bar)
     if not np.all(np.diff(alpha_bar, prepend=1.0) < 0.0):

@@ -10,14 +10,13 @@ from guidance.annealing import ConditionAnnealing
 from guidance.autoguidance import Autoguidance
 from guidance.calls import network_of, predict_by
 from guidance.classifier_free import ClassifierFree
-from guidance.compose import EVERYWHERE, Guidance, Reference
+from guidance.compose import Guidance, Reference
 from guidance.conditions import Conditions
 from guidance.perturbed import PerturbedAttention, choose_layers, perturbed
 from guidance.projected import AdaptiveProjected
 from guidance.registry import Subject
 
 Interval = tuple[int, int]
-CADS_BEGINS, CADS_ENDS = 0.6, 0.9  # shares of the training timesteps, tau_1 and tau_2 of 2310.17347
 
 
 def none(subject: Subject, scale: float, interval: Interval) -> list[Guidance]:
@@ -71,10 +70,7 @@ def pag(subject: Subject, scale: float, interval: Interval) -> PerturbedAttentio
 
 
 def cads(subject: Subject, scale: float, interval: Interval) -> ConditionAnnealing:
-    """By default noised from 0.6 of the training timesteps on, and nothing but noise from 0.9 on."""
-    steps = len(subject.pipe.model.process)
-    if interval == EVERYWHERE:
-        interval = (round(CADS_BEGINS * steps), round(CADS_ENDS * steps))
+    """Noised from the interval's first timestep on, and nothing but noise from its last one on."""
     return ConditionAnnealing(
         scale, [picture.seed for picture in subject.pictures], interval, subject.options.cads_mix
     )

@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from glide.errors import InputError
 from glide.ranges import flag
 from guidance.options import Options
-from guidance.terms import Term
+from guidance.terms import EVERYWHERE, Term
 
 GROUP = "glide.guidance"
 FOR_ALL = frozenset({"rescale", "threshold"})
@@ -37,13 +37,22 @@ class Named:
     """Whether it reads captions, also those that the model itself does not take."""
     labels: bool = False
     """Whether it reads class labels, also those that the model itself does not take."""
+    acts: tuple[float, float] | None = None
+    """Where it acts if no interval is given: from and to which share of the training timesteps. None: at all of them.
+    """
 
 
 def _built_in(
-    name: str, words: str, scale: float, *reads: str, captions: bool = False, labels: bool = False
+    name: str,
+    words: str,
+    scale: float,
+    *reads: str,
+    captions: bool = False,
+    labels: bool = False,
+    acts: tuple[float, float] | None = None,
 ) -> Named:
     entry = EntryPoint(name, f"guidance.makers:{name}", GROUP)
-    return Named(entry, words, scale, frozenset(reads), captions, labels)
+    return Named(entry, words, scale, frozenset(reads), captions, labels, acts)
 
 
 BUILT_IN = {
@@ -54,7 +63,7 @@ BUILT_IN = {
         _built_in(
             "apg",
             "the same, projected so that it saturates less; scale 1 is none",
-            5.0,
+            3.0,
             "negative",
             "apg_eta",
             "apg_norm",
@@ -62,9 +71,34 @@ BUILT_IN = {
         ),
         _built_in("auto", "away from the model --weak; scale 1 is none", 2.0, "weak"),
         _built_in("pag", "away from the model with perturbed attention; needs no caption", 2.0, "pag_layers"),
-        _built_in("cads", "noise on the caption at the noisiest timesteps, for variety", 0.1, "cads_mix"),
-        _built_in("classifier", "by the noisy classifier --classifier", 5.0, "classifier", labels=True),
-        _built_in("clip", "by the CLIP --clip", 2.0, "clip", "clip_sees", "clip_vocab", captions=True),
+        # tau_1 and tau_2 of 2310.17347, which has 0.9 for the second: then most of this model's layout is drawn without
+        # the caption, and no guidance leads back to it
+        _built_in(
+            "cads",
+            "noise on the caption at the noisiest timesteps, for variety",
+            0.1,
+            "cads_mix",
+            acts=(0.6, 1.2),
+        ),
+        # of the noisiest timesteps both know next to nothing, and a solver without noise keeps what they do there
+        _built_in(
+            "classifier",
+            "by the noisy classifier --classifier, up to 0.6 of the timesteps",
+            2.0,
+            "classifier",
+            labels=True,
+            acts=(0.0, 0.6),
+        ),
+        _built_in(
+            "clip",
+            "by the CLIP --clip, up to 0.9 of the timesteps",
+            2.0,
+            "clip",
+            "clip_sees",
+            "clip_vocab",
+            captions=True,
+            acts=(0.0, 0.9),
+        ),
     )
 }
 """In the order in which messages name them."""
@@ -88,6 +122,14 @@ def named(name: str) -> Named:
     if name not in known():
         raise InputError(f"got the guidance {name!r}, expected {' or '.join(known())}: choose one of these")
     return known()[name]
+
+
+def interval_of(term: Term, steps: int) -> tuple[int, int]:
+    """The first and last of `steps` training timesteps at which a guidance acts: its usual ones if none are given."""
+    if term.interval is not None:
+        return term.interval
+    shares = named(term.name).acts
+    return EVERYWHERE if shares is None else (round(shares[0] * steps), round(shares[1] * steps))
 
 
 def listing() -> str:

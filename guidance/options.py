@@ -42,8 +42,9 @@ class Options:
     """(apg) How much is kept of the part along the picture itself, which saturates: 0 to 1, where 1 is as cfg."""
     apg_norm: Annotated[float | None, arg(metavar="NORM")] = None
     """(apg) Largest norm of the difference that is scaled up. By default none."""
-    apg_momentum: Annotated[float, arg(metavar="NUMBER")] = -0.5
-    """(apg) Of the running average of that difference, -1 to 1; below 0 it stresses what is new."""
+    apg_momentum: Annotated[float, arg(metavar="NUMBER")] = 0.0
+    """(apg) Of the running average of that difference, -1 to 1; below 0 it stresses what is new, which solvers that
+    look back magnify: for ddim and the like."""
     cads_mix: Annotated[float, arg(metavar="SHARE")] = 1.0
     """(cads) How much the noised condition is brought back to its mean and deviation, 0 to 1."""
 

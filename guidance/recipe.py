@@ -29,7 +29,7 @@ def recipe_of(pipe: Pipeline, picture: Picture, settings: Settings, place: int) 
     found |= {"spacing": settings.spaced} if settings.spaced != "uniform" else {}
     found |= {"steps": pipe.steps(settings), "eta": settings.eta}
     found |= {"temperature": settings.temperature} if settings.temperature != 1.0 else {}
-    found |= guidance_of(settings)
+    found |= guidance_of(settings, len(pipe.model.process))
     if settings.strength < 1.0:
         found |= {"strength": settings.strength}
     found |= {"deep_every": settings.deep_every} if settings.deep_every > 1 else {}

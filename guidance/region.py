@@ -86,7 +86,7 @@ def shown(region: Region, rgb: Bytes, unknown: Unknown, size: int) -> tuple[Tens
     # row by row: a square around a long strip has many more pixels than the picture
     windows = [_window(i, region.side, size) for i in range(size)]
     down, across = (
-        [0 <= start + window.start and start + window.stop <= length for window in windows]
+        [-start <= window.start and window.stop <= length - start for window in windows]
         for start, length in zip((region.top, region.left), unknown.shape, strict=True)
     )
     image, known = torch.zeros(3, size, size), torch.zeros(1, size, size)

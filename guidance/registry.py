@@ -19,9 +19,9 @@ from glide.samplers import Noise, Variance, ancestral, ddim
 from glide.solvers import euler, euler_ancestral, heun
 from glide.solvers_exponential import dpmpp_2m, dpmpp_2m_sde, unipc
 from glide.solvers_multistep import lms, plms
-from guidance.compose import EVERYWHERE, Guidance
+from guidance.compose import Guidance
 from guidance.conditions import Picture
-from guidance.names import named
+from guidance.names import interval_of, named
 from guidance.options import Options
 from guidance.terms import Term
 
@@ -123,7 +123,7 @@ def make(term: Term, subject: Subject) -> list[Guidance]:
             f"the guidance {term.name!r} cannot be loaded from {entry.value} ({error}): install its package again"
         ) from error
     assert term.scale is not None
-    made = maker(subject, term.scale, term.interval or EVERYWHERE)
+    made = maker(subject, term.scale, interval_of(term, len(subject.pipe.model.process)))
     return [made] if isinstance(made, Guidance) else list(made)
 
 

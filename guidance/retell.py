@@ -5,25 +5,33 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from glide.ranges import SCALE, kinds, range_of
-from guidance.names import FOR_ALL, read_by
+from guidance.names import FOR_ALL, interval_of, read_by
 from guidance.options import Options
 from guidance.recorded import Recorded
 from guidance.settings import Settings
+from guidance.terms import EVERYWHERE, Term
 
 OLD_CALL_SIZE = 8
 """Of the network calls that drew pictures whose recipes name no size."""
 
 
-def guidance_of(settings: Settings) -> dict[str, Any]:
+OLD_EVERYWHERE = frozenset({"classifier", "clip"})
+"""Guidances that acted at all timesteps where a recipe names none, before they had a usual interval, which is named."""
+
+
+def guidance_of(settings: Settings, steps: int | None = None) -> dict[str, Any]:
     """The guidances with their scales, and the options that they read, JSON-able.
 
     One guidance is {"guidance": "cfg", "scale": 3.0}, as it always was; several are a list of "name:scale@from-to".
+    steps: training timesteps, for the intervals of guidances that act at some of them where none are given.
     """
     terms = settings.terms
+    if steps is not None:
+        terms = tuple(_placed(term, steps) for term in terms)
     found: dict[str, Any] = {"guidance": [str(term) for term in terms]}
     if len(terms) == 1:
         found = {"guidance": terms[0].name + terms[0].at, "scale": terms[0].scale}
@@ -41,6 +49,7 @@ def read_guidance(recipe: Recorded) -> tuple[tuple[str, ...], float | None, Opti
     """
     one = isinstance(recipe.values.get("guidance"), str)
     texts = (recipe.text("guidance"),) if one else recipe.texts("guidance")
+    texts = tuple(_as_it_was(text) for text in texts)
     scale = recipe.real("scale", SCALE) if one else None
     return texts, scale, read_options(recipe.table("options"))
 
@@ -55,3 +64,13 @@ def read_options(recorded: Recorded) -> Options:
         is_number = name in numbers
         found[name] = recorded.real(name, range_of(Options, name)) if is_number else recorded.text(name)
     return Options(**found)
+
+
+def _placed(term: Term, steps: int) -> Term:
+    usual = interval_of(term, steps)
+    return term if usual == EVERYWHERE else replace(term, interval=usual)
+
+
+def _as_it_was(text: str) -> str:
+    everywhere = text.partition(":")[0] in OLD_EVERYWHERE and "@" not in text
+    return f"{text}@{EVERYWHERE[0]}-{EVERYWHERE[1]}" if everywhere else text

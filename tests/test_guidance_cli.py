@@ -88,7 +88,7 @@ def test_what_a_recipe_says() -> None:
     recipe = guidance_of(several)
     assert recipe == {
         "guidance": ["cfg:3", "apg:0.1@0-5"],
-        "options": {"negative": "x", "apg_eta": 0.0, "apg_momentum": -0.5, "rescale": 0.7, "threshold": 0.9},
+        "options": {"negative": "x", "apg_eta": 0.0, "apg_momentum": 0.0, "rescale": 0.7, "threshold": 0.9},
     }
     for settings in (Settings(), Settings(guidance="cfg:2@10-90"), several):
         guidance, scale, read = read_guidance(
@@ -131,10 +131,10 @@ def test_all_at_once_and_again(text_folder: Path, guides: Options, tmp_path: Pat
         "cfg:3",
         "apg:2@0-90",
         "pag:2.5",
-        "cads:0.2",
+        "cads:0.2@60-120",
         "auto:2.5",
         "classifier:5@0-80",
-        "clip:2.5",
+        "clip:2.5@0-90",
     ]
     assert recipe["options"]["pag_layers"] == "middle,up.0" and set(recipe["guides"]) == {
         "weak",

@@ -160,7 +160,7 @@ def test_one_step_is_never_told_that_nothing_is_left(steps):
         assert len(kept) > 1 or kept == [steps - 1]
 
 
-@pytest.mark.parametrize("shift", [1e-9, 1e200, 1e-300])
+@pytest.mark.parametrize("shift", [1e-9, 1e-300, 1e6])
 def test_a_shift_that_leaves_no_noise_or_no_signal_is_refused_or_right(shift):
     try:
         process = make_process("cosine", shift=shift)
