@@ -84,7 +84,7 @@ BUILT_IN = {
         _built_in(
             "classifier",
             "by the noisy classifier --classifier, up to 0.6 of the timesteps",
-            2.0,
+            4.0,
             "classifier",
             labels=True,
             acts=(0.0, 0.6),

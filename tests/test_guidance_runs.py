@@ -133,7 +133,7 @@ def test_by_name_and_by_object(pipe: Pipeline, text_model: Model) -> None:
     by_name = drawn(guidances=["apg:4@10-90"], options=options)
     close(drawn(guidance_scale=1.0, guidances=[by_object]), by_name)
     annealing = ConditionAnnealing(
-        0.2, [3, 4], (60, 90)
+        0.2, [3, 4], (60, 120)
     )  # made for the pictures alone, in calls that have more places
     close(drawn(guidance_scale=1.0, guidances=[annealing]), drawn(guidances=["cads:0.2"]))
     # beside names, cfg is there only where it is asked for
@@ -177,7 +177,7 @@ def test_a_noisy_clip_may_see_the_predicted_picture(pipe: Pipeline, guides: Opti
     alone = Pipeline(pipe.model, call_size=1)
     x0_of = through_network(alone.predict, alone.conditions.of([pictures[0]]))
     by_object = clean_clip_guidance(load_clip(guides.clip), RED, 20.0, x0_of, call_size=1)
-    settings = Settings("ddim", "4", 0.0, "clip:20", options=options)
+    settings = Settings("ddim", "4", 0.0, "clip:20@0-100", options=options)
     (step,) = [*alone.draw(pictures[:1], Settings("ddim", "4", 0.0, "none"), [by_object])][-1:]
     close(step.x, last(alone, settings, pictures[:1], 1))
     whole = last(pipe, settings, pictures, 3)
