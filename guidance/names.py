@@ -71,14 +71,14 @@ BUILT_IN = {
         ),
         _built_in("auto", "away from the model --weak; scale 1 is none", 2.0, "weak"),
         _built_in("pag", "away from the model with perturbed attention; needs no caption", 2.0, "pag_layers"),
-        # tau_1 and tau_2 of 2310.17347, which has 0.9 for the second: then most of this model's layout is drawn without
-        # the caption, and no guidance leads back to it
+        # tau_1 and tau_2 of 2310.17347, which has 0.6 and 0.9: then too much of a picture's layout is drawn without its
+        # caption, and no guidance leads back to it
         _built_in(
             "cads",
             "noise on the caption at the noisiest timesteps, for variety",
             0.1,
             "cads_mix",
-            acts=(0.6, 1.2),
+            acts=(0.8, 1.0),
         ),
         # of the noisiest timesteps both know next to nothing, and a solver without noise keeps what they do there
         _built_in(

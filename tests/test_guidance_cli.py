@@ -131,7 +131,7 @@ def test_all_at_once_and_again(text_folder: Path, guides: Options, tmp_path: Pat
         "cfg:3",
         "apg:2@0-90",
         "pag:2.5",
-        "cads:0.2@60-120",
+        "cads:0.2@80-100",
         "auto:2.5",
         "classifier:5@0-80",
         "clip:2.5@0-90",

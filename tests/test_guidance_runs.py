@@ -133,7 +133,7 @@ def test_by_name_and_by_object(pipe: Pipeline, text_model: Model) -> None:
     by_name = drawn(guidances=["apg:4@10-90"], options=options)
     close(drawn(guidance_scale=1.0, guidances=[by_object]), by_name)
     annealing = ConditionAnnealing(
-        0.2, [3, 4], (60, 120)
+        0.2, [3, 4], (80, 100)
     )  # made for the pictures alone, in calls that have more places
     close(drawn(guidance_scale=1.0, guidances=[annealing]), drawn(guidances=["cads:0.2"]))
     # beside names, cfg is there only where it is asked for
