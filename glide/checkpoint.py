@@ -11,14 +11,21 @@ import torch
 
 from glide.config_check import blank
 from glide.errors import InputError
-from glide.folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
-from glide.hub import HUB_ID, hub_folder
+from glide.folder import CONFIG, TOKENIZER, WEIGHTS, load_weights, read_config, read_tokenizer, write_folder
+from glide.hub import HUB_ID, commit_of, hub_folder
 from glide.model import Model, ModelConfig
 from glide.paths import is_remote
 
 __all__ = ["embedded_models", "load_model", "read_config", "read_model_config", "resolve", "save_model"]
 
 KIND = "diffusion"
+HUB_FILES = [CONFIG, WEIGHTS, TOKENIZER]
+HUB_FILES += [
+    "model.safetensors.index.json",
+    "model-?????-of-?????.safetensors",
+]  # of a large CLIP of transformers
+HUB_FILES += ["tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt"]
+"""A model's own files; not the checkpoints of its training, nor other formats of the same weights."""
 EMBEDDED = Path(__file__).parent / "models"
 
 
@@ -77,7 +84,7 @@ def load_model(
             f"the model {text.vocab} and {text.context}: give files of one model"
         )
     load_weights(model, path, device)
-    model.tokenizer = tokenizer
+    model.tokenizer, model.commit = tokenizer, commit_of(path)
     return model.to(dtype).eval()
 
 
@@ -119,7 +126,7 @@ def resolve(name: str | Path, *places: Path) -> Path:
     if path.is_file():
         raise InputError(f"{name} is a file: give the model's folder, or a published OpenAI .pt file")
     if HUB_ID.fullmatch(text) and path.suffix != ".pt":
-        return hub_folder(text, ["*.json", "*.safetensors"])
+        return hub_folder(text, HUB_FILES)
     if path.suffix == ".pt":
         raise InputError(f"there is no file {name}: check the path")
     near = difflib.get_close_matches(text, embedded, n=1)

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import types
 import typing
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
@@ -22,6 +19,7 @@ from torch import nn
 
 from glide.errors import InputError, one_line
 from glide.json_files import kind_of
+from glide.memory import available_memory
 from glide.numbers import real, shown_number, whole
 
 M = TypeVar("M", bound=nn.Module)
@@ -132,31 +130,14 @@ def blank(make: Callable[[], M], where: str) -> M:
         raise InputError(f"{where} describes no model that can be built: {reason}") from error
 
 
-def check_memory(needed: int, name: object, what: str) -> None:
-    """InputError where `needed` bytes are more than this machine, or this process, can have."""
-    most = memory_limit()
-    if needed > most:
+def check_fits(needed: int, name: object, what: str) -> None:
+    """InputError where `needed` bytes are more than the memory that is free."""
+    free = available_memory()
+    if needed > free:
         raise InputError(
-            f"{name} needs {needed / 2**30:,.1f} GB for {what}, and there are {most / 2**30:,.1f} GB: "
-            "check the file, or use a machine with more memory"
+            f"{name} needs {needed / 2**30:,.1f} GiB for {what}, and {free / 2**30:,.1f} GiB are free: check the file, "
+            "or use a machine with more memory"
         )
-
-
-def memory_limit() -> int:
-    """Bytes of memory that this process may have at most."""
-    most = 2**62
-    with suppress(AttributeError, ValueError, OSError):  # not every system says so
-        most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with suppress(OSError, ValueError):  # "max" where there is none
-        most = min(most, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    try:
-        import resource
-
-        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-        most = most if soft == resource.RLIM_INFINITY else min(most, soft)
-    except ImportError:
-        pass  # not on Windows
-    return most
 
 
 _DO = "correct it"

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from glide.atomic import cannot_write, flush
 from glide.claims import alone_in
-from glide.config_check import check_memory
+from glide.config_check import check_fits
 from glide.errors import InputError
 from glide.json_files import read_table
-from glide.paths import read_bytes
+from glide.paths import read_bytes, without_local_paths
 from glide.state_dicts import check_finite
 from glide.tokenizer import Tokenizer
 from glide.version import __version__
@@ -65,7 +65,7 @@ def write_folder(
         "write": write,
         "tokenizer": tokenizer is not None,
         "model": dict(config),
-        "training": dict(training) if training is not None else None,
+        "training": without_local_paths(dict(training)) if training is not None else None,
     }
     tensors = {name: _to_file(name, tensor, dtype) for name, tensor in state.items()}
     # A new folder appears at once, by one rename. An old one may hold a training run besides the model.
@@ -181,7 +181,7 @@ def load_weights(module: nn.Module, folder: str | Path, device: str | torch.devi
         with safe_open(path, framework="pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             _check_fit(path, wanted, shapes)
-            check_memory(sum(4 * math.prod(shape) for shape in shapes.values()), path, "its weights")
+            check_fits(sum(4 * math.prod(shape) for shape in shapes.values()), path, "its weights")
             # a copy, so that nothing stays mapped to a file that may be replaced
             state = {
                 name: file.get_tensor(name).to(device, _memory_dtype(wanted[name]), copy=True)

@@ -149,6 +149,8 @@ class Model(nn.Module):
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
+        self.commit: str | None = None
+        """Of the hub, where it was fetched from there."""
         emb_width = 4 * config.unet.channels
         self.text: TextEncoder | None = None
         if config.text is not None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from glob import glob
@@ -15,6 +16,10 @@ from glide.atomic import atomic_path
 from glide.errors import InputError
 
 PIECE = 2**22  # bytes that are read at once of a file that may be large
+
+
+LOCAL = re.compile(r"(?<![\w:/.\\~])(?:/(?:[^\s/'\"]+/)*[^\s/'\"]+|[A-Za-z]:[\\/][^\s'\"]+)")
+"""An absolute path in a text, as in a command line."""
 
 
 def is_remote(path: str | Path) -> bool:
@@ -237,3 +242,22 @@ def _cannot_read(path: str | Path, error: Exception) -> InputError:
 def _reason(error: Exception) -> str:
     said = getattr(error, "strerror", None) or str(error).strip().split("\n")[0][:300]
     return said or type(error).__name__
+
+
+def without_local_paths(value: Any) -> Any:
+    """A JSON-able record with each absolute path in its texts made relative to the current folder, or cut to its name.
+
+    A record that is handed on with a model does not tell where its author keeps things.
+    """
+    if isinstance(value, Mapping):
+        return {name: without_local_paths(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_local_paths(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    return _shown(value) if os.path.isabs(value) else LOCAL.sub(lambda match: _shown(match[0]), value)
+
+
+def _shown(path: str) -> str:
+    here = os.path.join(os.getcwd(), "")
+    return path.removeprefix(here) if path.startswith(here) else re.split(r"[\\/]", path.rstrip("\\/"))[-1]

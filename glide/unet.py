@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.conditioning import Cond
-from glide.config_check import Range, check_memory, need
+from glide.config_check import Range, check_fits, need
 from glide.nn import (
     Attention,
     Downsample,
@@ -112,7 +112,7 @@ class UNetConfig:
         side = self.image_size // self.patch_size
         width = max(int(self.channel_mult[0] * self.channels), self.stem_channels)
         needed = 4 * side**2 * width * (self.num_res_blocks + 4)
-        check_memory(needed, f"image_size {self.image_size}", "one picture")
+        check_fits(needed, f"image_size {self.image_size}", "one picture")
 
 
 class Block(nn.Module):

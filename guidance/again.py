@@ -32,7 +32,9 @@ def return_to(recipe: Mapping[str, Any], args: Asked, pipe: Pipeline) -> int:
 
     InputError where a network of that name has other weights now.
     """
-    if args.model == recipe["model"] and pipe.fingerprint != recipe.get("weights"):
+    if args.model.partition("@")[0] == str(recipe["model"]).partition("@")[
+        0
+    ] and pipe.fingerprint != recipe.get("weights"):
         raise InputError(
             f"the model {args.model} has other weights ({pipe.fingerprint}) than the one that drew {args.like} "
             f"({recipe.get('weights')}): give that one by --model"

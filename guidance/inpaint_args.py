@@ -55,6 +55,8 @@ class Inpaint:
     """Steps of the upsampler, as --respacing. By default 8."""
     upsampler_vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """As --vocab, of the upsampler."""
+    revision: Annotated[str | None, arg(metavar="NAME")] = None
+    """(model) Of a hub id: a branch, a tag or a commit. In other names of networks write org/name@revision."""
     vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
     method: Annotated[str | None, arg(metavar="{model,repaint,replace}")] = None
@@ -180,8 +182,8 @@ def _as_painted(given: Inpaint, recipe: Recorded) -> Inpaint:
         box=recipe.text("box", None),
         invert_mask=recipe.flag("invert_mask"),
         label=None if null else str(recipe.whole("label", FROM_ZERO)),
-        model=recipe.text("model"),
-        upsampler=second.text("model") if enlarged else None,
+        model=recipe.network(),
+        upsampler=second.network() if enlarged else None,
         upsample_respacing=second.text("respacing", None),
         upsampler_vocab=second.text("vocab", None),
         vocab=recipe.text("vocab", None),

@@ -93,7 +93,9 @@ def inpaint_file(
     original = read_original(args.image)
     unknown = _mask(args, original)
     check_mask(unknown)
-    pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.call_size, args.vocab)
+    pipe = Pipeline.from_pretrained(
+        args.model, args.device, args.dtype, args.call_size, args.vocab, revision=args.revision
+    )
     place = return_to(recipe, args, pipe) if recipe is not None else 0
     enlarge = _second_stage(args, pipe, upsampling)
     if enlarge is not None and recipe is not None and "upsampler" in recipe:

@@ -41,7 +41,9 @@ def interpolate(args: Interpolate) -> Tensor:
     check_output(strip, args.overwrite, args.image)
     if animation.exists() and not args.overwrite:
         raise InputError(f"{animation} exists already: give another name, or --overwrite")
-    pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.call_size, args.vocab)
+    pipe = Pipeline.from_pretrained(
+        args.model, args.device, args.dtype, args.call_size, args.vocab, revision=args.revision
+    )
     if args.prompt and pipe.model.config.text is None:
         raise InputError(
             f"got captions for {args.model}, a model without text, expected none: leave them out"

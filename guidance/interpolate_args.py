@@ -46,6 +46,8 @@ class Interpolate:
     """(two captions) What lies between them: what the network is told, or what it predicts for either."""
     model: Annotated[str, arg(metavar="NAME")] = "shapes"
     """A model folder, an embedded model, a published OpenAI .pt file, or a hub id (org/name)."""
+    revision: Annotated[str | None, arg(metavar="NAME")] = None
+    """(model) Of a hub id: a branch, a tag or a commit. In other names of networks write org/name@revision."""
     vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
     overwrite: bool = False

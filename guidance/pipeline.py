@@ -20,6 +20,7 @@ from glide.compiled import compiled
 from glide.denoise import Network, Predict
 from glide.dtype import AUTO, find_dtype
 from glide.errors import InputError
+from glide.hub import at_revision
 from glide.machine import in_own_pages, keep_freed_memory
 from glide.memory import check_memory
 from glide.model import Model
@@ -143,10 +144,12 @@ class Pipeline:
         around: Around | None = None,
         places: Sequence[Path] = (),
         compiles: bool = False,
+        revision: str | None = None,
         **unknown: Any,
     ) -> Pipeline:
         """The model of that name: a folder, an embedded model, a published OpenAI .pt file, or a hub id.
 
+        revision: of a hub id, a branch, a tag or a commit; "org/name@revision" is the same.
         device: None is a GPU where there is one, else the CPU. dtype: auto, float32, bfloat16 or float16.
         vocab: for the captions of a .pt file, folder or hub id of its vocabulary; None is GLIDE's, from the hub.
         around, compiles: as for Pipeline. places: folders with further embedded models, which are looked through first.
@@ -164,6 +167,7 @@ class Pipeline:
             "places": places,
             "compiles": compiles,
         }
+        name = at_revision(str(name), revision)
         place = find_device(device)
         found = find_dtype(dtype, place)  # before the wait for a large file
         with in_own_pages():

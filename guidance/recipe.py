@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def recipe_of(pipe: Pipeline, picture: Picture, settings: Settings, place: int) -> dict[str, Any]:
     """JSON-able. pipe: of the run. place: of the picture in it, counted as `Pipeline.draw` does."""
     found: dict[str, Any] = {"model": pipe.name, "weights": pipe.fingerprint}
+    found |= {"commit": pipe.model.commit} if pipe.model.commit else {}
     config = pipe.model.config
     if config.text is not None or picture.caption:
         found["prompt"] = picture.caption

@@ -5,6 +5,7 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -48,6 +49,16 @@ class Recorded:
         if not isinstance(value, str):
             raise self.wrong(name, value, "a text")
         return value
+
+    def network(self) -> str:
+        """The name of the model; of one from the hub with the commit that it was fetched at."""
+        name = str(self.text("model"))
+        if "commit" not in self:
+            return name
+        commit = self.text("commit")
+        if not re.fullmatch(r"[0-9a-f]{40}", commit):
+            raise self.wrong("commit", commit, "40 hexadecimal digits")
+        return f"{name.partition('@')[0]}@{commit}"
 
     def texts(self, name: str) -> tuple[str, ...]:
         """A list of texts."""

@@ -3,6 +3,7 @@
 Shape letters: N batch, C channels, H W pixels.
 """
 
+import torch
 from torch import Tensor
 
 from guidance.rows import by_row
@@ -18,6 +19,10 @@ def rescaled(main: Tensor, guided: Tensor, share: float) -> Tensor:
         return guided
 
     def of_one(main: Tensor, guided: Tensor) -> Tensor:
-        return guided * (1.0 + share * (main.std() / guided.std() - 1.0))
+        deviation = guided.std()
+        ratio = torch.where(
+            deviation > 0, main.std() / deviation, 1.0
+        )  # one colour has no contrast to take back
+        return guided * (1.0 + share * (ratio - 1.0))
 
     return by_row(of_one, main, guided)

@@ -47,7 +47,13 @@ def sample(
     """
     settings = args.settings(has_null=True)  # numbers out of range, before a model is loaded
     pipe = Pipeline.from_pretrained(
-        args.model, args.device, args.dtype, args.call_size, args.vocab, compiles=args.compile
+        args.model,
+        args.device,
+        args.dtype,
+        args.call_size,
+        args.vocab,
+        compiles=args.compile,
+        revision=args.revision,
     )
     place = return_to(recipe, args, pipe) if recipe is not None else 0
     settings = args.settings(pipe.conditions.has_null)

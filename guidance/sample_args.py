@@ -57,6 +57,8 @@ class Sample:
     several."""
     model: Annotated[str, arg(metavar="NAME")] = "shapes"
     """A model folder, an embedded model, a published OpenAI .pt file, or a hub id (org/name)."""
+    revision: Annotated[str | None, arg(metavar="NAME")] = None
+    """(model) Of a hub id: a branch, a tag or a commit. In other names of networks write org/name@revision."""
     vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
     guidance: Annotated[
@@ -211,7 +213,7 @@ def _as_drawn(given: Sample, recipe: Recorded) -> Sample:
         _, _, of_stage = read_guidance(recipe.table("upsampler"))
         options = replace(options, **of_stage.given())
     default = Sample(
-        model=recipe.text("model"),
+        model=recipe.network(),
         vocab=recipe.text("vocab", None),
         guidance=guidance,
         scale=scale,

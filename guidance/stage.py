@@ -168,7 +168,9 @@ def enlarger(
 
 def check_weights(stage: Stage, name: str, recipe: Mapping[str, Any], file: str) -> None:
     """InputError where the upsampler of that name is not the one that enlarged the picture in `file`."""
-    if name == recipe.get("model") and stage.pipe.fingerprint != recipe.get("weights"):
+    if name.partition("@")[0] == str(recipe.get("model")).partition("@")[
+        0
+    ] and stage.pipe.fingerprint != recipe.get("weights"):
         raise InputError(
             f"the upsampler {name} has other weights ({stage.pipe.fingerprint}) than the one that enlarged {file} "
             f"({recipe.get('weights')}): give that one by --upsampler"

@@ -99,7 +99,7 @@ def stage_of(recipe: Recorded) -> dict[str, Any]:
     guidance = tuple(text if scale is None else str(_with_scale(text, scale)) for text in texts)
     return {
         "size": recipe.whole("size", PIXELS),
-        "upsampler": stage.text("model"),
+        "upsampler": stage.network(),
         "upsampler_vocab": stage.text("vocab", None),
         "upsample_respacing": stage.text("respacing"),
         "upsample_spacing": stage.text("spacing", "uniform"),

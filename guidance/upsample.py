@@ -21,6 +21,7 @@ from glide.bars import progress
 from glide.claims import count, ready_folder, told_when_stopped, write_beside
 from glide.classes import class_number
 from glide.errors import InputError
+from glide.hub import at_revision
 from glide.images import save_png, to_uint8
 from glide.pictures import SUFFIXES, check_not_original, check_output, read_picture
 from glide.printable import few, say
@@ -37,7 +38,9 @@ def upsample(args: Upsample, upsampling: Upsampling) -> list[Path]:
     """
     args.check()
     plan = list(_plan(args))
-    stage = Stage.load(args.model, upsampling, args.device, args.dtype, args.vocab)
+    stage = Stage.load(
+        at_revision(args.model, args.revision), upsampling, args.device, args.dtype, args.vocab
+    )
     stage = replace(stage, settings=args.settings(stage.settings), noise=args.noise)
     label = None if args.label is None else class_number(stage.pipe.model.config, args.label)
     stage.check([Picture(args.seed, args.prompt or "", label)])

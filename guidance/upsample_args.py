@@ -32,6 +32,8 @@ class Upsample:
     """For class-conditional upsamplers: the class, by name or number."""
     model: Annotated[str, arg(metavar="NAME")] = "shapes"
     """The upsampler: a model folder, an embedded upsampler, a published OpenAI .pt file, or a hub id (org/name)."""
+    revision: Annotated[str | None, arg(metavar="NAME")] = None
+    """(model) Of a hub id: a branch, a tag or a commit. In other names of networks write org/name@revision."""
     vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
     out: Annotated[str, arg(metavar="PATH")] = "outputs/enlarged"

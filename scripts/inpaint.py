@@ -8,7 +8,7 @@ examples:
         --num-samples 4 --out choices.png
     python scripts/inpaint.py --image cutout.png --method repaint --steps 25 --resamplings 5 --out filled.png
     python scripts/inpaint.py --image photo.png --mask mask.png --invert-mask --method replace --out other.png
-    python scripts/inpaint.py --like result.png --seed 1 --out another.png
+    python scripts/inpaint.py --like result.png --trust-recipe --seed 1 --out another.png
 """
 
 from collections.abc import Sequence

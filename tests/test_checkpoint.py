@@ -15,10 +15,15 @@ from glide import checkpoint, openai
 from glide.checkpoint import load_model, read_config, resolve, save_model
 from glide.errors import InputError
 from glide.folder import load_weights, write_folder
+from glide.hub import at_revision
 from glide.model import Model, ModelConfig, ProcessConfig, TextConfig
 from glide.tokenizer import Tokenizer
 from glide.unet import UNetConfig
 from glide.version import __version__
+from guidance.conditions import Picture
+from guidance.pipeline import Pipeline
+from guidance.recorded import Recorded
+from guidance.settings import Settings
 
 UNET = UNetConfig(
     image_size=8,
@@ -294,23 +299,89 @@ def test_a_published_file_is_read_by_openai(tmp_path, monkeypatch):
 
 def test_a_hub_id_is_fetched_without_pickles(saved, monkeypatch):
     import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
 
     asked = []
 
-    def download(hub_id, allow_patterns):
-        asked.append((hub_id, allow_patterns))
+    def download(hub_id, revision, allow_patterns):
+        asked.append((hub_id, revision))
+        own = [
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "vocab.json",
+            "model-00001-of-00002.safetensors",
+        ]
+        others = [
+            "checkpoints/step-1/model.safetensors",
+            "a/config.json",
+            "pytorch_model.bin",
+            "training.jsonl",
+        ]
+        others += ["ema.safetensors", "checkpoints/config.json", "x.pt", "optimizer.safetensors"]
+        wanted = list(filter_repo_objects([*own, *others], allow_patterns=allow_patterns))
+        assert wanted == own
         return str(saved)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert torch.equal(output(load_model("someone/shapes")), output(small_model()))
-    assert asked == [("someone/shapes", ["*.json", "*.safetensors"])]
+    load_model("someone/shapes@v1.2")
+    load_model(at_revision("someone/shapes@v1", "main"))
+    assert asked == [("someone/shapes", None), ("someone/shapes", "v1.2"), ("someone/shapes", "main")]
+    for name, revision in ("shapes", "main"), ("someone/shapes", "a b"), (str(saved), "main"):
+        with pytest.raises(InputError, match="got the revision"):
+            at_revision(name, revision)
 
-    def offline(hub_id, allow_patterns):
+    def offline(hub_id, revision, allow_patterns):
         raise OSError("offline")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(InputError, match=r"hub did not give it \(offline\): check the name"):
         load_model("someone/shapes")
+
+
+def test_the_commit_of_a_hub_model_is_in_its_recipes(saved, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    commit = "0123456789abcdef" * 2 + "01234567"
+    shutil.copytree(saved, tmp_path / "snapshots" / commit)
+    asked = []
+
+    def download(hub_id, revision, allow_patterns):
+        asked.append((hub_id, revision))
+        return str(tmp_path / "snapshots" / commit)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    pipe = Pipeline.from_pretrained("someone/shapes", revision="main")
+    recipe = pipe.recipe(Picture(0, "a red ring"), Settings(), 0)
+    assert recipe["model"] == "someone/shapes@main" and recipe["commit"] == commit
+    assert Recorded(recipe, "x.png").network() == f"someone/shapes@{commit}"
+    assert asked == [("someone/shapes", "main")]
+    assert "commit" not in Pipeline.from_pretrained(saved).recipe(Picture(0, "a red ring"), Settings(), 0)
+    with pytest.raises(InputError, match=r"has commit '\.\./x', expected 40 hexadecimal digits"):
+        Recorded(recipe | {"commit": "../x"}, "x.png").network()
+
+
+def test_a_config_names_no_local_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    training = {
+        "command": f"python scripts/train_base.py --data {tmp_path}/own/pictures --out=/home/me/secret/run --lr 1e-4",
+        "data": f"{tmp_path}/own/pictures",
+        "init": "/home/me/My Models/shapes/",
+        "stages": [{"data": "C:\\Users\\me\\x", "url": "gs://bucket/a/b.tar", "shards": "own/{0..9}.tar"}],
+        "log": {"loss": 0.5, "rate": 1},
+        "ratio": "1/2 and/or 3",
+    }
+    save_model("m", small_model(), training)
+    record = read_config("m")["training"]
+    assert record == {
+        "command": "python scripts/train_base.py --data own/pictures --out=run --lr 1e-4",
+        "data": "own/pictures",
+        "init": "shapes",
+        "stages": [{"data": "x", "url": "gs://bucket/a/b.tar", "shards": "own/{0..9}.tar"}],
+        "log": {"loss": 0.5, "rate": 1},
+        "ratio": "1/2 and/or 3",
+    }
 
 
 def damage(folder: Path, **changes) -> None:

@@ -98,9 +98,9 @@ def test_numbers_of_other_types_are_taken() -> None:
 def test_a_picture_that_memory_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     config = asdict(PRESETS["glide-base"])
     change("unet.image_size", 16384)(config)
-    monkeypatch.setattr(config_check, "memory_limit", lambda: 8 * 2**30)
+    monkeypatch.setattr(config_check, "available_memory", lambda: 8 * 2**30)
     with pytest.raises(
-        InputError, match=r"image_size 16384 needs 1,344.0 GB for one picture, and there are 8.0 GB"
+        InputError, match=r"image_size 16384 needs 1,344\.0 GiB for one picture, and 8\.0 GiB are free"
     ):
         ModelConfig.from_dict(config)
 

@@ -79,6 +79,12 @@ def test_rescaling_is_its_equations() -> None:
     torch.testing.assert_close(rescaled(PLAIN, guided, 1.0).std(dim=(1, 2, 3)), PLAIN.std(dim=(1, 2, 3)))
 
 
+def test_rescaling_one_colour_keeps_it() -> None:
+    grey = torch.full((2, 3, 4, 4), 0.5)
+    assert torch.equal(rescaled(PLAIN[:2], grey, 0.3), grey)
+    assert torch.equal(rescaled(grey, grey.clone(), 1.0), grey)
+
+
 def test_rescaling_nothing_is_exactly_nothing() -> None:
     assert rescaled(PLAIN, WORSE, 0.0) is WORSE
     for terms in ([], [ClassifierFree(1.0, NULL)], [LogLikelihood(lambda x, t: x.flatten(1).sum(1), 1.0)]):

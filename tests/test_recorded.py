@@ -139,6 +139,7 @@ def test_embedded_names() -> None:
     )
 
 
+@pytest.mark.filterwarnings("default")
 def test_nothing_is_compiled_and_no_threads_are_taken_unasked(
     text_folder: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
