@@ -99,7 +99,7 @@ def check_data(args: CheckData) -> Found:
     if is_generated(args.data):
         return _check_generated(args)
     source = open_source(args.data, args.unconditional)
-    if args.sheet is not None:
+    if args.sheet is not None and len(source):
         sheet_size(min(args.pictures, len(source)), args.size, args.size)
     if args.write_index:
         if not isinstance(source, Shards):

@@ -137,7 +137,7 @@ class GeneratedData:
 
     def check_batch(self, size: int) -> None:
         side = self.shapes.image_size
-        check_memory(size * 3 * side**2 * 5, f"a batch of {size} pictures", "lower --batch-size")
+        check_memory(size * self.channels * side**2 * 5, f"a batch of {size} pictures", "lower --batch-size")
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
         batch = self.shapes.batch(step, size, rows)

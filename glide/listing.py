@@ -125,12 +125,11 @@ def list_folder(folder: str, unconditional: bool = False) -> Listing:
     mixed.
     """
     names = list_files(folder)
+    tables = any(name.lower() in TABLES for name in names)
     part = _training_part(folder, names)
-    if part:
-        folder, names = (
-            join(folder, part),
-            [name[len(part) + 1 :] for name in names if name.startswith(part + "/")],
-        )
+    if part and not tables:  # else the table names files of all parts
+        names = [name.removeprefix(part) for name in names if name.startswith(part)]
+        folder, part = join(folder, part.rstrip("/")), ""
     images = [name for name in names if name.lower().endswith(SUFFIXES)]
     if not images:
         shards = any(name.lower().endswith(".tar") for name in names)
@@ -140,7 +139,8 @@ def list_folder(folder: str, unconditional: bool = False) -> Listing:
     foreign = {
         shown_name(name): f"is of a format that is not read: give {READ}" for name in names if _foreign(name)
     }
-    return replace(found, left_out={**foreign, **found.left_out})
+    found = replace(found, left_out={**foreign, **found.left_out})
+    return found.only(lambda name: name.startswith(part)) if part else found
 
 
 def _foreign(name: str) -> bool:
@@ -148,14 +148,10 @@ def _foreign(name: str) -> bool:
 
 
 def _training_part(folder: str, names: Sequence[str]) -> str:
-    """The folder of the pictures to learn from where all lie in folders named as parts of a data set; else ""."""
+    """ "train/" where all pictures lie in folders named as parts of a data set, else "". InputError without train."""
     pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
     parts = sorted({name.split("/")[0] if "/" in name else "" for name in pictures})
-    if (
-        not parts
-        or not all(part.lower() in SPLITS for part in parts)
-        or any(name.lower() in TABLES for name in names)
-    ):
+    if not parts or not all(part.lower() in SPLITS for part in parts):
         return ""
     train = [part for part in parts if part.lower() in TRAIN]
     if len(train) != 1:
@@ -166,7 +162,7 @@ def _training_part(folder: str, names: Sequence[str]) -> str:
     if others:
         kept = ", ".join(part for part in parts if part != train[0])
         warn(f"of {folder} the part {train[0]} is taken; {others} pictures in {kept} are left out")
-    return train[0]
+    return train[0] + "/"
 
 
 class FileNames:

@@ -233,6 +233,8 @@ def test_unusable_arguments_are_refused(tmp_path):
 def test_shapes_are_a_data_set_too():
     data = open_data("shapes:one", 16, seed=5)
     data.check_batch(10**4)
+    with pytest.raises(InputError, match=r"a batch of 1000000000 pictures.* lower --batch-size"):
+        data.check_batch(10**9)
     batch = data.batch(2, 3)
     assert batch["image"].shape == (3, 3, 16, 16) and len(batch["caption"]) == 3
     assert same(batch, open_data("shapes:one", 16, seed=5).batch(2, 3))

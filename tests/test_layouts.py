@@ -72,6 +72,17 @@ def test_of_parts_of_a_data_set_only_train_is_taken(tmp_path):
         list_folder(str(tmp_path))
 
 
+@pytest.mark.parametrize("unconditional", [False, True])
+def test_one_table_for_all_parts(tmp_path, unconditional):
+    pictures(tmp_path, "train/0.png", "train/1.png", "test/0.png")
+    rows = [f"{name},{name}" for name in ("test/0.png", "train/0.png", "train/1.png", "train/2.png")]
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,text", *rows]))
+    with pytest.warns(UserWarning, match="the part train is taken; 1 pictures in test are left out"):
+        listing = list_folder(str(tmp_path), unconditional)
+    assert listing.images == ["train/0.png", "train/1.png"] and listing.captioned is not unconditional
+    assert list(listing.problems) == ([] if unconditional else ["train/2.png"])
+
+
 def test_classes_may_be_called_train_among_others(tmp_path):
     for name in ("train", "plane"):
         pictures(tmp_path / name, "0.png")
@@ -124,6 +135,14 @@ def test_what_a_table_does_not_name_is_told_and_counted(tmp_path, capsys):
     with pytest.warns(UserWarning, match=r"2 in all: 3\.png is not named in metadata\.jsonl"):
         data = open_data(str(tmp_path), 4)
     assert len(data) == 3 and list(data.broken) == ["3.png", "4.png"]
+
+
+def test_a_table_that_names_nothing_there(tmp_path, capsys):
+    pictures(tmp_path, "0.png")
+    (tmp_path / "captions.csv").write_text("file,caption\nx.png,a ring\n")
+    with pytest.raises(InputError, match=r"1 of 1 pictures in .* are broken"):
+        check_data(CheckData(str(tmp_path), tmp_path / "sheet.png", workers=1, max_broken=1.0))
+    assert "1 is not there" in capsys.readouterr().out
 
 
 def test_no_folder_is_walked_twice(tmp_path):
