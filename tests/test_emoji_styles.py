@@ -313,8 +313,9 @@ def test_icons_are_found_by_code_then_by_their_own_names(tmp_path):
         emoji(0x1F448, "pointing left"),
         emoji(0x2600, "sun"),
         emoji(0x1F600, "old picture"),
+        emoji(0x1F1F3, "flag: Norway"),
     ]
-    names = ("cricket-game", "AUBERGINE", "wave", "hugging-face", "pointing-left", "sun")
+    names = ("cricket-game", "AUBERGINE", "wave", "hugging-face", "pointing-left", "sun", "flag-for-norway")
     icons = {name: icon(name) for name in names} | {"old-picture": {**icon("o"), "hidden": True}}
     aliases = {
         "cricket": {"parent": "cricket-game"},
@@ -331,6 +332,7 @@ def test_icons_are_found_by_code_then_by_their_own_names(tmp_path):
         "pointing right": ("pointing-left", True),
         "pointing left": ("pointing-left", False),
         "sun": ("sun", False),
+        "flag: Norway": ("flag-for-norway", False),
     }
 
 

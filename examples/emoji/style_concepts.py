@@ -136,8 +136,9 @@ def _names(concept: Concept) -> Iterator[list[str]]:
 
 
 def _key(name: str) -> str:
-    """Letters and digits alone, in lower case."""
-    return re.sub("[^a-z0-9]", "", ascii_letters(name).lower())
+    """Letters and digits alone, in lower case; "flag-for-norway" is "flag-norway"."""
+    plain = re.sub("^flag-for-(flag-)?", "flag-", ascii_letters(name).lower())
+    return re.sub("[^a-z0-9]", "", plain)
 
 
 def ascii_letters(text: str) -> str:
