@@ -15,7 +15,7 @@ from glide.ranges import SCALE
 EVERYWHERE = (0, 10**9)
 """The interval of a guidance that always acts."""
 
-FORM = re.compile(r"(?P<name>[^:@\s]+)(?::(?P<scale>[^:@]*))?(?:@(?P<first>\d+)-(?P<last>\d+))?")
+FORM = re.compile(r"(?P<name>[^:@\s]+)(?::(?P<scale>[^:@]*))?(?:@(?P<first>\d{1,12})-(?P<last>\d{1,12}))?")
 
 
 @dataclass(frozen=True)
