@@ -114,7 +114,8 @@ def check_data(args: CheckData) -> Found:
         _write_sheet(args, source, whole)
     if args.report is not None:
         with atomic_path(args.report) as temporary:
-            temporary.write_text(json.dumps(asdict(found), indent=1, ensure_ascii=False) + "\n", "utf-8")
+            text = json.dumps(asdict(found), indent=1, ensure_ascii=False) + "\n"
+            temporary.write_text(text, "utf-8", "backslashreplace")  # names that are no UTF-8
     if found.share > args.max_broken or not whole:
         raise InputError(
             f"{len(found.broken)} of {found.total} pictures in {args.data} are broken, more than the "

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from glide.config_check import blank
-from glide.errors import InputError
+from glide.errors import InputError, one_line
 from glide.folder import CONFIG, TOKENIZER, WEIGHTS, load_weights, read_config, read_tokenizer, write_folder
 from glide.hub import HUB_ID, commit_of, hub_folder
 from glide.model import Model, ModelConfig
+from glide.numbers import shown_number
 from glide.paths import is_remote
 
 __all__ = ["embedded_models", "load_model", "read_config", "read_model_config", "resolve", "save_model"]
@@ -117,6 +118,10 @@ def resolve(name: str | Path, *places: Path) -> Path:
     """
     path, text = Path(name), str(name)
     embedded = embedded_models(*places)
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:  # too long a name, one with a zero byte, a folder of others
+        raise InputError(f"there is no model {shown_number(text)} ({one_line(error)[:80]}): check the name") from error
     if path.is_dir() and ((path / CONFIG).exists() or text not in embedded):
         return path
     if text in embedded:

@@ -33,6 +33,7 @@ CAPTIONS = (
 """Drawn where no caption is asked for."""
 
 STRENGTH = 0.6
+LARGEST_TEXT = 2**26  # bytes of a file of captions
 """Of --init-image where none is given; SDEdit (2108.01073) finds 0.3 to 0.6 best."""
 
 
@@ -280,10 +281,10 @@ def _labels(recipe: Recorded) -> tuple[str, ...]:
 
 def read_captions(path: str) -> tuple[str, ...]:
     """The lines of a text file that are not empty. InputError if it cannot be read, is no text, or has none."""
+    from glide.paths import read_bytes
+
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise InputError(f"cannot read {path} ({error.strerror or error}): check the path") from error
+        lines = read_bytes(path, LARGEST_TEXT).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a text file in UTF-8 ({error.reason}): save it as UTF-8") from error
     captions = tuple(line.strip() for line in lines if line.strip())
