@@ -43,7 +43,7 @@ USUAL_SCALE = 3.0
 def call(
     self: Pipeline,
     prompt: str | Sequence[str] | None = None,
-    *,
+    *nameless: Any,
     negative_prompt: str | Sequence[str] | None = None,
     label: str | int | Sequence[str | int] | None = None,
     guidance_scale: float | None = None,
@@ -95,6 +95,11 @@ def call(
     `pipe._interrupt = True` in it stops the run after this step. Returns a `Result`. InputError for whatever does not
     fit.
     """
+    if nameless:
+        raise InputError(
+            f"got {shown_number(nameless[0])} without a name after the prompt, expected all but the prompt by their "
+            "names: write for example num_inference_steps=20"
+        )
     if unknown:
         refuse_unknown(unknown, inspect.signature(call).parameters, "a call of the pipeline")
     check_output_type(output_type)
@@ -104,7 +109,13 @@ def call(
     begin = image if init_image is None else init_image
     starts = [] if begin is None else read_pictures(begin, "image" if init_image is None else "init_image")
     options = _with_negative(options, negative_prompt)
-    guides = [guidances] if isinstance(guidances, str | Guidance) else list(guidances)
+    one_guide = isinstance(guidances, str | Guidance)
+    guides = [guidances] if one_guide else _several(guidances, "guidances", "names or Guidance objects")
+    for guide in guides:
+        if not isinstance(guide, str | Guidance):
+            raise InputError(
+                f"got the guidance {shown_number(guide)}, expected a name or a Guidance: write 'pag:2'"
+            )
     names = [guidance for guidance in guides if isinstance(guidance, str)]
     if guidance_scale is None:
         guided = not names and (self.conditions.has_null or options.negative is not None)

@@ -55,11 +55,12 @@ class Watch:
 
         InputError for names that are none of them, and for a callback that takes another number of arguments.
         """
-        wrong = [name for name in inputs if name not in TENSORS]
-        if wrong:
-            raise InputError(
-                f"got the callback input {wrong[0]!r}, expected {' or '.join(TENSORS)}: choose of these"
-            )
+        inputs = [inputs] if isinstance(inputs, str) or not isinstance(inputs, Sequence) else inputs
+        for name in inputs:
+            if name not in TENSORS:
+                raise InputError(
+                    f"got the callback input {name!r}, expected {' or '.join(TENSORS)}: choose of these"
+                )
         if callback is not None and not callable(callback):
             raise InputError(
                 f"got {type(callback).__name__} as callback_on_step_end, expected a function of "

@@ -13,6 +13,8 @@ from glide.classes import class_number
 from glide.conditioning import Cond
 from glide.errors import InputError
 from glide.model import Model
+from glide.numbers import whole
+from glide.ranges import MAX_SEED
 from glide.unet import UNet
 
 
@@ -43,6 +45,12 @@ class Picture:
     """None is the null class. A model without classes is not told it; a guidance may be."""
     given: Given = NOTHING_GIVEN
     """Pixels that are known. What an inpainting model's picture is not given, it paints."""
+
+    def __post_init__(self) -> None:
+        """Numbers of numpy as Python's own, as recipes need them. InputError for what is no seed or class number."""
+        object.__setattr__(self, "seed", whole(self.seed, "the seed", 0, MAX_SEED))
+        if self.label is not None:
+            object.__setattr__(self, "label", whole(self.label, "the class"))
 
 
 class Conditions:

@@ -11,7 +11,10 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from glide.errors import InputError
-from glide.ranges import check_numbers
+from glide.numbers import real, shown_number
+from glide.ranges import check_numbers, flag
+
+NUMBERS = ("rescale", "threshold", "apg_eta", "apg_norm", "apg_momentum", "cads_mix")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,17 @@ class Options:
     look back magnify: for ddim and the like."""
     cads_mix: Annotated[float, arg(metavar="SHARE")] = 1.0
     """(cads) How much the noised condition is brought back to its mean and deviation, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        """Numbers of numpy as Python's own, as recipes need them. InputError for another type."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is None or value == f.default:
+                continue
+            if f.name in NUMBERS:
+                object.__setattr__(self, f.name, real(value, flag(f.name)))
+            elif f.name != "negative" and not isinstance(value, str):  # a negative class may be a number
+                raise InputError(f"got {flag(f.name)} {shown_number(value)}, expected a text: give its name")
 
     def check(self) -> None:
         """InputError for an option out of its range."""

@@ -92,6 +92,11 @@ class Pipeline:
         uses the model, so its own weights may be rounded, and not a copy of them. InputError for a dtype or size that
         is not possible, or where nothing can be compiled.
         """
+        if not isinstance(model, Model):
+            raise InputError(
+                f"got {type(model).__name__} as the model of a Pipeline, expected a Model: load one by its name with "
+                "Pipeline.from_pretrained"
+            )
         self.made_by: Make = partial(
             type(self),
             model,
@@ -156,6 +161,8 @@ class Pipeline:
         InputError if there is no such model, device, dtype or vocabulary.
         """
         dtype = unknown.pop("torch_dtype", dtype)
+        if not isinstance(name, str | Path):
+            raise InputError(f"got the model {name!r}, expected its name or folder: write 'shapes'")
         if unknown:
             refuse_unknown(unknown, inspect.signature(cls.from_pretrained).parameters, "from_pretrained")
         keywords: dict[str, Any] = {

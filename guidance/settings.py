@@ -57,6 +57,13 @@ class Settings:
             numbers["scale"] = check_scale(self.scale)
         for name, value in numbers.items():  # numpy's as Python's own, as a recipe needs them
             object.__setattr__(self, name, value)
+        texts = [self.guidance] if isinstance(self.guidance, str) else self.guidance
+        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+            raise InputError(
+                f"got the guidance {shown_number(texts)}, expected one or several as texts: write for example cfg:3"
+            )
+        if not isinstance(self.guidance, str):
+            object.__setattr__(self, "guidance", tuple(texts))
         if not isinstance(self.respacing, str):
             object.__setattr__(self, "respacing", spec_of_steps(self.respacing))
         self.options.check()

@@ -22,7 +22,9 @@ from glide.model import Model
 from glide.recipe import fingerprint
 from glide.samplers import SeededNoise
 from guidance import Options, Pipeline
+from guidance.conditions import Picture
 from guidance.registry import SAMPLERS
+from guidance.settings import Settings
 
 RED, SQUARE = CAPTIONS[:2]
 QUICK: dict[str, Any] = {"num_inference_steps": 3, "seed": 0}
@@ -141,6 +143,36 @@ def test_words_of_from_pretrained(text_folder: Path) -> None:
         Pipeline.from_pretrained(text_folder, torch_dtipe=torch.bfloat16)
     with pytest.raises(InputError, match=r"safety_checker.*no picture is filtered"):
         Pipeline.from_pretrained(text_folder, safety_checker=None)
+
+
+def test_what_is_given_by_habit_or_mistake(pipe: Pipeline) -> None:
+    for act, said in (
+        (lambda: pipe(RED, 64, 64), "64 without a name"),
+        (lambda: pipe(RED, guidances=5), "the guidances 5"),
+        (lambda: pipe(RED, guidances=[5]), "the guidance 5"),
+        (lambda: pipe(RED, callback_on_step_end_tensor_inputs=5), "callback input 5"),
+        (lambda: Pipeline("shapes"), "str as the model"),
+        (lambda: Pipeline.from_pretrained(5), "the model 5"),
+        (lambda: Pipeline.from_pretrained("shapes", []), r"the device '\[\]'"),
+        (lambda: Settings(guidance=3), "the guidance 3"),
+        (lambda: Options(pag_layers=5), "--pag-layers 5"),
+        (lambda: Options(rescale="0.7"), "--rescale '0.7'"),
+        (lambda: Picture("5", RED), "the seed '5'"),
+        (lambda: Picture(2**63, RED), "the seed"),
+        (lambda: Picture(0, RED, 1.5), "the class 1.5"),
+    ):
+        with pytest.raises(InputError, match=said):
+            act()
+
+
+def test_numbers_of_settings_are_those_of_python(pipe: Pipeline) -> None:
+    settings = Settings(
+        respacing=np.int64(2), eta=np.float32(0), options=Options(rescale=np.float32(0.5)), guidance=["cfg"]
+    )
+    picture = Picture(np.int64(3), RED, np.uint8(1))
+    assert (settings.respacing, settings.options.rescale, settings.guidance) == ("2", 0.5, ("cfg",))
+    json.dumps(pipe.recipe(picture, settings, 0))
+    assert len([*pipe.draw([Picture(np.int64(3), RED)], settings)]) == 2
 
 
 def test_a_negative_prompt_is_that_of_the_options(pipe: Pipeline) -> None:
