@@ -141,7 +141,7 @@ def call(
     subjects = [subject for subject in subjects for _ in range(each)]
     seeds = find_seeds(len(subjects), seed, generator)
     pictures = [Picture(s, *subject) for s, subject in zip(seeds, subjects, strict=True)]
-    objects = [guidance for guidance in guides if not isinstance(guidance, str)]
+    objects = [guidance for guidance in guides if isinstance(guidance, Guidance)]
     watch = Watch(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
     if mask_image is None:
         x, recipes = _drawn(self, pictures, settings, objects, watch, starts, latents)
