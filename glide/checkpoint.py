@@ -121,7 +121,9 @@ def resolve(name: str | Path, *places: Path) -> Path:
     try:
         path.exists()
     except (OSError, ValueError) as error:  # too long a name, one with a zero byte, a folder of others
-        raise InputError(f"there is no model {shown_number(text)} ({one_line(error)[:80]}): check the name") from error
+        raise InputError(
+            f"there is no model {shown_number(text)} ({one_line(error)[:80]}): check the name"
+        ) from error
     if path.is_dir() and ((path / CONFIG).exists() or text not in embedded):
         return path
     if text in embedded:
