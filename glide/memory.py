@@ -32,7 +32,7 @@ def check_memory(needed: float, asked: str, do: str) -> None:
 
 
 def _gigabytes(count: float) -> str:
-    return f"{count / 2**30:.3g} GiB" if count < 2**60 else "far too many GiB"
+    return f"{count / 2**30:,.1f} GiB" if count < 2**60 else "far too many GiB"
 
 
 def _of_machine() -> int:
