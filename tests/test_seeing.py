@@ -9,26 +9,31 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from launch import ROOT
 from PIL import Image
 from torch import nn
 
+from glide.contact_sheet import MARGIN as ROOM
+from glide.contact_sheet import row_height
 from glide.curves import draw_curves
 from glide.data import open_data
 from glide.errors import InputError
 from glide.losses import LossConfig
 from glide.machine import flops_of, keep_freed_memory, measured_peak, memory_in_use
 from glide.meters import Meters, logged
-from glide.model import Model
+from glide.model import PRESETS, Model
 from glide.optim import OptimConfig
 from glide.strip import MARGIN, write_strip
 from glide.tasks import Diffusion
+from glide.tokenizer import Tokenizer
 from glide.trackers import numbers, open_trackers
 from glide.train import TrainConfig
 from glide.train_base import TrainBase, train_base
 from glide.validation import Validation
+from guidance.watch import sample_grid
 
 CONFIG = TrainConfig(
     steps=24, batch_size=2, dtype="float32", ema=(0.9,), log_every=2, save_every=100, sample_every=12
@@ -252,3 +257,32 @@ def test_the_overhead_is_measured() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "optimizer" in done.stdout and "overhead " in done.stdout
+
+
+def test_progress_pictures_have_their_captions(tmp_path: Path) -> None:
+    config = PRESETS["tiny"]
+    tokenizer = Tokenizer.train(["a red circle", "two stars"], 300, 24)
+    text = dataclasses.replace(config.text, vocab=tokenizer.n_vocab, context=tokenizer.context)
+    model = Model(dataclasses.replace(config, text=text), tokenizer)
+    row = sample_grid(model, tmp_path / "a.png", ["a red circle", "two stars"])
+    side = 96  # of the model's 16 pixels, enlarged for the captions to be read
+    assert row == row_height(side)
+    with Image.open(tmp_path / "a.png") as file:
+        sheet = np.asarray(file.convert("L"))
+    assert sheet.shape == (row, 4 * (side + 2 * ROOM))
+    below = sheet[side + ROOM :]
+    assert (below < 128).sum() > 100  # letters
+    other = Model(dataclasses.replace(config, text=None, num_classes=0))
+    row = sample_grid(other, tmp_path / "b.png", [])
+    assert row == config.unet.image_size + 4  # no captions: a grid
+
+
+def test_curves_are_drawn_as_the_run_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    drawn: list[int] = []
+    monkeypatch.setattr(
+        "glide.run.draw_curves", lambda out: drawn.append(len((out / "log.jsonl").read_text().split()))
+    )
+    train = dataclasses.replace(CONFIG, steps=6, sample_every=2, log_every=1)
+    train_base(TrainBase(out=tmp_path / "run", preset="tiny", train=train, validation_batches=0))
+    assert len(drawn) == 4 and drawn == sorted(drawn)  # three times on the way, and at the end
