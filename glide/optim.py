@@ -180,8 +180,13 @@ class Optimizer:
         return [self._exchanged(part, part.state_dict(), whole) for part in self.parts]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        """The inverse of `state_dict`. ValueError for a state that is not one of these parameters."""
         for part, state in zip(self.parts, states, strict=True):
-            part.load_state_dict(self._exchanged(part, state, part_of))
+            _check_groups(part, state)
+            found = self._exchanged(part, state, part_of)
+            for index, own in enumerate(part.param_groups[0]["params"]):
+                _check_entry(own, found["state"].get(index, {}))
+            part.load_state_dict(found)
 
     def _exchanged(
         self, part: torch.optim.Optimizer, state: dict[str, Any], exchange: Callable[[Tensor, Tensor], Tensor]
@@ -195,6 +200,24 @@ class Optimizer:
                 for name, value in state["state"].get(index, {}).items()
             }
         return {**state, "state": {index: entry for index, entry in entries.items() if entry}}
+
+
+def _check_groups(part: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Numbers and switches of the same kinds as here; what another version of PyTorch adds or lacks does not matter."""
+    here, (there,) = part.param_groups[0], state["param_groups"]
+    for name in (here.keys() & there.keys()) - {"params"}:
+        mine, other = here[name], there[name]
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (mine, other))
+        if not (numbers or other is None or mine is None or type(mine) is type(other)):
+            raise ValueError(f"the optimizer's {name} is {other!r:.40}")
+
+
+def _check_entry(parameter: Tensor, entry: Mapping[str, Any]) -> None:
+    """What is kept of one parameter: numbers, and tensors of its shape."""
+    for name, value in entry.items():
+        fits = isinstance(value, Tensor) and (not value.ndim or value.shape == parameter.shape)
+        if not fits and not isinstance(value, int | float):
+            raise ValueError(f"the optimizer's {name} has another shape than its weights")
 
 
 OUTER = {"stem", "head", "text_head", "time_in", "level_in", "times", "label", "positions"}

@@ -58,7 +58,9 @@ def test_reduced_precision_is_near(name: str, dtype: torch.dtype) -> None:
     assert error < (0.03 if dtype == torch.bfloat16 else 0.005)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # PyTorch's own, of its compiler
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script_method` is deprecated"
+)  # PyTorch's own, of its compiler
 @torch.no_grad()
 def test_compiled_and_replayed_it_is_the_same_function() -> None:
     model, batch = build("glide_base")

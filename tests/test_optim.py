@@ -1,11 +1,15 @@
 """Muon, the rate's schedule and the weight averages against what they are defined to be."""
 
+import copy
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from glide.model import PRESETS, Model
-from glide.optim import Averages, Muon, OptimConfig, orthogonalize, split_parameters
+from glide.optim import Averages, Muon, OptimConfig, Optimizer, orthogonalize, split_parameters
 
 
 def test_orthogonalize_keeps_the_singular_vectors_and_levels_the_values() -> None:
@@ -62,3 +66,32 @@ def test_muon_gets_the_inner_matrices_only() -> None:
     assert len(matrices) + len(rest) == len(names)
     assert "unet.down.0.res.conv_in.weight" in inner and "text.blocks.0.qkv.weight" in inner
     assert not inner & {"unet.stem.weight", "unet.head.weight", "text.tokens.weight", "text.positions"}
+
+
+def test_a_state_of_other_parameters_is_refused() -> None:
+    """As a checkpoint that somebody changed may hold it: the next step would fail, or move the weights wrongly."""
+
+    def state() -> list[dict[str, Any]]:
+        model = nn.Linear(3, 2)
+        optimizer = Optimizer(model, OptimConfig(), 10)
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step(0)
+        return copy.deepcopy(optimizer.state_dict())
+
+    fresh = Optimizer(nn.Linear(3, 2), OptimConfig(), 10)
+    fresh.load_state_dict(state())
+    changes: list[Callable[[dict[str, Any]], object]] = [
+        lambda part: part["param_groups"][0].update(lr="x"),
+        lambda part: part["param_groups"][0].update(betas=[0.9]),
+        lambda part: part["param_groups"].append({}),
+        lambda part: part["state"][0].update(exp_avg=torch.zeros(5)),
+        lambda part: part["state"][1].update(exp_avg_sq="x"),
+        lambda part: part["state"][1].update(step=None),
+    ]
+    for change in changes:
+        changed = state()
+        change(changed[0])
+        with pytest.raises(ValueError):
+            fresh.load_state_dict(changed)
+    with pytest.raises(ValueError):
+        fresh.load_state_dict([])
