@@ -22,7 +22,7 @@ COLUMNS = (
     ("file", "file_name", "filename", "image", "image_path", "image_file", "path"),
     ("caption", "text", "prompt", "description"),
 )
-"""What columns with the picture's file and with its caption are called, in any case."""
+"""Names of the columns with the picture's file and with its caption, in any case."""
 SEPARATORS = ",;\t"
 LARGEST_TABLE = 2**30  # bytes
 
@@ -71,7 +71,7 @@ def _csv_rows(path: str, text: str, usual: Sequence[str]) -> Iterator[Row]:
 
 
 def _opened(text: str, usual: Sequence[str]) -> tuple[Any, list[str], list[int] | None]:
-    """A reader behind the header, the header, and where the two columns are; the separator is what gives both."""
+    """A reader behind the header, the header, and the places of the two columns, by the separator that gives both."""
     first: list[str] = []
     for separator in SEPARATORS:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)

@@ -32,7 +32,7 @@ FOREIGN = (
     ".exr",
     ".dng",
 )
-"""Ends of the names of pictures that are not read, and are told."""
+"""Suffixes of pictures that are not read; they are reported as left out."""
 LAYOUTS = "pictures with a .txt beside each, a captions.csv, a metadata.jsonl, or a folder for each class"
 TRAIN = ("train", "training")
 SPLITS = (*TRAIN, "validation", "valid", "val", "dev", "test", "testing", "eval")
@@ -51,9 +51,9 @@ class Listing:
     labels: list[int] | None = None
     class_names: tuple[str, ...] = ()
     problems: dict[str, str] = field(default_factory=dict)
-    """What cannot be used, and is not among the pictures, with the reason."""
+    """Files that cannot be used and are not among the pictures, with the reason."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """Pictures that nobody asked for or that are not read, with the reason. They are told, and no damage."""
+    """Pictures that no table names or whose format is not read, with the reason. They are reported; they are no damage."""
 
     lanes = 1  # any picture is as far as any other
 
@@ -208,7 +208,7 @@ def _stem(name: str) -> str:
 
 
 def _described(folder: str, names: Sequence[str], images: list[str]) -> Listing:
-    """The pictures with what is said of them. InputError as `list_folder`."""
+    """The pictures with their captions or classes. InputError as `list_folder`."""
     files = FileNames(names)
     tables = [name for name in names if name.rsplit("/", 1)[-1].lower() in TABLES]
     texts = _caption_files(folder, images, files)

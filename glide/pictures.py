@@ -62,7 +62,7 @@ TURNS: dict[object, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings a picture of an EXIF orientation upright."""
+"""The transposition that brings a picture of each EXIF orientation upright."""
 WITH_PROFILE = ("RGB", "RGBA", "P", "PA")  # modes whose colour profile still fits when they are RGB
 
 
@@ -101,7 +101,7 @@ def decode_picture(data: bytes, name: str | Path, least: int = 0) -> tuple[Image
 
 
 def as_shown(picture: Image.Image, name: str = "the picture") -> tuple[Image.Image, list[str]]:
-    """A picture that is in memory already, as `decode_picture` gives that of a file, and what was lost; it is copied.
+    """A copy of a picture that is in memory already, as `decode_picture` gives that of a file, and what was lost.
 
     InputError for one that cannot be shown, such as one of floating-point numbers, and for one that Pillow has opened
     but not decoded yet, of a format that is not read from files either.
@@ -155,7 +155,7 @@ def _refusing(name: str | Path, data: bytes = b"") -> Iterator[None]:
 
 
 def _kind(data: bytes) -> str:
-    """What a file holds that is of no format that is decoded, for a message."""
+    """The kind of a file that is of no decoded format, for a message."""
     if not data:
         return "it is empty"
     if data[4:8] == b"ftyp":
@@ -230,7 +230,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _lost(image: Image.Image) -> list[str]:
-    """What of a file, opened but not decoded yet, an 8-bit RGB picture cannot hold."""
+    """Properties of a file, opened but not decoded yet, that an 8-bit RGB picture cannot hold."""
     found = []
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # a phone's JPEG with a preview behind it is no animation

@@ -49,7 +49,7 @@ class Source(Protocol):
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Pictures that nobody asked for or that are not read, with the reason: no damage, and not counted by len."""
+        """Pictures that no table names or whose format is not read, with the reason: no damage, not counted by len."""
 
     @property
     def lanes(self) -> int:
