@@ -24,7 +24,7 @@ COLUMNS = (
 )
 """Names of the columns with the picture's file and with its caption, in any case."""
 SEPARATORS = ",;\t"
-LARGEST_TABLE = 2**30  # bytes
+LARGEST_TABLE = 2**29  # bytes: some millions of rows; more pictures lie better in shards
 
 
 class Row(NamedTuple):

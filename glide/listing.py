@@ -53,7 +53,7 @@ class Listing:
     problems: dict[str, str] = field(default_factory=dict)
     """Files that cannot be used and are not among the pictures, with the reason."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """Pictures that no table names or whose format is not read, with the reason. They are reported; they are no damage."""
+    """Pictures that no table names or whose format is not read, with the reason: reported, and no damage."""
 
     lanes = 1  # any picture is as far as any other
 
@@ -148,9 +148,16 @@ def _foreign(name: str) -> bool:
 
 
 def _training_part(folder: str, names: Sequence[str]) -> str:
-    """ "train/" where all pictures lie in folders named as parts of a data set, else "". InputError without train."""
+    """The prefix "train/" where all pictures lie in folders named as parts of a data set, else "".
+
+    InputError for parts without train. These folders may lie in another one, as in "data/train/".
+    """
     pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
     parts = sorted({name.split("/")[0] if "/" in name else "" for name in pictures})
+    if len(parts) == 1 and parts[0] and parts[0].lower() not in SPLITS:
+        above = parts[0] + "/"
+        inside = _training_part(join(folder, parts[0]), [n.removeprefix(above) for n in pictures])
+        return inside and above + inside
     if not parts or not all(part.lower() in SPLITS for part in parts):
         return ""
     train = [part for part in parts if part.lower() in TRAIN]

@@ -24,6 +24,8 @@ from glide.shuffle import BLOCK, LANES, MIXED, WINDOW, EpochOrder
 HELD_SHARDS = 4 * MIXED
 HELD_BLOCKS = 2 * WINDOW // BLOCK  # of remote shards: this window's and the next one's
 CLASS_NAMES = "classnames.txt"
+SURE_CLASSES = 2**16
+"""Classes that any shards may have; more only where there are as many pictures. Each takes memory of a model."""
 
 
 class Shards:
@@ -46,6 +48,7 @@ class Shards:
         self._files: Held[int, LocalFile] = Held(HELD_SHARDS)
         self._blocks: Held[tuple[int, int], bytes] = Held(HELD_BLOCKS)
         index_all(self.paths)
+        self.most_classes = SURE_CLASSES
         self.captioned, classes = (False, 0) if unconditional else self._kinds()
         self.class_names = self._class_names(classes) if classes else ()
         self.problems: dict[str, str] = {}
@@ -132,13 +135,17 @@ class Shards:
 
     def _kinds(self) -> tuple[bool, int]:
         """True where any sample has a caption, and the number of classes."""
-        classes = 0
+        pictures = 0
+        labels: set[int] = set()
         for shard in range(len(self.paths)):
             index = self._index(shard)
             if any(caption is not None for caption in index.captions):
                 return True, 0
-            classes = max([classes, *(label + 1 for label in index.labels if label is not None)])
-        return classes == 0, classes  # with neither, all lack a caption
+            pictures += len(index.names)
+            labels.update(label for label in index.labels if label is not None)
+        self.most_classes = max(SURE_CLASSES, pictures)
+        classes = max((label + 1 for label in labels if label < self.most_classes), default=0)
+        return not labels, classes  # with neither, all lack a caption
 
     def _class_names(self, classes: int) -> tuple[str, ...]:
         folder, slash, _ = self.paths[0].replace(os.sep, "/").rpartition("/")
@@ -152,7 +159,7 @@ class Shards:
             if is_remote(path):  # where nothing is there
                 return tuple(map(str, range(classes)))
             raise
-        if len(names) < classes or len(set(names)) < len(names):
+        if not classes <= len(names) <= self.most_classes or len(set(names)) < len(names):
             raise InputError(
                 f"{path} has {len(set(names))} different names, expected one for each of the {classes} classes of the "
                 "shards: correct it"
@@ -172,6 +179,8 @@ class Shards:
                 continue
             if index.sizes[row] > LARGEST_PICTURE:
                 self.problems[name] = f"is too large a file: {index.sizes[row]} bytes"
+            elif isinstance(value, int) and value >= self.most_classes:
+                self.problems[name] = f"has the class {value}, expected one below {self.most_classes}"
             elif value is not None or self.unconditional:
                 rows.append(row)
             else:

@@ -47,6 +47,22 @@ def test_a_class_number_beyond_all_bounds_is_a_fault_of_its_sample(tmp_path, lab
     assert data.class_names == ("0", "1", "2") and "expected a whole number" in data.broken["a.tar/3.png"]
 
 
+def test_far_more_classes_than_pictures_are_none(tmp_path):
+    good = {f"{i}.{s}": d for i in range(3) for s, d in (("png", png(i)), ("cls", b"%d" % i))}
+    tar(tmp_path / "a.tar", good | {"3.png": png(), "3.cls": b"1000000"})
+    data = open_data(str(tmp_path / "a.tar"), 4, max_broken=0.5)
+    assert data.class_names == ("0", "1", "2")
+    assert data.broken["a.tar/3.png"] == "has the class 1000000, expected one below 65536"
+    tar(tmp_path / "b.tar", {"3.png": png(), "3.cls": b"1000000"})
+    with pytest.raises(InputError, match=r"no picture that can be used .*has the class 1000000"):
+        open_data(str(tmp_path / "b.tar"), 4)
+    tar(tmp_path / "c.tar", {"3.png": png(), "3.cls": b"65535"})
+    assert len(open_data(str(tmp_path / "c.tar"), 4).class_names) == 65536
+    (tmp_path / "classnames.txt").write_text("\n".join(map(str, range(200_000))))
+    with pytest.raises(InputError, match="has 200000 different names"):
+        open_data(str(tmp_path / "a.tar"), 4)
+
+
 @pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"])
 def test_a_header_of_6_gb_is_not_read(tmp_path, kind):
     path = tmp_path / "a.tar"

@@ -72,6 +72,14 @@ def test_of_parts_of_a_data_set_only_train_is_taken(tmp_path):
         list_folder(str(tmp_path))
 
 
+def test_parts_inside_of_another_folder(tmp_path):
+    for part in ("train", "test"):
+        pictures(tmp_path / "data" / part / "cat", "0.png", "1.png")
+    with pytest.warns(UserWarning, match="the part train is taken; 2 pictures in test"):
+        listing = list_folder(str(tmp_path))
+    assert listing.folder == str(tmp_path / "data" / "train") and listing.images == ["cat/0.png", "cat/1.png"]
+
+
 @pytest.mark.parametrize("unconditional", [False, True])
 def test_one_table_for_all_parts(tmp_path, unconditional):
     pictures(tmp_path, "train/0.png", "train/1.png", "test/0.png")
