@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -174,7 +175,7 @@ class Pipeline:
             "places": places,
             "compiles": compiles,
         }
-        name = at_revision(str(name), revision)
+        name = at_revision(os.path.expanduser(name), revision)
         place = find_device(device)
         found = find_dtype(dtype, place)  # before the wait for a large file
         with in_own_pages():

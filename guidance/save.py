@@ -12,7 +12,7 @@ import torch
 from glide.checkpoint import read_config, resolve, save_model
 from glide.dtype import AUTO, DTYPES, check_dtype
 from glide.errors import InputError
-from glide.folder import CONFIG, TOKENIZER, WEIGHTS
+from glide.folder import check_no_model
 from glide.model import Model
 from glide.paths import is_remote
 from guidance.keywords import refuse_unknown
@@ -91,13 +91,9 @@ def save_pretrained(self: Pipeline, folder: str | Path, overwrite: bool = False)
 
     InputError where there is a model in the folder already, unless overwrite, or where it cannot be written.
     """
-    there = [name for name in (CONFIG, WEIGHTS, TOKENIZER) if (Path(folder) / name).exists()]
-    if there and not overwrite:
-        raise InputError(
-            f"there is a model in {folder} already ({there[0]}), expected a folder without one: give another folder, "
-            "or overwrite=True"
-        )
-    _save(self, folder)
+    folder = Path(folder).expanduser()
+    check_no_model(folder, overwrite)
+    _save(self, folder, overwrite)
 
 
 def push_to_hub(
@@ -138,7 +134,7 @@ def push_to_hub(
             ) from error
 
 
-def _save(pipe: Pipeline, folder: str | Path) -> None:
+def _save(pipe: Pipeline, folder: Path, overwrite: bool = False) -> None:
     """With the weights as they were before they were rounded for drawing."""
     source, keywords = pipe.made_by.args[0], pipe.made_by.keywords
     if isinstance(source, Model):
@@ -146,9 +142,9 @@ def _save(pipe: Pipeline, folder: str | Path) -> None:
             raise InputError(
                 "got a pipeline that owns its model, which it has rounded: save the model before"
             )
-        save_model(folder, source)
+        save_model(folder, source, overwrite=overwrite)
         return
     model = load_with_vocabulary(source, torch.device("cpu"), keywords["vocab"], keywords["places"])
     path = None if is_remote(source) else resolve(source, *keywords["places"])
     record = read_config(path)["training"] if path is not None and path.is_dir() else None
-    save_model(folder, model, record)
+    save_model(folder, model, record, overwrite=overwrite)

@@ -481,7 +481,7 @@ def test_save_pretrained(text_folder: Path, text_model: Model, tmp_path: Path) -
         pipe.save_pretrained(tmp_path / name)
         assert fingerprint(load_model(tmp_path / name)) == fingerprint(text_model) == pipe.fingerprint
         assert read_config(tmp_path / name)["training"] == read_config(text_folder)["training"]
-        with pytest.raises(InputError, match=r"a model in .* already"):
+        with pytest.raises(InputError, match="already holds a model"):
             pipe.save_pretrained(tmp_path / name)
         pipe.save_pretrained(tmp_path / name, overwrite=True)
     with pytest.raises(InputError, match="owns its model"):
