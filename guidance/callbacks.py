@@ -149,7 +149,8 @@ class Interrupts:
     @property
     def asked(self) -> bool:
         """Whether this thread's run is to stop; outside of runs, whether any is."""
-        return self._asked.get(get_ident(), any(self._asked.values()))
+        own = self._asked.get(get_ident())
+        return any(list(self._asked.values())) if own is None else own  # a list: other threads come and go
 
     def until_asked(self, steps: Iterator[Step]) -> Iterator[Step]:
         """The steps of a run up to the one after which it was asked to stop."""

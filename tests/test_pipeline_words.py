@@ -6,6 +6,7 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -410,6 +411,31 @@ def test_a_callback_stops_the_run(pipe: Pipeline, image: Any) -> None:
     seen.clear()
     pipe(RED, callback_on_step_end=lambda owner, step, t, kwargs: seen.append(step), **QUICK)
     assert seen == [0, 1, 2]  # the next run is a new one
+
+
+def test_a_thread_stops_its_own_run_alone(pipe: Pipeline) -> None:
+    names = ["cfg:3", "pag:2", "cfg:2", "cads:0.1"]
+    alone = [drawn(pipe, guidances=[name], num_inference_steps=5) for name in names]
+    found: dict[int, Any] = {}
+
+    def run(i: int) -> None:
+        def callback(owner: Pipeline, step: int, t: int, kwargs: dict[str, Tensor]) -> None:
+            if i == 4 and step == 1:
+                owner._interrupt = True
+
+        guidances = [names[i % 4]]
+        found[i] = pipe(
+            RED, guidances=guidances, seed=0, num_inference_steps=5, callback_on_step_end=callback
+        )
+
+    threads = [Thread(target=run, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert "stopped after step 2 of 5" in found[4].recipes[0]["made_by"]
+    for i in set(range(8)) - {4}:
+        assert torch.equal(found[i].tensors, alone[i % 4]) and "made_by" not in found[i].recipes[0]
 
 
 def test_a_bar_in_python(text_model: Model, capsys: pytest.CaptureFixture[str]) -> None:
