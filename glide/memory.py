@@ -7,6 +7,7 @@ import sys
 
 from glide.errors import InputError
 
+ABOUT_ONE = 4096  # bytes that the recipe, the caption and the name of a picture take
 UNKNOWN = 2**40  # bytes, where nobody can tell
 
 

@@ -73,11 +73,12 @@ def nll(args: Nll) -> float:
     predict = predictor(model.unet, model.process, config.process.prediction)
 
     totals, priors, terms, mses = [], [], [], []
-    sizes = [args.batch_size] * (args.images // args.batch_size)
-    sizes += [args.images % args.batch_size] if args.images % args.batch_size else []
+    most = min(args.batch_size, args.images)
+    sizes = [most] * (args.images // most)
+    sizes += [args.images % most] if args.images % most else []
     bar = progress(total=len(sizes) * len(process), unit="step", desc="bits per dimension")
     for index, size in enumerate(sizes):
-        batch = data.batch(index, args.batch_size)
+        batch = data.batch(index, most)
         x0 = on_device(batch, model.device, slice(size))["image"]
         inputs = model.nothing_known(size)
         if model.text is not None:
@@ -98,7 +99,7 @@ def nll(args: Nll) -> float:
         def denoise(x: Tensor, t: int) -> Prediction:
             return predict(x, t, [cond])[0]
 
-        first = args.seed + index * args.batch_size
+        first = args.seed + index * most
         noise = SeededNoise(range(first, first + size))
         chain = list(_each(bits_per_dimension(project(denoise, clamp), process, x0, noise, variance), bar))
         totals.append(chain[-1].total)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from glide.classes import class_number
 from glide.errors import InputError
+from glide.memory import ABOUT_ONE, check_memory
 from glide.numbers import real, shown_number, whole
 from guidance.callbacks import Callback, Watch
 from guidance.compose import Guidance
@@ -138,6 +139,12 @@ def call(
     check_read(settings.terms, options)
     subjects = _subjects(self, prompt, label, settings)
     each = whole(num_images_per_prompt, "num_images_per_prompt", 1, do="leave it out for 1")
+    side = self.model.config.unet.image_size
+    check_memory(
+        each * len(subjects) * (ABOUT_ONE + 4 * 4 * 3 * side**2),
+        f"num_images_per_prompt {each}",
+        "draw fewer at a time",
+    )
     subjects = [subject for subject in subjects for _ in range(each)]
     seeds = find_seeds(len(subjects), seed, generator)
     pictures = [Picture(s, *subject) for s, subject in zip(seeds, subjects, strict=True)]

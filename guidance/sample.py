@@ -19,7 +19,7 @@ from glide.classes import class_number
 from glide.errors import InputError
 from glide.folder import CONFIG
 from glide.images import grid, save_gif, save_png, to_uint8
-from glide.memory import check_memory
+from glide.memory import ABOUT_ONE, check_memory
 from glide.printable import say
 from guidance.again import return_to
 from guidance.calls import batches
@@ -33,7 +33,6 @@ from guidance.stage_args import with_stage
 from guidance.start import read_start
 
 FRAMES = 60  # of an animation, at most
-ABOUT_ONE = 4096  # bytes that the recipe and the name of a picture take
 LABELS = 8  # classes drawn where none is asked for
 
 

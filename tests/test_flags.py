@@ -18,6 +18,7 @@ from glide import cli
 from glide.aliases import ALIASES, SENTENCES, STANDS_FOR, VALUES
 from glide.binding import Bind
 from glide.check_data import CheckData
+from glide.data import open_data
 from glide.device import find_device
 from glide.errors import InputError
 from glide.flags import Flag, flags_of, prepared
@@ -28,13 +29,16 @@ from glide.processes import start
 from glide.ranges import ANY, check_numbers, kinds, range_of
 from glide.snapshots import Posthoc
 from glide.train import TrainConfig
-from glide.train_base import TrainBase
+from glide.train_base import TrainBase, train_base
 from glide.version import __version__
 from guidance.evaluate_inpainting_run import EvaluateInpainting
 from guidance.evaluate_run import Evaluate
 from guidance.inpaint_args import Inpaint
+from guidance.interpolate import interpolate
 from guidance.interpolate_args import Interpolate
 from guidance.options import Options
+from guidance.pipeline import Pipeline
+from guidance.sample import sample
 from guidance.sample_args import Sample
 from guidance.settings import Settings
 from guidance.solver_names import SAMPLERS, known_sampler, known_spacing
@@ -240,8 +244,8 @@ def test_words_of_other_tools():
     assert parsed("--plms", "--fp16").sampler == "plms"
     assert parsed("--precision", "FP16").dtype == "float16"
     assert parsed("--xformers").dtype == "float32"
-    sample = cli.parse(Sample, "", ["--negative-prompt", "blurry", "--denoising-strength", "0.5"])
-    assert (sample.guiding.negative, sample.strength) == ("blurry", 0.5)
+    args = cli.parse(Sample, "", ["--negative-prompt", "blurry", "--denoising-strength", "0.5"])
+    assert (args.guiding.negative, args.strength) == ("blurry", 0.5)
     train = cli.parse(
         TrainBase, "", ["--output-dir", "o", "--learning-rate", "1e-3", "--max-train-steps", "7"]
     )
@@ -394,3 +398,22 @@ def test_devices_that_cannot_be_used(device, find):
 def test_the_device_by_default():
     assert find_device(None) == find_device("auto") == find_device("") == start(None).device
     assert find_device("cpu").type == "cpu"
+
+
+def test_more_pictures_than_fit_are_refused_before_the_work(text_folder: Path, tmp_path: Path) -> None:
+    pipe = Pipeline.from_pretrained(text_folder)
+    for ask in (
+        lambda: pipe("a", num_images_per_prompt=10**12),
+        lambda: Pipeline.from_pretrained(text_folder, call_size=10**12),
+        lambda: sample(
+            Sample(model=str(text_folder), prompt=("a",), num_samples=10**9, out=str(tmp_path / "o"))
+        ),
+        lambda: train_base(TrainBase(out=tmp_path / "r", preset="tiny", train=TrainConfig(batch_size=10**9))),
+        lambda: open_data("shapes", 64).check_batch(10**9),
+        lambda: interpolate(
+            Interpolate(str(tmp_path / "s.png"), prompt=("a", "b"), model=str(text_folder), frames=10**9)
+        ),
+    ):
+        with pytest.raises(InputError, match=r"GiB of memory or more, expected what fits"):
+            ask()
+    assert not (tmp_path / "o").exists() and not (tmp_path / "s.png").exists()
