@@ -71,6 +71,7 @@ def write_folder(
     # A new folder appears at once, by one rename. An old one may hold a training run besides the model.
     new = not folder.exists()
     aside = folder.with_name(f".{folder.name}.{write}.tmp") if new else folder
+    scratch = aside / f"{_SCRATCH}{write}"
     begun = False
     files = [(aside / name, aside / _draft(name, write)) for name in (WEIGHTS, TOKENIZER, CONFIG)]
     with nullcontext() if new else alone_in(folder):  # of two writers, one after the other
@@ -78,7 +79,9 @@ def write_folder(
             _check_own(folder)
         try:
             aside.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, files[0][1], metadata={"format": "pt", "write": write})
+            scratch.mkdir()  # the library writes under a name of its own first, which a kill would leave
+            save_file(tensors, scratch / WEIGHTS, metadata={"format": "pt", "write": write})
+            os.replace(scratch / WEIGHTS, files[0][1])
             files[0][1].chmod(0o644)  # the library makes it readable for its owner alone
             if tokenizer is not None:
                 tokenizer.save(files[1][1])
@@ -97,9 +100,12 @@ def write_folder(
             for stale in folder.iterdir():  # of writes that were killed before this one
                 if _DRAFT.fullmatch(stale.name):
                     stale.unlink(missing_ok=True)
+                elif re.fullmatch(rf"{re.escape(_SCRATCH)}[0-9a-f]{{8}}", stale.name):
+                    shutil.rmtree(stale, ignore_errors=True)
         except (OSError, SafetensorError) as error:
             raise cannot_write(folder, error) from error
         finally:
+            shutil.rmtree(scratch, ignore_errors=True)
             if new:
                 shutil.rmtree(aside, ignore_errors=True)
             elif not begun:
@@ -229,6 +235,7 @@ def _to_file(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return cast
 
 
+_SCRATCH = ".write-"
 _KEYS = {"format", "kind", "model"}  # of a record of this toolkit
 _DRAFT = re.compile(rf"\.({'|'.join(map(re.escape, (WEIGHTS, TOKENIZER, CONFIG)))})\.[0-9a-f]{{8}}\.tmp")
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-CAUGHT = (signal.SIGTERM, signal.SIGINT)
+CAUGHT = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 PAUSE = 2.0  # seconds: launchers pass on the signal that the terminal has sent already
 
 
@@ -76,7 +76,9 @@ class Signals:
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._catch) for number in CAUGHT}
+            hung_up = signal.getsignal(CAUGHT[-1]) == signal.SIG_IGN  # nohup: it goes on without a terminal
+            caught = CAUGHT[:2] if hung_up else CAUGHT
+            self._before = {number: signal.signal(number, self._catch) for number in caught}
         return self
 
     def __exit__(self, *error: object) -> None:

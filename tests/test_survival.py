@@ -169,7 +169,7 @@ def test_whether_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_leaves(
     whole: Path, tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -176,7 +176,9 @@ def test_resume_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_like_takes_the_noise_of_the_model_to_steer(tmp_path: Path) -> None:
-    config = dataclasses.replace(PRESETS["tiny"], process=ProcessConfig("linear", 50), text=None)
+    config = dataclasses.replace(
+        PRESETS["tiny"], process=ProcessConfig("linear", 50, variance="fixed_small"), text=None
+    )
     save_model(tmp_path / "base", Model(config))
     args = settings(tmp_path / "run", like=str(tmp_path / "base"), train={"steps": 1})
     net = train_clip(args)
