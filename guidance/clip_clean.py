@@ -17,11 +17,25 @@ from torch import Tensor, nn
 from glide.checkpoint import resolve
 from glide.errors import InputError
 from glide.folder import CONFIG
-from glide.json_files import read_table
+from glide.json_files import as_table, read_table
 from glide.paths import is_remote
+from glide.ranges import Range
+from glide.state_dicts import check_finite
 from guidance.clip import EMBEDDED, NoisyClip, load_clip, unit
 from guidance.clip_openai import MEAN, STD, is_pair
 
+SIZES = {
+    "num_hidden_layers": Range(1, 1000),
+    "num_attention_heads": Range(1, 65536),
+    "hidden_size": Range(1, 65536),
+    "intermediate_size": Range(1, 2**20),
+    "projection_dim": Range(1, 65536),
+    "vocab_size": Range(1, 2**24),
+    "max_position_embeddings": Range(1, 65536),
+    "image_size": Range(1, 16384),
+    "patch_size": Range(1, 4096),
+}
+"""Of a text or picture encoder in transformers' words."""
 END = 49407  # the last token of a caption, in the vocabulary that CLIPs share
 
 
@@ -146,16 +160,28 @@ def load_any_clip(
     folder = resolve(name, EMBEDDED)
     if not _is_transformers(folder):
         return load_clip(folder, device, vocab)
+    _check_sizes(folder)
     from transformers import AutoTokenizer, CLIPModel
 
     if not any((folder / file).is_file() for file in ("tokenizer.json", "merges.txt")):
         raise InputError(f"there is no tokenizer in {folder}: give a CLIP with its tokenizer.json")
     try:
         model = CLIPModel.from_pretrained(folder, use_safetensors=True).float().to(device)
+        check_finite(model.state_dict())
         return adapt(model, AutoTokenizer.from_pretrained(folder))
     except Exception as error:  # whatever broken or missing files break
         reason = str(error).strip().split("\n")[0]
         raise InputError(f"the CLIP in {folder} cannot be loaded ({reason}): fetch it again") from error
+
+
+def _check_sizes(folder: Path) -> None:
+    """InputError for a config of transformers whose numbers are out of all reason: the library builds what it says."""
+    config = read_table(folder / CONFIG)
+    for part in ("text_config", "vision_config"):
+        table = as_table(config.get(part, {}), f"{part} in {folder / CONFIG}")
+        for name, allowed in SIZES.items():
+            if table.get(name) is not None:
+                allowed.whole(table[name], f"{part}.{name} in {folder / CONFIG}")
 
 
 def _is_transformers(folder: Path) -> bool:

@@ -1,5 +1,6 @@
 """Clean CLIPs in the noisy one's place, and reranking by either."""
 
+import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,6 +137,19 @@ def test_transformers_clip(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"x")
     with pytest.raises(InputError, match="cannot be loaded"):
         load_any_clip(tmp_path)
+    whole = json.loads((tmp_path / "config.json").read_text())
+    for name, value in (
+        ("num_hidden_layers", 10**9),
+        ("hidden_size", 0.5),
+        ("vocab_size", -1),
+        ("patch_size", "x"),
+    ):
+        lying = {**whole, "vision_config": {**whole["vision_config"], name: value}}
+        (tmp_path / "config.json").write_text(json.dumps(lying))
+        with pytest.raises(
+            InputError, match=rf"got vision_config\.{name} in .*config\.json {value}|'x', expected"
+        ):
+            load_any_clip(tmp_path)
 
 
 def test_any_clip_is_found(clip: NoisyClip, tmp_path: Path) -> None:
