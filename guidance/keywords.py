@@ -63,6 +63,41 @@ HERE_NOT = {
 }
 
 
+OTHER_PARTS = {
+    "scheduler": "a solver is chosen in each call: pipe(prompt, sampler='euler')",
+    "vae": "models here draw pixels, without an autoencoder",
+    "text_encoder": "it is part of pipe.model",
+    "tokenizer": "it is pipe.model.tokenizer",
+    "transformer": "the network is pipe.unet",
+    "safety_checker": "no picture is filtered",
+    "components": "the parts are pipe.model and pipe.unet",
+    "load_lora_weights": "there are no LoRA weights: train further by train_base.py --init",
+    "from_single_file": "Pipeline.from_pretrained reads published .pt files, too",
+    "enable_model_cpu_offload": "choose a device by pipe.to('cuda')",
+    "enable_sequential_cpu_offload": "choose a device by pipe.to('cuda')",
+    "cuda": "write pipe.to('cuda')",
+    "cpu": "write pipe.to('cpu')",
+    "half": "write pipe.to(torch.float16)",
+    "upscale": "enlarge pictures by scripts/upsample.py",
+    "img2img": "write pipe(prompt, image=..., strength=0.6)",
+    "inpaint": "write pipe(prompt, image=..., mask_image=...)",
+}
+"""Attributes of other pipelines, and what stands in their place here."""
+
+
+class UnknownPart(InputError, AttributeError):
+    """An attribute that a pipeline does not have, with what stands in its place."""
+
+
+def refuse_part(name: str) -> UnknownPart:
+    """The error for an attribute that a pipeline does not have."""
+    if name in OTHER_PARTS:
+        return UnknownPart(f"got {name}, which a Pipeline does not have: {OTHER_PARTS[name]}")
+    if name.startswith(("enable_", "disable_", "fuse_")):
+        return UnknownPart(f"got {name}, which a Pipeline does not have, for it is not needed: leave it out")
+    return UnknownPart(f"got {name!r}, which a Pipeline does not have: see help(Pipeline)")
+
+
 def refuse_unknown(unknown: Iterable[str], known: Iterable[str], of: str) -> None:
     """InputError for the first unknown keyword, with the nearest known one.
 

@@ -40,7 +40,7 @@ from guidance.compose import Guidance
 from guidance.conditions import Conditions, Picture
 from guidance.given import begin
 from guidance.guides import Guides
-from guidance.keywords import refuse_unknown
+from guidance.keywords import refuse_part, refuse_unknown
 from guidance.loop import Loop, Seen, loop_of
 from guidance.recipe import recipe_of
 from guidance.registry import SAMPLERS, choose
@@ -285,6 +285,18 @@ class Pipeline:
     @_interrupt.setter
     def _interrupt(self, stop: bool) -> None:
         self.interrupts.ask(stop)
+
+    def __getattr__(self, name: str) -> Any:
+        raise refuse_part(name)
+
+    @property
+    def scheduler(self) -> Any:
+        """Of diffusers; here an error that says how to choose a solver, lest one be set and nothing change."""
+        raise refuse_part("scheduler")
+
+    @scheduler.setter
+    def scheduler(self, scheduler: object) -> None:
+        raise refuse_part("scheduler")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copied and pickled as the call by which it was made: an unpickled one reads its model again."""

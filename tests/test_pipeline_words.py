@@ -138,6 +138,21 @@ def test_unknown_words(pipe: Pipeline, word: str, said: str) -> None:
         pipe(RED, **{word: 3})
 
 
+def test_parts_of_other_pipelines(pipe: Pipeline) -> None:
+    with pytest.raises(InputError, match=r"sampler='euler'"):
+        pipe.scheduler = "euler"
+    for name, said in (
+        ("scheduler", "sampler='euler'"),
+        ("vae", "draw pixels"),
+        ("enable_attention_slicing", "not needed"),
+        ("half", "pipe.to"),
+        ("xyzzy", "'xyzzy', which a Pipeline does not have"),
+    ):
+        assert not hasattr(pipe, name)
+        with pytest.raises(InputError, match=said):
+            getattr(pipe, name)
+
+
 def test_words_of_from_pretrained(text_folder: Path) -> None:
     assert Pipeline.from_pretrained(text_folder, torch_dtype=torch.bfloat16).dtype == torch.bfloat16
     with pytest.raises(InputError, match=r"torch_dtipe.*did you mean dtype"):
