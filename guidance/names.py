@@ -69,7 +69,7 @@ BUILT_IN = {
             "apg_norm",
             "apg_momentum",
         ),
-        _built_in("auto", "away from the model --weak; scale 1 is none", 2.0, "weak"),
+        _built_in("auto", "away from the model --weak; scale 1 is none", 1.5, "weak"),
         _built_in("pag", "away from the model with perturbed attention; needs no caption", 2.0, "pag_layers"),
         # tau_1 and tau_2 of 2310.17347, which has 0.6 and 0.9: then too much of a picture's layout is drawn without its
         # caption, and no guidance leads back to it

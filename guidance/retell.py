@@ -19,8 +19,9 @@ OLD_CALL_SIZE = 8
 """Of the network calls that drew pictures whose recipes name no size."""
 
 
-OLD_EVERYWHERE = frozenset({"classifier", "clip"})
-"""Guidances that acted at all timesteps where a recipe names none, before they had a usual interval, which is named."""
+OLD_INTERVALS = {"classifier": EVERYWHERE, "clip": EVERYWHERE, "cads": (600, 900)}
+"""Of guidances that a recipe names without one, as recipes did before usual intervals were written into them; for models
+of 1000 timesteps, which all presets have."""
 
 
 def guidance_of(settings: Settings, steps: int | None = None) -> dict[str, Any]:
@@ -72,5 +73,5 @@ def _placed(term: Term, steps: int) -> Term:
 
 
 def _as_it_was(text: str) -> str:
-    everywhere = text.partition(":")[0] in OLD_EVERYWHERE and "@" not in text
-    return f"{text}@{EVERYWHERE[0]}-{EVERYWHERE[1]}" if everywhere else text
+    then = OLD_INTERVALS.get(text.partition(":")[0])
+    return text if then is None or "@" in text else f"{text}@{then[0]}-{then[1]}"

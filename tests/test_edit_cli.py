@@ -60,6 +60,14 @@ def test_it_begins_with_the_noised_picture(text_model: Model) -> None:
     torch.testing.assert_close(step.x0[0], expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("spacing", ["uniform", "trailing", "quadratic", "log-snr", "karras"])
+def test_one_step_begins_at_the_strength(text_model: Model, spacing: str) -> None:
+    pipe = Pipeline(text_model)
+    for strength, timestep in ((0.005, 0), (0.3, 29), (0.995, 99), (1.0, 99)):
+        settings = Settings("dpmpp-2m", "1", strength=strength, spacing=spacing)
+        assert pipe.process(settings).timesteps.tolist() == [timestep]
+
+
 @pytest.mark.parametrize("spacing", list(SPACINGS))
 @pytest.mark.parametrize("strength", [0.005, 0.3, 0.6])
 def test_a_start_is_as_noisy_as_its_strength_says(text_model: Model, spacing: str, strength: float) -> None:

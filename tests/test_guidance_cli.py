@@ -26,7 +26,7 @@ from guidance.options import Options
 from guidance.recorded import Recorded
 from guidance.retell import guidance_of, read_guidance
 from guidance.settings import Settings
-from guidance.terms import Term
+from guidance.terms import EVERYWHERE, Term
 
 RED, SQUARE = CAPTIONS[:2]
 
@@ -78,6 +78,18 @@ def test_scales_that_are_not_written() -> None:
     assert [term.scale for term in usual] == [named.scale for named in BUILT_IN.values()]
     with pytest.raises(InputError, match="guidances that all have their own"):
         Settings(guidance=("cfg:3", "pag:1"), scale=7.0)
+
+
+def test_a_recipe_names_usual_intervals_and_older_ones_had_none() -> None:
+    for name, at in (("clip", "clip@0-900"), ("classifier", "classifier@0-600"), ("cads", "cads@800-1000")):
+        assert guidance_of(Settings(guidance=name), 1000)["guidance"] == at
+    assert guidance_of(Settings(guidance="clip:1@5-7"), 1000)["guidance"] == "clip@5-7"
+    assert guidance_of(Settings(guidance=("cfg", "clip")), 100)["guidance"] == ["cfg:3", "clip:2@0-90"]
+    old = {"guidance": "clip", "scale": 2.0}
+    texts, _, _ = read_guidance(Recorded(old, "x.png"))
+    assert [Term.parse(text).interval for text in texts] == [EVERYWHERE]
+    texts, _, _ = read_guidance(Recorded({"guidance": ["cfg:3", "classifier:5", "cads:0.1"]}, "x.png"))
+    assert [Term.parse(text).interval for text in texts] == [None, EVERYWHERE, (600, 900)]
 
 
 def test_what_a_recipe_says() -> None:
