@@ -20,8 +20,8 @@ OLD_CALL_SIZE = 8
 
 
 OLD_INTERVALS = {"classifier": EVERYWHERE, "clip": EVERYWHERE, "cads": (600, 900)}
-"""Of guidances that a recipe names without one, as recipes did before usual intervals were written into them; for models
-of 1000 timesteps, which all presets have."""
+"""Of guidances that a recipe names without one, as recipes did before usual intervals were written into them: for
+models of 1000 timesteps, which all presets have."""
 
 
 def guidance_of(settings: Settings, steps: int | None = None) -> dict[str, Any]:
