@@ -275,7 +275,10 @@ def _at_home(path: str, flag: Flag) -> str:
     """A path with the home folder in place of `~`, which a shell leaves as it is after `=` and in quotes."""
     if not path.startswith("~"):
         return path
-    full = os.path.expanduser(path)
+    try:
+        full = os.path.expanduser(path)
+    except ValueError:  # a name that no system has, with a lone surrogate
+        full = path
     if full.startswith("~"):
         raise InputError(f"got {flag.name} {path!r}, expected a path: {path.split('/')[0]} is no user here")
     return full

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import random
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -417,3 +418,40 @@ def test_more_pictures_than_fit_are_refused_before_the_work(text_folder: Path, t
         with pytest.raises(InputError, match=r"GiB of memory or more, expected what fits"):
             ask()
     assert not (tmp_path / "o").exists() and not (tmp_path / "s.png").exists()
+
+
+WORDS = (
+    *HOSTILE,
+    "-a b",
+    "a red ring",
+    "3",
+    "0.5",
+    "-1",
+    "None",
+    "~",
+    "~x",
+    "=",
+    "--=",
+    "---",
+    "\ud800",
+    "\u202e",
+    "x" * 10**5,
+)
+
+
+def test_random_command_lines_end_in_flags_or_in_one_sentence(capsys):
+    """Of every script, with flags, aliases and values in any order: nothing else is raised."""
+    rng = random.Random(20)
+    foreign = [*ALIASES, *STANDS_FOR, *SENTENCES, "--quiet", "-q", "--nonsense"]
+    read = 0
+    for _ in range(3000):
+        args = rng.choice(SCRIPTS)
+        words = rng.choices([*flags_of(args), *rng.sample(foreign, 5), *WORDS], k=rng.randrange(8))
+        argv = [f"{word}={rng.choice(WORDS)}" if rng.random() < 0.3 else word for word in words]
+        try:
+            prepared(args, argv)
+            read += 1
+        except InputError as error:
+            said = str(error)
+            assert 0 < len(said) <= LIMIT and said.isprintable()
+    assert 50 < read < 2950
