@@ -79,7 +79,7 @@ def test_other_numbers_of_channels_are_one_sentence(photos, tmp_path, channels):
     for spec in ("shapes", str(photos)):
         with pytest.raises(InputError, match=f"{channels} channels"):
             open_data(spec, 16, channels=channels, unconditional=True)
-    with pytest.raises(InputError, match=f"--channels has {channels} channels"):
+    with pytest.raises(InputError, match=f"--channels has {channels} channels|got --channels {channels}, expected"):
         train_base(TrainBase(tmp_path / "run", preset="tiny", channels=channels))
     if channels:
         with pytest.raises(InputError, match=f"to be written has {channels} channels"):
@@ -164,7 +164,7 @@ def test_a_model_that_inpaints_has_as_many_known_planes(tmp_path, channels):
     batch["image"] = batch["image"][..., :size, :size]
     fill_grid(model, tmp_path / "x.png", batch | {"inpaint_mask": torch.ones(2, 1, size, size)})
     with Image.open(tmp_path / "x.png") as grid:
-        assert grid.mode == MODES[channels]
+        assert grid.mode == "RGB"  # with captions below: transparency lies on white
 
 
 def test_what_takes_rgb_alone_says_so(tmp_path):
