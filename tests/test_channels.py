@@ -79,7 +79,9 @@ def test_other_numbers_of_channels_are_one_sentence(photos, tmp_path, channels):
     for spec in ("shapes", str(photos)):
         with pytest.raises(InputError, match=f"{channels} channels"):
             open_data(spec, 16, channels=channels, unconditional=True)
-    with pytest.raises(InputError, match=f"--channels has {channels} channels|got --channels {channels}, expected"):
+    with pytest.raises(
+        InputError, match=f"--channels has {channels} channels|got --channels {channels}, expected"
+    ):
         train_base(TrainBase(tmp_path / "run", preset="tiny", channels=channels))
     if channels:
         with pytest.raises(InputError, match=f"to be written has {channels} channels"):
