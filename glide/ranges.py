@@ -145,6 +145,7 @@ RANGES: dict[str, Range] = {
     "noise": NOISE,
     "null_captions": SHARE_BELOW_1,
     "num_samples": COUNT,
+    "Inpaint.num_samples": Range(1, 10_000, do="paint more by another --seed"),
     "open_captions": MEASURED,
     "p2_gamma": FACTOR,
     "p2_k": POSITIVE,

@@ -165,6 +165,13 @@ def test_defaults_are_in_their_ranges(args):
     check_numbers(args(**needed))
 
 
+def test_a_class_may_have_a_range_of_its_own():
+    assert "from 1 to 10000" in str(
+        pytest.raises(InputError, prepared, Inpaint, ["--num-samples=1000000000"]).value
+    )
+    assert prepared(Sample, ["--num-samples=1000000000"]) == ["--num-samples=1000000000"]
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1, 10**30, 10**5000, True, "3"], ids=repr_of)
 def test_numbers_of_python_callers_are_checked_too(value):
     with pytest.raises(InputError, match="--batch-size"):
