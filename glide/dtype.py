@@ -50,7 +50,6 @@ def find_dtype(dtype: torch.dtype | str, device: torch.device | None = None) -> 
     import torch
 
     device = device or torch.device("cpu")
-
     name = str(dtype).removeprefix("torch.")
     check_dtype(name)
     if name == AUTO:
@@ -59,12 +58,17 @@ def find_dtype(dtype: torch.dtype | str, device: torch.device | None = None) -> 
     times = slowdown(device, found)
     if times > 1:
         kind = "processor" if device.type == "cpu" else "GPU"
-        warn(
+        warn_once(
             f"{name} is about {times} times as slow as float32 on this {kind}, which has no units for it: "
-            "--dtype auto takes what is fast",
-            stacklevel=2,
+            "--dtype auto takes what is fast"
         )
     return found
+
+
+@cache
+def warn_once(said: str) -> None:
+    """Warn of this once in a process, however many networks there are."""
+    warn(said, stacklevel=3)
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
