@@ -194,10 +194,13 @@ def test_refusals(text_folder: Path, class_folder: Path, upsampler_folder: Path,
     out = tmp_path / "x"
     wrong: list[tuple[TrainClip, str]] = [
         (settings(out, text_folder, like=None), "without a model to learn from, expected one: give --like"),
-        (settings(out, text_folder, gradient_weight=-1.0), "--gradient-weight -1.0: expected a number"),
+        (
+            settings(out, text_folder, gradient_weight=-1.0),
+            "got --gradient-weight -1.0, expected a finite number",
+        ),
         (
             settings(out, text_folder, gradient_weight=float("nan")),
-            "--gradient-weight nan: expected a number",
+            "got --gradient-weight nan, expected a finite",
         ),
         (settings(out, text_folder, {"compile": True}), "got --compile with --gradient-weight"),
         (settings(out, text_folder, {"shard": True}), "got --shard with --gradient-weight"),
