@@ -19,7 +19,7 @@ from glide.errors import InputError, warn
 from glide.model import Model, ModelConfig
 from glide.nn import Attention, Downsample, ResBlock, TransformerBlock, Upsample
 from glide.openai_options import Options, complete, model_config
-from glide.openai_published import PUBLISHED, options_for
+from glide.openai_published import OTHER_KINDS, PUBLISHED, options_for
 from glide.paths import is_remote
 from glide.state_dicts import check_finite, read_state_dict
 from glide.tokenizer import Tokenizer
@@ -129,6 +129,8 @@ def load(
         state = read_state_dict(path)
         options = options_for(path) if options is None else options
     else:
+        if options is None and OTHER_KINDS.fullmatch(re.split(r"[/\\]", path)[-1]):
+            options_for(path)  # says what kind it is
         state = read_state_dict(path)
         options = options_of(path, state) if options is None else options
         tokenizer = _tokenizer(path, model_config(options), vocab)

@@ -110,6 +110,10 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 """The options of each published diffusion model, by its file's name."""
 
 
+OTHER_KINDS = re.compile(r"\d+x\d+_classifier\.pt|clip_(text|image)_enc\.pt")
+"""Names of published files that are no diffusion models."""
+
+
 def options_for(filename: str) -> dict[str, Any]:
     """The options of a published checkpoint, by its file's name (folders before it do not matter).
 
@@ -118,7 +122,7 @@ def options_for(filename: str) -> dict[str, Any]:
     name = re.split(r"[/\\]", filename)[-1]
     if name in PUBLISHED:
         return dict(PUBLISHED[name])
-    if re.fullmatch(r"\d+x\d+_classifier\.pt|clip_(text|image)_enc\.pt", name):
+    if OTHER_KINDS.fullmatch(name):
         raise InputError(
             f"{name} is a classifier or CLIP model; give a diffusion model: {', '.join(PUBLISHED)}."
         )

@@ -162,7 +162,7 @@ def load(path: str | os.PathLike[str], options: Options | None = None) -> NoisyC
     `glide.openai.load`.
     """
     path = os.fspath(path)
-    if options is None and is_remote(path):
+    if options is None and (is_remote(path) or re.split(r"[/\\]", path)[-1] in DIFFUSION):
         options = options_for(path)
     if options is not None:
         classifier_config(options)  # a mistake in the options is told before a long download
