@@ -107,8 +107,8 @@ def _range(low: float | None, high: float | None, above: bool = False, below: bo
     has_high = high is not None and high != math.inf
     start = f" {'above' if above else 'from'} {_bound(low)}" if has_low else ""
     end = f" {'below' if below else 'to' if has_low else 'up to'} {_bound(high)}" if has_high else ""
-    if has_high and below and has_low:
-        end = f" and below {_bound(high)}"
+    if has_low and has_high and (above or below):
+        end = f" and {'below' if below else 'at most'} {_bound(high)}"
     if has_low and not has_high and not above:
         start = f" of at least {_bound(low)}"
     return start + end

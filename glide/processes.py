@@ -125,16 +125,16 @@ def start(device: str | None = None) -> Processes:
     own number. InputError for a device that is not there, or one GPU asked for by several processes.
     """
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and ":" in str(device):
+        raise InputError(
+            f"--device {device}: several processes cannot all take it; give cuda, or nothing, and each takes its own."
+        )
     if several and device in (None, "", "auto", "cuda") and torch.cuda.is_available():
         place = torch.device("cuda")  # each has its own: none is tried, which would take memory of the first
     else:
         place = find_device(device)
     if not several:
         return Processes(device=place)
-    if place.index is not None:
-        raise InputError(
-            f"--device {device}: several processes cannot all take it; give cuda, or nothing, and each takes its own."
-        )
     if "OMP_NUM_THREADS" not in os.environ:  # launchers set it; without, each process would take all cores
         here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
         threads = max(1, (os.cpu_count() or 1) // here)

@@ -39,7 +39,7 @@ class Interpolate:
     """(pictures) ddim: between the noise that either picture is drawn from, which gives both back at the ends. ddpm:
     both are noised halfway with the same noise, mixed and denoised, as in the DDPM paper."""
     strength: Annotated[float | None, arg(metavar="SHARE")] = None
-    """(pictures) How far they are taken towards noise, above 0 to 1. By default 1 for ddim, 0.5 for ddpm."""
+    """(pictures) How far they are taken towards noise, above 0 and at most 1. By default 1 for ddim, 0.5 for ddpm."""
     iterations: int = 8
     """(ddim) Network calls for each step towards noise: more give the pictures back more exactly."""
     mix: Annotated[str, arg(metavar="{conditions,predictions}")] = "conditions"

@@ -1,6 +1,7 @@
 """What several tests need: one thread, one type, and tiny models with random weights, in memory and as folders."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,10 @@ from upsampler.presets import UPSAMPLERS
 
 # tiny tensors: threads only wait for each other, and for whoever else runs here; more are for who asks for them
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+# a compiler's cache of its own: kernels that were compiled there for another processor, or half, abort the process
+_compiled = tempfile.TemporaryDirectory(prefix="glide-inductor-", ignore_cleanup_errors=True)
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", _compiled.name)
 
 CAPTIONS = ["a red circle", "a blue square above a green ring", "three yellow stars on a black background"]
 CLASSES = ("apple", "banana", "golden retriever", "gold fish", "tench")

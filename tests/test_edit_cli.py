@@ -154,7 +154,7 @@ def test_usual_strength_and_other_shapes(text_folder: Path, tmp_path: Path, caps
     ("flags", "said"),
     [
         ("--strength 0.5", "--strength 0.5 without a picture"),
-        ("--init-image x.png --strength 0", "strength 0.0, expected a finite number above 0 to 1"),
+        ("--init-image x.png --strength 0", "strength 0.0, expected a finite number above 0 and at most 1"),
         ("--init-image x.png --strength 1.1", "strength 1.1"),
         ("--init-image x.png --strength nan", "strength nan"),
         ("--init-image nowhere.png", "cannot read nowhere.png"),

@@ -48,5 +48,5 @@ def test_a_published_size_with_both_classifiers(
 
 def test_no_steps_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["guidance.py", "--steps", "0"])
-    with pytest.raises(InputError, match="--steps 0: expected at least 1"):
+    with pytest.raises(InputError, match="got --steps 0, expected a whole number of at least 1"):
         guidance.main()

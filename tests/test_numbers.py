@@ -61,7 +61,7 @@ def test_ranges() -> None:
     with pytest.raises(InputError, match="got --steps 0, expected a whole number of at least 1: try 27"):
         whole(0, "--steps", 1, do="try 27")
     assert real(0, "it", 0, 1) == 0.0
-    with pytest.raises(InputError, match="expected a finite number above 0 to 1: "):
+    with pytest.raises(InputError, match="expected a finite number above 0 and at most 1: "):
         real(0, "it", 0, 1, above=True)
     with pytest.raises(InputError, match="expected a finite number from 0 and below 1: "):
         real(1, "it", 0, 1, below=True)

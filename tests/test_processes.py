@@ -250,7 +250,7 @@ def test_data_are_asked_for_the_rows_of_a_process_alone() -> None:
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert start("cpu") == Processes()
-    with pytest.raises(InputError, match="--device nonsense"):
+    with pytest.raises(InputError, match="got the device 'nonsense'"):
         start("nonsense")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="there is no GPU here"):

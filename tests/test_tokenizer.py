@@ -245,7 +245,7 @@ def test_a_vocabulary_comes_from_the_hub_by_its_id(tmp_path, monkeypatch):
 
     asked = []
 
-    def download(hub_id, allow_patterns):
+    def download(hub_id, allow_patterns, revision):
         asked.append((hub_id, allow_patterns))
         return str(write_vocabulary(tmp_path / "hub", GLIDE_MERGES))
 
@@ -253,7 +253,7 @@ def test_a_vocabulary_comes_from_the_hub_by_its_id(tmp_path, monkeypatch):
     assert Tokenizer.glide("some/vocabulary").encode(["a"])[0][0, 0] == 64
     assert asked == [("some/vocabulary", ["vocab.json", "merges.txt"])]
 
-    def offline(hub_id, allow_patterns):
+    def offline(hub_id, allow_patterns, revision):
         raise ConnectionError("no route to host.\nand much more")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
