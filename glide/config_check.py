@@ -1,13 +1,12 @@
 """Check configurations that come from files: types, ranges and sizes, before anything is built from them.
 
-The fields of a configuration's dataclass say what they take: their type, `Literal` choices, and a `Range`. What fields
-have to be to each other its method `check` says, where it has one.
+The fields of a configuration's dataclass say what they take: their type, `Literal` choices, a `Range` of numbers, and
+`Entries` of a list. Its method `check`, where it has one, says how fields have to fit each other.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -20,19 +19,19 @@ from torch import nn
 from glide.errors import InputError, one_line
 from glide.json_files import kind_of
 from glide.memory import available_memory
-from glide.numbers import real, shown_number, whole
+from glide.numbers import ANY, Range, shown_number
 
 M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Range:
-    """What a number of a configuration, or each of a list of them, may be; both ends are included."""
+class Entries:
+    """The most entries that a list of a configuration may have."""
 
-    low: float
-    high: float
-    most: int = 64
-    """(lists) Entries."""
+    most: int
+
+
+USUAL = Entries(64)
 
 
 class Config(Protocol):
@@ -72,43 +71,40 @@ def checked(config: C, where: str) -> C:
     return config_from_dict(type(config), values, where)
 
 
-def _read(hint: Any, value: Any, name: str, limits: Range | None = None) -> Any:
+def _read(hint: Any, value: Any, name: str, allowed: Range = ANY, entries: Entries = USUAL) -> Any:
     """A value of a JSON file as the type `hint` of its field has it."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
-        return _read(args[0], value, name, next((a for a in args[1:] if isinstance(a, Range)), None))
+        allowed = next((a for a in args[1:] if isinstance(a, Range)), allowed)
+        entries = next((a for a in args[1:] if isinstance(a, Entries)), entries)
+        return _read(args[0], value, name, allowed, entries)
     if origin in (types.UnionType, typing.Union):
         (inner,) = [a for a in args if a is not type(None)]
-        return None if value is None else _read(inner, value, name, limits)
+        return None if value is None else _read(inner, value, name, allowed, entries)
     if origin is Literal:
         if value not in args or isinstance(value, bool):
             raise _wrong(name, value, f"one of {', '.join(map(repr, args))}")
         return value
     if origin is tuple:
-        return _read_tuple(args[0], value, name, limits)
+        return _read_tuple(args[0], value, name, allowed, entries)
     if dataclasses.is_dataclass(hint):
         return config_from_dict(typing.cast("type[Any]", hint), value, name)
-    low, high = (limits.low, limits.high) if limits else (None, None)
     if hint is int:
-        return whole(value, name, None if low is None else int(low), None if high is None else int(high), _DO)
+        return allowed.whole(value, name, _DO)
     if hint is float:
-        checked = real(
-            value, name, -math.inf if low is None else low, math.inf if high is None else high, do=_DO
-        )
-        return (
-            value if isinstance(value, int) else checked
-        )  # 1 stays 1: the config is written again as it was
+        number = allowed.real(value, name, _DO)
+        return value if isinstance(value, int) else number  # 1 stays 1: the config is written again as it was
     if not isinstance(value, hint):
         raise _wrong(name, value, {bool: "true or false", str: "a text"}.get(hint, hint.__name__))
     return value
 
 
-def _read_tuple(hint: Any, value: Any, name: str, limits: Range | None) -> tuple[Any, ...]:
+def _read_tuple(hint: Any, value: Any, name: str, allowed: Range, entries: Entries) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
         raise _wrong(name, value, "a list")
-    if limits is not None and len(value) > limits.most:
-        raise InputError(f"{name} has {len(value)} entries, expected at most {limits.most}: {_DO}")
-    return tuple(_read(hint, entry, f"{name}[{i}]", limits) for i, entry in enumerate(value))
+    if len(value) > entries.most:
+        raise InputError(f"got {name} with {len(value)} entries, expected at most {entries.most}: {_DO}")
+    return tuple(_read(hint, entry, f"{name}[{i}]", allowed) for i, entry in enumerate(value))
 
 
 def need(fits: object, said: str) -> None:

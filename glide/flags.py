@@ -22,8 +22,8 @@ from tyro.conf import UseAppendAction
 
 from glide.aliases import ALIASES, SENTENCES, STANDS_FOR, VALUES
 from glide.errors import InputError
-from glide.numbers import shown_number
-from glide.ranges import Range, range_of
+from glide.numbers import Range, shown_number
+from glide.ranges import range_of
 
 TEXTS = frozenset({"prompt", "negative", "label"})
 """Fields of free text: anything that can be encoded, the empty text too. Other texts are names and paths."""

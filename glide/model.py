@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.conditioning import Cond
-from glide.config_check import Range, config_from_dict, need
+from glide.config_check import Entries, config_from_dict, need
 from glide.errors import InputError
 from glide.nn import timestep_embedding, zero_init
+from glide.numbers import Range
 from glide.process import Process, make_process
 from glide.text import TextEncoder
 from glide.unet import UNet, UNetConfig
@@ -87,7 +88,7 @@ class ModelConfig:
     num_classes: Annotated[int, Range(0, 2**24)] = 0
     null_class: bool = False
     """One more class, numbered `num_classes`, that stands for "no class": the null of classifier-free guidance."""
-    class_names: Annotated[tuple[str, ...], Range(0, 0, most=2**24)] = ()
+    class_names: Annotated[tuple[str, ...], Entries(2**24)] = ()
     low_res: bool = False
     """Conditioned on a low-resolution picture, enlarged to as many input planes as a picture has channels."""
     scale: Annotated[int, Range(2, 256)] = 4

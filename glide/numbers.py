@@ -9,12 +9,70 @@ from __future__ import annotations
 import decimal
 import math
 import numbers
+from dataclasses import dataclass
 from typing import Any
 
 from glide.errors import InputError
 
+MOST = 2**31 - 1  # of a count, where nothing smaller bounds it
 MAX_DIGITS = 20  # of a whole number as text: 2**64 has so many
 _SHOWN = 60  # characters of a wrong value in a message
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers from `low` to `high` that a flag, a setting or a field of a configuration may have.
+
+    above, below: `low` or `high` itself is left out. infinite: `inf` is allowed. do: what messages advise.
+    """
+
+    low: float
+    high: float
+    above: bool = False
+    below: bool = False
+    infinite: bool = False
+    do: str = ""
+
+    def whole(self, value: object, name: str, do: str = "") -> int:
+        """The value as a whole number. InputError for another one, or one out of the range."""
+        return whole(value, name, int(self.low), self._high(value), self.do or do)
+
+    def real(self, value: object, name: str, do: str = "") -> float:
+        """The value as a finite number. InputError for another one, or one out of the range."""
+        if self.infinite and value == math.inf:
+            return math.inf
+        do = self.do or do
+        return real(value, name, self.low, self.high, above=self.above, below=self.below, do=do)
+
+    def read_whole(self, text: str, name: str) -> int:
+        """The same of a number written in digits."""
+        return read_whole(text, name, int(self.low), self._high(text), self.do)
+
+    def _high(self, value: object) -> int | None:
+        """The upper bound, None where it only stands for "any number" and is not why a value is refused."""
+        large = len(value) > 9 if isinstance(value, str) else isinstance(value, int) and value > self.high
+        return None if self.high >= MOST and not large else int(self.high)
+
+    def read_real(self, text: str, name: str) -> float:
+        """The same of a number written with a point, an exponent or neither."""
+        try:
+            if not text.isascii() or "_" in text:
+                raise ValueError
+            value = float(text)
+            if math.isinf(value) and "inf" not in text.lower():  # too many digits, or too large an exponent
+                raise ValueError
+        except ValueError:
+            raise InputError(
+                f"got {name} {shown_number(text)}, expected a number: write for example {self._example:g}"
+            ) from None
+        return self.real(value, name)
+
+    @property
+    def _example(self) -> float:
+        return self.low if not self.above else min(1.0, (self.low + self.high) / 2)
+
+
+ANY = Range(-MOST, MOST)  # of a number of which nothing is known, as another package's
 
 
 def whole(value: object, name: str, low: int | None = None, high: int | None = None, do: str = "") -> int:

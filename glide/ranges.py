@@ -6,69 +6,13 @@ Imports nothing heavy, so that `--help` answers at once.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
-from glide.errors import InputError
-from glide.numbers import read_whole, real, shown_number, whole
+from glide.numbers import ANY, MOST, Range
 
-MOST = 2**31 - 1  # of a count, where nothing smaller bounds it
 MAX_SEED = 2**63 - 1
-
-
-@dataclass(frozen=True)
-class Range:
-    """The numbers from `low` to `high` that a field may have.
-
-    above, below: `low` or `high` itself is left out. infinite: `inf` is allowed.
-    """
-
-    low: float
-    high: float
-    above: bool = False
-    below: bool = False
-    infinite: bool = False
-    do: str = ""
-
-    def whole(self, value: object, name: str) -> int:
-        """The value as a whole number. InputError for another one, or one out of the range."""
-        return whole(value, name, int(self.low), self._high(value), self.do)
-
-    def real(self, value: object, name: str) -> float:
-        """The value as a finite number. InputError for another one, or one out of the range."""
-        if self.infinite and value == math.inf:
-            return math.inf
-        return real(value, name, self.low, self.high, above=self.above, below=self.below, do=self.do)
-
-    def read_whole(self, text: str, name: str) -> int:
-        """The same of a number written in digits."""
-        return read_whole(text, name, int(self.low), self._high(text), self.do)
-
-    def _high(self, value: object) -> int | None:
-        """The upper bound, None where it only stands for "any number" and is not why a value is refused."""
-        large = len(value) > 9 if isinstance(value, str) else isinstance(value, int) and value > self.high
-        return None if self.high >= MOST and not large else int(self.high)
-
-    def read_real(self, text: str, name: str) -> float:
-        """The same of a number written with a point, an exponent or neither."""
-        try:
-            if not text.isascii() or "_" in text:
-                raise ValueError
-            value = float(text)
-            if math.isinf(value) and "inf" not in text.lower():  # too many digits, or too large an exponent
-                raise ValueError
-        except ValueError:
-            raise InputError(
-                f"got {name} {shown_number(text)}, expected a number: write for example {self._example:g}"
-            ) from None
-        return self.real(value, name)
-
-    @property
-    def _example(self) -> float:
-        return self.low if not self.above else min(1.0, (self.low + self.high) / 2)
 
 
 COUNT = Range(1, MOST)
@@ -88,7 +32,6 @@ SEED = Range(0, MAX_SEED)
 PIXELS = Range(1, 16384)
 STEPS = Range(1, MOST)
 FINITE = Range(-1e6, 1e6)
-ANY = Range(-MOST, MOST)  # of a number that the table does not know, as another package's
 
 RANGES: dict[str, Range] = {
     "accumulate": COUNT,

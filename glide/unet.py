@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.conditioning import Cond
-from glide.config_check import Range, check_fits, need
+from glide.config_check import Entries, check_fits, need
 from glide.nn import (
     Attention,
     Downsample,
@@ -30,6 +30,7 @@ from glide.nn import (
     timestep_embedding,
     zero_init,
 )
+from glide.numbers import Range
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class UNetConfig:
     out_channels: Annotated[int, Range(1, 2048)] = 6
     """3: the prediction alone. 6: also the interpolation of the learned variance (2102.09672)."""
     channels: Annotated[int, Range(2, 65536)] = 192
-    channel_mult: Annotated[tuple[float, ...], Range(0, 256, most=12)] = (1, 2, 3, 4)
+    channel_mult: Annotated[tuple[float, ...], Range(0, 256), Entries(12)] = (1, 2, 3, 4)
     num_res_blocks: Annotated[int, Range(1, 100)] = 3
     attention: Annotated[tuple[int, ...], Range(0, 65536)] = (2, 4, 8)
     """Downsampling factors, counted from the stem's resolution, at which there is attention."""

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from glide.attention import self_attention
 from glide.checkpoint import resolve
 from glide.conditioning import Cond
-from glide.config_check import Range, blank, config_from_dict
+from glide.config_check import Entries, blank, config_from_dict
 from glide.errors import InputError
 from glide.folder import CONFIG, load_weights, read_config, write_folder
 from glide.grow import stem_without_mask
 from glide.model import PRESETS, Model, ProcessConfig, check_class_names
 from glide.nn import GroupNorm, zero_init
+from glide.numbers import Range
 from glide.paths import is_remote
 from glide.process import Process
 from glide.unet import Encoder, UNetConfig
@@ -43,7 +44,7 @@ class ClassifierConfig:
     encoder: UNetConfig = field(default_factory=UNetConfig)
     """Sizes of the trunk; `out_channels` has no meaning here."""
     num_classes: Annotated[int, Range(1, 2**24)] = 1000
-    class_names: Annotated[tuple[str, ...], Range(0, 0, most=2**24)] = ()
+    class_names: Annotated[tuple[str, ...], Entries(2**24)] = ()
     """One for each class, or none at all."""
     pool: Pool = "attention"
     """From features to logits: attention to all places (ADM's), their mean ("adaptive"), or the means of every

@@ -19,10 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.checkpoint import load_model, resolve
-from glide.config_check import Range, blank, config_from_dict
+from glide.config_check import blank, config_from_dict
 from glide.errors import InputError
 from glide.folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
 from glide.model import PRESETS, ProcessConfig, TextConfig
+from glide.numbers import Range
 from glide.paths import is_remote
 from glide.process import Process
 from glide.text import TextEncoder

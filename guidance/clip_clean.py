@@ -18,8 +18,8 @@ from glide.checkpoint import resolve
 from glide.errors import InputError
 from glide.folder import CONFIG
 from glide.json_files import as_table, read_table
+from glide.numbers import Range
 from glide.paths import is_remote
-from glide.ranges import Range
 from glide.state_dicts import check_finite
 from guidance.clip import EMBEDDED, NoisyClip, load_clip, unit
 from guidance.clip_openai import MEAN, STD, is_pair

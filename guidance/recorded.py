@@ -13,8 +13,7 @@ from typing import Any, Final, Protocol
 
 from glide.errors import InputError
 from glide.json_files import kind_of
-from glide.numbers import shown_number
-from glide.ranges import Range
+from glide.numbers import Range, shown_number
 
 MOST_ENTRIES = 10_000  # captions of one grid
 EMBEDDED = ("glide", "guidance", "upsampler")

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glide.config_check import Range, need
+from glide.config_check import Entries, need
 from glide.nn import GroupNorm, TransformerBlock, run, timestep_embedding
+from glide.numbers import Range
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class ImageConfig:
     width: Annotated[int, Range(2, 65536)] = 768
     layers: Annotated[int, Range(0, 1000)] = 12
     heads: Annotated[int, Range(1, 65536)] = 12
-    stem: Annotated[tuple[int, ...], Range(1, 65536, most=12)] = ()
+    stem: Annotated[tuple[int, ...], Range(1, 65536), Entries(12)] = ()
     """Channels of strided 3x3 convolutions in front of the patches, each of which halves the picture; none in the
     published model. With them small models learn from far fewer pictures (2106.14881)."""
     pool: Literal["token", "mean"] = "token"

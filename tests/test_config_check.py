@@ -52,7 +52,7 @@ BAD = [
         "got model.unet.num_res_blocks 1000000000.0, expected a whole number from 1 to 100",
     ),
     ("unet.num_res_blocks", True, "got model.unet.num_res_blocks True, expected a whole number"),
-    ("unet.channel_mult", [1] * 3000, "model.unet.channel_mult has 3000 entries, expected at most 12"),
+    ("unet.channel_mult", [1] * 3000, "got model.unet.channel_mult with 3000 entries, expected at most 12"),
     ("unet.channel_mult", [], "got no channel_mult"),
     ("unet.channel_mult", [1, "2"], "got model.unet.channel_mult[1] '2', expected a finite number"),
     ("unet.channel_mult", 3, "got model.unet.channel_mult 3, expected a list"),

@@ -25,9 +25,10 @@ from glide.errors import InputError
 from glide.flags import Flag, flags_of, prepared
 from glide.memory import available_memory, check_memory
 from glide.nll import Nll
+from glide.numbers import ANY
 from glide.printable import LIMIT, is_quiet, say
 from glide.processes import start
-from glide.ranges import ANY, check_numbers, kinds, range_of
+from glide.ranges import check_numbers, kinds, range_of
 from glide.snapshots import Posthoc
 from glide.train import TrainConfig
 from glide.train_base import TrainBase, train_base
