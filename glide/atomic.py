@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from glide.errors import CannotWrite, NameTaken
+from glide.errors import CannotWrite, NameTaken, reason_of
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def flush(path: Path) -> None:
 
 def cannot_write(path: Path, error: Exception) -> CannotWrite:
     """The one sentence for an output that could not be written."""
-    reason = getattr(error, "strerror", None) or error
     return CannotWrite(
-        f"cannot write {path} ({reason}): what was there before is as it was; make room, or choose another folder"
+        f"cannot write {path} ({reason_of(error)}): what was there before is as it was; make room, or choose another "
+        "folder"
     )

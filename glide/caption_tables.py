@@ -11,6 +11,7 @@ from glide.captions import decode_text
 from glide.errors import InputError
 from glide.json_files import parse_json
 from glide.paths import read_bytes
+from glide.printable import few
 
 TABLES = {
     "captions.csv": ("file", "caption"),
@@ -51,7 +52,7 @@ def _csv_rows(path: str, text: str, usual: Sequence[str]) -> Iterator[Row]:
     try:
         reader, header, columns = _opened(text, usual)
         if columns is None:
-            found = ", ".join(header[:8]) or "none"
+            found = few(header) or "none"
             raise InputError(
                 f"{path} has the columns {found}, expected {','.join(usual)}: add that first line"
             )

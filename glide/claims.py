@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from glide.atomic import cannot_write, temporary_name
-from glide.errors import InputError, NameTaken, warn
+from glide.errors import InputError, NameTaken, reason_of, warn
 from glide.json_files import as_table, parse_json
 from glide.printable import say
 
@@ -107,7 +107,7 @@ def ready_folder(out: str | Path) -> Path:
         probe.unlink()
     except OSError as error:
         raise InputError(
-            f"cannot write to {out} ({error.strerror or error}): choose another folder by --out"
+            f"cannot write to {out} ({reason_of(error)}): choose another folder by --out"
         ) from error
     return path
 

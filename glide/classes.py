@@ -4,6 +4,7 @@ import difflib
 from typing import Protocol
 
 from glide.errors import InputError
+from glide.printable import few
 
 
 class HasClasses(Protocol):
@@ -52,8 +53,7 @@ def _unknown(config: HasClasses, text: str) -> str:
     if near:
         offered = _either([known[name] for name in near])
         return f"got the class {text!r}, which this model does not have: did you mean {offered}?"
-    some = ", ".join(config.class_names[:8]) + (", ..." if len(config.class_names) > 8 else "")
-    return f"got the class {text!r}, expected one of {some}: choose one"
+    return f"got the class {text!r}, expected one of {few(config.class_names)}: choose one"
 
 
 def _either(names: list[str]) -> str:

@@ -11,7 +11,7 @@ from typing import NoReturn, TextIO, TypeVar
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from glide.errors import InputError, one_line
+from glide.errors import InputError, one_line, reason_of
 from glide.flags import prepared
 from glide.printable import be_quiet, say
 from glide.ranges import check_numbers
@@ -88,7 +88,7 @@ def run(main: Callable[[], object]) -> NoReturn:
     except (MemoryError, RuntimeError) as error:
         if not ran_out_of_memory(error):
             raise
-        fail(f"got no memory for that ({_first_line(error)}), expected enough: {LESS}")
+        fail(f"got no memory for that ({reason_of(error)}), expected enough: {LESS}")
     except Terminated as stop:
         say(f"stopped by {signal.Signals(stop.number).name}", sys.stderr)
         sys.exit(128 + stop.number)
@@ -109,11 +109,6 @@ def ran_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(said in str(error) for said in _OUT_OF_MEMORY)
 
 
-def _first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its class where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
 def _escape_what_cannot_be_encoded() -> None:
     """Let what is printed past `say`, such as --help, be escaped too on a console that lacks its characters."""
     for stream in (sys.stdout, sys.stderr):
@@ -129,7 +124,7 @@ def fail(message: str) -> NoReturn:
 
 def _sentence(error: OSError) -> str:
     """What the operating system said, and of which file."""
-    said = error.strerror or str(error) or type(error).__name__
+    said = reason_of(error)
     return f"{error.filename}: {said}" if error.filename is not None else said
 
 

@@ -18,7 +18,6 @@ from torch import nn
 
 from glide.errors import InputError, one_line
 from glide.json_files import kind_of
-from glide.memory import available_memory
 from glide.numbers import ANY, Range, shown_number
 
 M = TypeVar("M", bound=nn.Module)
@@ -124,16 +123,6 @@ def blank(make: Callable[[], M], where: str) -> M:
     except Exception as error:  # sizes that do not fit each other fail in PyTorch in a dozen ways
         reason = one_line(error) or type(error).__name__
         raise InputError(f"{where} describes no model that can be built: {reason}") from error
-
-
-def check_fits(needed: int, name: object, what: str) -> None:
-    """InputError where `needed` bytes are more than the memory that is free."""
-    free = available_memory()
-    if needed > free:
-        raise InputError(
-            f"{name} needs {needed / 2**30:,.1f} GiB for {what}, and {free / 2**30:,.1f} GiB are free: check the file, "
-            "or use a machine with more memory"
-        )
 
 
 _DO = "correct it"

@@ -17,6 +17,12 @@ def one_line(said: object) -> str:
     return printable(" ".join(str(said).split()))
 
 
+def reason_of(error: BaseException) -> str:
+    """The reason that an error gives, in one line: the operating system's words, else its first line or its class."""
+    said = getattr(error, "strerror", None) or str(error).strip().split("\n")[0][:300]
+    return said or type(error).__name__
+
+
 def warn(message: object, stacklevel: int = 2) -> None:
     """Warn of `message` in one printable line. stacklevel: as that of `warnings.warn`, counted from the caller."""
     warnings.warn(one_line(message), stacklevel=stacklevel + 1)

@@ -23,10 +23,11 @@ from torch import Tensor, nn
 
 from glide.atomic import cannot_write, flush
 from glide.claims import alone_in
-from glide.config_check import check_fits
 from glide.errors import InputError
 from glide.json_files import read_table
+from glide.memory import check_file_fits
 from glide.paths import read_bytes, without_local_paths
+from glide.printable import few
 from glide.state_dicts import check_finite
 from glide.tokenizer import Tokenizer
 from glide.version import __version__
@@ -187,7 +188,7 @@ def load_weights(module: nn.Module, folder: str | Path, device: str | torch.devi
         with safe_open(path, framework="pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             _check_fit(path, wanted, shapes)
-            check_fits(sum(4 * math.prod(shape) for shape in shapes.values()), path, "its weights")
+            check_file_fits(sum(4 * math.prod(shape) for shape in shapes.values()), path, "its weights")
             # a copy, so that nothing stays mapped to a file that may be replaced
             state = {
                 name: file.get_tensor(name).to(device, _memory_dtype(wanted[name]), copy=True)
@@ -217,7 +218,7 @@ def _check_fit(path: Path, wanted: Mapping[str, Tensor], shapes: Mapping[str, tu
         if name in shapes and shapes[name] != tuple(tensor.shape)
     ]
     faults = [
-        f"{len(names)} tensors {what}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+        f"{len(names)} tensors {what}: {few(names, 3)}"
         for what, names in (("missing", missing), ("unknown", unknown), ("of another shape", other))
         if names
     ]

@@ -15,6 +15,7 @@ from typing import Any
 
 from glide.errors import InputError
 from glide.paths import read_bytes
+from glide.printable import beginning
 
 MAX_BYTES = (
     2**28
@@ -115,20 +116,20 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _Refused(f"the key {twice[:40]!r} stands twice in one object")
+        raise _Refused(f"the key {beginning(twice, 40)!r} stands twice in one object")
     return table
 
 
 def _int(digits: str) -> int:
     if len(digits) <= _MAX_DIGITS + 1 and -(2**63) <= (value := int(digits)) < 2**64:
         return value
-    raise _Refused(f"the number {digits[:20]}{'...' if len(digits) > 20 else ''} is too large")
+    raise _Refused(f"the number {beginning(digits, 23)} is too large")
 
 
 def _float(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
-        raise _Refused(f"the number {digits[:20]}{'...' if len(digits) > 20 else ''} is too large")
+        raise _Refused(f"the number {beginning(digits, 23)} is too large")
     return value
 
 

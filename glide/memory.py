@@ -32,6 +32,16 @@ def check_memory(needed: float, asked: str, do: str) -> None:
         )
 
 
+def check_file_fits(needed: int, name: object, what: str) -> None:
+    """InputError where `needed` bytes, for `what` a file describes, are more than the memory that is free."""
+    free = available_memory()
+    if needed > free:
+        raise InputError(
+            f"got {name}, which needs {_gigabytes(needed)} for {what}, expected what fits into the "
+            f"{_gigabytes(free)} that are free: check the file, or use a machine with more memory"
+        )
+
+
 def _gigabytes(count: float) -> str:
     return f"{count / 2**30:,.1f} GiB" if count < 2**60 else "far too many GiB"
 

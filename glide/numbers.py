@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glide.errors import InputError
+from glide.printable import beginning
 
 MOST = 2**31 - 1  # of a count, where nothing smaller bounds it
 MAX_DIGITS = 20  # of a whole number as text: 2**64 has so many
@@ -128,12 +129,9 @@ def shown_number(value: object) -> str:
         return f"a number of about {int(value.bit_length() * math.log10(2)) + 1} digits"
     try:
         text = repr(value)
-    except (
-        ValueError,
-        RecursionError,
-    ):  # a huge whole number inside another value, which Python refuses to write
+    except (ValueError, RecursionError):  # of a huge whole number inside another value
         text = type(value).__name__
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return beginning(text, _SHOWN)
 
 
 def _plain(value: Any) -> Any:

@@ -21,6 +21,7 @@ from glide.nn import Attention, Downsample, ResBlock, TransformerBlock, Upsample
 from glide.openai_options import Options, complete, model_config
 from glide.openai_published import OTHER_KINDS, PUBLISHED, options_for
 from glide.paths import is_remote
+from glide.printable import few
 from glide.state_dicts import check_finite, read_state_dict
 from glide.tokenizer import Tokenizer
 from glide.unet import Block, Encoder, UNet
@@ -293,7 +294,7 @@ def _check_fit(state: Mapping[str, Any], sources: Mapping[str, Source]) -> None:
         "not a tensor of real numbers": other,
         "wrong shape": wrong,
     }
-    found = [f"{what}: {_first(names)}" for what, names in differences.items() if names]
+    found = [f"{what}: {few(names, 3)}" for what, names in differences.items() if names]
     if found:
         raise InputError(
             f"the state dict is not that of the model its options describe ({'; '.join(found)}): "
@@ -304,8 +305,3 @@ def _check_fit(state: Mapping[str, Any], sources: Mapping[str, Source]) -> None:
 def _is_float_tensor(value: Any) -> bool:
     plain = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
     return plain and value.is_floating_point()
-
-
-def _first(names: list[str], count: int = 3) -> str:
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from glide.atomic import atomic_path
-from glide.errors import InputError
+from glide.errors import InputError, reason_of
 
 PIECE = 2**22  # bytes that are read at once of a file that may be large
 
@@ -152,7 +152,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
             file.write(data)
     except Exception as error:
         raise InputError(
-            f"cannot write {path} ({_reason(error)}): check the permission to write it"
+            f"cannot write {path} ({reason_of(error)}): check the permission to write it"
         ) from error
 
 
@@ -236,12 +236,9 @@ def _remote() -> Any:
 
 
 def _cannot_read(path: str | Path, error: Exception) -> InputError:
-    return InputError(f"cannot read {path} ({_reason(error)}): check the path and the permission to read it")
-
-
-def _reason(error: Exception) -> str:
-    said = getattr(error, "strerror", None) or str(error).strip().split("\n")[0][:300]
-    return said or type(error).__name__
+    return InputError(
+        f"cannot read {path} ({reason_of(error)}): check the path and the permission to read it"
+    )
 
 
 def without_local_paths(value: Any) -> Any:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from glide.errors import InputError, warn
+from glide.errors import InputError, reason_of, warn
 from glide.paths import read_bytes
 
 FORMATS = {
@@ -150,8 +150,9 @@ def _refusing(name: str | Path, data: bytes = b"") -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BrokenImageError(f"{name} is too large a picture ({error}): scale it down") from error
     except Exception as error:  # decoders of damaged files raise almost anything
-        reason = str(error).split("\n")[0][:200] or type(error).__name__
-        raise BrokenImageError(f"{name} is not a readable picture ({reason}): repair or remove it") from error
+        raise BrokenImageError(
+            f"{name} is not a readable picture ({reason_of(error)}): repair or remove it"
+        ) from error
 
 
 def _kind(data: bytes) -> str:

@@ -61,6 +61,11 @@ def few(names: Sequence[str], most: int = 8) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
+def beginning(text: str, most: int) -> str:
+    """The text, or of one with more than `most` characters the first ones and "..."."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def _shortened(said: str, limit: int) -> str:
     kept = limit - len(CUT)
     tail = kept // 3

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glide.config_check import check_fits
-from glide.errors import InputError, warn
+from glide.errors import InputError, reason_of, warn
+from glide.memory import check_file_fits
 from glide.paths import check_regular, file_stamp, is_remote, read_bytes
 
 WRAPPERS: tuple[str, ...] = ("ema", "model_ema", "ema_state_dict", "params_ema")
@@ -37,7 +37,7 @@ def read_state_dict(path: str) -> Mapping[str, Any]:
     if notes:
         warn(f"{path}: the weights are read {' and '.join(notes)}", stacklevel=3)
     tensors = [value for value in state.values() if isinstance(value, Tensor)]
-    check_fits(sum(4 * tensor.numel() for tensor in tensors), path, "its weights")
+    check_file_fits(sum(4 * tensor.numel() for tensor in tensors), path, "its weights")
     return state
 
 
@@ -85,7 +85,7 @@ def _holds_tensors(value: Any, depth: int = 2) -> bool:
 def _load(path: str) -> Any:
     """What a PyTorch file holds; tensors of a local archive stay in the file until they are looked at."""
     if is_remote(path):
-        check_fits(file_stamp(path)[0], path, "its weights")
+        check_file_fits(file_stamp(path)[0], path, "its weights")
     else:
         check_regular(path)
     remote = io.BytesIO(read_bytes(path)) if is_remote(path) else None
@@ -100,7 +100,7 @@ def _load(path: str) -> Any:
                 remote.seek(0)
             return torch.load(file, "cpu", weights_only=True, mmap=archive and remote is None)
     except OSError as error:
-        raise InputError(f"cannot read {path} ({error.strerror or error}): check the path.") from None
+        raise InputError(f"cannot read {path} ({reason_of(error)}): check the path.") from None
     except MemoryError:
         raise InputError(
             f"{path} asks for more memory than there is: the file is damaged, or this machine is too small for it"

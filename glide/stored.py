@@ -18,6 +18,7 @@ from glide.buffers import Buffers
 from glide.channels import check_channels, in_mode
 from glide.errors import InputError
 from glide.pictures import decode_picture
+from glide.printable import few
 from glide.resize import square_picture
 from glide.shuffle import by_lane
 
@@ -226,7 +227,7 @@ class StoredData:
             broken = self._damaged
             raise InputError(
                 f"{len(broken)} of {total} pictures in {self.source.folder} are broken, more than the "
-                f"{self.max_broken:.2%} that may be: {', '.join(list(broken)[:5])} (the {which}: {' '.join(found)}): "
+                f"{self.max_broken:.2%} that may be: {few(list(broken), 5)} (the {which}: {' '.join(found)}): "
                 "remove them or raise --max-broken"
             )
 

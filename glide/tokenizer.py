@@ -25,12 +25,14 @@ from glide.hub import hub_folder
 from glide.json_files import as_table, parse_json, read_table
 from glide.numbers import shown_number
 from glide.paths import read_bytes
+from glide.printable import beginning
 
 GLIDE_PAD = 50256
 CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
 CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 BYTES = 256
 MOST_BYTES = 2**26  # of a tokenizer's file; GPT-2's have 1 MB
+SHOWN = 120  # characters of a caption in a message
 LONGEST_WORD = 256  # characters; longer runs are cut, in training alone
 LONGEST_CAPTION = 2**15  # characters that are looked at, far more than a context holds
 MOST_TEXT = 2**25  # characters of all captions that a vocabulary is learned from
@@ -78,14 +80,14 @@ class Tokenizer:
         """
         if isinstance(texts, str):
             raise InputError(
-                f"got one caption, {_shorten(texts)!r}, expected a list of them: put it in brackets"
+                f"got one caption, {beginning(texts, SHOWN)!r}, expected a list of them: put it in brackets"
             )
         cleaned = [self._clean(text) for text in texts]
         rows = [self._bpe.encode(text) for text in cleaned]
         for text, row in zip(cleaned, rows, strict=True):
             if warn and row.overflowing:
                 kept = max((end for _, end in row.offsets), default=0)
-                cut = _shorten(text[kept:].strip())
+                cut = beginning(text[kept:].strip(), SHOWN)
                 errors.warn(
                     f"the caption is longer than {self.context} tokens: cut off {cut!r}", stacklevel=2
                 )
@@ -203,10 +205,6 @@ def _for_training(captions: Iterable[str]) -> Iterator[str]:
             return
 
 
-def _shorten(text: str, most: int = 120) -> str:
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
 def _clean_clip(text: str) -> str:
     """CLIP's cleaning: HTML resolved (twice, as in the original), plain quotes, no ligatures, full-width forms
     or control characters, white space folded. Mojibake, which the original also repairs, is left as it is."""
@@ -224,7 +222,7 @@ def _read_vocabulary(folder: str | Path) -> tuple[dict[str, int], list[tuple[str
     for token, number in vocab.items():
         if type(number) is not int or not 0 <= number < 2**31:
             raise InputError(
-                f"the id of {_shorten(token)!r} in {vocab_path} is {shown_number(number)}, expected a whole "
+                f"the id of {beginning(token, SHOWN)!r} in {vocab_path} is {shown_number(number)}, expected a whole "
                 "number from 0: give a BPE vocabulary"
             )
     merges = [tuple(line.split(" ")) for line in _read(merges_path).split("\n") if line.strip()]

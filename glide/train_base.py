@@ -25,7 +25,7 @@ from glide.masked import Masked
 from glide.masks import EVERYTHING
 from glide.memory import check_memory
 from glide.model import PRESETS, Model, ModelConfig
-from glide.printable import say
+from glide.printable import few, say
 from glide.processes import Processes, start
 from glide.ranges import check_numbers
 from glide.run_folder import model_folder, run_folder
@@ -343,9 +343,7 @@ def _build(config: ModelConfig, data: Dataset, args: TrainBase, source: Model | 
     if source is not None:
         fresh = init_from(model, source)
         if fresh:
-            say(
-                f"--init: {len(fresh)} tensors begin anew: {', '.join(fresh[:4])}{' ...' if len(fresh) > 4 else ''}"
-            )
+            say(f"--init: {len(fresh)} tensors start from scratch: {few(fresh, 4)}")
     return model
 
 

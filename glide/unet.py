@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.conditioning import Cond
-from glide.config_check import Entries, check_fits, need
+from glide.config_check import Entries, need
+from glide.memory import check_file_fits
 from glide.nn import (
     Attention,
     Downsample,
@@ -113,7 +114,7 @@ class UNetConfig:
         side = self.image_size // self.patch_size
         width = max(int(self.channel_mult[0] * self.channels), self.stem_channels)
         needed = 4 * side**2 * width * (self.num_res_blocks + 4)
-        check_fits(needed, f"image_size {self.image_size}", "one picture")
+        check_file_fits(needed, f"image_size {self.image_size}", "one picture")
 
 
 class Block(nn.Module):

@@ -21,6 +21,7 @@ from glide.config_check import blank, checked
 from glide.errors import InputError
 from glide.model import ProcessConfig, TextConfig
 from glide.paths import is_remote, join
+from glide.printable import few
 from glide.state_dicts import check_finite, read_state_dict
 from glide.tokenizer import Tokenizer
 from guidance.clip import ClipConfig, NoisyClip, check_tokenizer
@@ -112,7 +113,7 @@ class _Tensors:
 
     def check_all_taken(self) -> None:
         if self.left:
-            names = ", ".join(map(str, list(self.left)[:3]))
+            names = few([str(name) for name in self.left], 3)
             raise InputError(
                 f"{self.name} holds {len(self.left)} unexpected tensors ({names}): give GLIDE's CLIP."
             )

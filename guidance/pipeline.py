@@ -19,6 +19,7 @@ from torch import Tensor
 from glide.classes import HasClasses
 from glide.compiled import compiled
 from glide.denoise import Network, Predict
+from glide.device import find_device
 from glide.dtype import AUTO, find_dtype
 from glide.errors import InputError
 from glide.hub import at_revision
@@ -45,7 +46,6 @@ from guidance.loop import Loop, Seen, loop_of
 from guidance.recipe import recipe_of
 from guidance.registry import SAMPLERS, choose
 from guidance.result import Result, Step
-from guidance.runtime import find_device
 from guidance.save import Make, push_to_hub, rebuilt, save_pretrained, to
 from guidance.settings import Settings
 from guidance.vocabulary import load_with_vocabulary

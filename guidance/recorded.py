@@ -14,6 +14,8 @@ from typing import Any, Final, Protocol
 from glide.errors import InputError
 from glide.json_files import kind_of
 from glide.numbers import Range, shown_number
+from glide.printable import beginning
+from glide.ranges import flag
 
 MOST_ENTRIES = 10_000  # captions of one grid
 EMBEDDED = ("glide", "guidance", "upsampler")
@@ -140,7 +142,7 @@ def check_trust(args: Flags, given: Flags) -> None:
         return
     asked = _named(given)
     named = [
-        f"--{name.replace('_', '-')} {value if len(value) < 60 else value[:57] + '...'}"
+        f"{flag(name)} {beginning(value, 60)}"
         for name, value in _named(args).items()
         if value != asked.get(name) and not (name in NETWORKS and is_embedded(value))
     ]

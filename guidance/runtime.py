@@ -1,4 +1,4 @@
-"""Where a run is computed, and the seeds of its pictures."""
+"""The device, the number type and the seeds of a run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from glide.dtype import find_dtype
 from glide.errors import InputError
 from glide.numbers import whole
 
+# the first two stood here before; programs that import them from here go on to work
 __all__ = ["find_device", "find_dtype", "find_seeds"]
 
 

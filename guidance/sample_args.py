@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from glide import cli
+from glide.captions import decode_text
 from glide.dtype import AUTO, DType
 from glide.errors import InputError, warn
 from glide.ranges import COUNT, ETA, FROM_ZERO, SEED, check_numbers
@@ -282,10 +283,7 @@ def read_captions(path: str) -> tuple[str, ...]:
     """The lines of a text file that are not empty. InputError if it cannot be read, is no text, or has none."""
     from glide.paths import read_bytes
 
-    try:
-        lines = read_bytes(path, LARGEST_TEXT).decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a text file in UTF-8 ({error.reason}): save it as UTF-8") from error
+    lines = decode_text(read_bytes(path, LARGEST_TEXT), path).splitlines()
     captions = tuple(line.strip() for line in lines if line.strip())
     if not captions:
         raise InputError(f"{path} holds no captions, expected one a line: write some")

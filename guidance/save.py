@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from glide.checkpoint import read_config, resolve, save_model
+from glide.device import find_device
 from glide.dtype import AUTO, DTYPES, check_dtype
-from glide.errors import InputError
+from glide.errors import InputError, reason_of
 from glide.folder import check_no_model
 from glide.model import Model
 from glide.paths import is_remote
 from guidance.keywords import refuse_unknown
-from guidance.runtime import find_device
 from guidance.vocabulary import load_with_vocabulary
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def push_to_hub(
                 )
             )
         except Exception as error:  # offline, not logged in, no rights: a dozen classes, one meaning
-            reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+            reason = reason_of(error).rstrip(".")
             raise InputError(
                 f"the hub did not take {repo_id} ({reason}): check the name, the connection, and `hf auth whoami`"
             ) from error

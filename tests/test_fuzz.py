@@ -31,6 +31,7 @@ from glide.checkpoint import load_model
 from glide.classes import class_number
 from glide.cli import parse
 from glide.data import open_data
+from glide.device import find_device
 from glide.errors import InputError
 from glide.images import RECIPE, load_image, read_recipe
 from glide.model import PRESETS, Model, ModelConfig
@@ -54,7 +55,7 @@ from guidance.mask_files import mask_of_box, mask_of_file
 from guidance.picture_arguments import read_pictures
 from guidance.recorded import Recorded
 from guidance.retell import read_guidance, read_options
-from guidance.runtime import find_device, find_seeds
+from guidance.runtime import find_seeds
 from guidance.settings import Settings
 from guidance.solver_sweep import SolverSweep
 from guidance.start import read_start

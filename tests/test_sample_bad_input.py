@@ -85,7 +85,7 @@ def test_bad_prompts_files(text_folder: Path, tmp_path: Path, capsys: Capture) -
     flags = ["--model", text_folder, "--out", tmp_path / "o", "--prompts-file", file]
     refused(call(*flags), capsys, "cannot read")
     file.write_bytes(b"caf\xe9")
-    refused(call(*flags), capsys, "not a text file in UTF-8")
+    refused(call(*flags), capsys, "is not UTF-8 text")
     file.write_text("\n \n")
     refused(call(*flags), capsys, "no captions")
     refused(call(*flags, "--prompt", "x"), capsys, "--prompt and --prompts-file")
