@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from PIL import Image
 
+from glide.claims import check_new_folder
 from glide.cli import fail, parse, run
 from glide.errors import InputError
 from glide.shard_writer import Sample, write_shards
@@ -53,7 +53,7 @@ def main() -> None:
             f"got --pictures {args.pictures} --share {args.share} --batch-size {args.batch_size}, expected a share of "
             "at most 1 that is a picture at least, and pictures that fill batches"
         )
-    shutil.rmtree(args.out, ignore_errors=True)
+    check_new_folder(args.out)
     os.environ["GLIDE_CACHE"] = str(args.out / "cache")
     rng = np.random.default_rng(args.seed)
     wrong = rng.choice(args.pictures, round(args.share * args.pictures), replace=False)

@@ -5,7 +5,7 @@ its own. The same work is done beside it in the original's way, and by glide_tex
 where they are installed. Full-size networks have random weights, which take as long as trained ones.
 
 examples:
-    python benchmarks/engine.py --out benchmarks/RESULTS.md
+    python benchmarks/engine.py --out benchmarks/RESULTS.md --overwrite
     python benchmarks/engine.py --cases base upsampler --dtype bfloat16 --profile
     python benchmarks/engine.py --cases embedded --batch-sizes 16 --beside
     python benchmarks/engine.py --cases cascade picture startup --base-steps 20
@@ -17,26 +17,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure.plan import Plan
+from glide.atomic import write_text
+from glide.claims import check_free, write_beside
 from glide.cli import parse, run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     plan = parse(Plan, __doc__, argv)
     plan.check()
+    if plan.out is not None:
+        check_free(plan.out, plan.overwrite)
     from benchmarks.measure.suite import measure  # torch, only once the flags are right
-    from glide.atomic import atomic_path
 
     report = measure(plan, say=lambda line: print(line, flush=True))
     text = report.markdown()
     print(f"\n{text}")
     if plan.out is not None:
-        with atomic_path(plan.out) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_beside(plan.out, partial(write_text, text=text, replace=plan.overwrite))
 
 
 if __name__ == "__main__":

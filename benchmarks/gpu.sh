@@ -6,6 +6,12 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${1:?give the folder for the results}
+for file in test.log engine.md; do
+    if [ -e "$out/$file" ]; then
+        echo "error: $out already holds $file: give another folder" >&2
+        exit 2
+    fi
+done
 mkdir -p "$out"
 python=${PYTHON:-python3}
 if [ -n "${TINY:-}" ]; then

@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import os
 import random
-import shutil
 import signal
 import sys
 import time
@@ -25,6 +24,7 @@ import torch
 from safetensors.torch import load_file
 
 from glide.checkpoints import Checkpoints
+from glide.claims import check_new_folder
 from glide.cli import fail, parse, run
 from glide.meters import logged
 from glide.optim import OptimConfig
@@ -46,7 +46,7 @@ class Kills:
 
 def main() -> None:
     args = parse(Kills, __doc__)
-    shutil.rmtree(args.out, ignore_errors=True)
+    check_new_folder(args.out)
     args.out.mkdir(parents=True)
     torch.set_num_threads(1)  # before the process forks: threads do not survive that
     whole = settings(args, "whole")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from glide.claims import check_new_folder
 from glide.cli import fail, parse, run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,7 +44,7 @@ class Compare:
 
 def main() -> None:
     args = parse(Compare, __doc__)
-    shutil.rmtree(args.out, ignore_errors=True)
+    check_new_folder(args.out)
     one = trained(args, "one", 1)
     parts = trained(args, "parts", 1, "--accumulate", str(args.processes))
     copies = trained(args, "ddp", args.processes)

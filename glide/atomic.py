@@ -37,6 +37,15 @@ def atomic_path(path: str | Path, replace: bool = True) -> Iterator[Path]:
             temporary.unlink()
 
 
+def write_text(path: str | Path, text: str, replace: bool = True) -> None:
+    """Write a text file, UTF-8, whole or not at all; what is no UTF-8 (in names of files) is escaped.
+
+    replace, errors: as of `atomic_path`.
+    """
+    with atomic_path(path, replace) as temporary:
+        temporary.write_text(text, "utf-8", "backslashreplace")
+
+
 def _take_name(temporary: Path, path: Path) -> bool:
     """Give a file that is whole the name `path` as well; False, and nothing is changed, where that is taken.
 
@@ -72,8 +81,8 @@ def flush(path: Path) -> None:
 
 
 def cannot_write(path: Path, error: Exception) -> CannotWrite:
-    """The one sentence for an output that could not be written."""
+    """The one sentence for an output that could not be written; other outputs of the run may have been."""
     return CannotWrite(
-        f"cannot write {path} ({reason_of(error)}): what was there before is as it was; make room, or choose another "
-        "folder"
+        f"{path} was not written ({reason_of(error)}): what bore this name before is as it was; make room, or choose "
+        "another folder"
     )

@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,10 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glide.atomic import atomic_path
+from glide.atomic import write_text
 from glide.bars import progress
 from glide.channels import in_channels
 from glide.checkpoint import load_model
+from glide.claims import check_free, write_beside
 from glide.denoise import split_variance, to_x0
 from glide.device import find_device
 from glide.dtype import AUTO, DType, find_dtype
@@ -138,11 +140,15 @@ class Bind:
     device: str = "cpu"
     out: Path | None = None
     """Write the errors themselves, as JSON."""
+    overwrite: bool = False
+    """Replace a file --out that is there already."""
 
 
 def bind(args: Bind) -> list[Binding]:
     """Measure, print the table, write the file. InputError for settings that do not fit."""
     check_numbers(args)
+    if args.out is not None:
+        check_free(args.out, args.overwrite)
     check_built_in_scenes(args.model)
     model = load_model(args.model, find_device(args.device)).eval()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -154,6 +160,6 @@ def bind(args: Bind) -> list[Binding]:
     )
     say(table(found), result=True)
     if args.out is not None:
-        with atomic_path(args.out) as temporary:
-            temporary.write_text(json.dumps([dataclasses.asdict(b) for b in found], indent=1) + "\n")
+        text = json.dumps([dataclasses.asdict(b) for b in found], indent=1) + "\n"
+        write_beside(args.out, partial(write_text, text=text, replace=args.overwrite))
     return found

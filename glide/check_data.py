@@ -8,22 +8,24 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from glide.atomic import atomic_path
+from glide.atomic import write_text
 from glide.bars import progress
 from glide.broken import reasons, summary
+from glide.claims import check_free, write_beside
 from glide.contact_sheet import contact_sheet, sheet_size
 from glide.data import MAX_BROKEN, GeneratedData, is_generated, open_data, open_source
 from glide.errors import InputError
-from glide.images import on_white, save_png
+from glide.images import Pixels, on_white, save_png
 from glide.pictures import check_output, decode_picture
 from glide.printable import say
 from glide.ranges import check_numbers
 from glide.resize import square_picture
-from glide.shard_cache import write_beside
+from glide.shard_cache import write_index_beside
 from glide.shards import Shards
 from glide.stored import Source
 
@@ -56,7 +58,7 @@ class CheckData:
     """Of shards: keep their indices beside them, so that no other machine has to read the headers again."""
     workers: int = 4
     overwrite: bool = False
-    """Replace a contact sheet that is there already."""
+    """Replace a contact sheet or a report that is there already."""
 
 
 @dataclass
@@ -96,6 +98,10 @@ def check_data(args: CheckData) -> Found:
     check_numbers(args)
     if args.sheet is not None:
         check_output(args.sheet, args.overwrite)
+    if args.report is not None:
+        check_free(args.report, args.overwrite)
+        if args.report == args.sheet:
+            raise InputError(f"got {args.report} for --sheet and --report, expected two names: give another")
     if is_generated(args.data):
         return _check_generated(args)
     source = open_source(args.data, args.unconditional)
@@ -105,17 +111,16 @@ def check_data(args: CheckData) -> Found:
         if not isinstance(source, Shards):
             raise InputError(f"--write-index: {args.data} is a folder, expected shards, which have an index")
         for path in source.paths:
-            write_beside(path)
+            write_index_beside(path)
     seen = list(progress(_see_all(source, args.workers), total=len(source), desc="reading", unit="picture"))
     found = summed(source, seen)
     say(told(found, args.list), result=True)
     whole = [index for index, one in enumerate(seen) if not one.wrong]
     if args.sheet is not None and whole:
-        _write_sheet(args, source, whole)
+        _show(args, source, whole)
     if args.report is not None:
-        with atomic_path(args.report) as temporary:
-            text = json.dumps(asdict(found), indent=1, ensure_ascii=False) + "\n"
-            temporary.write_text(text, "utf-8", "backslashreplace")  # names that are no UTF-8
+        text = json.dumps(asdict(found), indent=1, ensure_ascii=False) + "\n"
+        write_beside(args.report, partial(write_text, text=text, replace=args.overwrite))
     if found.share > args.max_broken or not whole:
         raise InputError(
             f"{len(found.broken)} of {found.total} pictures in {args.data} are broken, more than the "
@@ -205,8 +210,8 @@ def _told(source: Source, index: int) -> str | int:
     return source.label(index) if source.class_names else ""
 
 
-def _write_sheet(args: CheckData, source: Source, whole: Sequence[int]) -> None:
-    assert args.sheet is not None
+def _show(args: CheckData, source: Source, whole: Sequence[int]) -> None:
+    """Write the contact sheet of some of the pictures that can be decoded."""
     order = np.random.default_rng(args.seed).permutation(len(whole))[: args.pictures]
     chosen = [whole[place] for place in sorted(order.tolist())]
     pictures, captions = [], []
@@ -215,8 +220,14 @@ def _write_sheet(args: CheckData, source: Source, whole: Sequence[int]) -> None:
         pictures.append(np.array(square_picture(picture, args.size)))
         said = _told(source, index)
         captions.append(source.class_names[said] if isinstance(said, int) else said)
-    save_png(args.sheet, contact_sheet(np.stack(pictures), captions))
-    say(f"{len(chosen)} pictures with their captions: {args.sheet}")
+    _write_sheet(args, np.stack(pictures), captions)
+
+
+def _write_sheet(args: CheckData, pictures: Pixels, captions: Sequence[str]) -> None:
+    assert args.sheet is not None
+    sheet = contact_sheet(pictures, captions)
+    path = write_beside(args.sheet, partial(save_png, image=sheet, replace=args.overwrite))
+    say(f"{len(captions)} pictures with their captions: {path}")
 
 
 def _check_generated(args: CheckData) -> Found:
@@ -232,6 +243,5 @@ def _check_generated(args: CheckData) -> Found:
     say(f"{args.data}: scenes drawn on demand, in any number; none can be broken")
     if args.sheet is not None:
         batch = data.batch(0, args.pictures)
-        save_png(args.sheet, contact_sheet(batch["image"].permute(0, 2, 3, 1), batch["caption"]))
-        say(f"{args.pictures} pictures with their captions: {args.sheet}")
+        _write_sheet(args, batch["image"].permute(0, 2, 3, 1), batch["caption"])
     return Found()

@@ -130,6 +130,24 @@ def tell_written(paths: Sequence[Path]) -> None:
         say(f"written before the end: {count(there)} in {where}: {names(there)}", sys.stderr)
 
 
+def check_free(path: str | Path, overwrite: bool) -> None:
+    """InputError where an output's name is a folder's, or a file's and `overwrite` is not asked for; nothing is made.
+
+    For before the work; `write_beside` is for after it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"got the output {path}, which is a folder, expected a file: add a name to it")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already: give another name, or --overwrite")
+
+
+def check_new_folder(path: Path) -> None:
+    """InputError where the folder that --out is to make is there already, whatever it holds."""
+    if path.exists():
+        raise InputError(f"{path} exists already: give a new folder by --out, or remove it")
+
+
 def write_beside(path: Path, write: Write) -> Path:
     """Write an output that took its time, where its name may have been taken meanwhile: then under the next free one.
 

@@ -29,7 +29,7 @@ def warn(message: object, stacklevel: int = 2) -> None:
 
 
 class CannotWrite(InputError):
-    """An output could not be written, and what was there before is as it was: a full disk, a folder of others."""
+    """An output could not be written, and what bore its name before is as it was: a full disk, a folder of others."""
 
 
 class NameTaken(CannotWrite):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from glide.atomic import atomic_path
+from glide.atomic import write_text
 from glide.bars import progress
 from glide.checkpoint import load_model
+from glide.claims import check_free, write_beside
 from glide.data import is_generated, on_device, open_data
 from glide.denoise import Prediction, clamp, predictor, project
 from glide.device import find_device
@@ -44,11 +46,15 @@ class Nll:
     device: str = "cpu"
     out: Path | None = None
     """Write the figures, per image and per timestep, as JSON."""
+    overwrite: bool = False
+    """Replace a file --out that is there already."""
 
 
 def nll(args: Nll) -> float:
     """The mean bound on the negative log-likelihood, bits per dimension (2006.11239, eq. 5); prints its parts."""
     check_numbers(args)
+    if args.out is not None:
+        check_free(args.out, args.overwrite)
     model = load_model(args.model, find_device(args.device))
     config = model.config
     if config.low_res:
@@ -127,10 +133,8 @@ def nll(args: Nll) -> float:
             "bits_per_dimension": mean,
             "images": total.tolist(),
         }
-        with atomic_path(args.out) as temporary:
-            temporary.write_text(
-                json.dumps({**record, "prior": prior.mean().item(), "terms": steps}, indent=1)
-            )
+        text = json.dumps({**record, "prior": prior.mean().item(), "terms": steps}, indent=1)
+        write_beside(args.out, partial(write_text, text=text, replace=args.overwrite))
     return mean
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from glide.claims import check_free
 from glide.errors import InputError, reason_of, warn
 from glide.paths import read_bytes
 
@@ -204,11 +205,8 @@ def check_output(path: str | Path, overwrite: bool, originals: Sequence[str | Pa
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"got the output {path}, expected a name that ends in .png: results are PNG files")
-    if path.is_dir():
-        raise InputError(f"got the output {path}, which is a folder, expected a file: add a name to it")
     check_not_original(path, originals)
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already: give another name, or --overwrite")
+    check_free(path, overwrite)
 
 
 def check_not_original(path: str | Path, originals: Sequence[str | Path]) -> None:

@@ -70,7 +70,7 @@ def _see_to(path: str) -> None:
         shard_index(path)
 
 
-def write_beside(path: str) -> None:
+def write_index_beside(path: str) -> None:
     """Keep a shard's index beside it, for all who read it from there. InputError if that cannot be."""
     size, stamp = file_stamp(path)
     _save(path + BESIDE, shard_index(path), size, stamp)

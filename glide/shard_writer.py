@@ -8,6 +8,7 @@ from pathlib import Path
 
 from glide.atomic import atomic_path
 from glide.errors import InputError
+from glide.printable import few
 from glide.shard_names import webdataset
 
 Sample = tuple[str, Mapping[str, bytes]]
@@ -15,20 +16,27 @@ Sample = tuple[str, Mapping[str, bytes]]
 
 
 def write_shards(folder: str | Path, samples: Iterable[Sample], per_shard: int = 1000) -> list[Path]:
-    """Write 00000.tar, 00001.tar, ... with up to `per_shard` samples each, whole or not at all; returns their paths.
+    """Write 00000.tar, 00001.tar, ... with up to `per_shard` samples each; returns their paths.
 
-    The same samples give the same bytes. InputError for samples that no reader would take apart as they were put
-    together (a dot or nothing in a name), or where the folder cannot be written or webdataset is not installed.
+    Each is written whole or not at all. The same samples give the same bytes. InputError, before the first sample is
+    asked for, where shards are in the folder already or webdataset is not installed; later, for samples that no reader
+    would take apart as they were put together (a dot or nothing in a name), or where the folder cannot be written. What
+    was complete by then stays.
     """
     if per_shard < 1:
         raise InputError(f"got {per_shard} samples a shard, expected at least 1")
+    folder = Path(folder)
+    if there := sorted(path.name for path in folder.glob("*.tar")):
+        raise InputError(
+            f"{folder} already holds shards ({few(there, 1)}): give another folder, or remove them"
+        )
     writer = webdataset().writer
     paths: list[Path] = []
     remaining = iter(samples)
     while part := list(islice(remaining, per_shard)):
-        path = Path(folder) / f"{len(paths):05d}.tar"
+        path = folder / f"{len(paths):05d}.tar"
         with (
-            atomic_path(path) as temporary,
+            atomic_path(path, replace=False) as temporary,
             open(temporary, "wb") as file,
             # a time would make each run's bytes differ, and as a float have a header of 1 kB of its own
             writer.TarWriter(file, encoder=False, mtime=0) as tar,

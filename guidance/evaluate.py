@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from glide.atomic import atomic_path
+from glide.atomic import write_text
 from glide.images import to_uint8
 from glide.oracle import Oracle
 from glide.shapes import Scene
@@ -101,5 +101,4 @@ def write_csv(path: Path, tallies: dict[str, Tally]) -> None:
     for name, tally in tallies.items():
         for (scene, fact), (right, asked) in sorted(tally.counts.items()):
             writer.writerow([name, scene, fact, right, asked])
-    with atomic_path(path) as temporary:
-        temporary.write_text(text.getvalue())
+    write_text(path, text.getvalue())

@@ -8,12 +8,16 @@ from typing import Literal
 
 import torch
 
+from glide.atomic import write_text
 from glide.bars import progress
 from glide.images import grid, save_png
 from glide.printable import say
+from glide.results import Results
 from guidance.evaluate_inpainting import Answer, cases, paint_and_judge, table
 from guidance.inpaint import plan
 from guidance.judged_run import JudgedPictures
+
+NAMES = ("inpainting.md", "right.png", "right.txt", "wrong.png", "wrong.txt")
 
 
 @dataclass(frozen=True)
@@ -33,22 +37,23 @@ class EvaluateInpainting(JudgedPictures):
 def evaluate_inpainting(args: EvaluateInpainting) -> list[Answer]:
     """Paint, judge, write the table and pictures, print the table. InputError for settings that do not fit."""
     args.check()
+    results = Results(args.out, NAMES, args.overwrite)
     pipe = args.pipeline()
     settings = args.settings("none" if args.scale == 1 else "cfg", args.scale)
     found = cases(args.scenes, args.seed)
     size = pipe.model.config.unet.image_size
     how = plan(pipe, found[0].unknown(size), settings, args.method, context=float("inf"))
     run, at_once = args.for_run(pipe, len(found))
-    judged = paint_and_judge(run, found, how, at_once, args.seed)
-    answers = list(progress(judged, total=len(found), desc=how.method, unit="picture"))
-    args.out.mkdir(parents=True, exist_ok=True)
-    for word in ("right", "wrong"):
-        shown = [answer for answer in answers if answer.holds["right"] == (word == "right")][:64]
-        if shown:
-            save_png(args.out / f"{word}.png", grid(torch.stack([a.pixels for a in shown]), columns=8))
-            captions = "".join(f"{answer.case.caption}\n" for answer in shown)
-            (args.out / f"{word}.txt").write_text(captions)
-    report = table(answers)
-    (args.out / "inpainting.md").write_text(report + "\n")
+    with results:
+        judged = paint_and_judge(run, found, how, at_once, args.seed)
+        answers = list(progress(judged, total=len(found), desc=how.method, unit="picture"))
+        for word in ("right", "wrong"):
+            shown = [answer for answer in answers if answer.holds["right"] == (word == "right")][:64]
+            if shown:
+                save_png(results.path(f"{word}.png"), grid(torch.stack([a.pixels for a in shown]), columns=8))
+                captions = "".join(f"{answer.case.caption}\n" for answer in shown)
+                write_text(results.path(f"{word}.txt"), captions)
+        report = table(answers)
+        write_text(results.path("inpainting.md"), report + "\n")
     say(report, result=True)
     return answers

@@ -14,15 +14,26 @@ from typing import Annotated
 import torch
 from tyro.conf import arg
 
+from glide.atomic import write_text
 from glide.bars import progress
 from glide.images import grid, save_png
 from glide.oracle import Oracle
 from glide.printable import say
+from glide.results import Results
 from glide.shapes import held_out_scenes
 from guidance.conditions import Picture
 from guidance.evaluate import Judged, Tally, judge, judge_model, table, write_csv
 from guidance.judged_run import JudgedRun
 from guidance.stage import Stage, Upsampling
+
+NAMES = (
+    "evaluate.csv",
+    "evaluate.md",
+    "cfg*-right.png",
+    "cfg*-wrong.png",
+    "cfg*-wrong.txt",
+    "cfg-*-at-*.png",
+)
 
 
 @dataclass(frozen=True)
@@ -47,39 +58,43 @@ def evaluate(args: Evaluate, upsampling: Upsampling | None = None) -> dict[str, 
     upsampling: what --upsampler needs.
     """
     args.check()
+    results = Results(args.out, NAMES, args.overwrite)
     pipe = args.pipeline()
     stage = _stage(args, upsampling)
     scenes = held_out_scenes(args.captions, args.kinds, args.seed)
     run, at_once = args.for_run(pipe, len(scenes))
-    args.out.mkdir(parents=True, exist_ok=True)
     tallies: dict[str, Tally] = {}
-    for scale in args.scales:
-        name = f"cfg {scale:g}"
-        settings = args.settings("none" if scale == 1 else "cfg", scale)
-        tally = tallies[name] = Tally()
-        shown: dict[bool, list[torch.Tensor]] = {True: [], False: []}
-        wrong = []
-        start = time.perf_counter()
-        judged = judge_model(run, scenes, settings, tally, at_once, args.seed)
-        drawn = []
-        for picture in progress(judged, total=len(scenes), desc=name, unit="picture"):
-            drawn.append(picture)
-            shown[picture.right].append(picture.pixels)
-            if not picture.right:
-                wrong.append(picture.scene.caption)
-        seconds = (time.perf_counter() - start) / len(scenes)
-        say(f"{name}: {100 * tally.share('any'):.1f}% of captions drawn right, {seconds:.2f} s a picture")
-        if stage is not None:
-            size = stage.scale * pipe.model.config.unet.image_size
-            tallies[f"{name} at {size}"] = _judge_enlarged(stage, drawn, args, f"{name} at {size}")
-        for right, pictures in shown.items():
-            if pictures:
-                word = "right" if right else "wrong"
-                save_png(args.out / f"cfg{scale:g}-{word}.png", grid(torch.stack(pictures[:64]), columns=8))
-        (args.out / f"cfg{scale:g}-wrong.txt").write_text("".join(f"{caption}\n" for caption in wrong[:64]))
-    report = table(tallies)
-    (args.out / "evaluate.md").write_text(report + "\n")
-    write_csv(args.out / "evaluate.csv", tallies)
+    with results:
+        for scale in args.scales:
+            name = f"cfg {scale:g}"
+            settings = args.settings("none" if scale == 1 else "cfg", scale)
+            tally = tallies[name] = Tally()
+            shown: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+            wrong = []
+            start = time.perf_counter()
+            judged = judge_model(run, scenes, settings, tally, at_once, args.seed)
+            drawn = []
+            for picture in progress(judged, total=len(scenes), desc=name, unit="picture"):
+                drawn.append(picture)
+                shown[picture.right].append(picture.pixels)
+                if not picture.right:
+                    wrong.append(picture.scene.caption)
+            seconds = (time.perf_counter() - start) / len(scenes)
+            say(f"{name}: {100 * tally.share('any'):.1f}% of captions drawn right, {seconds:.2f} s a picture")
+            if stage is not None:
+                size = stage.scale * pipe.model.config.unet.image_size
+                large = f"{name} at {size}"
+                tallies[large] = _judge_enlarged(stage, drawn, args, large, results)
+            for right, pictures in shown.items():
+                if pictures:
+                    word = "right" if right else "wrong"
+                    sheet = grid(torch.stack(pictures[:64]), columns=8)
+                    save_png(results.path(f"cfg{scale:g}-{word}.png"), sheet)
+            captions = "".join(f"{caption}\n" for caption in wrong[:64])
+            write_text(results.path(f"cfg{scale:g}-wrong.txt"), captions)
+        report = table(tallies)
+        write_text(results.path("evaluate.md"), report + "\n")
+        write_csv(results.path("evaluate.csv"), tallies)
     say(report, result=True)
     return tallies
 
@@ -95,7 +110,9 @@ def _stage(args: Evaluate, upsampling: Upsampling | None) -> Stage | None:
     return stage
 
 
-def _judge_enlarged(stage: Stage, drawn: Sequence[Judged], args: Evaluate, name: str) -> Tally:
+def _judge_enlarged(
+    stage: Stage, drawn: Sequence[Judged], args: Evaluate, name: str, results: Results
+) -> Tally:
     """The tally of pictures once they are enlarged; the first ones are written as one picture."""
     oracle, tally = Oracle(), Tally()
     large: list[torch.Tensor] = []
@@ -105,5 +122,5 @@ def _judge_enlarged(stage: Stage, drawn: Sequence[Judged], args: Evaluate, name:
         if len(large) < 16:
             large.append(pixels)
     say(f"{name}: {100 * tally.share('any'):.1f}% of captions right once enlarged")
-    save_png(args.out / f"{name.replace(' ', '-')}.png", grid(torch.stack(large), columns=4))
+    save_png(results.path(f"{name.replace(' ', '-')}.png"), grid(torch.stack(large), columns=4))
     return tally

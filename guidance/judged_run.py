@@ -44,6 +44,8 @@ class JudgedPictures:
     """Pictures in one network call. By default as many as are drawn, up to 8 on a CPU and 32 on a GPU."""
     dtype: DType = AUTO
     device: str = "auto"
+    overwrite: bool = False
+    """Replace results that are in the folder --out already."""
 
     def check(self) -> None:
         """InputError for numbers that cannot be."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
-from glide.atomic import atomic_path
+from glide.atomic import write_text
 from glide.bars import progress
 from glide.denoise import Prediction
 from glide.dtype import AUTO, DType
@@ -25,6 +25,7 @@ from glide.plots import figure
 from glide.printable import say
 from glide.process import Process
 from glide.ranges import COUNT
+from glide.results import Results
 from glide.spacing import spaced
 from guidance.asked import Asked, held_out
 from guidance.judged_run import JudgedRun, drawn
@@ -107,33 +108,40 @@ def solver_sweep(args: SolverSweep) -> list[SolverPoint]:
     lines = check(args)
     if not args.no_plot:
         figure()  # whether there is matplotlib, before the work
+    truth_line = f"{args.sampler}, {args.steps} steps"
+    shown = [f"{stem(line)}-*.png" for line in (truth_line, *(line.text for line in lines))]
+    results = Results(args.out, ("solvers.csv", "solvers.md", "solvers.png", *shown), args.overwrite)
     pipe = args.pipeline()
     truth = args.settings(args.guidance, args.scale, args.guiding)
     pipe.steps(truth)
-    runs = [(f"{args.sampler}, {args.steps} steps", truth)]
+    runs = [(truth_line, truth)]
     runs += plan(lines, args.calls, truth, pipe.model.process)
     asked = held_out(args.captions, args.kinds, args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
-    reference: Tensor | None = None
-    points: list[SolverPoint] = []
-    for line, settings in progress(runs, desc="solvers", unit="point"):
-        start = time.perf_counter()
-        x = drawn(pipe, settings, asked, args.batch_size, args.seed)
-        seconds = (time.perf_counter() - start) / len(asked)
-        reference = x if reference is None else reference
-        point = _point(line, settings, pipe.process(settings), count_right(to_uint8(x), asked), len(asked))
-        distance = math.nan if settings.sampler in STOCHASTIC else rms(x - reference)
-        points.append(point := replace(point, distance=distance, seconds=seconds))
-        stem = re.sub("[, :]+", "-", line)
-        save_png(args.out / f"{stem}-{point.calls}.png", grid(to_uint8(x[:SHOWN]), columns=8))
-        write_csv(args.out / "solvers.csv", points)
-        with atomic_path(args.out / "solvers.md") as temporary:
-            temporary.write_text(table(points) + "\n")
-        say(words(point))
-    if not args.no_plot:
-        plot(args.out / "solvers.png", points[1:], points[0], args.model)
+    with results:
+        reference: Tensor | None = None
+        points: list[SolverPoint] = []
+        for line, settings in progress(runs, desc="solvers", unit="point"):
+            start = time.perf_counter()
+            x = drawn(pipe, settings, asked, args.batch_size, args.seed)
+            seconds = (time.perf_counter() - start) / len(asked)
+            reference = x if reference is None else reference
+            right = count_right(to_uint8(x), asked)
+            point = _point(line, settings, pipe.process(settings), right, len(asked))
+            distance = math.nan if settings.sampler in STOCHASTIC else rms(x - reference)
+            points.append(point := replace(point, distance=distance, seconds=seconds))
+            save_png(results.path(f"{stem(line)}-{point.calls}.png"), grid(to_uint8(x[:SHOWN]), columns=8))
+            write_csv(results.path("solvers.csv"), points)
+            write_text(results.path("solvers.md"), table(points) + "\n")
+            say(words(point))
+        if not args.no_plot:
+            plot(results.path("solvers.png"), points[1:], points[0], args.model)
     say(table(points), result=True)
     return points
+
+
+def stem(line: str) -> str:
+    """What the names of a line's pictures begin with."""
+    return re.sub("[, :]+", "-", line)
 
 
 def _point(line: str, settings: Settings, process: Process, right: int, asked: int) -> SolverPoint:

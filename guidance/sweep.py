@@ -20,6 +20,7 @@ from glide.images import grid, save_png, to_uint8
 from glide.oracle import Oracle
 from glide.plots import figure
 from glide.printable import say
+from glide.results import Results
 from glide.shapes import held_out_scenes, render
 from guidance.asked import classes, held_out, open_captions
 from guidance.calls import whole_calls
@@ -74,19 +75,27 @@ def sweep(args: Sweep) -> list[Point]:
     if not args.no_plot:
         figure()  # whether there is matplotlib, before the work
     runs = plan(args)
+    shown = [picture_name(line, scale) for line, scale, _ in runs]
+    results = Results(args.out, ("sweep.csv", "sweep.png", *shown), args.overwrite)
     pipe = args.pipeline(captions=args.ask == "caption")
-    args.out.mkdir(parents=True, exist_ok=True)
-    points = [data_point(args)]
-    for line, scale, settings in progress(runs, desc="sweep", unit="point"):
-        point, pixels = measure(pipe, settings, args)
-        points.append(replace(point, guidance=line, scale=scale))
-        stem = line.replace(":", "").replace("+", "-") + ("" if math.isnan(scale) else f"-{scale:g}")
-        save_png(args.out / f"{stem}.png", grid(pixels[: SHOWN * args.pictures], columns=args.pictures))
-        write_csv(args.out / "sweep.csv", points)
-        say(words(points[-1]))
-    if not args.no_plot:
-        plot(args.out / "sweep.png", points, args.model)
+    with results:
+        points = [data_point(args)]
+        for line, scale, settings in progress(runs, desc="sweep", unit="point"):
+            point, pixels = measure(pipe, settings, args)
+            points.append(replace(point, guidance=line, scale=scale))
+            rows = grid(pixels[: SHOWN * args.pictures], columns=args.pictures)
+            save_png(results.path(picture_name(line, scale)), rows)
+            write_csv(results.path("sweep.csv"), points)
+            say(words(points[-1]))
+        if not args.no_plot:
+            plot(results.path("sweep.png"), points, args.model)
     return points
+
+
+def picture_name(line: str, scale: float) -> str:
+    """Of the pictures of a point."""
+    strength = "" if math.isnan(scale) else f"-{scale:g}"
+    return line.replace(":", "").replace("+", "-") + strength + ".png"
 
 
 def plan(args: Sweep) -> list[tuple[str, float, Settings]]:

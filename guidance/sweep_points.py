@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from glide.atomic import atomic_path
+from glide.atomic import atomic_path, write_text
 from glide.plots import figure
 
 
@@ -48,8 +48,7 @@ def write_csv(path: Path, points: Sequence[Any]) -> None:
                 for v in values
             ]
         )
-    with atomic_path(path) as temporary:
-        temporary.write_text(text.getvalue())
+    write_text(path, text.getvalue())
 
 
 def plot(path: Path, points: Sequence[Point], title: str) -> None:

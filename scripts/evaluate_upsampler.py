@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from upsampler.parts import UPSAMPLING
 
     args = parse(EvaluateUpsampler, __doc__, argv)
+    args.check()  # before the model is read
     stage = Stage.load(args.model, UPSAMPLING, args.device, args.dtype)
     usual = replace(stage.settings, temperature=args.temp)
     asked = replace(

@@ -75,9 +75,14 @@ def test_a_network_that_reads_the_background_alone(tiny: Model, monkeypatch: pyt
 def test_the_command(tiny: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_model(tmp_path / "model", tiny)
     out = tmp_path / "binding.json"
-    bind(Bind(str(tmp_path / "model"), pictures=4, timesteps=(900, 10), dtype="float32", out=out))
+    args = Bind(str(tmp_path / "model"), pictures=4, timesteps=(900, 10), dtype="float32", out=out)
+    bind(args)
     assert "position" in capsys.readouterr().out
     assert {line["t"] for line in json.loads(out.read_text())} == {900, 10}
+    with pytest.raises(InputError, match=r"binding\.json exists already"):
+        bind(args)
+    bind(replace(args, timesteps=(10,), overwrite=True))
+    assert {line["t"] for line in json.loads(out.read_text())} == {10}
     with pytest.raises(InputError, match="expected 0 to 999"):
         bind(Bind(str(tmp_path / "model"), pictures=4, timesteps=(1000,)))
     with pytest.raises(InputError, match="pictures 0"):

@@ -181,7 +181,9 @@ def test_train_and_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     measure = ["--model", tmp_path / "run", "--pictures", 2, "--respacing", "2", "--out", tmp_path / "m"]
     assert script_runs(monkeypatch, "evaluate_upsampler.py", *measure) == 0
     assert "upsampler  PSNR" in capsys.readouterr().out
-    measure += ["--reference-steps", 2, "--sampler"]
+    assert script_runs(monkeypatch, "evaluate_upsampler.py", *measure) == 2
+    assert "already holds results (psnr.json, side-by-side.png)" in capsys.readouterr().err
+    measure += ["--overwrite", "--reference-steps", 2, "--sampler"]
     assert script_runs(monkeypatch, "evaluate_upsampler.py", *measure, "dpmpp-2m") == 0
     assert "to 2 steps PSNR 120.00 dB" in capsys.readouterr().out  # the same twice
     assert script_runs(monkeypatch, "evaluate_upsampler.py", *measure, "ddpm", "--spacing", "karras") == 0

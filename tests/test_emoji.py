@@ -194,7 +194,7 @@ def test_the_judge_counts_and_shows(font, tmp_path, monkeypatch, capsys):
     assert values["top1"] == right and len(values["captions"]) == len(judged)
     with Image.open(tmp_path / "out" / "sheet-0.png") as sheet:
         assert sheet.width == 6 * (3 * 32 + 2 * 2 + 8)
-    held_out = judge_emoji.judge(JudgeEmoji("x", data, asked, captions=3, out=tmp_path / "out"))
+    held_out = judge_emoji.judge(JudgeEmoji("x", data, asked, captions=3, out=tmp_path / "held-out"))
     assert len(held_out) == 3
     with pytest.raises(InputError, match="--batch-size 0"):
         judge_emoji.judge(JudgeEmoji("x", data, batch_size=0))

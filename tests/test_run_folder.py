@@ -92,7 +92,7 @@ def test_a_folder_is_locked_for_one(tmp_path: Path) -> None:
     with lock(tmp_path / "run"):
         pass
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="cannot write"), lock(tmp_path / "file"):
+    with pytest.raises(InputError, match="was not written"), lock(tmp_path / "file"):
         pass
 
 

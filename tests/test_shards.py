@@ -21,7 +21,7 @@ from glide.errors import InputError
 from glide.held import Held
 from glide.paths import LocalFile
 from glide.processes import Processes
-from glide.shard_cache import BESIDE, shard_index, write_beside
+from glide.shard_cache import BESIDE, shard_index, write_index_beside
 from glide.shard_index import scan_shard
 from glide.shard_names import shard_names
 from glide.shard_writer import write_shards
@@ -93,6 +93,33 @@ def test_writing_again_gives_the_same_bytes(tmp_path):
         write_shards(tmp_path / "c", [("a.b", {"png": b""})])
     with pytest.raises(InputError, match="got 0 samples a shard"):
         write_shards(tmp_path / "c", [], 0)
+
+
+def test_shards_that_are_there_stay(tmp_path):
+    written(tmp_path, 7, 3)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def untouched():
+        raise AssertionError("asked for a sample")
+        yield
+
+    with pytest.raises(
+        InputError, match=r"already holds shards \(00000\.tar and 2 more\): give another folder"
+    ):
+        write_shards(tmp_path, untouched())
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_shard_that_another_process_writes_meanwhile_stays(tmp_path):
+    def samples():
+        yield sample(0)
+        (tmp_path / "00000.tar").write_bytes(b"of another")
+        yield sample(1)
+
+    tmp_path.mkdir(exist_ok=True)
+    with pytest.raises(InputError, match="exists already"):
+        write_shards(tmp_path, samples())
+    assert (tmp_path / "00000.tar").read_bytes() == b"of another"
     assert not list((tmp_path / "c").glob("*"))
 
 
@@ -362,10 +389,11 @@ def test_an_index_is_kept_while_its_shard_is_the_same(tmp_path, cache, monkeypat
         kept.write_text(content)
         assert shard_index(path) == index
     assert len(scans) == 3
+    (tmp_path / "00000.tar").unlink()
     write_shards(tmp_path, map(sample, range(1, 5)))  # written anew
     assert len(shard_index(path).names) == 4 and len(scans) == 4
 
-    write_beside(path)  # beside the shard it is found first
+    write_index_beside(path)  # beside the shard it is found first
     assert (tmp_path / ("00000.tar" + BESIDE)).exists()
     monkeypatch.setenv("GLIDE_CACHE", "/proc/no such folder")
     assert len(shard_index(path).names) == 4 and len(scans) == 4

@@ -141,7 +141,7 @@ def test_what_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path / "c")
     put(kept, 1)
     for step in (1, 2):
-        with files_no_larger_than(3000), pytest.raises(CannotWrite, match="cannot write"):
+        with files_no_larger_than(3000), pytest.raises(CannotWrite, match="was not written"):
             put(kept, step, size=100_000)
     assert kept.steps() == [1] and damage(kept.path(1)) is None
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["step-0000001"]
@@ -212,7 +212,7 @@ def test_a_full_disk_does_not_end_the_run(tmp_path: Path) -> None:
             (out / "checkpoints").unlink()
             (out / "away").rename(out / "checkpoints")
 
-    with pytest.warns(UserWarning, match=r"cannot write .*step-0000004.*training goes on"):
+    with pytest.warns(UserWarning, match=r"step-0000004 was not written .*training goes on"):
         train_base(settings(out, train={"sample_every": 1}), fill)
     assert Checkpoints(out / "checkpoints").steps() == [2, 6]
 

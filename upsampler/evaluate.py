@@ -21,17 +21,19 @@ from PIL import Image
 from torch import Tensor
 from tyro.conf import arg
 
-from glide.atomic import atomic_path
+from glide.atomic import write_text
 from glide.bars import progress
 from glide.dtype import AUTO, DType
 from glide.images import grid, save_png
 from glide.model import ModelConfig
 from glide.printable import say
 from glide.ranges import check_numbers
+from glide.results import Results
 from glide.shapes import held_out_scenes
 from glide.shapes_render import render
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
+NAMES = ("psnr.json", "side-by-side.png")
 SHOWN = 8  # pictures side by side, those of the largest error first
 
 
@@ -64,6 +66,13 @@ class EvaluateUpsampler:
     device: str = "auto"
     out: Path = Path("outputs/evaluate-upsampler")
     """Receives psnr.json and a picture: small, bicubic, enlarged and true, side by side."""
+    overwrite: bool = False
+    """Replace results that are in the folder --out already."""
+
+    def check(self) -> Results:
+        """The results to be written. InputError for settings that do not fit, and for results that would be lost."""
+        check_numbers(self)
+        return Results(self.out, NAMES, self.overwrite)
 
 
 @dataclass
@@ -104,26 +113,27 @@ def evaluate_upsampler(
     config: of the upsampler. reference: what `enlarge` is compared with besides the truth. InputError for settings
     that do not fit.
     """
-    check_numbers(args)
+    results = args.check()
     size, scenes = config.unet.image_size, held_out_scenes(args.pictures, args.kinds, args.seed)
     errors = {name: Errors() for name in (*FILTERS, "upsampler")}
     rows: list[list[NDArray[np.uint8]]] = []
     seconds = 0.0
-    for index, scene in enumerate(progress(scenes, desc="enlarging", unit="picture")):
-        small, truth = render([scene], config.low_res_size)[0], render([scene], size)[0]
-        found = {name: filtered(small, size, name) for name in FILTERS}
-        start = time.perf_counter()
-        caption = scene.caption if args.captions and config.text is not None else ""
-        found["upsampler"] = enlarge(torch.from_numpy(small), caption, args.seed + index).numpy()
-        seconds += time.perf_counter() - start
-        for name, pixels in found.items():
-            errors[name].add(pixels, truth)
-        if reference is not None:
-            many = reference(torch.from_numpy(small), caption, args.seed + index).numpy()
-            errors.setdefault(f"to {args.reference_steps} steps", Errors()).add(found["upsampler"], many)
-        squares = small.repeat(config.scale, 0).repeat(config.scale, 1)
-        rows.append([squares, found["bicubic"], found["upsampler"], truth])
-    _write(args, errors, rows)
+    with results:
+        for index, scene in enumerate(progress(scenes, desc="enlarging", unit="picture")):
+            small, truth = render([scene], config.low_res_size)[0], render([scene], size)[0]
+            found = {name: filtered(small, size, name) for name in FILTERS}
+            start = time.perf_counter()
+            caption = scene.caption if args.captions and config.text is not None else ""
+            found["upsampler"] = enlarge(torch.from_numpy(small), caption, args.seed + index).numpy()
+            seconds += time.perf_counter() - start
+            for name, pixels in found.items():
+                errors[name].add(pixels, truth)
+            if reference is not None:
+                many = reference(torch.from_numpy(small), caption, args.seed + index).numpy()
+                errors.setdefault(f"to {args.reference_steps} steps", Errors()).add(found["upsampler"], many)
+            squares = small.repeat(config.scale, 0).repeat(config.scale, 1)
+            rows.append([squares, found["bicubic"], found["upsampler"], truth])
+        _write(results, errors, rows)
     say(
         f"{len(scenes)} pictures from {config.low_res_size} to {size}, {seconds / len(scenes):.2f} s each",
         result=True,
@@ -142,13 +152,12 @@ def filtered(pixels: NDArray[np.uint8], size: int, name: str) -> NDArray[np.uint
     return np.asarray(Image.fromarray(pixels).resize((size, size), FILTERS[name]))
 
 
-def _write(args: EvaluateUpsampler, errors: dict[str, Errors], rows: list[list[NDArray[np.uint8]]]) -> None:
+def _write(results: Results, errors: dict[str, Errors], rows: list[list[NDArray[np.uint8]]]) -> None:
     figures: dict[str, Any] = {
         name: {"psnr": error.psnr, "median": error.median, "squared_errors": error.squared}
         for name, error in errors.items()
     }
-    with atomic_path(args.out / "psnr.json") as temporary:
-        temporary.write_text(json.dumps(figures, indent=1) + "\n")
+    write_text(results.path("psnr.json"), json.dumps(figures, indent=1) + "\n")
     worst = sorted(range(len(rows)), key=lambda index: -errors["upsampler"].squared[index])[:SHOWN]
     sheet = np.stack([picture for index in worst for picture in rows[index]])
-    save_png(args.out / "side-by-side.png", grid(sheet, columns=4))
+    save_png(results.path("side-by-side.png"), grid(sheet, columns=4))

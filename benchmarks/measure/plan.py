@@ -68,6 +68,8 @@ class Plan:
     out: Path | None = None
     """Markdown file for the results, benchmarks/RESULTS.md for those that the project shows; by default they are
     printed alone."""
+    overwrite: bool = False
+    """Replace a file --out that is there already."""
 
     def check(self) -> None:
         """InputError for what cannot be measured."""

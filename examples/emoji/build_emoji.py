@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from emoji_font import Emoji, find_font, glyphs, on_background
 
 from glide.atomic import cannot_write, temporary_name
+from glide.claims import check_new_folder
 from glide.cli import parse, run
 from glide.data import is_held_out
 from glide.errors import InputError
@@ -88,8 +89,7 @@ def build(args: BuildEmoji) -> dict[str, int]:
 
 
 def _check(args: BuildEmoji) -> None:
-    if args.out.exists():
-        raise InputError(f"--out {args.out}: it exists already, expected a new folder")
+    check_new_folder(args.out)
     if not args.kinds or (args.count is not None and args.count < 1) or not 0 <= args.held_out < 1:
         raise InputError(
             f"--kinds {' '.join(args.kinds)} --count {args.count} --held-out {args.held_out}: expected a kind, at "

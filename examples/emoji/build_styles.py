@@ -34,6 +34,7 @@ from style_packages import ALLOWED, LABELS, STYLES, Icon, IconSet, find_package,
 from tqdm import tqdm
 
 from glide.atomic import cannot_write, temporary_name
+from glide.claims import check_new_folder
 from glide.cli import parse, run
 from glide.data import Split, is_held_out
 from glide.errors import InputError
@@ -117,8 +118,7 @@ def build(args: BuildStyles) -> dict[Split, int]:
 
 
 def _check(args: BuildStyles) -> None:
-    if args.out.exists():
-        raise InputError(f"--out {args.out}: it exists already, expected a new folder")
+    check_new_folder(args.out)
     unknown = [word for word in args.styles if word not in STYLES]
     if unknown or not args.styles:
         raise InputError(f"--styles {' '.join(unknown)}: expected some of {' '.join(STYLES)}")

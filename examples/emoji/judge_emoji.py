@@ -26,7 +26,7 @@ from emoji_nearest import Glyphs, Pixels, features
 from PIL import Image
 from tqdm import tqdm
 
-from glide.atomic import atomic_path
+from glide.atomic import write_text
 from glide.cli import parse, run
 from glide.contact_sheet import contact_sheet
 from glide.data import open_source
@@ -34,6 +34,7 @@ from glide.dtype import AUTO, DType
 from glide.errors import InputError
 from glide.images import decode_image, save_png
 from glide.resize import square
+from glide.results import Results
 from guidance.conditions import Picture
 from guidance.pipeline import Pipeline
 from guidance.stage import Stage
@@ -69,6 +70,8 @@ class JudgeEmoji:
     columns: int = 6
     """Of a sheet, three pictures wide each."""
     out: Path = Path("outputs/emoji")
+    overwrite: bool = False
+    """Replace results that are in the folder --out already."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def judge(args: JudgeEmoji) -> list[Judged]:
     for name, least in (("batch_size", 1), ("captions", 1), ("columns", 1), ("sheets", 0)):
         if (value := getattr(args, name)) is not None and value < least:
             raise InputError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
+    results = Results(args.out, ("judged.json", "sheet-*.png"), args.overwrite)
     pictures, names = captioned(args.data)
     wanted = list(range(len(names)))
     trained = len(names)
@@ -104,13 +108,14 @@ def judge(args: JudgeEmoji) -> list[Judged]:
     )
     judged: list[Judged] = []
     shown: list[Pixels] = []
-    for index, drawn in zip(wanted, draw(args, [names[i] for i in wanted]), strict=True):
-        found = int(glyphs.nearest(features([drawn]))[0])
-        judged.append(Judged(names[index], names[found], glyphs.right(found, index)))
-        if len(shown) < PER_SHEET * args.sheets:
-            near = int(training.nearest(features([drawn]))[0])
-            shown.append(_side_by_side(drawn, pictures[near], pictures[index]))
-    _write(args, judged, shown)
+    with results:
+        for index, drawn in zip(wanted, draw(args, [names[i] for i in wanted]), strict=True):
+            found = int(glyphs.nearest(features([drawn]))[0])
+            judged.append(Judged(names[index], names[found], glyphs.right(found, index)))
+            if len(shown) < PER_SHEET * args.sheets:
+                near = int(training.nearest(features([drawn]))[0])
+                shown.append(_side_by_side(drawn, pictures[near], pictures[index]))
+        _write(args, results, judged, shown)
     return judged
 
 
@@ -160,17 +165,16 @@ def _side_by_side(drawn: Pixels, nearest: Pixels, right: Pixels) -> Pixels:
     return np.concatenate([drawn, line, others[0], line, others[1]], axis=1)
 
 
-def _write(args: JudgeEmoji, judged: Sequence[Judged], shown: Sequence[Pixels]) -> None:
+def _write(args: JudgeEmoji, results: Results, judged: Sequence[Judged], shown: Sequence[Pixels]) -> None:
     top1 = sum(one.right for one in judged) / len(judged)
     error = (top1 * (1 - top1) / len(judged)) ** 0.5
     print(f"top 1: {top1:.1%} of {len(judged)} captions (standard error {error:.1%})")
-    with atomic_path(args.out / "judged.json") as temporary:
-        values = {"top1": top1, "settings": asdict(args), "captions": [asdict(one) for one in judged]}
-        temporary.write_text(json.dumps(values, indent=1, default=str) + "\n", "utf-8")
+    values = {"top1": top1, "settings": asdict(args), "captions": [asdict(one) for one in judged]}
+    write_text(results.path("judged.json"), json.dumps(values, indent=1, default=str) + "\n")
     for number in range(0, len(shown), PER_SHEET):
         part = judged[number : number + len(shown[number : number + PER_SHEET])]
         told = [one.caption if one.right else f"{one.caption} (nearest: {one.nearest})" for one in part]
-        path = args.out / f"sheet-{number // PER_SHEET}.png"
+        path = results.path(f"sheet-{number // PER_SHEET}.png")
         save_png(path, contact_sheet(np.stack(shown[number : number + PER_SHEET]), told, args.columns))
         print(f"drawn, nearest training picture, right picture: {path}")
 
