@@ -71,7 +71,7 @@ def progress(
 
 
 def shows_bars() -> bool:
-    """Whether stderr is a terminal, and not to be quiet."""
+    """True where stderr is a terminal and nobody asked for quiet."""
     return not is_quiet() and sys.stderr.isatty()
 
 

@@ -14,7 +14,7 @@ from glide.printable import say
 
 NAME = "broken"
 _PARTICULAR = re.compile(r"(?<![\w-])\d+\b|\S+\.(?=(?:txt|json|cls|csv|jsonl)\b)")
-"""What differs between two reasons of one kind: numbers, but not those in UTF-8, and names of caption files."""
+"""The parts in which reasons of one kind differ: numbers, but not those in UTF-8, and names of caption files."""
 
 
 def keep_broken(out: Path, broken: Mapping[str, str]) -> dict[str, str]:

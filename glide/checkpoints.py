@@ -145,7 +145,7 @@ def damage(path: Path) -> str | None:
 
 
 def _is_sum(name: str, entry: object) -> bool:
-    """Whether an entry of a manifest tells a file in its folder, its size and its SHA-256."""
+    """True for an entry of a manifest that names a file in its folder, its size and its SHA-256."""
     plain = Path(name).name == name and name not in ("", ".", "..")
     return plain and isinstance(entry, list) and [type(value) for value in entry] == [int, str]
 

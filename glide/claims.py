@@ -67,7 +67,7 @@ class NumberedOutputs:
             try:
                 write(path)
                 break
-            except NameTaken:  # by another run; the listing tells how far it has come
+            except NameTaken:  # by another run; the listing shows how far it has come
                 self._next = max(self._next + 1, next_number(self.folder))
         self._next += 1
         if suffix:
@@ -94,7 +94,7 @@ class NumberedOutputs:
                 path.unlink()
         self._held = []
         if kind is not None:
-            tell_written(self.paths)
+            report_written(self.paths)
 
 
 def ready_folder(out: str | Path) -> Path:
@@ -113,16 +113,16 @@ def ready_folder(out: str | Path) -> Path:
 
 
 @contextmanager
-def told_when_stopped(paths: Sequence[Path]) -> Iterator[None]:
+def report_when_stopped(paths: Sequence[Path]) -> Iterator[None]:
     """Within: an error or a signal that ends the work names those of `paths`, filled on the way, that are there."""
     try:
         yield
     except BaseException:
-        tell_written(paths)
+        report_written(paths)
         raise
 
 
-def tell_written(paths: Sequence[Path]) -> None:
+def report_written(paths: Sequence[Path]) -> None:
     """One line on stderr for a run that ended early, where any of its outputs is there."""
     there = [path for path in paths if path.exists()]
     if there:
@@ -174,7 +174,7 @@ class FolderLock:
     """
 
     def __init__(self, path: Path, busy: str) -> None:
-        """path: of the lock file. busy: the sentence for a lock that is held, which tells of {holder}."""
+        """path: of the lock file. busy: the sentence for a lock that is held; {holder} is replaced in it."""
         self.path, self.busy = path, busy
         self._file = -1
 
@@ -226,7 +226,7 @@ class FolderLock:
 
 
 def _lock(file: int) -> bool | None:
-    """Whether the system's lock on an open file is now this process's; None where the system has none for it."""
+    """Lock an open file for this process: False where another holds it, None where the system has no such lock."""
     if fcntl is None:
         return None
     try:
@@ -256,7 +256,7 @@ def _this_process() -> dict[str, Any]:
 
 
 def _lives(holder: dict[str, Any]) -> bool:
-    """Whether the process that a lock tells of is there still: its number may be another's by now."""
+    """True while the process that a lock names still runs: its number may be another's by now."""
     pid = holder.get("pid")
     if os.name == "nt":  # where a signal of number 0 is Ctrl-C
         return True
@@ -272,7 +272,7 @@ def _lives(holder: dict[str, Any]) -> bool:
 
 
 def _started(pid: int) -> str | None:
-    """When a process began, in a form that no other process of its number shares; None where the system hides it."""
+    """The start of a process, in a form that no other process of its number shares; None where the system hides it."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
@@ -320,7 +320,7 @@ def names(paths: Sequence[Path]) -> str:
 
 
 def _follows(before: Path, path: Path) -> bool:
-    """Whether two names differ by one in their number and in nothing else: 00004-64.png and 00005-64.png."""
+    """True for two names that differ by one in their number and in nothing else: 00004-64.png and 00005-64.png."""
     first, second = NUMBERED.fullmatch(before.name), NUMBERED.fullmatch(path.name)
     if first is None or second is None or int(second[1]) != int(first[1]) + 1:
         return False

@@ -105,7 +105,7 @@ _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory",
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there was no memory, of the machine or of its GPU. Needs no torch."""
+    """True for an error which says that the machine or its GPU has no memory left. Needs no torch."""
     return isinstance(error, MemoryError) or any(said in str(error) for said in _OUT_OF_MEMORY)
 
 
@@ -123,7 +123,7 @@ def fail(message: str) -> NoReturn:
 
 
 def _sentence(error: OSError) -> str:
-    """What the operating system said, and of which file."""
+    """The operating system's words, with the file that they are about."""
     said = reason_of(error)
     return f"{error.filename}: {said}" if error.filename is not None else said
 

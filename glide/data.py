@@ -36,7 +36,7 @@ class Dataset(Protocol):
 
     @property
     def broken(self) -> Mapping[str, str]:
-        """What was met so far and skipped, by name, with the reason."""
+        """Pictures that were met so far and skipped, by name, with the reason."""
 
     def check_batch(self, size: int) -> None:
         """InputError if there are fewer than `size` pictures."""

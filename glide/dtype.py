@@ -84,7 +84,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 @cache
 def multiplies_fast(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the device has units that multiply `dtype` faster than float32. Of float32 itself: yes."""
+    """True where the device has units that multiply `dtype` faster than float32, and for float32 itself."""
     import torch
 
     if dtype == torch.float32:
@@ -101,7 +101,7 @@ def multiplies_fast(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def slowdown(device: torch.device, dtype: torch.dtype) -> int:
-    """How many times as long as float32 a type takes that the device has no units for; 1 where it is not slower.
+    """The time of a type that the device has no units for, in multiples of float32's; 1 where it is not slower.
 
     Timed on a CPU; 1 also for devices of which nothing is known.
     """
@@ -111,7 +111,7 @@ def slowdown(device: torch.device, dtype: torch.dtype) -> int:
 
 
 def _has_kernels(dtype: torch.dtype) -> bool:
-    """Whether oneDNN, which multiplies on a CPU, takes the type at all."""
+    """True where oneDNN, which multiplies on a CPU, takes the type at all."""
     import torch
 
     name = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}[dtype]
@@ -120,7 +120,7 @@ def _has_kernels(dtype: torch.dtype) -> bool:
 
 
 def _has_units(dtype: torch.dtype) -> bool | None:
-    """Whether the processor has units for the type; None where PyTorch does not know, or oneDNN may not use them."""
+    """True where the processor has units for the type; None where PyTorch does not know, or oneDNN may not use them."""
     import torch
 
     ask = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # every processor with AMX has these, too
@@ -133,7 +133,7 @@ def _has_units(dtype: torch.dtype) -> bool | None:
 
 @cache
 def cost(dtype: torch.dtype) -> float:
-    """How many times as long as in float32 one thread of a CPU takes in `dtype` for a piece of a small U-Net.
+    """The time of one thread of a CPU in `dtype` for a piece of a small U-Net, in multiples of float32's.
 
     A convolution, and a projection of a twentieth of its work: about their share of a step. Takes tens of milliseconds.
     """
@@ -151,7 +151,7 @@ def cost(dtype: torch.dtype) -> float:
         F.linear(rows, weight)
         return clock() - start
 
-    # its own time, where the system tells it finely: what else runs here shall not decide
+    # its own time, where the system measures it finely: other programs must not decide
     exact = time.get_clock_info("thread_time").resolution < 1e-6
     clock = time.thread_time if exact else time.perf_counter
     plain, other = tensors(torch.float32), tensors(dtype)

@@ -47,14 +47,14 @@ class Flag:
     kind: type
     """bool, int, float, Path or str."""
     values: int | None
-    """How many it takes after it; None: any number."""
+    """The number of values after it; None: any number."""
     choices: tuple[str, ...] = ()
     allowed: Range | None = None
     optional: bool = False
     required: bool = False
     positional: bool = False
     hint: str = "VALUE"
-    """What stands for its value in --help."""
+    """The word for its value in --help."""
 
 
 def prepared(args: type, argv: Sequence[str], default: object = None) -> list[str]:
@@ -204,7 +204,7 @@ def _named(name: str, known: dict[str, Flag]) -> tuple[Flag | None, str]:
 
 
 def _speaks_of(sentence: str, known: dict[str, Flag]) -> bool:
-    """Whether the flags that a sentence names are this script's."""
+    """True where all flags that a sentence names are this script's."""
     words = [word.strip(",:.") for word in sentence.split()]
     return all(word in known for word in words if word.startswith("--"))
 
@@ -214,7 +214,7 @@ def _plain(name: str) -> str:
 
 
 def _is_flag(token: str, known: dict[str, Flag]) -> bool:
-    """Whether a word after a flag is the next flag, and not its value, such as -1 or "-a red ring"."""
+    """True for a word that is the next flag, and not the value of the one before, such as -1 or "-a red ring"."""
     name = _plain(token.partition("=")[0])
     if name in known or name in ALIASES or name in STANDS_FOR or name in SENTENCES or name in COMMON:
         return True
@@ -222,7 +222,7 @@ def _is_flag(token: str, known: dict[str, Flag]) -> bool:
 
 
 def _missing(flag: Flag, rest: Sequence[str]) -> str:
-    """What to say where a flag has too few values."""
+    """The sentence for a flag with too few values."""
     expected = flag.hint if flag.values == 1 else f"{flag.values} values"
     way = f"write {flag.name}=... for a value that begins with --" if rest and flag.kind is str else "give it"
     return f"got {flag.name} without its value, expected {expected} after it: {way}"
@@ -268,7 +268,7 @@ def _read(flag: Flag, text: str) -> str:
 def check_text(text: str, name: str) -> None:
     """InputError for text that no file can hold: bytes that are no UTF-8, which Python keeps as lone surrogates."""
     if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise InputError(f"got {name} {shown_number(text)}, expected text in UTF-8: write it anew")
+        raise InputError(f"got {name} {shown_number(text)}, expected text in UTF-8: write it again")
 
 
 def _at_home(path: str, flag: Flag) -> str:

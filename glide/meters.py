@@ -59,7 +59,7 @@ class Meters:
         self.means.setdefault("gradient_norm", Mean()).add(norm)
 
     def state(self) -> dict[str, Any]:
-        """What was added since the last line, JSON-able: a run that goes on then writes the same next line."""
+        """The sums since the last line, JSON-able, so that a resumed run writes the same next line."""
         means = {name: [mean.total, mean.count] for name, mean in self.means.items()}
         quarters = [[mean.total, mean.count] for mean in self.quarters]
         finite = all(math.isfinite(total) for total, _ in [*means.values(), *quarters])

@@ -124,7 +124,7 @@ def load(
     than tensors, or does not fit the options.
     """
     path = os.fspath(path)
-    if is_remote(path):  # a mistake is told before a long download
+    if is_remote(path):  # mistakes are reported before a long download
         config = model_config(options_for(path) if options is None else options)
         tokenizer = _tokenizer(path, config, vocab)
         state = read_state_dict(path)
@@ -146,7 +146,7 @@ def load(
 def options_of(path: str, state: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a file without any: those of the published model with these very tensors, else by its name.
 
-    InputError where neither tells. A name that says something else than the tensors is told by a warning.
+    InputError where neither shows them. Warns of a name that says something else than the tensors.
     """
     own = re.split(r"[/\\]", path)[-1]
     # the one of this name first: of some there are several with the same tensors

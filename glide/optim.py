@@ -213,7 +213,7 @@ def _check_groups(part: torch.optim.Optimizer, state: dict[str, Any]) -> None:
 
 
 def _check_entry(parameter: Tensor, entry: Mapping[str, Any]) -> None:
-    """What is kept of one parameter: numbers, and tensors of its shape."""
+    """InputError unless the state of a parameter is numbers and tensors of its shape."""
     for name, value in entry.items():
         fits = isinstance(value, Tensor) and (not value.ndim or value.shape == parameter.shape)
         if not fits and not isinstance(value, int | float):

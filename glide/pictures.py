@@ -51,7 +51,7 @@ SIGNS = {
     b"8BPS": "a Photoshop document",
     b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
 }
-"""How frequent files begin that are of none of these formats."""
+"""First bytes of frequent files of other formats."""
 DEEP = ((np.arange(2**16) + 128) // 257).astype(np.uint8)  # 16 bits to 8, rounded
 TURNED_BY = ("exif", "xmp")  # where a JPEG says that it is to be turned
 TURNS: dict[object, Image.Transpose] = {

@@ -76,7 +76,7 @@ def _remove_empty(out: Path) -> None:
 
 
 def check_run_folder(out: Path, resume: bool, overwrite: bool = False) -> bool:
-    """Whether the run in `out` goes on. InputError where there is none to go on with, or one would be lost."""
+    """True where the run in `out` is resumed. InputError where there is none to resume, or one would be lost."""
     begun = bool(Checkpoints(out / "checkpoints").steps())
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
         return begun
@@ -90,7 +90,7 @@ def check_run_folder(out: Path, resume: bool, overwrite: bool = False) -> bool:
 
 
 def _only_begun(out: Path) -> bool:
-    """Whether the model in a folder is that of a run which ended before its first checkpoint: nothing is lost of it."""
+    """True for the model of a run that ended before its first checkpoint: nothing is lost of it."""
     try:
         training = read_config(out).get("training")
     except InputError:
@@ -99,5 +99,5 @@ def _only_begun(out: Path) -> bool:
 
 
 def model_folder(checkpoint: Path, out: Path) -> Path:
-    """Where the sizes and the tokenizer of a run are: in its checkpoints; in `out` for those of older versions."""
+    """The folder with a run's sizes and tokenizer: its checkpoint, or `out` for runs of older versions."""
     return checkpoint if (checkpoint / CONFIG).is_file() else out

@@ -80,12 +80,12 @@ def along(x: Tensor, x0: Tensor, here: Level, below: Level) -> Tensor:
 
 
 def correctable(here: Level, below: Level) -> bool:
-    """Whether the slope at the end of a step is finite, and its mean with that at the beginning: else it is Euler's."""
+    """True where the slope at the end of a step, and its mean with that at the beginning, are finite."""
     return here.alpha > 0.0 and below.sigma > 0.0
 
 
 def gentle(here: Level, below: Level) -> bool:
-    """Whether the prediction at the end of a step can be trusted to correct it.
+    """True where the prediction at the end of a step can be trusted to correct it.
 
     Corrections by the slope at the end divide by the noise that is left there: over a leap they can magnify what they
     should correct.
@@ -135,7 +135,7 @@ def heun(process: Process, denoise: Denoiser, x: Tensor) -> Iterator[Tensor]:
 
 
 def _smaller(a: Tensor, b: Tensor) -> Tensor:
-    """Whether a is not larger than b, by their root mean squares: [N,C,H,W] twice -> bool [N,1,1,1]."""
+    """True where a is not larger than b, by their root mean squares: [N,C,H,W] twice -> bool [N,1,1,1]."""
     rows = [bool(one.norm() <= other.norm()) for one, other in zip(a, b, strict=True)]  # each sum by itself
     return torch.tensor(rows, device=a.device)[:, None, None, None]
 

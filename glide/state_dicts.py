@@ -76,14 +76,14 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def _holds_tensors(value: Any, depth: int = 2) -> bool:
-    """Whether a value is a table of tensors, or of such tables."""
+    """True for a table of tensors, or of such tables."""
     if not isinstance(value, Mapping) or not depth:
         return False
     return any(isinstance(one, Tensor) or _holds_tensors(one, depth - 1) for one in value.values())
 
 
 def _load(path: str) -> Any:
-    """What a PyTorch file holds; tensors of a local archive stay in the file until they are looked at."""
+    """The content of a PyTorch file; tensors of a local archive stay in the file until they are looked at."""
     if is_remote(path):
         check_file_fits(file_stamp(path)[0], path, "its weights")
     else:

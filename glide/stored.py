@@ -117,7 +117,7 @@ class StoredData:
 
     @property
     def broken(self) -> Mapping[str, str]:
-        """What is left out or cannot be used, as far as it was met, sorted by name, with the reason."""
+        """Pictures that were left out or cannot be used, as far as they were met, sorted by name, with the reason."""
         return dict(sorted({**self.source.left_out, **self._damaged}.items()))
 
     @property

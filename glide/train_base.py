@@ -163,8 +163,6 @@ def train_base(
     sample, fill: draw its progress pictures, `fill`, where it is given, those of a model that inpaints.
     """
     check_numbers(args)
-    if args.worker_processes < 0:
-        raise InputError(f"--worker-processes {args.worker_processes}: expected at least 0.")
     args.train.check()
     processes = start(args.device)
     flags = {"resume": args.resume, "overwrite": args.overwrite, "dry_run": args.train.dry_run}

@@ -81,12 +81,12 @@ def call(
     seed: picture i has the seed `seed + i`. generator: instead, one for all pictures, or one for each, from which their
     seeds are drawn; without either they come from torch's global generator. latents: the noise [N,C,H,W] that the
     pictures begin with, in place of their seeds'. guidances: further ones, by name as on the command line ("pag:2",
-    "clip:50@0-800"), or objects, made for as many rows as there are pictures, or for one; recipes tell of names only.
+    "clip:50@0-800"), or objects, made for as many rows as there are pictures, or for one; recipes hold names only.
     options: of the guidances that are asked for by name, and for all.
 
     image (or init_image): a picture that the run begins with (its middle square), or one for each prompt: a path, a PIL
     picture, an array or a tensor. It is noised as far as strength says, above 0 (it stays) to 1 (nothing of it is
-    left), by default 0.6. mask_image: paint anew what is white in it, of one picture of any size, by default with
+    left), by default 0.6. mask_image: repaint what is white in it, of one picture of any size, by default with
     strength 1; the results have the size of the picture, and its pixels outside of the mask. height, width: those of
     the model's pictures.
 

@@ -1,4 +1,4 @@
-"""What may watch a run of a pipeline, and stop it.
+"""Callbacks, progress bar and stop flag of a pipeline's run.
 
 Shape letters: N pictures, C channels, H W pixels.
 """
@@ -111,7 +111,7 @@ class Watch:
 
 
 def _takes(callback: Callable[..., object], count: int) -> bool:
-    """Whether it can be called with so many arguments by position; of one that does not say, whether with four."""
+    """True where it can be called with so many arguments by position; one that does not say takes four."""
     try:
         inspect.signature(callback).bind(*[None] * count)
     except TypeError:
@@ -148,7 +148,7 @@ class Interrupts:
 
     @property
     def asked(self) -> bool:
-        """Whether this thread's run is to stop; outside of runs, whether any is."""
+        """True once this thread's run, or outside of runs any, is to stop."""
         own = self._asked.get(get_ident())
         return any(list(self._asked.values())) if own is None else own  # a list: other threads come and go
 

@@ -165,7 +165,7 @@ def load(path: str | os.PathLike[str], options: Options | None = None) -> NoisyC
     if options is None and (is_remote(path) or re.split(r"[/\\]", path)[-1] in DIFFUSION):
         options = options_for(path)
     if options is not None:
-        classifier_config(options)  # a mistake in the options is told before a long download
+        classifier_config(options)  # mistakes in the options are reported before a long download
     state = read_state_dict(path)
     options = options_of(path, state) if options is None else options
     try:

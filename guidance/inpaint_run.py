@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from glide.bars import progress
-from glide.claims import count, told_when_stopped, write_beside
+from glide.claims import count, report_when_stopped, write_beside
 from glide.classes import class_number
 from glide.errors import InputError, warn
 from glide.images import grid, on_white, save_png
@@ -204,7 +204,7 @@ def _write(
         )
         written.append(write_beside(file, save))
 
-    with told_when_stopped(written):
+    with report_when_stopped(written):
         alone = files[-len(results) :]
         for file, result, recipe in zip(alone, results, recipes, strict=True):
             write(file, result, recipe)

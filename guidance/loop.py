@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class NotFinite(InputError):
-    """What was drawn is no picture."""
+    """A result that is no picture: its values are not finite."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,7 +38,7 @@ class Named:
     labels: bool = False
     """Whether it reads class labels, also those that the model itself does not take."""
     acts: tuple[float, float] | None = None
-    """Where it acts if no interval is given: from and to which share of the training timesteps. None: at all of them.
+    """Its default interval, as shares of the training timesteps. None: all of them.
     """
 
 

@@ -53,11 +53,11 @@ def painted(
         results = results[..., [0, 0, 0, 1]]
     # what inpaint.py can repeat: pictures in files, and steps that begin with noise
     repeatable = image.path and mask.path and settings.strength == 1.0
-    told = {
+    edit = {
         "made_by": "inpaint.py" if repeatable else "Python",
         **image.recipe("image"),
         **mask.recipe("mask"),
     }
-    told |= {"invert_mask": False, "context": CONTEXT, **how.recipe()}
-    recipes = [told | run.recipe(one, how.settings, place) | watch.mark for place, one in enumerate(pictures)]
+    edit |= {"invert_mask": False, "context": CONTEXT, **how.recipe()}
+    recipes = [edit | run.recipe(one, how.settings, place) | watch.mark for place, one in enumerate(pictures)]
     return from_uint8(torch.from_numpy(results)), recipes

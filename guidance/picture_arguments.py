@@ -30,12 +30,12 @@ class Read:
 
     picture: Image.Image  # RGB or RGBA
     path: str | None
-    """Where it was read from; None where it was in memory."""
+    """The path that it was read from; None where it was in memory."""
     sha256: str  # of its file, or of its pixels where it has none
     grey: bool  # whether it holds greys alone
 
     def recipe(self, name: str) -> dict[str, Any]:
-        """What a recipe says of it, JSON-able. name: of the argument, "image" or "init"."""
+        """Its entries in a recipe, JSON-able. name: of the argument, "image" or "init"."""
         path_name = "init_image" if name == "init" else name
         return ({path_name: self.path} if self.path else {}) | {f"{name}_sha256": self.sha256}
 

@@ -275,7 +275,7 @@ class Pipeline:
 
     @property
     def interrupt(self) -> bool:
-        """Whether the run is to stop after this step: what a callback, or another thread, sets by `_interrupt`."""
+        """True once a callback, or another thread, has set `_interrupt`: the run stops after this step."""
         return self.interrupts.asked
 
     @property
@@ -291,7 +291,7 @@ class Pipeline:
 
     @property
     def scheduler(self) -> Any:
-        """Of diffusers; here an error that says how to choose a solver, lest one be set and nothing change."""
+        """Always an error that says how to choose a solver: setting diffusers' attribute would change nothing here."""
         raise refuse_part("scheduler")
 
     @scheduler.setter

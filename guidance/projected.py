@@ -25,7 +25,7 @@ class AdaptiveProjected(Guidance):
     x0 += weight * (d_orthogonal + eta * d_parallel), as seen from the contrast's main prediction, because the part
     along the picture is mostly what saturates it. eta 1, momentum 0 and no norm is the contrast itself.
 
-    norm: of all C*H*W values of a picture; None is no threshold. momentum: 0 or below; it begins anew with each run.
+    norm: of all C*H*W values of a picture; None is no threshold. momentum: 0 or below; each run starts without any.
     The paper's are below 0. They make the prediction swing from step to step, which a multistep solver extrapolates.
     """
 

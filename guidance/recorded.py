@@ -101,7 +101,7 @@ class Recorded:
         )
 
     def _lacks(self, name: str, default: Any = REQUIRED) -> bool:
-        """Whether the default is to be taken; InputError where there is none."""
+        """True where the default is to be taken; InputError where there is none."""
         if name not in self.values and default is REQUIRED:
             raise InputError(
                 f"the recipe in {self.file} is incomplete (it has no {self._table}{name}): give another PNG"
@@ -154,7 +154,7 @@ def check_trust(args: Flags, given: Flags) -> None:
 
 
 def is_embedded(name: str) -> bool:
-    """Whether a network is part of the toolkit; no path is."""
+    """True for a network that is part of the toolkit; no path is."""
     root = Path(__file__).parents[1]
     plain = name.replace("-", "").replace("_", "").isalnum()
     return plain and any((root / package / "models" / name / "config.json").is_file() for package in EMBEDDED)

@@ -24,7 +24,7 @@ SHOWN = 64  # pictures in a notebook, at most
 
 @dataclass(frozen=True)
 class Step:
-    """Where a run stands after one step of the sampler."""
+    """The state of a run after one step of the sampler."""
 
     index: int  # from 0
     t: int  # the training timestep that was denoised
@@ -43,7 +43,7 @@ class Result:
     recipes: list[dict[str, Any]]  # what each needs to be drawn again; `recipe["seed"]` is its seed
 
     def to_tuple(self) -> tuple[Any]:
-        """What a call with `return_dict=False` gives."""
+        """The result of a call with `return_dict=False`."""
         return (self.images,)
 
     def __getitem__(self, key: int | str) -> Any:

@@ -80,7 +80,7 @@ def rebuilt(make: Make, fingerprint: str, bar: dict[str, Any]) -> Pipeline:
     if pipe.fingerprint != fingerprint:
         raise InputError(
             f"the model {pipe.name} has other weights ({pipe.fingerprint}) than when the pipeline was stored "
-            f"({fingerprint}): put that one back, or load the pipeline anew"
+            f"({fingerprint}): put that one back, or load the pipeline again"
         )
     pipe.progress_bar_config = bar
     return pipe

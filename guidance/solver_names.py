@@ -7,10 +7,10 @@ from __future__ import annotations
 
 USUAL_SAMPLER = "dpmpp-2m"
 USUAL_STEPS = 20
-"""What draws where nothing else is asked for, everywhere; an upsampler by fewer steps."""
+"""Defaults of all that draws; an upsampler takes fewer steps."""
 UPSAMPLING_STEPS = 8
-"""What enlarges is told most of it. By these steps the embedded upsampler comes nearer to what many steps draw than by
-GLIDE's 27 of DDIM ("fast27"); docs/upsampling.md has the figures."""
+"""The small picture already shows most of the large one. By these steps the embedded upsampler comes nearer to what
+many steps draw than by GLIDE's 27 of DDIM ("fast27"); docs/upsampling.md has the figures."""
 
 SAMPLERS = {
     "ddim": "first order; --eta adds noise",

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from glide.bars import progress
-from glide.claims import count, ready_folder, told_when_stopped, write_beside
+from glide.claims import count, ready_folder, report_when_stopped, write_beside
 from glide.classes import class_number
 from glide.errors import InputError
 from glide.hub import at_revision
@@ -52,7 +52,7 @@ def upsample(args: Upsample, upsampling: Upsampling) -> list[Path]:
     ready_folder(plan[0][1].parent)
     written: list[Path] = []
     bar = progress(total=len(plan) * stage.steps, desc=f"enlarging {count(plan)}", unit="step")
-    with told_when_stopped(written), bar:
+    with report_when_stopped(written), bar:
         for (image, xs), picture, (source, result) in zip(chain([head], runs), pictures, plan, strict=True):
             for x in xs:
                 bar.update()
