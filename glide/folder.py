@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,29 +80,17 @@ def write_folder(
             _check_own(folder)
         try:
             aside.mkdir(parents=True, exist_ok=True)
-            scratch.mkdir()  # the library writes under a name of its own first, which a kill would leave
-            save_file(tensors, scratch / WEIGHTS, metadata={"format": "pt", "write": write})
-            os.replace(scratch / WEIGHTS, files[0][1])
-            files[0][1].chmod(0o644)  # the library makes it readable for its owner alone
-            if tokenizer is not None:
-                tokenizer.save(files[1][1])
-            text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-            files[2][1].write_text(text, encoding="utf-8", errors="backslashreplace")
-            written = [(path, draft) for path, draft in files if draft.exists()]
-            for _, draft in written:
-                flush(draft)
-            for path, draft in written:
+            _write_drafts([draft for _, draft in files], scratch, tensors, tokenizer, record)
+            for path, draft in files:
+                if not draft.exists():
+                    continue
                 os.replace(draft, path)
                 begun = True  # from here on, readers take what is left of this write (newest_file)
             if new:
                 os.replace(aside, folder)
             elif tokenizer is None:
                 (folder / TOKENIZER).unlink(missing_ok=True)
-            for stale in folder.iterdir():  # of writes that were killed before this one
-                if _DRAFT.fullmatch(stale.name):
-                    stale.unlink(missing_ok=True)
-                elif re.fullmatch(rf"{re.escape(_SCRATCH)}[0-9a-f]{{8}}", stale.name):
-                    shutil.rmtree(stale, ignore_errors=True)
+            _remove_stale(folder)
         except (OSError, SafetensorError) as error:
             raise cannot_write(folder, error) from error
         finally:
@@ -113,6 +101,40 @@ def write_folder(
                 for _, draft in files:
                     with suppress(OSError):
                         draft.unlink()
+
+
+def _write_drafts(
+    drafts: Sequence[Path],
+    scratch: Path,
+    tensors: dict[str, Tensor],
+    tokenizer: Tokenizer | None,
+    record: Mapping[str, Any],
+) -> None:
+    """Write weights, tokenizer and configuration under names of their own, and wait until they are on the disk.
+
+    scratch: a new folder, as the library that writes weights takes a name of its own first, which a kill would leave.
+    """
+    weights, words, config = drafts
+    scratch.mkdir()
+    save_file(tensors, scratch / WEIGHTS, metadata={"format": "pt", "write": record["write"]})
+    os.replace(scratch / WEIGHTS, weights)
+    weights.chmod(0o644)  # the library makes it readable for its owner alone
+    if tokenizer is not None:
+        tokenizer.save(words)
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    config.write_text(text, encoding="utf-8", errors="backslashreplace")
+    for draft in drafts:
+        if draft.exists():
+            flush(draft)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove what writes have left that were killed before this one."""
+    for stale in folder.iterdir():
+        if _DRAFT.fullmatch(stale.name):
+            stale.unlink(missing_ok=True)
+        elif re.fullmatch(rf"{re.escape(_SCRATCH)}[0-9a-f]{{8}}", stale.name):
+            shutil.rmtree(stale, ignore_errors=True)
 
 
 def check_no_model(folder: str | Path, overwrite: bool = False) -> None:

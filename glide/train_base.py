@@ -224,39 +224,10 @@ def _train(
         training = {**record, "step": step, "log": last}
         save_model(out, model, training, getattr(torch, args.save_dtype), overwrite=True)
 
-    captions = WATCHED
-    if not is_generated(args.data):
-        captions = tuple(dict.fromkeys(data.batch(0, min(8, args.train.batch_size)).get("caption", ())))
-
-    masked = None
-    if config.inpaint and fill is not None:  # none of them wholly unknown
-        shown = Masked(plain, args.train.seed, 0.0, args.beside)
-        masked = shown.batch(0, min(8, args.train.batch_size))
-
-    def watch(model: Model, path: Path) -> None:
-        row = None
-        if masked is not None and fill is not None:
-            row = fill(model, path, masked)
-        elif sample is not None:
-            row = sample(model, path, captions)
-        write_strip(path.parent, row or model.config.unet.image_size + 4)  # with the grid's white lines
-
     validate = None
     if args.validation_batches and processes.main and (args.held_out or is_generated(args.data)):
         unseen = kind.data(open_data(args.data, size, split="held_out", **reading), config)
-        if config.inpaint:
-            unseen = Masked(unseen, args.train.seed, args.all_unknown, args.beside)
-        kept = args.validation_batches * args.train.batch_size * 3 * size**2
-        check_memory(kept, f"--validation-batches {args.validation_batches}", "lower it, 4 is usual")
-        validate = Validation(
-            task,
-            unseen,
-            args.validation_batches,
-            _batch_of(unseen, args.train.batch_size),
-            len(model.process),
-            args.train.seed,
-            args.train.dtype,
-        )
+        validate = _validation(args, task, unseen, config)
 
     broken: dict[str, str] = {}  # met by worker processes
     trained = fit(
@@ -270,7 +241,7 @@ def _train(
         args.out,
         resume=resume,
         save=save,
-        sample=watch,
+        sample=_watcher(args, sample, fill, data, plain, config),
         validate=validate,
         note=lambda: keep_broken(args.out, {**data.broken, **broken}),
         processes=processes,
@@ -279,6 +250,45 @@ def _train(
     if processes.main and not args.train.dry_run:
         tell_broken(args.out)
     return trained
+
+
+def _watcher(
+    args: TrainBase,
+    sample: Sample | None,
+    fill: Fill | None,
+    data: Dataset,
+    plain: Dataset,
+    config: ModelConfig,
+) -> Callable[[Model, Path], None]:
+    """The function that draws progress pictures. plain: the data without masks."""
+    count = min(8, args.train.batch_size)
+    captions = WATCHED
+    if not is_generated(args.data):
+        captions = tuple(dict.fromkeys(data.batch(0, count).get("caption", ())))
+    masked = None
+    if config.inpaint and fill is not None:  # none of them wholly unknown
+        masked = Masked(plain, args.train.seed, 0.0, args.beside).batch(0, count)
+
+    def watch(model: Model, path: Path) -> None:
+        row = None
+        if masked is not None and fill is not None:
+            row = fill(model, path, masked)
+        elif sample is not None:
+            row = sample(model, path, captions)
+        write_strip(path.parent, row or model.config.unet.image_size + 4)  # with the grid's white lines
+
+    return watch
+
+
+def _validation(args: TrainBase, task: Diffusion, unseen: Dataset, config: ModelConfig) -> Validation:
+    """The loss on held-out data. InputError for more of them than memory holds."""
+    if config.inpaint:
+        unseen = Masked(unseen, args.train.seed, args.all_unknown, args.beside)
+    count, size = args.train.batch_size, config.unet.image_size
+    kept = args.validation_batches * count * 3 * size**2
+    check_memory(kept, f"--validation-batches {args.validation_batches}", "lower it, 4 is usual")
+    batch, steps = _batch_of(unseen, count), config.process.steps
+    return Validation(task, unseen, args.validation_batches, batch, steps, args.train.seed, args.train.dtype)
 
 
 def _was_unconditional(out: Path) -> bool:

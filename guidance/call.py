@@ -110,14 +110,7 @@ def call(
     begin = image if init_image is None else init_image
     starts = [] if begin is None else read_pictures(begin, "image" if init_image is None else "init_image")
     options = _with_negative(options, negative_prompt)
-    one_guide = isinstance(guidances, str | Guidance)
-    guides = [guidances] if one_guide else _several(guidances, "guidances", "names or Guidance objects")
-    for guide in guides:
-        if not isinstance(guide, str | Guidance):
-            raise InputError(
-                f"got the guidance {shown_number(guide)}, expected a name or a Guidance: write 'pag:2'"
-            )
-    names = [guidance for guidance in guides if isinstance(guidance, str)]
+    names, objects = _guidances(guidances)
     if guidance_scale is None:
         guided = not names and (self.conditions.has_null or options.negative is not None)
         guidance_scale = USUAL_SCALE if guided else 1.0
@@ -148,7 +141,6 @@ def call(
     subjects = [subject for subject in subjects for _ in range(each)]
     seeds = find_seeds(len(subjects), seed, generator)
     pictures = [Picture(s, *subject) for s, subject in zip(seeds, subjects, strict=True)]
-    objects = [guidance for guidance in guides if isinstance(guidance, Guidance)]
     watch = Watch(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
     if mask_image is None:
         x, recipes = _drawn(self, pictures, settings, objects, watch, starts, latents)
@@ -252,6 +244,20 @@ def _strength(strength: float | None, begins: bool, paints: bool) -> float:
             f"got the strength {strength:g} without a picture to begin with, expected one: give image"
         )
     return strength
+
+
+def _guidances(given: Guidance | str | Sequence[Guidance | str]) -> tuple[list[str], list[Guidance]]:
+    """Those that are asked for by name, and those that are objects."""
+    single = isinstance(given, str | Guidance)
+    guides = [given] if single else _several(given, "guidances", "names or Guidance objects")
+    for guide in guides:
+        if not isinstance(guide, str | Guidance):
+            raise InputError(
+                f"got the guidance {shown_number(guide)}, expected a name or a Guidance: write 'pag:2'"
+            )
+    return [one for one in guides if isinstance(one, str)], [
+        one for one in guides if isinstance(one, Guidance)
+    ]
 
 
 def _latents(pipe: Pipeline, latents: object, count: int) -> Tensor:

@@ -113,16 +113,7 @@ class Pipeline:
         self.progress_bar_config: dict[str, Any] = dict(BAR)
         self.device = model.device
         self.dtype = find_dtype(dtype, self.device)
-        if call_size is not None:
-            call_size = whole(call_size, "the call size", 1, do="leave it out for the default")
-            unet = model.config.unet
-            # planes of float32 at the finest level, of which a block holds several at once
-            check_memory(
-                call_size * unet.image_size**2 * unet.channels * 4 * 4,
-                f"the call size {call_size}",
-                "give a smaller one, 8 is usual on a CPU",
-            )
-        self.call_size = call_size
+        self.call_size = None if call_size is None else _checked_call_size(call_size, model)
         self.name, self.vocab = name, vocab
         self.fingerprint = fingerprint(model)
         self.model = model.eval().requires_grad_(False)
@@ -323,3 +314,16 @@ class Pipeline:
         if not config.num_classes and any(term.name == "classifier" for term in settings.terms):
             return self.guides.classifier(settings.options).config
         return config
+
+
+def _checked_call_size(call_size: int, model: Model) -> int:
+    """InputError for one that is no whole number from 1, or more than memory holds."""
+    call_size = whole(call_size, "the call size", 1, do="leave it out for the default")
+    unet = model.config.unet
+    # planes of float32 at the finest level, of which a block holds several at once
+    check_memory(
+        call_size * unet.image_size**2 * unet.channels * 4 * 4,
+        f"the call size {call_size}",
+        "give a smaller one, 8 is usual on a CPU",
+    )
+    return call_size

@@ -3,7 +3,7 @@
 Shape letters: N pictures of the run, H W pixels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glide.bars import progress
+from glide.bars import Bar, progress
 from glide.claims import NumberedOutputs, count, names
 from glide.classes import class_number
 from glide.errors import InputError
@@ -56,9 +56,7 @@ def sample(
     )
     place = return_to(recipe, args, pipe) if recipe is not None else 0
     settings = args.settings(pipe.conditions.has_null)
-    stage = _second_stage(args, pipe, upsampling)
-    if stage is not None and recipe is not None and "upsampler" in recipe:
-        check_weights(stage, stage.pipe.name, recipe["upsampler"], str(args.like))
+    stage = _second_stage(args, pipe, upsampling, recipe)
     subjects = _subjects(args, pipe, settings)
     first = None if args.init_image is None else read_start(args.init_image, pipe.model)
     if first is not None and recipe is not None:
@@ -75,29 +73,24 @@ def sample(
     if stage is not None:
         stage.check(pictures)
     small = "" if stage is None else f"-{pipe.model.config.unet.image_size}"
-    frames: list[list[Tensor]] = []  # of each batch, [frames] of uint8 [n,H,W,3]
-    pixels: list[Tensor] = []
     recipes = [run.recipe(picture, settings, place + i) for i, picture in enumerate(pictures)]
     if first is not None:
         recipes = [one | first.recipe(settings.strength) for one in recipes]
     plan = list(batches(pictures, args.batch_size, run.call_size, place))
     runs = ((start, run.draw(batch, settings, place=place + start)) for start, batch in plan)
     head = next(runs)  # what is wrong with the first batch is said before there is a folder or a bar
-    total = len(plan) * pipe.steps(settings)
+    steps = pipe.steps(settings)
     with NumberedOutputs(args.out) as out:
-        with progress(total=total, desc=f"drawing {count(pictures)}", unit="step") as bar:
-            for start, steps in chain([head], runs):
-                seen = []
-                for step in steps:
-                    if args.gif and _is_frame(step, pipe.steps(settings)):
-                        seen.append(to_uint8(step.x if args.gif_frames == "xt" else step.x0))
-                    bar.update()
+        parts: list[Tensor] = []
+        frames: list[list[Tensor]] = []
+        with progress(total=len(plan) * steps, desc=f"drawing {count(pictures)}", unit="step") as bar:
+            for start, of_batch in chain([head], runs):
+                pixels, seen = _draw(args, of_batch, steps, bar)
+                parts.append(pixels)
                 frames.append(seen)
-                pixels.append(to_uint8(step.x))
                 if best is None:
-                    _write(out, pixels[-1], recipes[start:], small)
-        sheets = [torch.cat(parts) for parts in zip(*frames, strict=True)]
-        drawn = torch.cat(pixels)
+                    _write(out, pixels, recipes[start:], small)
+        drawn, sheets = torch.cat(parts), [torch.cat(frame) for frame in zip(*frames, strict=True)]
         of_all = _recipe_of_all(recipes, args)
         if best is not None:
             kept = best(drawn)
@@ -115,6 +108,19 @@ def sample(
     return paths
 
 
+def _draw(args: Sample, batch: Iterator[Step], steps: int, bar: Bar) -> tuple[Tensor, list[Tensor]]:
+    """The n pictures of a batch, uint8 [n,H,W,3], and frames of an animation, each of that shape.
+
+    steps: of a run, which `bar` counts.
+    """
+    seen = []
+    for step in batch:
+        if args.gif and _is_frame(step, steps):
+            seen.append(to_uint8(step.x if args.gif_frames == "xt" else step.x0))
+        bar.update()
+    return to_uint8(step.x), seen
+
+
 def _check_memory(args: Sample, pipe: Pipeline, stage: Stage | None, subjects: int) -> None:
     """InputError for more pictures than the machine can hold at once, as a grid of all of them needs them."""
     count, side = subjects * args.num_samples, pipe.model.config.unet.image_size
@@ -125,10 +131,13 @@ def _check_memory(args: Sample, pipe: Pipeline, stage: Stage | None, subjects: i
     )
 
 
-def _second_stage(args: Sample, pipe: Pipeline, upsampling: Upsampling | None) -> Stage | None:
-    """What enlarges the pictures; None where they are to have the model's own size.
+def _second_stage(
+    args: Sample, pipe: Pipeline, upsampling: Upsampling | None, recipe: Mapping[str, Any] | None
+) -> Stage | None:
+    """The upsampler of the pictures; None where they are to have the model's own size.
 
-    InputError for a size that the two models do not draw, or an upsampler that is not to be found.
+    recipe: of the picture that --like repeats. InputError for a size that the two models do not draw, an upsampler that
+    is not to be found, or one with other weights than the recipe's.
     """
     second, own = args.second, pipe.model.config.unet.image_size
     if second.size is None or second.size == own:
@@ -156,6 +165,8 @@ def _second_stage(args: Sample, pipe: Pipeline, upsampling: Upsampling | None) -
     settings = second.settings(stage.settings, args.guiding)
     stage = replace(stage, settings=settings, noise=second.upsample_noise)
     stage.pipe.steps(settings)
+    if recipe is not None and "upsampler" in recipe:
+        check_weights(stage, stage.pipe.name, recipe["upsampler"], str(args.like))
     return stage
 
 
@@ -207,7 +218,7 @@ def _ranking(
 
 
 def _is_frame(step: Step, steps: int) -> bool:
-    """Whether the animation shows this step: evenly, the last one always."""
+    """True for a step that the animation shows: evenly, the last one always."""
     every = -(-steps // FRAMES)
     return (steps - 1 - step.index) % every == 0
 
