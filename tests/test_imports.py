@@ -138,3 +138,15 @@ def test_light_to_import(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_map_of_the_house_names_every_module(package: str) -> None:
+    text = (ROOT / "docs/architecture.md").read_text("utf-8")
+    tree = text.partition("## Who holds what")[2].partition("## The abstractions")[0]
+    section = re.split(r"^(?=\w+/ )", tree.partition(f"\n{package}/ ")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    section = re.sub(r"scripts/\w+\.py", "", section)
+    named = re.findall(r"(?<![\w./])(\w+)\.py", section)
+    modules = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__"}
+    assert set(named) == modules
+    assert len(named) == len(modules)
