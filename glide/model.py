@@ -234,7 +234,7 @@ class Model(nn.Module):
         return torch.cat(planes, dim=1) if planes else None
 
     def low_res_level(self, batch: Mapping[str, Tensor]) -> Tensor | None:
-        """The embedding [N,E] of how noisy the low-resolution picture is, for a model that is told.
+        """The embedding [N,E] of how noisy the low-resolution picture is, for a model that receives it.
 
         low_res_level [N]: the noise's standard deviation, 0 (none) to 1 (nothing else), see `upsampler.lowres`.
         """

@@ -16,11 +16,12 @@ from glide.atomic import write_text
 from glide.bars import progress
 from glide.checkpoint import load_model
 from glide.claims import check_free, write_beside
-from glide.data import is_generated, on_device, open_data
+from glide.data import Batch, Dataset, is_generated, on_device, open_data
 from glide.denoise import Prediction, clamp, predictor, project
 from glide.device import find_device
 from glide.errors import InputError
 from glide.losses import Bits, bits_per_dimension
+from glide.model import Model
 from glide.printable import say
 from glide.process import respacing
 from glide.ranges import check_numbers
@@ -62,16 +63,7 @@ def nll(args: Nll) -> float:
             f"got {args.model}, which is shown another picture beside the noisy one, expected a model that draws from "
             "captions or classes alone: give a base model"
         )
-    split: Literal["train", "held_out"] = "held_out" if args.held_out or is_generated(args.data) else "train"
-    data = open_data(
-        args.data,
-        config.unet.image_size,
-        seed=args.seed,
-        held_out=args.held_out,
-        split=split,
-        channels=config.unet.in_channels,
-        unconditional=model.text is None and not config.num_classes,
-    )
+    data = _open(args, model)
     process = model.process
     if args.respacing is not None:
         process = process.respaced(respacing(args.respacing, len(process)))
@@ -86,21 +78,8 @@ def nll(args: Nll) -> float:
     for index, size in enumerate(sizes):
         batch = data.batch(index, most)
         x0 = on_device(batch, model.device, slice(size))["image"]
-        inputs = model.nothing_known(size)
-        if model.text is not None:
-            if "caption" not in batch:
-                raise InputError(
-                    f"{args.data} has no captions, which {args.model} needs; give captioned pictures."
-                )
-            inputs |= model.caption_batch(batch["caption"][:size])
-        if config.num_classes:
-            if "y" not in batch:
-                raise InputError(
-                    f"{args.data} has no classes, which {args.model} needs; give a folder of class folders."
-                )
-            inputs["y"] = batch["y"][:size].to(model.device)
         with torch.no_grad():
-            cond = model.condition(inputs)
+            cond = model.condition(_inputs(args, model, batch, size))
 
         def denoise(x: Tensor, t: int) -> Prediction:
             return predict(x, t, [cond])[0]
@@ -136,6 +115,38 @@ def nll(args: Nll) -> float:
         text = json.dumps({**record, "prior": prior.mean().item(), "terms": steps}, indent=1)
         write_beside(args.out, partial(write_text, text=text, replace=args.overwrite))
     return mean
+
+
+def _open(args: Nll, model: Model) -> Dataset:
+    """The data that the model is measured on: held out, where there are such."""
+    split: Literal["train", "held_out"] = "held_out" if args.held_out or is_generated(args.data) else "train"
+    return open_data(
+        args.data,
+        model.config.unet.image_size,
+        seed=args.seed,
+        held_out=args.held_out,
+        split=split,
+        channels=model.config.unet.in_channels,
+        unconditional=model.text is None and not model.config.num_classes,
+    )
+
+
+def _inputs(args: Nll, model: Model, batch: Batch, size: int) -> dict[str, Tensor]:
+    """Inputs of `Model.condition` for the first `size` rows. InputError for data without the captions or classes."""
+    inputs = model.nothing_known(size)
+    if model.text is not None:
+        if "caption" not in batch:
+            raise InputError(
+                f"got {args.data} without captions, expected some for {args.model}: give captioned pictures"
+            )
+        inputs |= model.caption_batch(batch["caption"][:size])
+    if model.config.num_classes:
+        if "y" not in batch:
+            raise InputError(
+                f"got {args.data} without classes, expected some for {args.model}: give a folder of class folders"
+            )
+        inputs["y"] = batch["y"][:size].to(model.device)
+    return inputs
 
 
 def _each(steps: Iterator[Bits], bar: Any) -> Iterator[Bits]:

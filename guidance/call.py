@@ -22,7 +22,7 @@ from guidance.callbacks import Callback, Watch
 from guidance.compose import Guidance
 from guidance.conditions import Given, Picture
 from guidance.keywords import refuse_unknown
-from guidance.names import check_read
+from guidance.names import check_read, named
 from guidance.options import USUAL, Options
 from guidance.picture_arguments import Read, read_pictures
 from guidance.result import Result, as_output, check_output_type
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 Pictured = str | Image.Image | Tensor | Any
 """A picture in Python: a path, PIL, an array or a tensor (guidance/picture_arguments.py), or several."""
 USUAL_STRENGTH = 0.6  # of a run that begins with a picture
-USUAL_SCALE = 3.0
 
 
 def call(
@@ -113,7 +112,7 @@ def call(
     names, objects = _guidances(guidances)
     if guidance_scale is None:
         guided = not names and (self.conditions.has_null or options.negative is not None)
-        guidance_scale = USUAL_SCALE if guided else 1.0
+        guidance_scale = named("cfg").scale if guided else 1.0
     guidance_scale = check_scale(guidance_scale)
     chosen: str | tuple[str, ...] = "none" if guidance_scale == 1.0 else "cfg"
     if names:

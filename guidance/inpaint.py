@@ -19,6 +19,7 @@ from torch import Tensor
 from glide.errors import InputError
 from guidance.conditions import Given, Picture
 from guidance.enlarge import EnlargeAround
+from guidance.inpaint_args import USUAL_CONTEXT
 from guidance.pipeline import Pipeline, Step
 from guidance.region import Bytes, Region, Unknown, pasted, region_around, shown, usual_feather
 from guidance.settings import Settings
@@ -52,7 +53,7 @@ def plan(
     unknown: Unknown,
     settings: Settings,
     method: str | None = None,
-    context: float = 3.0,
+    context: float = USUAL_CONTEXT,
     feather: int | None = None,
     enlarge: EnlargeAround | None = None,
 ) -> Plan:

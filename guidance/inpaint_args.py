@@ -26,6 +26,8 @@ from guidance.settings import Settings, spec_of_steps
 from guidance.solver_names import SAMPLER_HELP, SPACING_HELP, STEPS_HELP, USUAL_SAMPLER, USUAL_STEPS
 from guidance.terms import Term
 
+USUAL_CONTEXT = 3.0  # lengths of what is masked
+
 
 @dataclass(frozen=True)
 class Inpaint:
@@ -63,7 +65,7 @@ class Inpaint:
     """How it is painted. model: by a model trained to inpaint, which sees what is around (the default where there is
     one). repaint: by any model, going back and forth until the new fits the old (RePaint; the default for all others;
     slow). replace: by any model, putting the known pixels back at each step (quick; new and old may not fit)."""
-    context: float = 3.0
+    context: float = USUAL_CONTEXT
     """How much of the picture the model looks at: a square so many times as long as what is masked. Less shows the
     new in more detail, more (inf: all that fits into a square) lets a caption speak of the whole picture."""
     feather: Annotated[int | None, arg(metavar="PIXELS")] = None

@@ -17,13 +17,12 @@ from glide.images import from_uint8
 from guidance.callbacks import Watch
 from guidance.conditions import Picture
 from guidance.inpaint import inpaint, plan
+from guidance.inpaint_args import USUAL_CONTEXT
 from guidance.inpaint_run import Original
 from guidance.mask_files import mask_of_picture
 from guidance.picture_arguments import Read, read_pictures
 from guidance.pipeline import Pipeline
 from guidance.settings import Settings
-
-CONTEXT = 3.0
 
 
 def painted(
@@ -43,7 +42,7 @@ def painted(
         )
     image, mask = images[0], masks[0]
     unknown = mask_of_picture(mask.picture, mask.path or "mask_image", image.picture.size)
-    how = plan(pipe, unknown, settings, context=CONTEXT)
+    how = plan(pipe, unknown, settings, context=USUAL_CONTEXT)
     original = Original(image.picture, image.grey, image.sha256)
     run = pipe.for_run(len(pictures))
     with watch.run(run.steps(how.settings)):
@@ -58,6 +57,6 @@ def painted(
         **image.recipe("image"),
         **mask.recipe("mask"),
     }
-    edit |= {"invert_mask": False, "context": CONTEXT, **how.recipe()}
+    edit |= {"invert_mask": False, "context": USUAL_CONTEXT, **how.recipe()}
     recipes = [edit | run.recipe(one, how.settings, place) | watch.mark for place, one in enumerate(pictures)]
     return from_uint8(torch.from_numpy(results)), recipes

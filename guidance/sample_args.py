@@ -20,7 +20,7 @@ from guidance.options import USUAL, Options
 from guidance.recorded import Recorded, check_trust
 from guidance.retell import OLD_CALL_SIZE, read_guidance
 from guidance.settings import Settings, spec_of_steps
-from guidance.solver_names import SAMPLER_HELP, SPACING_HELP, STEPS_HELP, USUAL_SAMPLER, USUAL_STEPS
+from guidance.solver_names import SAMPLER_HELP, SPACING_HELP, STEPS_HELP, USUAL_SAMPLER, USUAL_STEPS, is_count
 from guidance.stage_args import ONE_STAGE, StageArgs, stage_of
 from guidance.terms import Term
 
@@ -242,7 +242,7 @@ def _as_drawn(given: Sample, recipe: Recorded) -> Sample:
     respacing = recipe.text("respacing")
     if given.steps is None and given.respacing is None:
         default = replace(default, respacing=respacing)
-    if not _is_number(given.respacing):
+    if given.respacing is not None and not is_count(given.respacing):
         default = replace(default, spacing=None)  # it names its timesteps itself
     if not (given.prompt or given.prompts_file or given.label):
         default = replace(default, prompt=prompts, label=labels)
@@ -256,13 +256,9 @@ def _as_drawn(given: Sample, recipe: Recorded) -> Sample:
         second = replace(second, upsample_guidance=())
     if given.second.upsample_steps is not None:
         second = replace(second, upsample_respacing=None)
-    if not _is_number(given.second.upsample_respacing):
+    if given.second.upsample_respacing is not None and not is_count(given.second.upsample_respacing):
         second = replace(second, upsample_spacing=None)
     return replace(default, second=second)
-
-
-def _is_number(respacing: str | None) -> bool:
-    return respacing is None or respacing.strip().isdecimal()
 
 
 def _one(value: str | None) -> tuple[str, ...]:

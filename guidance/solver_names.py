@@ -103,4 +103,9 @@ def _plain(name: str) -> str:
 
 def usual_spacing(sampler: str, respacing: str) -> str:
     """The spacing where none is asked for: whatever is no number of steps names its timesteps itself."""
-    return USUAL_SPACINGS.get(sampler, "uniform") if respacing.strip().isdecimal() else "uniform"
+    return USUAL_SPACINGS.get(sampler, "uniform") if is_count(respacing) else "uniform"
+
+
+def is_count(respacing: str) -> bool:
+    """True for a respacing that is a number of steps, and no more."""
+    return respacing.strip().isdecimal()
