@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from glide.conditioning import Cond
 from glide.config_check import Entries, config_from_dict, need
 from glide.errors import InputError
-from glide.nn import timestep_embedding, zero_init
+from glide.nn import linear_by_rows, timestep_embedding, zero_init
 from glide.numbers import Range
 from glide.process import Process, make_process
 from glide.text import TextEncoder
@@ -174,6 +174,11 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         return self.unet.head.weight.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the U-Net computes in."""
+        return self.unet.stem.weight.dtype
+
     def condition(self, batch: Mapping[str, Tensor], size: tuple[int, int] | None = None) -> Cond:
         """Encode what the network is told besides x_t and t, a picture of `size` (the model's own by default).
 
@@ -193,7 +198,7 @@ class Model(nn.Module):
         vector = tokens = None
         if self.text is not None:
             tokens = self.text(batch["tokens"], batch.get("mask"))
-            vector = self.text_vector(self._pooled(tokens, batch.get("mask")))
+            vector = linear_by_rows(self.text_vector, self._pooled(tokens, batch.get("mask")), self.dtype)
             if "keep_vector" in batch:
                 vector = vector * batch["keep_vector"][:, None]
         if self.config.num_classes:
@@ -244,7 +249,8 @@ class Model(nn.Module):
         if level is None:
             level = batch["low_res"].new_zeros(len(batch["low_res"]))
         features = timestep_embedding(1000.0 * level, self.config.unet.channels)
-        return self.level_out(F.silu(self.level_in(features)))
+        hidden = linear_by_rows(self.level_in, features, self.dtype)
+        return linear_by_rows(self.level_out, F.silu(hidden), self.dtype)
 
     def forward(self, x: Tensor, t: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """x [N,C,H,W] at training timesteps t [N] -> [N,out_channels,H,W]."""

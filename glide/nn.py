@@ -258,6 +258,21 @@ def downsample_mean(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2)
 
 
+ROWS = 8
+
+
+def linear_by_rows(layer: nn.Linear, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """[N,I] -> [N,O]; where a network of reduced precision draws on a CPU, zeros make up a multiple of ROWS rows.
+
+    A product of one or two rows is summed in another order than one of many. Its last bits are all in which a picture
+    drawn alone differs from the same one among others, and bfloat16 makes several levels of them. dtype: the network's.
+    """
+    missing = -len(x) % ROWS
+    if not missing or dtype == torch.float32 or x.device.type != "cpu" or torch.is_grad_enabled():
+        return layer(x)
+    return layer(F.pad(x, (0, 0, 0, missing)))[: len(x)]
+
+
 class ResBlock(nn.Module):
     """ADM's residual block (2105.05233, appendix A), conditioned on an embedding.
 
@@ -293,7 +308,7 @@ class ResBlock(nn.Module):
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
         h = self.conv_in(h)
-        e = self.emb(emb)[:, :, None, None]
+        e = linear_by_rows(self.emb, emb, emb.dtype)[:, :, None, None]
         if self.scale_shift:
             scale, shift = e.chunk(2, dim=1)
             h = self.norm_out(h, (scale, shift), silu=True)

@@ -25,6 +25,7 @@ from glide.nn import (
     TokenAttention,
     Upsample,
     coordinates,
+    linear_by_rows,
     norm,
     patches,
     run,
@@ -203,10 +204,12 @@ class Encoder(nn.Module):
 
     def embed(self, t: Tensor, cond: Cond) -> Tensor:
         """t [N], cond.vector and cond.level [N,E] -> [N,E], through the SiLU that all residual blocks share."""
-        emb = self.time_out(F.silu(self.time_in(timestep_embedding(t, self.config.channels))))
+        dtype = self.stem.weight.dtype
+        emb = linear_by_rows(self.time_in, timestep_embedding(t, self.config.channels), dtype)
+        emb = linear_by_rows(self.time_out, F.silu(emb), dtype)
         for told in (cond.vector, cond.level):
             emb = emb if told is None else emb + told
-        return F.silu(emb).to(self.stem.weight.dtype)
+        return F.silu(emb).to(dtype)
 
     def run(
         self,

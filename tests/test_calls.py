@@ -13,6 +13,7 @@ from glide.conditioning import Cond
 from glide.denoise import Prediction, predictor
 from glide.errors import InputError
 from glide.model import Model, ModelConfig
+from glide.nn import ROWS, linear_by_rows
 from guidance import ClassifierFree, LogLikelihood, Pipeline
 from guidance.calls import Places, call_size_of, default_call_size, in_calls
 from guidance.compose import Guidance
@@ -165,3 +166,16 @@ def test_a_likelihood_pulls(pipe: Pipeline) -> None:
         RED, num_inference_steps=10, seed=0, guidances=[LogLikelihood(brightness, 200.0)]
     ).tensors.mean()
     assert bright > plain + 0.1
+
+
+def test_few_rows_are_multiplied_as_many_are() -> None:
+    generator = torch.Generator().manual_seed(0)
+    layer = torch.nn.Linear(192, 48)
+    x = torch.randn(ROWS, 192, generator=generator)
+    for dtype in (torch.float32, torch.bfloat16):
+        layer, x = layer.to(dtype), x.to(dtype)
+        with torch.no_grad():
+            whole = layer(x)
+            for rows in range(1, ROWS + 1):
+                assert torch.equal(linear_by_rows(layer, x[:rows], torch.bfloat16), whole[:rows])
+        assert linear_by_rows(layer, x[:3], torch.bfloat16).requires_grad

@@ -1,4 +1,4 @@
-"""The embedded model of emoji draws a concept in the colours of its caption, and names whose pictures it learned from."""
+"""The embedded model of emoji draws a concept in its caption's colours, and names whose pictures it learned from."""
 
 from pathlib import Path
 
@@ -26,6 +26,14 @@ def test_it_draws_pairs_of_concept_and_style_that_it_was_never_shown() -> None:
 
 def test_its_sources_are_named() -> None:
     text = (Path(glide.__file__).parent / "models/emoji/ATTRIBUTION.md").read_text("utf-8")
-    for source in ("noto@", "noto-v1@", "twemoji@", "fluent-emoji@", "fluent-emoji-flat@", "emojione@", "fxemoji@"):
+    for source in (
+        "noto@",
+        "noto-v1@",
+        "twemoji@",
+        "fluent-emoji@",
+        "fluent-emoji-flat@",
+        "emojione@",
+        "fxemoji@",
+    ):
         assert f"@iconify-json/{source}" in text
     assert "CC-BY-4.0" in text and "BY-SA" not in text
