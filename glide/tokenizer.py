@@ -242,6 +242,7 @@ def _check_plain(tokenizer: Mapping[str, Any], path: str | Path) -> None:
         raise InputError(
             f"{path} is not a byte-level BPE without a normalizer: give a tokenizer.json of this toolkit"
         )
+    _check_merges(model, path)
     inside: list[Any] = [tokenizer.get(part) for part in ("pre_tokenizer", "post_processor", "decoder")]
     while inside:
         value = inside.pop()
@@ -253,6 +254,23 @@ def _check_plain(tokenizer: Mapping[str, Any], path: str | Path) -> None:
             inside += value.values()
         elif isinstance(value, list):
             inside += value
+
+
+def _check_merges(model: Mapping[str, Any], path: str | Path) -> None:
+    """InputError for a merge whose parts or result the vocabulary lacks: the library can abort on it."""
+    vocab, merges = model.get("vocab"), model.get("merges")
+    if not isinstance(vocab, dict) or not isinstance(merges, list) or model.get("continuing_subword_prefix"):
+        raise InputError(
+            f"{path} is not a byte-level BPE with a vocabulary and merges: give a tokenizer.json of this toolkit"
+        )
+    for merge in merges:
+        parts = merge.split(" ") if isinstance(merge, str) else merge
+        whole = isinstance(parts, list) and len(parts) == 2 and all(isinstance(part, str) for part in parts)
+        if not whole or any(token not in vocab for token in (*parts, "".join(parts))):
+            raise InputError(
+                f"{path} has the merge {shown_number(merge)}, expected two tokens that its vocabulary holds, also as "
+                "one: give a whole file"
+            )
 
 
 def _read(path: Path) -> str:

@@ -180,6 +180,17 @@ def test_a_tokenizer_is_saved_whole_or_not_at_all(tmp_path):
     assert (tmp_path / "file").read_text() == "x"
 
 
+@pytest.mark.parametrize("lost", ["Ġred", "r", "Ġ"])
+def test_merges_without_their_tokens_are_refused(tmp_path: Path, lost: str) -> None:
+    path = tmp_path / "tokenizer.json"
+    Tokenizer.train(["a red ring", "a red square"] * 9, 300, 12).save(path)
+    saved = json.loads(path.read_text("utf-8"))
+    del saved["model"]["vocab"][lost]
+    path.write_text(json.dumps(saved), "utf-8")
+    with pytest.raises(InputError, match=r"has the merge .*, expected two tokens that its vocabulary holds"):
+        Tokenizer.load(path)
+
+
 def hostile(part: str, value: dict) -> str:
     return json.dumps(json.loads(BPE(models.BPE()).to_str()) | {part: value})
 
@@ -189,7 +200,7 @@ def hostile(part: str, value: dict) -> str:
     [
         ("no json", "is not JSON"),
         ("{}", "is not a byte-level BPE"),
-        ('{"model": {"type": "BPE"}}', "not a tokenizer file"),
+        ('{"model": {"type": "BPE"}}', "with a vocabulary and merges"),
         (
             hostile("normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
             "without a normalizer",
