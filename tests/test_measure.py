@@ -60,7 +60,7 @@ def test_nll_refuses_what_does_not_fit(untrained: Path, class_folder: Path, upsa
         nll(Nll(str(upsampler_folder), images=1))
     with pytest.raises(InputError, match="--images 0"):
         nll(Nll(str(untrained), images=0))
-    with pytest.raises(InputError, match="has no classes"):
+    with pytest.raises(InputError, match="without classes, expected"):
         nll(Nll(str(class_folder), images=1))
 
 
