@@ -35,7 +35,7 @@ def cache_folder() -> Path:
 
 @cache
 def _own_folder() -> TemporaryDirectory[str]:
-    return TemporaryDirectory(prefix="glide-shards-")
+    return TemporaryDirectory(prefix="glide-shards-", ignore_cleanup_errors=True)
 
 
 def shard_index(path: str) -> ShardIndex:
