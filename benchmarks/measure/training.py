@@ -115,7 +115,7 @@ def train_steps(plan: Plan, dtype: str) -> list[Found]:
 
 
 def train_default(plan: Plan) -> list[Found]:
-    """How long a step takes as it comes, `--dtype auto`, beside one in float32; runs of both in turn."""
+    """Time a step with the default `--dtype auto` beside one in float32, in turn."""
     both = [Training(plan, name) for name in (AUTO, "float32")]
     turns = [[run.seconds(plan.repeats) for run in both] for _ in range(TURNS)]
     default, plain = (median(itertools.chain(*(turn[i] for turn in turns))) for i in range(2))

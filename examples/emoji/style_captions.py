@@ -9,7 +9,7 @@ import hashlib
 
 from style_concepts import Concept, ascii_letters
 
-TAGS = 2  # told in one caption
+TAGS = 2  # in one caption
 SYMBOLS = 8  # emojibase's group: their labels are inscriptions as often as things
 JOINED = ("kiss", "couple with heart", "family")  # of several, who follow a colon
 PLURALS = {"men", "women", "people", "children"}
@@ -21,7 +21,7 @@ SOUNDS_LIKE_YOU = ("uni", "ufo", "eu", "ewe", "one")
 def captions(concept: Concept, style: str) -> list[str]:
     """Captions of a concept in a style, the plainest first; all say its label and the style.
 
-    Tags are chosen by a hash of concept and style, so that all of them are told somewhere.
+    Tags are chosen by a hash of concept and style, so that each is in some caption.
     """
     said = label(concept)
     thing = with_article(concept)

@@ -3,7 +3,7 @@
 Some packages say the code points of their icons. Others have names only, after one version or another of Unicode: an
 icon is then found by the emoji's label, by the name that a package with code points has for it, by its character's name
 in Unicode, or by a short code of chat programs, in this order; hyphens do not count. Of emoji that a set draws alike
-(families, in some) the first has the picture: the others could not be told from it.
+(families, in some) the first has the picture: the others look the same.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Concept:
     kind: Kind
     short_codes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
-    """What packages call it that know its code points, as in "red-apple"."""
+    """Its name in packages that know its code points, as in "red-apple"."""
 
 
 def read_concepts(package: Package) -> list[Concept]:

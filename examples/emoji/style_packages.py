@@ -134,7 +134,7 @@ def find_package(style: Style, local: Path | None, cache: Path) -> Package:
 
 
 def _stem(style: Style) -> str:
-    """What npm calls the tarball, before its version."""
+    """Name of npm's tarball, before its version."""
     return style.package.lstrip("@").replace("/", "-")
 
 
@@ -221,5 +221,5 @@ def _icons(whole: dict[str, Any]) -> dict[str, Icon]:
 
 
 def _is_shapes(body: str) -> bool:
-    """Whether an SVG draws the same everywhere: no text, whose font is the machine's, and nothing from files."""
+    """True if an SVG draws the same everywhere: no text, whose font is the machine's, and nothing from files."""
     return not re.search(r"<(text|image|foreignObject|script)\b|href=\"(?!#)|url\((?!#)", body)
