@@ -16,6 +16,7 @@ from glide.errors import InputError
 from glide.printable import beginning
 
 MOST = 2**31 - 1  # of a count, where nothing smaller bounds it
+MANY = 10**8  # a bound from here on stands for "any number": messages leave it out
 MAX_DIGITS = 20  # of a whole number as text: 2**64 has so many
 _SHOWN = 60  # characters of a wrong value in a message
 
@@ -51,8 +52,9 @@ class Range:
 
     def _high(self, value: object) -> int | None:
         """The upper bound, None where it only stands for "any number" and is not why a value is refused."""
-        large = len(value) > 9 if isinstance(value, str) else isinstance(value, int) and value > self.high
-        return None if self.high >= MOST and not large else int(self.high)
+        number = _plain(value)
+        large = len(value) > 8 if isinstance(value, str) else _is_number(number) and _float(number) > self.high
+        return None if self.high >= MANY and not large else int(self.high)
 
     def read_real(self, text: str, name: str) -> float:
         """The same of a number written with a point, an exponent or neither."""

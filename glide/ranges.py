@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
-from glide.numbers import ANY, MOST, Range
+from glide.numbers import ANY, MANY, MOST, Range
 
 MAX_SEED = 2**63 - 1
 
@@ -30,7 +30,7 @@ TEMPERATURE = Range(0.0, 1e3, do="1 changes nothing, 0.997 is a little calmer")
 RELATIVE_WIDTH = Range(0.0, 0.28, above=True, below=True, do="0.05 to 0.15 is usual")
 SEED = Range(0, MAX_SEED)
 PIXELS = Range(1, 16384)
-STEPS = Range(1, MOST)
+STEPS = Range(1, MANY)
 FINITE = Range(-1e6, 1e6)
 
 RANGES: dict[str, Range] = {

@@ -13,6 +13,7 @@ import torch
 
 from glide.errors import InputError
 from glide.numbers import read_whole, real, shown_number, whole
+from glide.ranges import STEPS
 
 WHOLE: list[Any] = [
     3,
@@ -75,6 +76,17 @@ def test_whole_numbers_in_text() -> None:
         with pytest.raises(InputError, match=r"^got it '.*, expected a whole number from 0 to 9: ") as error:
             read_whole(text, "it", 0, 9)
         assert len(str(error.value)) < 200
+
+
+def test_bound_of_a_count() -> None:
+    """A message names it only where it is why a value is refused."""
+    for value in (10**9, 1e9, torch.tensor(10**9), "1000000000", "100000001"):
+        with pytest.raises(InputError, match="expected a whole number from 1 to 100000000: "):
+            STEPS.read_whole(value, "--steps") if isinstance(value, str) else STEPS.whole(value, "--steps")
+    for value in (0, -5):
+        with pytest.raises(InputError, match="expected a whole number of at least 1: "):
+            STEPS.whole(value, "--steps")
+    assert STEPS.read_whole("100000000", "--steps") == STEPS.whole(1e8, "--steps") == 10**8
 
 
 def test_shown_short() -> None:
