@@ -16,7 +16,7 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswe
 NUMERICAL := attention calls compiled deep_cache denoise dtype emoji fused golden_forward golden_loops images inpaint \
 	inversion later_guidance losses lowres masks optim packed pipeline process region repaint samplers score_matching \
 	self_condition shapes solver_runs solvers solvers_diffusers spacing tiles timesteps unet upsampler
-FUSED := $(wildcard glide/fused*.[ch])
+FUSED := $(wildcard glide/networks/cpu/fused*.[ch])
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 .PHONY: demo test avx2 lint types format install dev clean help

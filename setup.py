@@ -4,9 +4,15 @@ import re
 import sys
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).resolve().parent
+PACKAGES = (
+    "glide",
+    "guidance",
+    "upsampler",
+    "toolkit",
+)  # by name, so that tests and scripts are not installed
 
 
 def version() -> str:
@@ -45,11 +51,12 @@ EXTRAS = {
     "clip": ["huggingface_hub>=1.3"],  # fetches the CLIP that guides; its code comes with transformers
 }
 
-# Faster on a CPU (glide/fused.py); left out where there is no compiler. Not linked with an OpenMP: PyTorch brings one.
+# Faster on a CPU (glide/networks/cpu/fused.py); left out where there is no compiler. Not linked with an OpenMP:
+# PyTorch brings one.
 FUSED = Extension(
-    "glide._fused",
-    ["glide/fused_attention.c", "glide/fused_groups.c", "glide/fused_pixels.c"],
-    depends=["glide/fused.h"],
+    "glide.networks.cpu._fused",
+    [f"glide/networks/cpu/{name}.c" for name in ("fused_attention", "fused_group_norm", "fused_pixel_norm")],
+    depends=["glide/networks/cpu/fused.h"],
     extra_compile_args=["-O3", "-ffast-math", "-fopenmp"],
     optional=True,
 )
@@ -63,13 +70,8 @@ setup(
     author="The Glide Toolkit authors",
     license="MIT",
     license_files=["LICENSE"],
-    # by name, so that tests and scripts are not installed
-    packages=["glide", "guidance", "upsampler"],
-    package_data={
-        "glide": ["models/*/*", "py.typed"],
-        "guidance": ["models/*/*", "py.typed"],
-        "upsampler": ["models/*/*", "py.typed"],
-    },
+    packages=find_packages(include=[f"{package}{below}" for package in PACKAGES for below in ("", ".*")]),
+    package_data={package: ["pretrained/*/*", "py.typed"] for package in PACKAGES},
     ext_modules=[FUSED] if sys.platform == "linux" else [],
     python_requires=">=3.11",
     install_requires=[  # constraints-lowest.txt holds the lowest of each, and says which holes older ones have

@@ -22,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from PIL import Image
 
-from glide.claims import check_new_folder
-from glide.cli import fail, parse, run
-from glide.errors import InputError
-from glide.shard_writer import Sample, write_shards
-from glide.train import TrainConfig
-from glide.train_base import TrainBase, train_base
+from glide.data.shards.writer import Sample, write_shards
+from glide.training.fit import TrainConfig
+from glide.training.train_base import TrainBase, train_base
+from glide.utils.cli import fail, parse, run
+from glide.utils.errors import InputError
+from glide.utils.file_locks import check_new_folder
 
 Damage = Callable[[dict[str, bytes]], None]
 

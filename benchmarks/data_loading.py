@@ -29,12 +29,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from glide.cli import parse, run
-from glide.data import Dataset, on_device, open_data
-from glide.errors import InputError
-from glide.prefetch import prefetch
-from glide.shapes import held_out_scenes, render
-from glide.shard_writer import Sample, write_shards
+from glide.data.datasets import Dataset, on_device, open_data
+from glide.data.prefetch import prefetch
+from glide.data.shards.writer import Sample, write_shards
+from glide.shapes.dataset import held_out_scenes, render
+from glide.utils.cli import parse, run
+from glide.utils.errors import InputError
 
 
 @dataclass(frozen=True)

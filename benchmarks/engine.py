@@ -23,9 +23,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure.plan import Plan
-from glide.atomic import write_text
-from glide.claims import check_free, write_beside
-from glide.cli import parse, run
+from glide.utils.atomic_write import write_text
+from glide.utils.cli import parse, run
+from glide.utils.file_locks import check_free, write_beside
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What operations in one go (glide/fused.py) save on a CPU: PyTorch's and ours in turn, in one run.
+"""What operations in one go (glide/networks/cpu/fused.py) save on a CPU: PyTorch's and ours in turn, in one run.
 
 python benchmarks/fused.py
 python benchmarks/fused.py --dtype float32 --model shapes --batch-size 2
@@ -19,16 +19,16 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure.machine import timed
-from glide import fused
-from glide.attention import self_attention
-from glide.cli import parse, run
-from glide.dtype import AUTO, DType, find_dtype
-from glide.errors import InputError
-from glide.machine import keep_freed_memory
-from glide.nn import GroupNorm
-from guidance.conditions import Picture
-from guidance.pipeline import Pipeline
-from guidance.settings import Settings
+from glide.networks.attention import self_attention
+from glide.networks.conditioner import Picture
+from glide.networks.cpu import fused as fused
+from glide.networks.layers import GroupNorm
+from glide.utils.cli import parse, run
+from glide.utils.dtype import AUTO, DType, find_dtype
+from glide.utils.errors import InputError
+from glide.utils.hardware import keep_freed_memory
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.settings import Settings
 
 CPU = torch.device("cpu")
 STEPS = 10  # so many that what comes before the first is little beside them
@@ -57,7 +57,7 @@ def main() -> None:
             )
     if fused.library() is None:
         raise InputError(
-            "got an installation without the C of glide/fused.py, expected it compiled: install GCC 12 or newer, then "
+            "got an installation without the C of glide/networks/cpu/fused.py, expected it compiled: install GCC 12 or newer, then "
             "this package again"
         )
     dtype = find_dtype(args.dtype, CPU)

@@ -20,16 +20,16 @@ import torch
 
 from benchmarks.measure.machine import timed
 from benchmarks.measure.networks import fill_, random_model
-from glide.checkpoint import save_model
-from glide.cli import parse, run
-from glide.dtype import AUTO, DType
-from glide.errors import InputError
-from glide.model import PRESETS
-from guidance.classifier import CLASSIFIERS, ClassifierConfig, NoisyClassifier, save_classifier
-from guidance.conditions import Picture
+from glide.checkpoints.load import save_model
+from glide.networks.conditioner import Picture
+from glide.networks.model import PRESETS
+from glide.utils.cli import parse, run
+from glide.utils.dtype import AUTO, DType
+from glide.utils.errors import InputError
+from guidance.classifier.network import CLASSIFIERS, ClassifierConfig, NoisyClassifier, save_classifier
 from guidance.options import Options
-from guidance.pipeline import Pipeline
-from guidance.settings import Settings
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.settings import Settings
 
 LINES = ("none", "cfg:3", "cfg:3@200-800", "apg:5", "classifier:5", "clip:2", "pag:2")
 CAPTION = "a large red ring"

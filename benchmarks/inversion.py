@@ -15,15 +15,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from glide.cli import parse, run
-from glide.dtype import DType
-from glide.images import from_uint8, to_uint8
-from glide.inversion import ITERATIONS
-from glide.shapes import held_out_scenes, render
-from guidance.conditions import Given, Picture
-from guidance.inversion import decode, encode, psnr
-from guidance.pipeline import Pipeline
-from guidance.settings import Settings
+from glide.diffusion.ddim_inversion import ITERATIONS
+from glide.networks.conditioner import Given, Picture
+from glide.shapes.dataset import held_out_scenes, render
+from glide.utils.cli import parse, run
+from glide.utils.dtype import DType
+from glide.utils.images import from_uint8, to_uint8
+from toolkit.pipelines.invert import decode, encode, psnr
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.settings import Settings
 
 
 @dataclass(frozen=True)

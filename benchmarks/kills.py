@@ -23,13 +23,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from safetensors.torch import load_file
 
-from glide.checkpoints import Checkpoints
-from glide.claims import check_new_folder
-from glide.cli import fail, parse, run
-from glide.meters import logged
-from glide.optim import OptimConfig
-from glide.train import TrainConfig
-from glide.train_base import TrainBase, train_base
+from glide.training.checkpoints import Checkpoints
+from glide.training.fit import TrainConfig
+from glide.training.metrics import logged
+from glide.training.optim import OptimConfig
+from glide.training.train_base import TrainBase, train_base
+from glide.utils.cli import fail, parse, run
+from glide.utils.file_locks import check_new_folder
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks.measure.machine import timed
-from glide.cli import parse, run
-from glide.errors import InputError
-from guidance.calls import default_call_size
-from guidance.conditions import Picture
-from guidance.pipeline import Pipeline
-from guidance.settings import Settings
+from glide.networks.conditioner import Picture
+from glide.networks.fixed_batch import default_call_size
+from glide.utils.cli import parse, run
+from glide.utils.errors import InputError
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.settings import Settings
 
 CAPTION = "a large red ring"
 

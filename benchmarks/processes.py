@@ -21,8 +21,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from glide.claims import check_new_folder
-from glide.cli import fail, parse, run
+from glide.utils.cli import fail, parse, run
+from glide.utils.file_locks import check_new_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 

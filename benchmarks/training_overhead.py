@@ -21,14 +21,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from glide.cli import parse, run
-from glide.dtype import AUTO, DType, find_dtype
-from glide.machine import wait
-from glide.model import Model
-from glide.optim import OptimConfig, Optimizer
-from glide.run import Run
-from glide.train import TrainConfig
-from glide.train_base import TrainBase, train_base
+from glide.networks.model import Model
+from glide.training.fit import TrainConfig
+from glide.training.optim import OptimConfig, Optimizer
+from glide.training.run import Run
+from glide.training.train_base import TrainBase, train_base
+from glide.utils.cli import parse, run
+from glide.utils.dtype import AUTO, DType, find_dtype
+from glide.utils.hardware import wait
 
 WARM = 5  # steps that are not measured
 

@@ -20,16 +20,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks.measure.machine import Memory
-from glide.cli import parse, run
-from glide.dtype import AUTO, DType
-from glide.images import to_uint8
-from glide.model import Model
-from guidance.conditions import Picture
-from guidance.pipeline import Pipeline
-from guidance.settings import Settings
-from guidance.solver_names import USUAL_STEPS
-from guidance.stage import USUAL, Stage
-from upsampler.parts import UPSAMPLING
+from glide.diffusion.samplers.registry import USUAL_STEPS
+from glide.networks.conditioner import Picture
+from glide.networks.model import Model
+from glide.utils.cli import parse, run
+from glide.utils.dtype import AUTO, DType
+from glide.utils.images import to_uint8
+from toolkit.pipelines.parts import UPSAMPLING
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.upscale import USUAL, Stage
 from upsampler.presets import UPSAMPLERS
 
 CAPTION = "a large red circle to the left of a small blue square"

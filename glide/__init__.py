@@ -1,7 +1,7 @@
 """Text- and class-conditional diffusion models: networks, mathematics, data, training.
 
 The package itself imports nothing heavy, so that `import glide` and every `--help` answer at once; the modules are
-imported where they are used (`from glide.checkpoint import load_model`).
+imported where they are used (`from glide.checkpoints.load import load_model`).
 """
 
 from glide.version import __version__

@@ -1,6 +1,4 @@
-"""Plug-ins that steer a denoiser, and the pipeline that joins them to a model.
-
-    from guidance import Pipeline
+"""Guidance: plug-ins that correct a denoiser's prediction at every step.
 
 The names below are imported when they are first used, so that `--help` and `import guidance` stay light.
 """
@@ -9,16 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from guidance.annealing import ConditionAnnealing
+    from guidance.adaptive_projected import AdaptiveProjected
     from guidance.autoguidance import Autoguidance
+    from guidance.base import Guidance, Reference, guide
     from guidance.classifier_free import ClassifierFree
-    from guidance.compose import Guidance, Reference, guide
+    from guidance.condition_annealing import ConditionAnnealing
     from guidance.likelihood import LogLikelihood
     from guidance.options import Options
-    from guidance.perturbed import PerturbedAttention
-    from guidance.pipeline import Pipeline
-    from guidance.projected import AdaptiveProjected
-    from guidance.terms import EVERYWHERE
+    from guidance.perturbed_attention import PerturbedAttention
+    from guidance.spec import EVERYWHERE
 
 __all__ = [
     "EVERYWHERE",
@@ -28,25 +25,26 @@ __all__ = [
     "ConditionAnnealing",
     "Guidance",
 ]
-__all__ += ["LogLikelihood", "Options", "PerturbedAttention", "Pipeline", "Reference", "guide"]
+__all__ += ["LogLikelihood", "Options", "PerturbedAttention", "Reference", "guide"]
 
 _HOME = {
-    "AdaptiveProjected": "projected",
+    "AdaptiveProjected": "adaptive_projected",
     "Autoguidance": "autoguidance",
     "ClassifierFree": "classifier_free",
-    "ConditionAnnealing": "annealing",
-    "EVERYWHERE": "terms",
-    "Guidance": "compose",
+    "ConditionAnnealing": "condition_annealing",
+    "EVERYWHERE": "spec",
+    "Guidance": "base",
     "LogLikelihood": "likelihood",
     "Options": "options",
-    "PerturbedAttention": "perturbed",
-    "Pipeline": "pipeline",
-    "Reference": "compose",
-    "guide": "compose",
+    "PerturbedAttention": "perturbed_attention",
+    "Reference": "base",
+    "guide": "base",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Pipeline":  # where it was once
+        raise ImportError("guidance has no Pipeline: write `from toolkit import Pipeline`")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from guidance.compose import EVERYWHERE, Reference
+from guidance.base import EVERYWHERE, Reference
 from guidance.contrast import Contrast
 
 

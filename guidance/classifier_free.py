@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from glide.conditioning import Cond
-from guidance.compose import EVERYWHERE
+from glide.diffusion.conditioning import Cond
+from guidance.base import EVERYWHERE
 from guidance.contrast import Contrast
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from glide.denoise import Prediction
-from guidance.compose import Guidance
+from glide.diffusion.denoiser import Prediction
+from guidance.base import Guidance
 
 
 class Contrast(Guidance):

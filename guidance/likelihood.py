@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glide.errors import InputError
-from guidance.compose import EVERYWHERE, Guidance
+from glide.utils.errors import InputError
+from guidance.base import EVERYWHERE, Guidance
 
 
 def in_rows(

@@ -5,15 +5,15 @@ A plug-in's maker looks the same; `docs/guidance.md` has one. Shape letters: N p
 
 from __future__ import annotations
 
-from glide.errors import InputError
-from guidance.annealing import ConditionAnnealing
+from glide.networks.conditioner import Conditions
+from glide.networks.fixed_batch import network_of, predict_by
+from glide.utils.errors import InputError
+from guidance.adaptive_projected import AdaptiveProjected
 from guidance.autoguidance import Autoguidance
-from guidance.calls import network_of, predict_by
+from guidance.base import Guidance, Reference
 from guidance.classifier_free import ClassifierFree
-from guidance.compose import Guidance, Reference
-from guidance.conditions import Conditions
-from guidance.perturbed import PerturbedAttention, choose_layers, perturbed
-from guidance.projected import AdaptiveProjected
+from guidance.condition_annealing import ConditionAnnealing
+from guidance.perturbed_attention import PerturbedAttention, choose_layers, perturbed
 from guidance.registry import Subject
 
 Interval = tuple[int, int]
@@ -45,7 +45,7 @@ def apg(subject: Subject, scale: float, interval: Interval) -> AdaptiveProjected
 
 def auto(subject: Subject, scale: float, interval: Interval) -> Autoguidance:
     """Away from the weaker model, told the same. InputError for one that draws other pictures."""
-    from guidance.fits import check_fits
+    from guidance.compatibility import check_fits
 
     pipe = subject.pipe
     weak = pipe.guides.weak(subject.options)
@@ -78,7 +78,7 @@ def cads(subject: Subject, scale: float, interval: Interval) -> ConditionAnneali
 
 def classifier(subject: Subject, scale: float, interval: Interval) -> Guidance:
     """Towards each picture's label."""
-    from guidance.classifier_guidance import classifier_guidance
+    from guidance.classifier.guide import classifier_guidance
 
     pipe = subject.pipe
     network = pipe.guides.classifier(subject.options)
@@ -94,8 +94,8 @@ def classifier(subject: Subject, scale: float, interval: Interval) -> Guidance:
 
 def clip(subject: Subject, scale: float, interval: Interval) -> Guidance:
     """Towards each picture's caption: by a noisy CLIP of x_t, or by any of the x0 that the model predicts."""
-    from guidance.clip import NoisyClip
-    from guidance.clip_guidance import clean_clip_guidance, clip_guidance, through_network
+    from guidance.clip.guide import clean_clip_guidance, clip_guidance, through_network
+    from guidance.clip.network import NoisyClip
 
     pipe = subject.pipe
     network = pipe.guides.clip(subject.options)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from glide.errors import InputError
-from glide.ranges import flag
+from glide.utils.errors import InputError
+from glide.utils.ranges import flag
 from guidance.options import Options
-from guidance.terms import EVERYWHERE, Term
+from guidance.spec import EVERYWHERE, Term
 
 GROUP = "glide.guidance"
 FOR_ALL = frozenset({"rescale", "threshold"})

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from glide.errors import InputError
-from glide.numbers import real, shown_number
-from glide.ranges import check_numbers, flag
+from glide.utils.errors import InputError
+from glide.utils.numbers import real, shown_number
+from glide.utils.ranges import check_numbers, flag
 
 NUMBERS = ("rescale", "threshold", "apg_eta", "apg_norm", "apg_momentum", "cads_mix")
 

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from torch import Tensor
 
-from glide.conditioning import Cond
-from glide.denoise import Denoiser
-from glide.errors import InputError
-from glide.process import Process
-from glide.samplers import Noise, Variance, ancestral, ddim
-from glide.solvers import euler, euler_ancestral, heun
-from glide.solvers_exponential import dpmpp_2m, dpmpp_2m_sde, unipc
-from glide.solvers_multistep import lms, plms
-from guidance.compose import Guidance
-from guidance.conditions import Picture
+from glide.diffusion.conditioning import Cond
+from glide.diffusion.denoiser import Denoiser
+from glide.diffusion.process import Process
+from glide.diffusion.samplers.ddpm_ddim import Noise, Variance, ancestral, ddim
+from glide.diffusion.samplers.dpm_solver import dpmpp_2m, dpmpp_2m_sde, unipc
+from glide.diffusion.samplers.euler_heun import euler, euler_ancestral, heun
+from glide.diffusion.samplers.linear_multistep import lms, plms
+from glide.networks.conditioner import Picture
+from glide.utils.errors import InputError
+from guidance.base import Guidance
 from guidance.names import interval_of, named
 from guidance.options import Options
-from guidance.terms import Term
+from guidance.spec import Term
 
 if TYPE_CHECKING:
-    from guidance.pipeline import Pipeline
+    from toolkit.pipelines.pipeline import Pipeline
 
 Entry = TypeVar("Entry")
 
@@ -93,7 +93,7 @@ SAMPLERS: dict[str, Draw] = {
     "dpmpp-2m-sde": _with_noise("dpmpp-2m-sde", dpmpp_2m_sde),
     "unipc": _without_noise("unipc", unipc),
 }
-"""By the names of `guidance.solver_names`, which says what they are."""
+"""By the names of `glide.diffusion.samplers.registry`, which says what they are."""
 
 
 @dataclass(frozen=True)

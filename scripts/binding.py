@@ -7,11 +7,11 @@ examples:
 
 import _path  # noqa: F401
 
-from glide.cli import parse, run
+from glide.utils.cli import parse, run
 
 
 def main() -> None:
-    from glide.binding import Bind, bind
+    from toolkit.evaluation.attribute_binding import Bind, bind
 
     bind(parse(Bind, __doc__))
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import _path  # noqa: F401
 
-from glide.cli import parse, run
+from glide.utils.cli import parse, run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    from glide.check_data import CheckData, check_data
+    from glide.data.audit import CheckData, check_data
 
     check_data(parse(CheckData, __doc__, argv))
 

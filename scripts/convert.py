@@ -27,17 +27,18 @@ from typing import Annotated
 import _path  # noqa: F401
 import tyro
 
-from glide.bars import progress
-from glide.checkpoint import save_model
-from glide.cli import parse, run
-from glide.errors import InputError
-from glide.folder import check_no_model
-from glide.openai import load
-from glide.openai_options import Options, parse_options
-from glide.printable import say
-from guidance import classifier_openai, clip_openai
-from guidance.classifier import save_classifier
-from guidance.clip import save_clip
+from glide.checkpoints.load import save_model
+from glide.checkpoints.model_folder import check_no_model
+from glide.checkpoints.openai.convert import load
+from glide.checkpoints.openai.options import Options, parse_options
+from glide.utils.cli import parse, run
+from glide.utils.errors import InputError
+from glide.utils.printable import say
+from glide.utils.progress import progress
+from guidance.classifier import openai as classifier_openai
+from guidance.classifier.network import save_classifier
+from guidance.clip import openai as clip_openai
+from guidance.clip.network import save_clip
 
 
 @dataclass(frozen=True)

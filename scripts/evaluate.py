@@ -8,12 +8,12 @@ examples:
 
 import _path  # noqa: F401
 
-from glide.cli import parse, run
+from glide.utils.cli import parse, run
 
 
 def main() -> None:
-    from guidance.evaluate_run import Evaluate, evaluate
-    from upsampler.parts import UPSAMPLING
+    from toolkit.commands.evaluate import Evaluate, evaluate
+    from toolkit.pipelines.parts import UPSAMPLING
 
     evaluate(parse(Evaluate, __doc__), UPSAMPLING)
 

@@ -8,11 +8,11 @@ examples:
 
 import _path  # noqa: F401
 
-from glide.cli import parse, run
+from glide.utils.cli import parse, run
 
 
 def main() -> None:
-    from guidance.evaluate_inpainting_run import EvaluateInpainting, evaluate_inpainting
+    from toolkit.commands.evaluate_inpainting import EvaluateInpainting, evaluate_inpainting
 
     evaluate_inpainting(parse(EvaluateInpainting, __doc__))
 

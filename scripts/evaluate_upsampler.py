@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import _path  # noqa: F401
 
-from glide.cli import parse, run
+from glide.utils.cli import parse, run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -20,11 +20,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from torch import Tensor
 
-    from guidance.conditions import Picture
-    from guidance.settings import Settings, spec_of_steps
-    from guidance.stage import Stage
-    from upsampler.evaluate import Enlarge, EvaluateUpsampler, evaluate_upsampler
-    from upsampler.parts import UPSAMPLING
+    from glide.networks.conditioner import Picture
+    from toolkit.evaluation.upsampling import Enlarge, EvaluateUpsampler, evaluate_upsampler
+    from toolkit.pipelines.parts import UPSAMPLING
+    from toolkit.pipelines.settings import Settings, spec_of_steps
+    from toolkit.pipelines.upscale import Stage
 
     args = parse(EvaluateUpsampler, __doc__, argv)
     args.check()  # before the model is read

@@ -8,11 +8,11 @@ examples:
 
 import _path  # noqa: F401
 
-from glide.cli import parse, run
+from glide.utils.cli import parse, run
 
 
 def main() -> None:
-    from guidance.sweep import Sweep, sweep
+    from toolkit.evaluation.guidance_sweep import Sweep, sweep
 
     sweep(parse(Sweep, __doc__))
 

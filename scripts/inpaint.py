@@ -15,14 +15,14 @@ from collections.abc import Sequence
 
 import _path  # noqa: F401
 
-from glide.cli import run
-from guidance.inpaint_args import parse
+from glide.utils.cli import run
+from toolkit.commands.inpaint_flags import parse
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args, recipe = parse(argv, __doc__)
-    from guidance.inpaint_run import inpaint_file
-    from upsampler.parts import UPSAMPLING  # torch, only once the flags are right
+    from toolkit.commands.inpaint import inpaint_file
+    from toolkit.pipelines.parts import UPSAMPLING  # torch, only once the flags are right
 
     inpaint_file(args, UPSAMPLING, recipe)
 

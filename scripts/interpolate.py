@@ -11,14 +11,14 @@ from collections.abc import Sequence
 
 import _path  # noqa: F401
 
-from glide.cli import parse, run
-from guidance.interpolate_args import Interpolate
+from glide.utils.cli import parse, run
+from toolkit.commands.interpolate_flags import Interpolate
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(Interpolate, __doc__, argv)
     args.check()
-    from guidance.interpolate import interpolate  # torch, only once the flags are right
+    from toolkit.commands.interpolate import interpolate  # torch, only once the flags are right
 
     interpolate(args)
 

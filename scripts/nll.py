@@ -7,11 +7,11 @@ examples:
 
 import _path  # noqa: F401
 
-from glide.cli import parse, run
+from glide.utils.cli import parse, run
 
 
 def main() -> None:
-    from glide.nll import Nll, nll
+    from toolkit.evaluation.bits_per_dim import Nll, nll
 
     nll(parse(Nll, __doc__))
 

@@ -10,11 +10,11 @@ It works for classifiers and CLIPs too.
 
 import _path  # noqa: F401
 
-from glide.cli import parse, run
+from glide.utils.cli import parse, run
 
 
 def main() -> None:
-    from glide.snapshots import Posthoc, posthoc
+    from glide.training.posthoc_ema_snapshots import Posthoc, posthoc
 
     posthoc(parse(Posthoc, __doc__))
 

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 
 import _path  # noqa: F401
 
-from glide.cli import run
-from guidance.sample_args import parse
+from glide.utils.cli import run
+from toolkit.commands.sample_flags import parse
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args, recipe = parse(argv, __doc__)
-    from guidance.sample import sample
-    from upsampler.parts import UPSAMPLING  # torch, only once the flags are right
+    from toolkit.commands.sample import sample
+    from toolkit.pipelines.parts import UPSAMPLING  # torch, only once the flags are right
 
     sample(args, recipe, UPSAMPLING)
 

@@ -8,11 +8,11 @@ examples:
 
 import _path  # noqa: F401
 
-from glide.cli import parse, run
+from glide.utils.cli import parse, run
 
 
 def main() -> None:
-    from guidance.solver_sweep import SolverSweep, solver_sweep
+    from toolkit.evaluation.sampler_sweep import SolverSweep, solver_sweep
 
     solver_sweep(parse(SolverSweep, __doc__))
 

@@ -14,13 +14,13 @@ shards are WebDataset's. docs/data.md says more, and scripts/check_data.py says 
 
 import _path  # noqa: F401
 
-from glide.cli import run
+from glide.utils.cli import run
 
 
 def main() -> None:
-    from glide.recipes import parse_with_recipe
-    from glide.train_base import TrainBase, train_base
-    from guidance.watch import fill_grid, sample_grid
+    from glide.training.published_recipes import parse_with_recipe
+    from glide.training.train_base import TrainBase, train_base
+    from toolkit.pipelines.training_preview import fill_grid, sample_grid
 
     train_base(parse_with_recipe(TrainBase, "train_base", __doc__), sample_grid, fill=fill_grid)
 

@@ -12,12 +12,12 @@ photos/ holds a folder of pictures for each class.
 
 import _path  # noqa: F401
 
-from glide.cli import run
+from glide.utils.cli import run
 
 
 def main() -> None:
-    from glide.recipes import parse_with_recipe
-    from guidance.train_classifier import TrainClassifier, train_classifier
+    from glide.training.published_recipes import parse_with_recipe
+    from guidance.classifier.train import TrainClassifier, train_classifier
 
     train_classifier(parse_with_recipe(TrainClassifier, "train_classifier", __doc__))
 

@@ -13,12 +13,12 @@ photos/ holds x.png with x.txt beside it, or a captions.csv or metadata.jsonl na
 
 import _path  # noqa: F401
 
-from glide.cli import run
+from glide.utils.cli import run
 
 
 def main() -> None:
-    from glide.recipes import parse_with_recipe
-    from guidance.train_clip import TrainClip, train_clip
+    from glide.training.published_recipes import parse_with_recipe
+    from guidance.clip.train import TrainClip, train_clip
 
     train_clip(parse_with_recipe(TrainClip, "train_clip", __doc__))
 

@@ -13,16 +13,16 @@ from collections.abc import Sequence
 
 import _path  # noqa: F401
 
-from glide.cli import run
+from glide.utils.cli import run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     from functools import partial
 
-    from glide.recipes import parse_with_recipe
-    from guidance.stage import enlarger
-    from upsampler.parts import UPSAMPLING
-    from upsampler.train_upsampler import TrainUpsampler, train_upsampler
+    from glide.training.published_recipes import parse_with_recipe
+    from toolkit.pipelines.parts import UPSAMPLING
+    from toolkit.pipelines.upscale import enlarger
+    from upsampler.train import TrainUpsampler, train_upsampler
 
     train_upsampler(
         parse_with_recipe(TrainUpsampler, "train_upsampler", __doc__, argv),

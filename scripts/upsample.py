@@ -12,14 +12,14 @@ from collections.abc import Sequence
 
 import _path  # noqa: F401
 
-from glide.cli import parse, run
-from guidance.upsample_args import Upsample
+from glide.utils.cli import parse, run
+from toolkit.commands.upsample_flags import Upsample
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(Upsample, __doc__, argv)
-    from guidance.upsample import upsample
-    from upsampler.parts import UPSAMPLING  # torch, only once the flags are right
+    from toolkit.commands.upsample import upsample
+    from toolkit.pipelines.parts import UPSAMPLING  # torch, only once the flags are right
 
     upsample(args, UPSAMPLING)
 

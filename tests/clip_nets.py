@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from glide.model import Model
-from guidance.clip import ClipConfig, NoisyClip
-from guidance.vit import ImageConfig
+from glide.networks.model import Model
+from glide.networks.vision_transformer import ImageConfig
+from guidance.clip.network import ClipConfig, NoisyClip
 
 RED, SQUARE = "a red circle", "a blue square"
 LONG = " ".join(["circle"] * 20)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glide import dtype
-from glide.checkpoint import save_model
-from glide.model import Model, ModelConfig, ProcessConfig, TextConfig
-from glide.tokenizer import Tokenizer
-from glide.unet import UNetConfig
+from glide.checkpoints.load import save_model
+from glide.networks.model import Model, ModelConfig, ProcessConfig, TextConfig
+from glide.networks.tokenizer import Tokenizer
+from glide.networks.unet import UNetConfig
+from glide.utils import dtype as dtype
 from upsampler.presets import UPSAMPLERS
 
 # tiny tensors: threads only wait for each other, and for whoever else runs here; more are for who asks for them

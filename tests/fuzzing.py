@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from glide.errors import InputError
+from glide.utils.errors import InputError
 
 LONGEST = 500  # characters of a message
 MEMORY = 4 * 2**30  # bytes that a case may take beyond what the process has

@@ -8,7 +8,7 @@ import pytest
 from conftest import CAPTIONS
 from PIL import Image
 
-from glide.cli import run
+from glide.utils.cli import run
 
 RED = CAPTIONS[0]
 RNG = np.random.default_rng(0)

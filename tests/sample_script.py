@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sample as script  # scripts/sample.py
 
-from glide.cli import run
+from glide.utils.cli import run
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("--steps", "2")

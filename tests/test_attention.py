@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from glide import fused
-from glide.attention import cross_attention, self_attention
+from glide.networks.attention import cross_attention, self_attention
+from glide.networks.cpu import fused as fused
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 CASES = [
@@ -26,7 +26,7 @@ CASES = [
 @pytest.fixture
 def compiled() -> None:
     if fused.library() is None:
-        pytest.skip("the C of glide/fused.py was not compiled where this was installed")
+        pytest.skip("the C of glide/networks/cpu/fused.py was not compiled where this was installed")
 
 
 def by_definition(qkv: Tensor, told: Tensor | None, heads: int, queries: int, causal: bool) -> Tensor:

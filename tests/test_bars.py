@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from glide import bars
-from glide.bars import Lines, progress
-from glide.printable import be_quiet
+from glide.utils import progress as bars
+from glide.utils.printable import be_quiet
+from glide.utils.progress import Lines, progress
 
 
 class Clock:

@@ -11,8 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.measure.layers import KINDS, LayerTimes
 from benchmarks.measure.networks import CONFIGS, random_model
 from benchmarks.measure.work import attention_work, call_work, conv_work, counted, linear_work
-from glide.conditioning import Cond
-from glide.model import PRESETS, Model, ModelConfig
+from glide.diffusion.conditioning import Cond
+from glide.networks.model import PRESETS, Model, ModelConfig
 from upsampler.presets import UPSAMPLERS
 
 # What is counted

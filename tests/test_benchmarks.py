@@ -26,12 +26,12 @@ from benchmarks.measure.plan import Plan
 from benchmarks.measure.report import STEPS, Report
 from benchmarks.measure.results import Found, Measured, Note, Peak, Spent, Table
 from benchmarks.measure.work import call_work
-from glide.checkpoint import save_model
-from glide.cli import parse
-from glide.errors import InputError
-from glide.model import PRESETS, Model
-from glide.shapes import captions_for_tokenizer
-from glide.tokenizer import Tokenizer
+from glide.checkpoints.load import save_model
+from glide.networks.model import PRESETS, Model
+from glide.networks.tokenizer import Tokenizer
+from glide.shapes.dataset import captions_for_tokenizer
+from glide.utils.cli import parse
+from glide.utils.errors import InputError
 
 CPU = torch.device("cpu")
 

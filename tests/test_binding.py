@@ -9,13 +9,13 @@ import pytest
 import torch
 from conftest import randomised
 
-from glide.binding import VALUES, Bind, bind, binding, table
-from glide.checkpoint import save_model
-from glide.errors import InputError
-from glide.model import PRESETS, Model
-from glide.shapes import captions_for_tokenizer, held_out_scenes, parse_caption, render
-from glide.tokenizer import Tokenizer
-from glide.wrong import changed
+from glide.checkpoints.load import save_model
+from glide.data.hard_negatives import changed
+from glide.networks.model import PRESETS, Model
+from glide.networks.tokenizer import Tokenizer
+from glide.shapes.dataset import captions_for_tokenizer, held_out_scenes, parse_caption, render
+from glide.utils.errors import InputError
+from toolkit.evaluation.attribute_binding import VALUES, Bind, bind, binding, table
 
 
 @pytest.fixture(scope="module", params=["draws", "inpaints too"])

@@ -9,17 +9,18 @@ import torch
 from conftest import CAPTIONS, close, tiny_unet
 from torch import Tensor
 
-from glide.conditioning import Cond
-from glide.denoise import Prediction, predictor
-from glide.errors import InputError
-from glide.model import Model, ModelConfig
-from glide.nn import ROWS, linear_by_rows
-from guidance import ClassifierFree, LogLikelihood, Pipeline
-from guidance.calls import Places, call_size_of, default_call_size, in_calls
-from guidance.compose import Guidance
-from guidance.conditions import Picture
-from guidance.sample import batches
-from guidance.settings import Settings
+from glide.diffusion.conditioning import Cond
+from glide.diffusion.denoiser import Prediction, predictor
+from glide.networks.conditioner import Picture
+from glide.networks.fixed_batch import Places, call_size_of, default_call_size, in_calls
+from glide.networks.layers import ROWS, linear_by_rows
+from glide.networks.model import Model, ModelConfig
+from glide.utils.errors import InputError
+from guidance import ClassifierFree, LogLikelihood
+from guidance.base import Guidance
+from toolkit import Pipeline
+from toolkit.commands.sample import batches
+from toolkit.pipelines.settings import Settings
 
 RED, SQUARE = CAPTIONS[:2]
 

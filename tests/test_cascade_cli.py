@@ -9,11 +9,11 @@ import pytest
 from conftest import CAPTIONS, randomised
 from sample_script import ROOT, Capture, call, pngs, refused
 
-from glide.checkpoint import load_model, save_model
-from glide.claims import next_number
-from glide.images import load_image, read_recipe
-from glide.model import Model
-from upsampler import parts
+from glide.checkpoints.load import load_model, save_model
+from glide.networks.model import Model
+from glide.utils.file_locks import next_number
+from glide.utils.images import load_image, read_recipe
+from toolkit.pipelines import parts as parts
 
 SMALL = ("--steps", "2", "--upsample-steps", "2")
 
@@ -197,9 +197,9 @@ def test_the_oracle_judges_what_is_enlarged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     """A base model of 16x16, which is as small as the oracle reads, and an upsampler of that."""
-    from glide.model import PRESETS
-    from glide.shapes import captions_for_tokenizer
-    from glide.tokenizer import Tokenizer
+    from glide.networks.model import PRESETS
+    from glide.networks.tokenizer import Tokenizer
+    from glide.shapes.dataset import captions_for_tokenizer
     from upsampler.presets import UPSAMPLERS
 
     tokenizer = Tokenizer.train(captions_for_tokenizer(), 512, 24)

@@ -12,22 +12,23 @@ import torch
 from PIL import Image
 from test_data import picture
 
-from glide.channels import in_channels, in_mode, on_white
-from glide.checkpoint import load_model, save_model
-from glide.data import open_data
-from glide.errors import InputError
-from glide.images import as_image, save_gif, save_png
-from glide.model import PRESETS, Model, ModelConfig
-from glide.nll import Nll, nll
-from glide.strip import write_strip
-from glide.train import TrainConfig
-from glide.train_base import TrainBase, train_base
-from guidance import rerank, sample
-from guidance.inpaint import plan
-from guidance.judged_run import JudgedPictures
-from guidance.pipeline import Pipeline
-from guidance.settings import Settings
-from guidance.watch import fill_grid, sample_grid
+from glide.checkpoints.load import load_model, save_model
+from glide.data.datasets import open_data
+from glide.networks.model import PRESETS, Model, ModelConfig
+from glide.training.fit import TrainConfig
+from glide.training.train_base import TrainBase, train_base
+from glide.utils.channels import in_channels, in_mode, on_white
+from glide.utils.errors import InputError
+from glide.utils.images import as_image, save_gif, save_png
+from glide.utils.strip import write_strip
+from guidance.clip import rerank as rerank
+from toolkit.commands import sample as sample
+from toolkit.evaluation.bits_per_dim import Nll, nll
+from toolkit.evaluation.oracle_run import JudgedPictures
+from toolkit.pipelines.inpaint import plan
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.training_preview import fill_grid, sample_grid
 from upsampler.presets import UPSAMPLERS, check_upsampler
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}

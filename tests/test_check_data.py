@@ -10,11 +10,11 @@ from PIL import Image, ImageFont
 from test_damaged_data import BAD, GOOD, WRONG, damaged
 from test_data import picture
 
-from glide.check_data import CheckData, check_data
-from glide.contact_sheet import contact_sheet, wrapped
-from glide.errors import InputError
-from glide.shard_cache import BESIDE
-from glide.shard_writer import write_shards
+from glide.data.audit import CheckData, check_data
+from glide.data.shards.index_cache import BESIDE
+from glide.data.shards.writer import write_shards
+from glide.utils.contact_sheet import contact_sheet, wrapped
+from glide.utils.errors import InputError
 
 
 @pytest.fixture

@@ -11,19 +11,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from glide import checkpoint, openai
-from glide.checkpoint import load_model, read_config, resolve, save_model
-from glide.errors import InputError
-from glide.folder import load_weights, write_folder
-from glide.hub import at_revision
-from glide.model import Model, ModelConfig, ProcessConfig, TextConfig
-from glide.tokenizer import Tokenizer
-from glide.unet import UNetConfig
+from glide.checkpoints import load as checkpoint
+from glide.checkpoints.load import load_model, read_config, resolve, save_model
+from glide.checkpoints.model_folder import load_weights, write_folder
+from glide.checkpoints.openai import convert as openai
+from glide.networks.conditioner import Picture
+from glide.networks.model import Model, ModelConfig, ProcessConfig, TextConfig
+from glide.networks.tokenizer import Tokenizer
+from glide.networks.unet import UNetConfig
+from glide.utils.errors import InputError
+from glide.utils.hub import at_revision
 from glide.version import __version__
-from guidance.conditions import Picture
-from guidance.pipeline import Pipeline
-from guidance.recorded import Recorded
-from guidance.settings import Settings
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.recipe_reader import Recorded
+from toolkit.pipelines.settings import Settings
 
 UNET = UNetConfig(
     image_size=8,

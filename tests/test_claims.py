@@ -18,10 +18,10 @@ import torch
 from conftest import CAPTIONS
 from sample_script import QUICK, ROOT, Capture, call, pngs
 
-from glide.claims import NumberedOutputs, names, next_number, write_beside
-from glide.cli import run
-from glide.errors import NameTaken
-from glide.images import load_image, read_recipe, save_png
+from glide.utils.cli import run
+from glide.utils.errors import NameTaken
+from glide.utils.file_locks import NumberedOutputs, names, next_number, write_beside
+from glide.utils.images import load_image, read_recipe, save_png
 
 
 def picture(value: int) -> torch.Tensor:
@@ -150,7 +150,7 @@ def test_a_signal_names_the_pictures_that_are_there(
             time.sleep(5)  # the signal comes in between
 
     before = signal.getsignal(number)
-    monkeypatch.setattr("guidance.sample.save_png", write)
+    monkeypatch.setattr("toolkit.commands.sample.save_png", write)
     flags = ["--model", text_folder, "--prompt", CAPTIONS[0], "--num-samples", 6, *QUICK]
     assert call(*flags, "--out", tmp_path / "o") == 128 + number
     assert signal.getsignal(number) is before
@@ -186,7 +186,7 @@ def test_the_work_comes_before_the_words(
     def broken(*said: object) -> None:
         raise RuntimeError("nothing can be printed")
 
-    monkeypatch.setattr("guidance.sample.say", broken)
+    monkeypatch.setattr("toolkit.commands.sample.say", broken)
     flags = ["--model", text_folder, "--prompt", CAPTIONS[0], "--grid", "--gif", *QUICK]
     with pytest.raises(RuntimeError):
         run(lambda: script.main([str(flag) for flag in [*flags, "--out", tmp_path / "o"]]))

@@ -13,29 +13,29 @@ import torch.nn.functional as F
 from openai_nets import same_weights
 from torch import Tensor, nn
 
-from glide.checkpoint import load_model
-from glide.conditioning import Cond
-from glide.denoise import Prediction
-from glide.errors import InputError
-from glide.model import PRESETS, Model, ModelConfig
-from glide.optim import split_parameters
-from glide.precision import lowered
-from glide.samplers import SeededNoise, ancestral, ddim
-from guidance import classifier as classifiers
-from guidance import classifier_guidance as classifier_guidance_module
-from guidance.classifier import (
+from glide.checkpoints.load import load_model
+from glide.diffusion.conditioning import Cond
+from glide.diffusion.denoiser import Prediction
+from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim
+from glide.networks.model import PRESETS, Model, ModelConfig
+from glide.networks.reduced_precision import lowered
+from glide.training.optim import split_parameters
+from glide.utils.errors import InputError
+from guidance.base import guide
+from guidance.classifier import guide as classifier_guidance_module
+from guidance.classifier import network as classifiers
+from guidance.classifier.guide import check_classifier, classifier_guidance
+from guidance.classifier.network import (
     CLASSIFIERS,
     ClassifierConfig,
     NoisyClassifier,
     load_classifier,
     save_classifier,
 )
-from guidance.classifier_guidance import check_classifier, classifier_guidance
-from guidance.classifier_openai import (
+from guidance.classifier.openai import (
     from_state_dict,
     mapping,
 )
-from guidance.compose import guide
 
 TINY = {
     "cls": "EncoderUNetModel",

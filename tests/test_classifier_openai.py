@@ -15,14 +15,14 @@ from openai_nets import GOLDEN, ROOT, golden, same_weights
 from test_classifier import TINY
 from torch import Tensor
 
-from glide.errors import InputError
-from glide.model import PRESETS
-from guidance.classifier import (
+from glide.networks.model import PRESETS
+from glide.utils.errors import InputError
+from guidance.classifier.guide import check_classifier, classifier_guidance
+from guidance.classifier.network import (
     CLASSIFIERS,
     load_classifier,
 )
-from guidance.classifier_guidance import check_classifier, classifier_guidance
-from guidance.classifier_openai import (
+from guidance.classifier.openai import (
     PUBLISHED,
     classifier_config,
     from_state_dict,

@@ -16,22 +16,22 @@ from clip_nets import LONG, RED, SQUARE, X, tiny_clip
 from openai_nets import GOLDEN, golden, same_weights
 from torch import Tensor
 
-from glide.checkpoint import load_model
-from glide.conditioning import Cond
-from glide.denoise import Prediction
-from glide.errors import InputError
-from glide.model import PRESETS, Model, ModelConfig
-from glide.optim import split_parameters
-from glide.samplers import SeededNoise, ancestral, ddim
-from glide.tokenizer import Tokenizer
-from guidance import clip as clips
-from guidance.clip import CLIPS, NoisyClip, load_clip, save_clip
-from guidance.clip_guidance import clean_clip_guidance, clip_guidance, through_network
-from guidance.clip_openai import PAIR, from_state_dicts
-from guidance.compose import guide
-from guidance.fits import check_fits
-from guidance.rerank import fit_of
-from guidance.vit import ImageConfig
+from glide.checkpoints.load import load_model
+from glide.diffusion.conditioning import Cond
+from glide.diffusion.denoiser import Prediction
+from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim
+from glide.networks.model import PRESETS, Model, ModelConfig
+from glide.networks.tokenizer import Tokenizer
+from glide.networks.vision_transformer import ImageConfig
+from glide.training.optim import split_parameters
+from glide.utils.errors import InputError
+from guidance.base import guide
+from guidance.clip import network as clips
+from guidance.clip.guide import clean_clip_guidance, clip_guidance, through_network
+from guidance.clip.network import CLIPS, NoisyClip, load_clip, save_clip
+from guidance.clip.openai import PAIR, from_state_dicts
+from guidance.clip.rerank import fit_of
+from guidance.compatibility import check_fits
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def write_vocabulary(folder: Path) -> None:
 def test_the_published_pair_is_found_by_either_file_and_by_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("guidance.clip_openai.from_state_dicts", lambda a, b: from_state_dicts(a, b, 16))
+    monkeypatch.setattr("guidance.clip.openai.from_state_dicts", lambda a, b: from_state_dicts(a, b, 16))
     for file, state in zip(PAIR, golden_states(), strict=True):
         torch.save(state, tmp_path / file)
     for name in (tmp_path, *(tmp_path / file for file in PAIR)):

@@ -11,15 +11,15 @@ import torch
 from clip_nets import LONG, RED, SQUARE, X, tiny_clip
 from torch import Tensor, nn
 
-from glide.conditioning import Cond
-from glide.denoise import predictor
-from glide.errors import InputError
-from glide.model import Model, ProcessConfig
-from glide.tokenizer import Tokenizer
-from guidance.clip import NoisyClip, save_clip
-from guidance.clip_clean import CleanClip, adapt, load_any_clip
-from guidance.clip_guidance import clean_clip_guidance, past_network, through_network
-from guidance.rerank import fit_of, rerank
+from glide.diffusion.conditioning import Cond
+from glide.diffusion.denoiser import predictor
+from glide.networks.model import Model, ProcessConfig
+from glide.networks.tokenizer import Tokenizer
+from glide.utils.errors import InputError
+from guidance.clip.guide import clean_clip_guidance, past_network, through_network
+from guidance.clip.network import NoisyClip, save_clip
+from guidance.clip.pretrained import CleanClip, adapt, load_any_clip
+from guidance.clip.rerank import fit_of, rerank
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import torch
 from conftest import CAPTIONS
 from sample_script import Capture, call, refused
 
-from glide import compiled as module
-from glide.checkpoint import load_model
-from glide.images import read_recipe
-from glide.model import Model
-from guidance import Pipeline
-from guidance.conditions import Picture
-from guidance.settings import Settings
+from glide.checkpoints.load import load_model
+from glide.networks import compile as module
+from glide.networks.conditioner import Picture
+from glide.networks.model import Model
+from glide.utils.images import read_recipe
+from toolkit import Pipeline
+from toolkit.pipelines.settings import Settings
 
 RED, SQUARE = CAPTIONS[:2]
 # of PyTorch's own, about parts of itself
@@ -58,7 +58,7 @@ def test_it_is_repeated_and_refused(
 
     command = ["--model", text_folder, "--prompt", RED, "--steps", "2", "--out", tmp_path / "o", "--compile"]
     with monkeypatch.context() as patched:
-        patched.setattr("guidance.pipeline.compiled", spy)
+        patched.setattr("toolkit.pipelines.pipeline.compiled", spy)
         assert call(*command) == 0
         assert call("--trust-recipe", "--like", tmp_path / "o/00000.png", "--out", tmp_path / "o") == 0
         assert len(asked) == 2 and read_recipe(tmp_path / "o/00001.png")["compile"] is True

@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file
 from test_train import settings
 
-from glide import compiled as module
-from glide import fused
-from glide.errors import InputError
-from glide.nn import Dropout
-from glide.train_base import TrainBase, train_base
-from guidance.classifier import CLASSIFIERS, NoisyClassifier
-from guidance.clip import CLIPS, NoisyClip
+from glide.networks import compile as module
+from glide.networks.cpu import fused as fused
+from glide.networks.layers import Dropout
+from glide.training.train_base import TrainBase, train_base
+from glide.utils.errors import InputError
+from guidance.classifier.network import CLASSIFIERS, NoisyClassifier
+from guidance.clip.network import CLIPS, NoisyClip
 
 # of PyTorch's own, about parts of itself
 pytestmark = [

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from glide import memory
-from glide.checkpoint import load_model, save_model
-from glide.config_check import checked, config_from_dict
-from glide.errors import InputError
-from glide.model import PRESETS, Model, ModelConfig
-from guidance.classifier import CLASSIFIERS, ClassifierConfig
-from guidance.clip import CLIPS, ClipConfig
+from glide.checkpoints.load import load_model, save_model
+from glide.networks.model import PRESETS, Model, ModelConfig
+from glide.utils import memory as memory
+from glide.utils.config_check import checked, config_from_dict
+from glide.utils.errors import InputError
+from guidance.classifier.network import CLASSIFIERS, ClassifierConfig
+from guidance.clip.network import CLIPS, ClipConfig
 from upsampler.presets import UPSAMPLERS
 
 ALL = {"model": PRESETS | UPSAMPLERS, "classifier": CLASSIFIERS, "clip": CLIPS}

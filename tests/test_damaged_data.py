@@ -10,13 +10,13 @@ import torch
 from launch import finished, started
 from PIL import Image
 
-from glide.broken import keep_broken, reasons, summary
-from glide.data import open_data
-from glide.encoded import Encoded, caption_inputs
-from glide.prefetch import prefetch, usual_workers
-from glide.shard_writer import write_shards
-from glide.train import TrainConfig
-from glide.train_base import TrainBase, train_base
+from glide.data.datasets import open_data
+from glide.data.encoded import Encoded, caption_inputs
+from glide.data.prefetch import prefetch, usual_workers
+from glide.data.shards.writer import write_shards
+from glide.data.skipped_files import keep_broken, reasons, summary
+from glide.training.fit import TrainConfig
+from glide.training.train_base import TrainBase, train_base
 
 GOOD, BAD = 95, 5
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from glide import paths, stored
-from glide.data import is_held_out, on_device, open_data
-from glide.errors import InputError
-from glide.listing import list_folder
-from glide.resize import square
+from glide.data import stored_dataset as stored
+from glide.data.datasets import is_held_out, on_device, open_data
+from glide.data.folder_index import list_folder
+from glide.utils import filesystem as paths
+from glide.utils.errors import InputError
+from glide.utils.resize import square
 
 
 def picture(path, value: int = 0, size: tuple[int, int] = (4, 4)) -> None:

@@ -13,12 +13,12 @@ from build_styles import BuildStyles
 from data_loading import DataLoading
 from judge_emoji import JudgeEmoji
 
-from glide.check_data import CheckData
-from glide.cli import parse
-from glide.model import PRESETS
-from glide.train_base import TrainBase
+from glide.data.audit import CheckData
+from glide.networks.model import PRESETS
+from glide.training.train_base import TrainBase
+from glide.utils.cli import parse
 from upsampler.presets import UPSAMPLERS
-from upsampler.train_upsampler import TrainUpsampler
+from upsampler.train import TrainUpsampler
 
 ROOT = Path(__file__).parents[1]
 FLAGS = {

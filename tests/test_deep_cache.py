@@ -9,14 +9,14 @@ from conftest import CAPTIONS
 from sample_script import Capture, call, refused
 from torch import Tensor
 
-from glide.conditioning import Cond
-from glide.deep_cache import DeepCache
-from glide.images import read_recipe
-from glide.model import Model
-from glide.unet import UNet
-from guidance import Pipeline
-from guidance.conditions import Picture
-from guidance.settings import Settings
+from glide.diffusion.conditioning import Cond
+from glide.networks.conditioner import Picture
+from glide.networks.deep_cache import DeepCache
+from glide.networks.model import Model
+from glide.networks.unet import UNet
+from glide.utils.images import read_recipe
+from toolkit import Pipeline
+from toolkit.pipelines.settings import Settings
 
 RED, SQUARE = CAPTIONS[:2]
 

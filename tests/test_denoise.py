@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from glide.conditioning import Cond
-from glide.denoise import Prediction, clamp, held, keep_known, log_variance, predictor, project
-from glide.errors import InputError
-from glide.process import make_process
+from glide.diffusion.conditioning import Cond
+from glide.diffusion.denoiser import Prediction, clamp, held, keep_known, log_variance, predictor, project
+from glide.diffusion.process import make_process
+from glide.utils.errors import InputError
 
 
 def randn(*shape, seed=0, dtype=torch.float32):

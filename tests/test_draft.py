@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from glide.buffers import Buffers
-from glide.data import open_data
-from glide.pictures import decode_picture
-from glide.resize import square_picture
+from glide.data.buffer_pool import Buffers
+from glide.data.datasets import open_data
+from glide.utils.image_files import decode_picture
+from glide.utils.resize import square_picture
 
 
 def jpeg(width: int, height: int) -> bytes:

@@ -11,29 +11,29 @@ import pytest
 import torch
 from sample_script import QUICK, call
 
-from glide import dtype as dtypes
-from glide.binding import Bind
-from glide.dtype import DTYPES, cost, fast_dtype, find_dtype, multiplies_fast
-from glide.errors import InputError
-from glide.images import read_recipe
-from glide.model import Model
-from glide.optim import OptimConfig, Optimizer, orthogonalize
-from glide.processes import Processes
-from glide.train import TrainConfig
-from glide.train_base import TrainBase, train_base
-from guidance.evaluate_inpainting_run import EvaluateInpainting
-from guidance.evaluate_run import Evaluate
-from guidance.inpaint_args import Inpaint
-from guidance.interpolate_args import Interpolate
-from guidance.pipeline import Pipeline
-from guidance.sample_args import Sample
-from guidance.solver_sweep import SolverSweep
-from guidance.sweep import Sweep
-from guidance.train_classifier import TrainClassifier
-from guidance.train_clip import TrainClip
-from guidance.upsample_args import Upsample
-from upsampler.evaluate import EvaluateUpsampler
-from upsampler.train_upsampler import TrainUpsampler
+from glide.networks.model import Model
+from glide.training.distributed import Processes
+from glide.training.fit import TrainConfig
+from glide.training.optim import OptimConfig, Optimizer, orthogonalize
+from glide.training.train_base import TrainBase, train_base
+from glide.utils import dtype as dtypes
+from glide.utils.dtype import DTYPES, cost, fast_dtype, find_dtype, multiplies_fast
+from glide.utils.errors import InputError
+from glide.utils.images import read_recipe
+from guidance.classifier.train import TrainClassifier
+from guidance.clip.train import TrainClip
+from toolkit.commands.evaluate import Evaluate
+from toolkit.commands.evaluate_inpainting import EvaluateInpainting
+from toolkit.commands.inpaint_flags import Inpaint
+from toolkit.commands.interpolate_flags import Interpolate
+from toolkit.commands.sample_flags import Sample
+from toolkit.commands.upsample_flags import Upsample
+from toolkit.evaluation.attribute_binding import Bind
+from toolkit.evaluation.guidance_sweep import Sweep
+from toolkit.evaluation.sampler_sweep import SolverSweep
+from toolkit.evaluation.upsampling import EvaluateUpsampler
+from toolkit.pipelines.pipeline import Pipeline
+from upsampler.train import TrainUpsampler
 
 CPU = torch.device("cpu")
 HALF = torch.bfloat16

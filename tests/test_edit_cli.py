@@ -15,13 +15,13 @@ from PIL import Image
 from sample_script import QUICK, Capture, pngs, refused
 from sample_script import call as sample
 
-from glide.cli import run
-from glide.images import from_uint8, read_recipe
-from glide.model import Model
-from guidance import Pipeline
-from guidance.conditions import Given, Picture
-from guidance.settings import Settings
-from guidance.solver_names import SPACINGS
+from glide.diffusion.samplers.registry import SPACINGS
+from glide.networks.conditioner import Given, Picture
+from glide.networks.model import Model
+from glide.utils.cli import run
+from glide.utils.images import from_uint8, read_recipe
+from toolkit import Pipeline
+from toolkit.pipelines.settings import Settings
 
 RED, SQUARE = CAPTIONS[:2]
 

@@ -13,9 +13,9 @@ from conftest import CAPTIONS
 from PIL import Image
 from sample_script import ROOT
 
-from glide.cli import run
-from glide.model import Model
-from guidance import Pipeline
+from glide.networks.model import Model
+from glide.utils.cli import run
+from toolkit import Pipeline
 
 PAGE = (ROOT / "docs/editing.md").read_text("utf-8")
 SCRIPTS = {"inpaint.py": inpaint, "interpolate.py": interpolate, "sample.py": sample}

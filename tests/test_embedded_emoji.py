@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 import glide
-from guidance.pipeline import Pipeline
+from toolkit.pipelines.pipeline import Pipeline
 
 CAPTIONS = (
     ("a blue heart, flat style", 2),  # with the channel that is strongest; both pairs were held out
@@ -25,7 +25,7 @@ def test_it_draws_pairs_of_concept_and_style_that_it_was_never_shown() -> None:
 
 
 def test_its_sources_are_named() -> None:
-    text = (Path(glide.__file__).parent / "models/emoji/ATTRIBUTION.md").read_text("utf-8")
+    text = (Path(glide.__file__).parent / "pretrained/emoji/ATTRIBUTION.md").read_text("utf-8")
     for source in (
         "noto@",
         "noto-v1@",

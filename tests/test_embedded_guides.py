@@ -8,19 +8,19 @@ import torch
 from sample_script import QUICK, call
 
 import guidance
-from glide.data import on_device, open_data
-from glide.images import read_recipe, to_float
-from glide.shapes import held_out_scenes
-from glide.shapes_scene import SHAPES
-from glide.wrong import WithWrong
-from guidance.classifier import load_classifier
-from guidance.clip import NoisyClip, load_clip
-from guidance.clip_guidance import clip_guidance
-from guidance.clip_levels import retrieval
-from guidance.guides import Guides
+from glide.data.datasets import on_device, open_data
+from glide.data.hard_negatives import WithWrong
+from glide.shapes.dataset import held_out_scenes
+from glide.shapes.scene import SHAPES
+from glide.utils.images import read_recipe, to_float
+from guidance.classifier.network import load_classifier
+from guidance.clip.guide import clip_guidance
+from guidance.clip.network import NoisyClip, load_clip
+from guidance.clip.noise_levels import retrieval
+from guidance.guide_networks import Guides
 from guidance.options import Options
 
-MODELS = Path(guidance.__file__).parent / "models"
+MODELS = Path(guidance.__file__).parent / "pretrained"
 NAMES = ("shapes-shape", "shapes-clip")
 
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from glide.cli import run
-from glide.images import read_recipe, save_png
-from glide.oracle import Oracle
-from glide.shapes import held_out_scenes
-from glide.shapes_render import render
-from guidance.evaluate_inpainting import cases, paint_and_judge
-from guidance.inpaint import plan
-from guidance.pipeline import Pipeline
-from guidance.settings import Settings
+from glide.shapes.dataset import held_out_scenes
+from glide.shapes.oracle import Oracle
+from glide.shapes.render import render
+from glide.utils.cli import run
+from glide.utils.images import read_recipe, save_png
+from toolkit.evaluation.inpainting import cases, paint_and_judge
+from toolkit.pipelines.inpaint import plan
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.settings import Settings
 
 
 def test_it_paints_what_is_asked_for() -> None:

@@ -9,15 +9,15 @@ from PIL import Image
 from sample_script import call
 
 import upsampler
-from glide.images import read_recipe
-from glide.shapes import held_out_scenes
-from glide.shapes_render import render
-from guidance.conditions import Picture
-from guidance.stage import Stage
-from upsampler.evaluate import FILTERS, Errors, filtered
-from upsampler.parts import UPSAMPLING
+from glide.networks.conditioner import Picture
+from glide.shapes.dataset import held_out_scenes
+from glide.shapes.render import render
+from glide.utils.images import read_recipe
+from toolkit.evaluation.upsampling import FILTERS, Errors, filtered
+from toolkit.pipelines.parts import UPSAMPLING
+from toolkit.pipelines.upscale import Stage
 
-FOLDER = Path(upsampler.__file__).parent / "models/shapes"
+FOLDER = Path(upsampler.__file__).parent / "pretrained/shapes"
 
 
 def test_it_is_small_and_says_how_it_was_trained() -> None:

@@ -18,9 +18,9 @@ from emoji_names import in_order, kind_of, name_of
 from emoji_nearest import Glyphs, features
 from judge_emoji import JudgeEmoji
 
-from glide.cli import parse
-from glide.data import open_data
-from glide.errors import InputError
+from glide.data.datasets import open_data
+from glide.utils.cli import parse
+from glide.utils.errors import InputError
 
 NAMES = {
     (0x1F600,): ("grinning face", "single"),

@@ -21,8 +21,8 @@ from style_captions import captions, label, with_article
 from style_concepts import Concept, join, read_concepts
 from style_packages import LABELS, STYLES, Icon, find_package, plain_code, read_icons
 
-from glide.data import open_data
-from glide.errors import InputError
+from glide.data.datasets import open_data
+from glide.utils.errors import InputError
 
 LICENCES = {"noto": "Apache-2.0", "blob": "Apache-2.0", "twemoji": "CC-BY-4.0", "openmoji": "CC-BY-SA-4.0"}
 WORDS = ("noto", "blob", "twemoji", "fluent", "flat")

@@ -8,19 +8,19 @@ import torch
 from conftest import randomised
 from torch import Tensor
 
-from glide.checkpoint import save_model
-from glide.errors import InputError
-from glide.model import PRESETS, Model
-from glide.oracle import Oracle
-from glide.shapes import captions_for_tokenizer, parse_caption, render
-from glide.shapes_scene import SIZES, Scene, Thing
-from glide.tokenizer import Tokenizer
-from guidance.evaluate_inpainting import CORNERS, QUESTIONS, Case, cases, judge, paint_and_judge, table
-from guidance.evaluate_inpainting_run import EvaluateInpainting, evaluate_inpainting
-from guidance.inpaint import Plan, plan
-from guidance.pipeline import Pipeline, Step
-from guidance.region import Region
-from guidance.settings import Settings
+from glide.checkpoints.load import save_model
+from glide.networks.model import PRESETS, Model
+from glide.networks.tokenizer import Tokenizer
+from glide.shapes.dataset import captions_for_tokenizer, parse_caption, render
+from glide.shapes.oracle import Oracle
+from glide.shapes.scene import SIZES, Scene, Thing
+from glide.utils.errors import InputError
+from toolkit.commands.evaluate_inpainting import EvaluateInpainting, evaluate_inpainting
+from toolkit.evaluation.inpainting import CORNERS, QUESTIONS, Case, cases, judge, paint_and_judge, table
+from toolkit.pipelines.inpaint import Plan, plan
+from toolkit.pipelines.inpaint_region import Region
+from toolkit.pipelines.pipeline import Pipeline, Step
+from toolkit.pipelines.settings import Settings
 
 FOUND = cases(60)
 

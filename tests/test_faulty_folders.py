@@ -5,8 +5,8 @@ import os
 import pytest
 from test_data import captioned, picture
 
-from glide.data import open_data
-from glide.errors import InputError
+from glide.data.datasets import open_data
+from glide.utils.errors import InputError
 
 
 def write(path, content: str | bytes = "") -> None:

@@ -15,42 +15,42 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import convert
 
-from glide import cli
-from glide.aliases import ALIASES, SENTENCES, STANDS_FOR, VALUES
-from glide.binding import Bind
-from glide.check_data import CheckData
-from glide.data import open_data
-from glide.device import find_device
-from glide.errors import InputError
-from glide.flags import Flag, flags_of, prepared
-from glide.memory import available_memory, check_memory
-from glide.nll import Nll
-from glide.numbers import ANY
-from glide.printable import LIMIT, is_quiet, say
-from glide.processes import start
-from glide.ranges import check_numbers, kinds, range_of
-from glide.snapshots import Posthoc
-from glide.train import TrainConfig
-from glide.train_base import TrainBase, train_base
+from glide.data.audit import CheckData
+from glide.data.datasets import open_data
+from glide.diffusion.samplers.registry import SAMPLERS, known_sampler, known_spacing
+from glide.training.distributed import start
+from glide.training.fit import TrainConfig
+from glide.training.posthoc_ema_snapshots import Posthoc
+from glide.training.train_base import TrainBase, train_base
+from glide.utils import cli as cli
+from glide.utils.device import find_device
+from glide.utils.errors import InputError
+from glide.utils.flag_aliases import ALIASES, SENTENCES, STANDS_FOR, VALUES
+from glide.utils.flags import Flag, flags_of, prepared
+from glide.utils.memory import available_memory, check_memory
+from glide.utils.numbers import ANY
+from glide.utils.printable import LIMIT, is_quiet, say
+from glide.utils.ranges import check_numbers, kinds, range_of
 from glide.version import __version__
-from guidance.evaluate_inpainting_run import EvaluateInpainting
-from guidance.evaluate_run import Evaluate
-from guidance.inpaint_args import Inpaint
-from guidance.interpolate import interpolate
-from guidance.interpolate_args import Interpolate
+from guidance.classifier.train import TrainClassifier
+from guidance.clip.train import TrainClip
 from guidance.options import Options
-from guidance.pipeline import Pipeline
-from guidance.sample import sample
-from guidance.sample_args import Sample
-from guidance.settings import Settings
-from guidance.solver_names import SAMPLERS, known_sampler, known_spacing
-from guidance.solver_sweep import SolverSweep
-from guidance.sweep import Sweep
-from guidance.train_classifier import TrainClassifier
-from guidance.train_clip import TrainClip
-from guidance.upsample_args import Upsample
-from upsampler.evaluate import EvaluateUpsampler
-from upsampler.train_upsampler import TrainUpsampler
+from toolkit.commands.evaluate import Evaluate
+from toolkit.commands.evaluate_inpainting import EvaluateInpainting
+from toolkit.commands.inpaint_flags import Inpaint
+from toolkit.commands.interpolate import interpolate
+from toolkit.commands.interpolate_flags import Interpolate
+from toolkit.commands.sample import sample
+from toolkit.commands.sample_flags import Sample
+from toolkit.commands.upsample_flags import Upsample
+from toolkit.evaluation.attribute_binding import Bind
+from toolkit.evaluation.bits_per_dim import Nll
+from toolkit.evaluation.guidance_sweep import Sweep
+from toolkit.evaluation.sampler_sweep import SolverSweep
+from toolkit.evaluation.upsampling import EvaluateUpsampler
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.settings import Settings
+from upsampler.train import TrainUpsampler
 
 SCRIPTS = (
     Bind,

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from conftest import randomised
 from torch import Tensor
 
-from glide import fused
-from glide.conditioning import Cond
-from glide.unet import UNet, UNetConfig
+from glide.diffusion.conditioning import Cond
+from glide.networks.cpu import fused as fused
+from glide.networks.unet import UNet, UNetConfig
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 SMALL = UNetConfig(16, 3, 3, 32, (1, 2), 1, (2,), head_channels=16)
@@ -17,7 +17,7 @@ SMALL = UNetConfig(16, 3, 3, 32, (1, 2), 1, (2,), head_channels=16)
 @pytest.fixture(autouse=True)
 def compiled() -> None:
     if fused.library() is None:
-        pytest.skip("the C of glide/fused.py was not compiled where this was installed")
+        pytest.skip("the C of glide/networks/cpu/fused.py was not compiled where this was installed")
 
 
 def activations(n: int, c: int, h: int, w: int, dtype: torch.dtype, seed: int = 0) -> Tensor:

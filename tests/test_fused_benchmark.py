@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks import fused as benchmark
-from glide import fused
-from glide.errors import InputError
+from glide.networks.cpu import fused as fused
+from glide.utils.errors import InputError
 
 
 def test_both_are_measured(
     text_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if fused.library() is None:
-        pytest.skip("the C of glide/fused.py was not compiled where this was installed")
+        pytest.skip("the C of glide/networks/cpu/fused.py was not compiled where this was installed")
     monkeypatch.setattr(benchmark, "SHAPES", [(2, 64, 4)])
     monkeypatch.setattr(benchmark, "SEQUENCES", [(2, 1, 16, 4, 0), (2, 1, 16, 4, 3)])
     argv = ["fused.py", "--model", str(text_folder), "--batch-size", "2", "--repeats", "1"]

@@ -25,43 +25,44 @@ from conftest import CAPTIONS
 from fuzzing import NUMBERS, TEXTS, hostile, json_bytes, judge, mutate_bytes, mutate_json
 from PIL import Image, PngImagePlugin
 
-from glide import openai
-from glide.check_data import CheckData, check_data
-from glide.checkpoint import load_model
-from glide.classes import class_number
-from glide.cli import parse
-from glide.data import open_data
-from glide.device import find_device
-from glide.errors import InputError
-from glide.images import RECIPE, load_image, read_recipe
-from glide.model import PRESETS, Model, ModelConfig
-from glide.openai_options import model_config, parse_options
-from glide.optim import OptimConfig
-from glide.pictures import read_picture
-from glide.process import respacing
-from glide.recipes import parse_with_recipe
-from glide.shapes import Shapes
-from glide.shard_names import shard_names
-from glide.spacing import spaced
-from glide.tokenizer import Tokenizer
-from glide.train import TrainConfig
-from glide.train_base import TrainBase, train_base
-from guidance import Pipeline, sample_args
-from guidance.evaluate_run import Evaluate
-from guidance.inpaint_args import parse as parse_inpaint
-from guidance.inpaint_run import read_original
-from guidance.interpolate_args import Interpolate
-from guidance.mask_files import mask_of_box, mask_of_file
-from guidance.picture_arguments import read_pictures
-from guidance.recorded import Recorded
-from guidance.retell import read_guidance, read_options
-from guidance.runtime import find_seeds
-from guidance.settings import Settings
-from guidance.solver_sweep import SolverSweep
-from guidance.start import read_start
-from guidance.sweep import Sweep
-from guidance.terms import Term
-from guidance.upsample_args import Upsample
+from glide.checkpoints.load import load_model
+from glide.checkpoints.openai import convert as openai
+from glide.checkpoints.openai.options import model_config, parse_options
+from glide.data.audit import CheckData, check_data
+from glide.data.datasets import open_data
+from glide.data.shards.brace_expansion import shard_names
+from glide.diffusion.process import respacing
+from glide.diffusion.timestep_spacing import spaced
+from glide.networks.model import PRESETS, Model, ModelConfig
+from glide.networks.tokenizer import Tokenizer
+from glide.shapes.dataset import Shapes
+from glide.training.fit import TrainConfig
+from glide.training.optim import OptimConfig
+from glide.training.published_recipes import parse_with_recipe
+from glide.training.train_base import TrainBase, train_base
+from glide.utils.class_names import class_number
+from glide.utils.cli import parse
+from glide.utils.device import find_device
+from glide.utils.errors import InputError
+from glide.utils.image_files import read_picture
+from glide.utils.images import RECIPE, load_image, read_recipe
+from guidance.spec import Term
+from toolkit import Pipeline
+from toolkit.commands import sample_flags as sample_args
+from toolkit.commands.evaluate import Evaluate
+from toolkit.commands.inpaint import read_original
+from toolkit.commands.inpaint_flags import parse as parse_inpaint
+from toolkit.commands.interpolate_flags import Interpolate
+from toolkit.commands.upsample_flags import Upsample
+from toolkit.evaluation.guidance_sweep import Sweep
+from toolkit.evaluation.sampler_sweep import SolverSweep
+from toolkit.pipelines.device import find_seeds
+from toolkit.pipelines.image_arguments import read_pictures
+from toolkit.pipelines.image_to_image import read_start
+from toolkit.pipelines.mask_files import mask_of_box, mask_of_file
+from toolkit.pipelines.recipe_reader import Recorded
+from toolkit.pipelines.retell import read_guidance, read_options
+from toolkit.pipelines.settings import Settings
 
 Act = Callable[[], object]
 Case = Callable[[random.Random, Path], Act]

@@ -9,9 +9,9 @@ import torch
 from openai_nets import golden
 from torch import Tensor
 
-from glide.model import Model
-from glide.openai import from_state_dict
-from glide.precision import lower_
+from glide.checkpoints.openai.convert import from_state_dict
+from glide.networks.model import Model
+from glide.networks.reduced_precision import lower_
 
 TEXT = ("glide_base", "glide_inpaint", "glide_upsampler")
 NETS = (*TEXT, "adm_class_cond", "adm_legacy")

@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from glide import openai
-from glide.denoise import clamp, keep_known, predictor, project
-from glide.process import respacing
-from glide.samplers import ancestral, ddim
+from glide.checkpoints.openai import convert as openai
+from glide.diffusion.denoiser import clamp, keep_known, predictor, project
+from glide.diffusion.process import respacing
+from glide.diffusion.samplers.ddpm_ddim import ancestral, ddim
+from guidance.base import guide
 from guidance.classifier_free import ClassifierFree
-from guidance.compose import guide
 from guidance.likelihood import LogLikelihood
 
 GOLDEN = Path(__file__).parent / "golden"

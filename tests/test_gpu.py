@@ -8,14 +8,14 @@ import pytest
 import torch
 from openai_nets import golden
 
-from glide.compiled import compiled
-from glide.draws import Draws
-from glide.losses import LossConfig
-from glide.model import Model
-from glide.openai import from_state_dict
-from glide.precision import lower_
-from glide.tasks import Diffusion
-from guidance import Pipeline
+from glide.checkpoints.openai.convert import from_state_dict
+from glide.diffusion.losses import LossConfig
+from glide.networks.compile import compiled
+from glide.networks.model import Model
+from glide.networks.reduced_precision import lower_
+from glide.training.objectives import Diffusion
+from glide.training.row_rng import Draws
+from toolkit import Pipeline
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from conftest import randomised
 from torch import Tensor
 
-from glide.errors import InputError
-from glide.grow import init_from, stem_without_mask
-from glide.model import PRESETS, Model, ModelConfig
+from glide.checkpoints.init_from import init_from, stem_without_mask
+from glide.networks.model import PRESETS, Model, ModelConfig
+from glide.utils.errors import InputError
 
 TINY = dataclasses.replace(PRESETS["tiny"], text=None)
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from glide.conditioning import Cond
-from glide.denoise import clamp, keep_known, predictor, project
-from glide.errors import InputError
-from glide.process import make_process, respacing
-from glide.samplers import SeededNoise, ancestral, ddim
+from glide.diffusion.conditioning import Cond
+from glide.diffusion.denoiser import clamp, keep_known, predictor, project
+from glide.diffusion.process import make_process, respacing
+from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim
+from glide.utils.errors import InputError
+from guidance.base import EVERYWHERE, Guidance, guide
 from guidance.classifier_free import ClassifierFree
-from guidance.compose import EVERYWHERE, Guidance, guide
 from guidance.likelihood import LogLikelihood
 
 PROCESS = make_process("cosine")

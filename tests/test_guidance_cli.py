@@ -16,17 +16,17 @@ from sample_script import QUICK, ROOT, Capture, call, pngs, refused
 from test_guidance_runs import guides as guides  # a fixture
 from test_guidance_runs import shaken
 
-from glide.checkpoint import save_model
-from glide.errors import InputError
-from glide.images import load_image, read_recipe, save_png
-from glide.model import Model, ModelConfig, ProcessConfig
-from guidance.classifier import load_classifier, save_classifier
+from glide.checkpoints.load import save_model
+from glide.networks.model import Model, ModelConfig, ProcessConfig
+from glide.utils.errors import InputError
+from glide.utils.images import load_image, read_recipe, save_png
+from guidance.classifier.network import load_classifier, save_classifier
 from guidance.names import BUILT_IN, known
 from guidance.options import Options
-from guidance.recorded import Recorded
-from guidance.retell import guidance_of, read_guidance
-from guidance.settings import Settings
-from guidance.terms import EVERYWHERE, Term
+from guidance.spec import EVERYWHERE, Term
+from toolkit.pipelines.recipe_reader import Recorded
+from toolkit.pipelines.retell import guidance_of, read_guidance
+from toolkit.pipelines.settings import Settings
 
 RED, SQUARE = CAPTIONS[:2]
 

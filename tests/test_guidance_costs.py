@@ -8,9 +8,9 @@ import pytest
 from conftest import tiny_unet
 
 from benchmarks import guidance
-from glide.errors import InputError
-from glide.model import PRESETS, ModelConfig
-from guidance.classifier import CLASSIFIERS, ClassifierConfig, load_classifier
+from glide.networks.model import PRESETS, ModelConfig
+from glide.utils.errors import InputError
+from guidance.classifier.network import CLASSIFIERS, ClassifierConfig, load_classifier
 
 QUICK = guidance.Costs(batch_size=2, steps=2, repeats=1, dtype="float32", device="cpu")
 

@@ -12,12 +12,13 @@ from sample_script import QUICK, ROOT, call
 from test_guidance_runs import guides as guides  # a fixture
 from test_later_guidance import X
 
-from glide.denoise import Prediction
-from glide.images import load_image, read_recipe
-from glide.model import Model
-from guidance import Guidance, Pipeline
+from glide.diffusion.denoiser import Prediction
+from glide.networks.model import Model
+from glide.utils.images import load_image, read_recipe
+from guidance import Guidance
 from guidance.names import BUILT_IN, known
 from guidance.options import Options
+from toolkit import Pipeline
 
 PAGE = (ROOT / "docs/guidance.md").read_text("utf-8")
 

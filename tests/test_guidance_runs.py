@@ -12,21 +12,23 @@ import torch
 from conftest import CAPTIONS, CLASSES, close, randomised, tiny_unet
 from torch import Tensor, nn
 
-from glide.checkpoint import save_model
-from glide.errors import InputError
-from glide.model import Model, ModelConfig, ProcessConfig
-from guidance import ClassifierFree, Pipeline, vocabulary
-from guidance.annealing import ConditionAnnealing
-from guidance.classifier import ClassifierConfig, NoisyClassifier, save_classifier
-from guidance.clip import ClipConfig, NoisyClip, load_clip, save_clip
-from guidance.clip_guidance import clean_clip_guidance, through_network
-from guidance.conditions import Picture
+from glide.checkpoints import vocabulary as vocabulary
+from glide.checkpoints.load import save_model
+from glide.networks.conditioner import Picture
+from glide.networks.model import Model, ModelConfig, ProcessConfig
+from glide.networks.vision_transformer import ImageConfig
+from glide.utils.errors import InputError
+from guidance import ClassifierFree
+from guidance.adaptive_projected import AdaptiveProjected
+from guidance.classifier.network import ClassifierConfig, NoisyClassifier, save_classifier
+from guidance.clip.guide import clean_clip_guidance, through_network
+from guidance.clip.network import ClipConfig, NoisyClip, load_clip, save_clip
+from guidance.condition_annealing import ConditionAnnealing
 from guidance.options import Options
-from guidance.projected import AdaptiveProjected
-from guidance.sample import batches
-from guidance.settings import Settings
-from guidance.terms import Term
-from guidance.vit import ImageConfig
+from guidance.spec import Term
+from toolkit import Pipeline
+from toolkit.commands.sample import batches
+from toolkit.pipelines.settings import Settings
 
 RED, SQUARE, STARS = CAPTIONS
 ALL = ("cfg:3", "apg:4@10-90", "pag:2", "auto:2", "cads:0.2@20-90", "classifier:5@0-80", "clip:20")
@@ -277,8 +279,8 @@ def test_a_weaker_model_of_other_pictures_or_noise(
 def test_the_guides_are_loaded_once(pipe: Pipeline, guides: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings("ddim", "2", 0.0, ("auto", "clip"), options=guides)
     last(pipe, settings, [Picture(0, RED)], 1)
-    monkeypatch.setattr("guidance.guides.load_with_vocabulary", None)
-    monkeypatch.setattr("guidance.clip_clean.load_any_clip", None)
+    monkeypatch.setattr("guidance.guide_networks.load_with_vocabulary", None)
+    monkeypatch.setattr("guidance.clip.pretrained.load_any_clip", None)
     last(pipe, settings, [Picture(i, RED) for i in range(4)], 1)
     assert set(pipe.recipe(Picture(0, RED), settings, 0)["guides"]) == {"weak", "clip"}
 

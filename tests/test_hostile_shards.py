@@ -9,11 +9,11 @@ import tracemalloc
 import pytest
 from test_shards import png, tar
 
-from glide.data import open_data
-from glide.errors import InputError
-from glide.shard_cache import BESIDE, FORMAT
-from glide.shard_index import MOST_CLASSES, ShardIndex, scan_shard
-from glide.shard_names import _most_names, shard_names
+from glide.data.datasets import open_data
+from glide.data.shards.brace_expansion import _most_names, shard_names
+from glide.data.shards.index_cache import BESIDE, FORMAT
+from glide.data.shards.tar_index import MOST_CLASSES, ShardIndex, scan_shard
+from glide.utils.errors import InputError
 
 MB = 2**20
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
-from glide.errors import InputError
-from glide.images import (
+from glide.utils.errors import InputError
+from glide.utils.images import (
     BrokenImageError,
     from_uint8,
     grid,

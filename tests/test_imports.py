@@ -19,11 +19,11 @@ MAY_IMPORT = {
 }
 OURS = {*MAY_IMPORT, "tests"}
 PLUG_INS = (
-    "guidance/compose.py",
+    "guidance/base.py",
     "guidance/classifier_free.py",
     "guidance/likelihood.py",
-    "guidance/classifier_guidance.py",
-    "guidance/clip_guidance.py",
+    "guidance/classifier/guide.py",
+    "guidance/clip/guide.py",
 )
 HEAVY = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "PIL", "accelerate", "matplotlib")
 
@@ -84,18 +84,18 @@ def test_nothing_goes_round() -> None:
 
 
 def test_siblings_meet_only_at_the_denoiser() -> None:
-    samplers = set(imported(ROOT / "glide/samplers.py", everywhere=True))
-    assert not samplers & {"glide.model", "glide.unet", "guidance", "guidance.compose"}
+    samplers = set(imported(ROOT / "glide/diffusion/samplers/ddpm_ddim.py", everywhere=True))
+    assert not samplers & {"glide.networks.model", "glide.networks.unet", "guidance", "guidance.base"}
     for path in PLUG_INS:
-        assert "glide.samplers" not in set(imported(ROOT / path, everywhere=True)), path
+        assert "glide.diffusion.samplers.ddpm_ddim" not in set(imported(ROOT / path, everywhere=True)), path
 
 
-CHECKS = {"glide.errors", "glide.errors.InputError", "glide.numbers"}
-CHECKS |= {"glide.numbers.read_whole", "glide.numbers.shown_number"}
+CHECKS = {"glide.utils.errors", "glide.utils.errors.InputError", "glide.utils.numbers"}
+CHECKS |= {"glide.utils.numbers.read_whole", "glide.utils.numbers.shown_number"}
 
 
 def test_the_process_knows_no_network() -> None:
-    names = set(imported(ROOT / "glide/process.py", everywhere=True))
+    names = set(imported(ROOT / "glide/diffusion/process.py", everywhere=True))
     assert {name for name in names if name.startswith("glide")} <= CHECKS
     assert not any(name.startswith("torch.nn") for name in names)
 
@@ -126,12 +126,12 @@ def test_every_direct_dependency_has_its_version_in_the_constraints() -> None:
     "module",
     [
         *PACKAGES,
-        "glide.cli",
-        "guidance.inpaint_args",
-        "guidance.interpolate_args",
-        "guidance.sample_args",
-        "guidance.settings",
-        "guidance.upsample_args",
+        "glide.utils.cli",
+        "toolkit.commands.inpaint_flags",
+        "toolkit.commands.interpolate_flags",
+        "toolkit.commands.sample_flags",
+        "toolkit.pipelines.settings",
+        "toolkit.commands.upsample_flags",
     ],
 )
 def test_light_to_import(module: str) -> None:

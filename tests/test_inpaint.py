@@ -14,16 +14,17 @@ from PIL import Image
 from sample_script import Capture, refused
 from torch import Tensor
 
-from glide.checkpoint import save_model
-from glide.cli import run
-from glide.images import load_image, read_recipe
-from glide.model import Model
-from glide.openai import from_state_dict
-from glide.tokenizer import Tokenizer
-from guidance import LogLikelihood, Pipeline
-from guidance.conditions import Given, Picture
-from guidance.inpaint import inpaint, plan
-from guidance.settings import Settings
+from glide.checkpoints.load import save_model
+from glide.checkpoints.openai.convert import from_state_dict
+from glide.networks.conditioner import Given, Picture
+from glide.networks.model import Model
+from glide.networks.tokenizer import Tokenizer
+from glide.utils.cli import run
+from glide.utils.images import load_image, read_recipe
+from guidance import LogLikelihood
+from toolkit import Pipeline
+from toolkit.pipelines.inpaint import inpaint, plan
+from toolkit.pipelines.settings import Settings
 
 # --- nothing outside the mask changes -------------------------------------------------------------------------------
 

@@ -8,18 +8,18 @@ import torch
 from conftest import CAPTIONS
 from torch import Tensor
 
-from glide.denoise import Denoiser, Prediction, clamp, project
-from glide.errors import InputError
-from glide.inversion import invert, picture_of, revert
-from glide.model import Model
-from glide.process import Process, make_process, respacing
-from guidance import Pipeline
-from guidance.between import BetweenConditions, BetweenPredictions, slerp
+from glide.diffusion.ddim_inversion import invert, picture_of, revert
+from glide.diffusion.denoiser import Denoiser, Prediction, clamp, project
+from glide.diffusion.process import Process, make_process, respacing
+from glide.networks.conditioner import Given, Picture
+from glide.networks.model import Model
+from glide.utils.errors import InputError
+from guidance.base import guide
 from guidance.classifier_free import ClassifierFree
-from guidance.compose import guide
-from guidance.conditions import Given, Picture
-from guidance.inversion import decode, encode, psnr
-from guidance.settings import Settings
+from guidance.interpolation import BetweenConditions, BetweenPredictions, slerp
+from toolkit import Pipeline
+from toolkit.pipelines.invert import decode, encode, psnr
+from toolkit.pipelines.settings import Settings
 
 MEAN, DEVIATION = 0.2, 0.4
 RED, SQUARE = CAPTIONS[:2]
@@ -159,7 +159,7 @@ def test_between_conditions_and_predictions(text_model: Model) -> None:
     x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)).repeat_interleave(4, 0)[:12:4]
     x = x[:1].expand(3, -1, -1, -1)
     red, null = pipe.conditions.of([Picture(0, RED)] * 3), pipe.conditions.null()
-    from glide.denoise import predictor
+    from glide.diffusion.denoiser import predictor
 
     predict = predictor(text_model.unet, text_model.process)
     with torch.no_grad():

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from glide.errors import InputError
-from glide.json_files import MAX_DEPTH, as_table, parse_json, read_json, read_lines, read_table
+from glide.utils.errors import InputError
+from glide.utils.json_files import MAX_DEPTH, as_table, parse_json, read_json, read_lines, read_table
 
 REFUSED = {
     "[" * 100_000: "nested more than 64 deep",

@@ -9,22 +9,22 @@ import torch
 from conftest import tiny_unet
 from torch import Tensor
 
-from glide.conditioning import Cond
-from glide.denoise import Prediction, predictor
-from glide.errors import InputError
-from glide.model import Model
-from glide.nn import Attention
-from glide.process import make_process
-from glide.unet import UNet
-from guidance.annealing import ConditionAnnealing
+from glide.diffusion.conditioning import Cond
+from glide.diffusion.denoiser import Prediction, predictor
+from glide.diffusion.process import make_process
+from glide.diffusion.threshold import dynamic_threshold
+from glide.diffusion.x0_transforms import rescaled
+from glide.networks.layers import Attention
+from glide.networks.model import Model
+from glide.networks.unet import UNet
+from glide.utils.errors import InputError
+from guidance.adaptive_projected import AdaptiveProjected
 from guidance.autoguidance import Autoguidance
+from guidance.base import Guidance, Reference, guide
 from guidance.classifier_free import ClassifierFree
-from guidance.compose import Guidance, Reference, guide
+from guidance.condition_annealing import ConditionAnnealing
 from guidance.likelihood import LogLikelihood
-from guidance.perturbed import PerturbedAttention, choose_layers, perturbed
-from guidance.projected import AdaptiveProjected
-from guidance.rescale import rescaled
-from guidance.threshold import dynamic_threshold
+from guidance.perturbed_attention import PerturbedAttention, choose_layers, perturbed
 
 PROCESS = make_process("cosine")
 X = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))

@@ -7,12 +7,12 @@ import sys
 import pytest
 from test_data import captioned, picture, same, values
 
-from glide.captions import clean_caption, encodable, shown_name
-from glide.check_data import CheckData, check_data
-from glide.data import open_data
-from glide.errors import InputError
-from glide.listing import list_folder
-from glide.paths import list_files
+from glide.data.audit import CheckData, check_data
+from glide.data.captions import clean_caption, encodable, shown_name
+from glide.data.datasets import open_data
+from glide.data.folder_index import list_folder
+from glide.utils.errors import InputError
+from glide.utils.filesystem import list_files
 
 
 def pictures(folder, *names: str) -> None:

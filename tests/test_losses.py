@@ -9,17 +9,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from glide.denoise import Prediction
-from glide.errors import InputError
-from glide.losses import (
+from glide.diffusion.denoiser import Prediction
+from glide.diffusion.losses import (
     LossConfig,
     bits_per_dimension,
     loss_terms,
     loss_weights,
     prior_bits,
 )
-from glide.process import make_process, respacing
-from glide.samplers import SeededNoise
+from glide.diffusion.process import make_process, respacing
+from glide.diffusion.samplers.ddpm_ddim import SeededNoise
+from glide.utils.errors import InputError
 
 GOLDEN = load_file(Path(__file__).parent / "golden" / "loss_hybrid.safetensors")
 COSINE = make_process("cosine")

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from glide.data import open_data
-from glide.errors import InputError
-from glide.images import from_uint8, to_uint8
-from glide.shapes_render import render
+from glide.data.datasets import open_data
+from glide.shapes.render import render
+from glide.utils.errors import InputError
+from glide.utils.images import from_uint8, to_uint8
 from upsampler.crops import LowResCrops
-from upsampler.lowres import LowRes, compressed, enlarged_crop, noised, reduced, worsened
+from upsampler.low_res import LowRes, compressed, enlarged_crop, noised, reduced, worsened
 
 PLAIN = LowRes(reduce=("area",), noise=(0.0, 0.0))
 SIZE, CROP, SCALE = 32, 16, 4

@@ -10,22 +10,22 @@ import torch
 from PIL import Image
 from test_train import settings
 
-from glide.checkpoint import load_model
-from glide.contact_sheet import MARGIN, row_height
-from glide.data import GeneratedData, open_data
-from glide.errors import InputError
-from glide.grow import init_from
-from glide.images import load_image
-from glide.masked import Masked
-from glide.masks import missing_sides, random_masks, rectangles, stroke, strokes
-from glide.model import Model
-from glide.oracle import Oracle
-from glide.shapes import render
-from glide.train import TrainConfig
-from glide.train_base import train_base
-from guidance.mask_files import mask_of_file
-from guidance.watch import fill_grid, sample_grid
-from upsampler.train_upsampler import TrainUpsampler, train_upsampler
+from glide.checkpoints.init_from import init_from
+from glide.checkpoints.load import load_model
+from glide.data.datasets import GeneratedData, open_data
+from glide.data.masked import Masked
+from glide.data.masks import missing_sides, random_masks, rectangles, stroke, strokes
+from glide.networks.model import Model
+from glide.shapes.dataset import render
+from glide.shapes.oracle import Oracle
+from glide.training.fit import TrainConfig
+from glide.training.train_base import train_base
+from glide.utils.contact_sheet import MARGIN, row_height
+from glide.utils.errors import InputError
+from glide.utils.images import load_image
+from toolkit.pipelines.mask_files import mask_of_file
+from toolkit.pipelines.training_preview import fill_grid, sample_grid
+from upsampler.train import TrainUpsampler, train_upsampler
 
 
 def test_a_mask_is_a_function_of_seed_step_and_index() -> None:

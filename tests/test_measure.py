@@ -10,19 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from glide.checkpoint import load_model, save_model
-from glide.errors import InputError
-from glide.grow import init_from
-from glide.model import PRESETS, Model
-from glide.nll import Nll, nll
-from glide.shapes import captions_for_tokenizer, held_out_scenes, render
-from glide.tokenizer import Tokenizer
-from guidance import evaluate as judging
-from guidance.conditions import Picture
-from guidance.evaluate import Tally, judge_model, table
-from guidance.evaluate_run import Evaluate, evaluate
-from guidance.pipeline import Pipeline, Step
-from guidance.settings import Settings
+from glide.checkpoints.init_from import init_from
+from glide.checkpoints.load import load_model, save_model
+from glide.networks.conditioner import Picture
+from glide.networks.model import PRESETS, Model
+from glide.networks.tokenizer import Tokenizer
+from glide.shapes.dataset import captions_for_tokenizer, held_out_scenes, render
+from glide.utils.errors import InputError
+from toolkit.commands.evaluate import Evaluate, evaluate
+from toolkit.evaluation import prompt_fidelity as judging
+from toolkit.evaluation.bits_per_dim import Nll, nll
+from toolkit.evaluation.prompt_fidelity import Tally, judge_model, table
+from toolkit.pipelines.pipeline import Pipeline, Step
+from toolkit.pipelines.settings import Settings
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from glide.errors import InputError
-from glide.numbers import read_whole, real, shown_number, whole
-from glide.ranges import STEPS
+from glide.utils.errors import InputError
+from glide.utils.numbers import read_whole, real, shown_number, whole
+from glide.utils.ranges import STEPS
 
 WHOLE: list[Any] = [
     3,

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from openai_nets import GOLDEN, TINY, same_weights, tiny_state
 from torch import Tensor
 
-from glide.errors import InputError
-from glide.model import PRESETS, ProcessConfig
-from glide.openai import from_state_dict, load, mapping
-from glide.openai_options import complete, model_config, parse_options
-from glide.openai_published import PUBLISHED, options_for
-from glide.unet import Block
+from glide.checkpoints.openai.convert import from_state_dict, load, mapping
+from glide.checkpoints.openai.options import complete, model_config, parse_options
+from glide.checkpoints.openai.releases import PUBLISHED, options_for
+from glide.networks.model import PRESETS, ProcessConfig
+from glide.networks.unet import Block
+from glide.utils.errors import InputError
 
 
 def published() -> dict[str, dict]:

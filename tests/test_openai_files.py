@@ -12,14 +12,14 @@ import pytest
 import torch
 from openai_nets import ROOT, TINY, golden, same_weights, tiny_state
 
-from glide import state_dicts
-from glide.checkpoint import load_model, read_model_config, save_model
-from glide.errors import InputError
-from glide.model import PRESETS, Model
-from glide.openai import from_state_dict, load
-from glide.openai_options import complete, model_config
-from glide.openai_published import PUBLISHED
-from guidance.vocabulary import load_with_vocabulary
+from glide.checkpoints import state_dicts as state_dicts
+from glide.checkpoints.load import load_model, read_model_config, save_model
+from glide.checkpoints.openai.convert import from_state_dict, load
+from glide.checkpoints.openai.options import complete, model_config
+from glide.checkpoints.openai.releases import PUBLISHED
+from glide.checkpoints.vocabulary import load_with_vocabulary
+from glide.networks.model import PRESETS, Model
+from glide.utils.errors import InputError
 
 
 @pytest.mark.parametrize("archive", [True, False])

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from glide.model import PRESETS, Model
-from glide.optim import Averages, Muon, OptimConfig, Optimizer, orthogonalize, split_parameters
+from glide.networks.model import PRESETS, Model
+from glide.training.optim import Averages, Muon, OptimConfig, Optimizer, orthogonalize, split_parameters
 
 
 def test_orthogonalize_keeps_the_singular_vectors_and_levels_the_values() -> None:

@@ -8,13 +8,13 @@ import torch
 from conftest import CAPTIONS, randomised
 from torch import Tensor, nn
 
-from glide import packed
-from glide.conditioning import Cond
-from glide.model import Model
-from glide.packed import PackedConv2d, PackedLinear, pack_
-from glide.precision import lower_
-from glide.unet import UNet, UNetConfig
-from guidance import Pipeline
+from glide.diffusion.conditioning import Cond
+from glide.networks.cpu import prepacked as packed
+from glide.networks.cpu.prepacked import PackedConv2d, PackedLinear, pack_
+from glide.networks.model import Model
+from glide.networks.reduced_precision import lower_
+from glide.networks.unet import UNet, UNetConfig
+from toolkit import Pipeline
 
 SMALL = UNetConfig(16, 3, 3, 32, (1, 2), 1, (2,), head_channels=16, resblock_updown=False)
 BOTH = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -10,11 +10,18 @@ import pytest
 from PIL import Image, features
 from test_pictures import deep_png
 
-from glide.errors import InputError
-from glide.images import load_image, read_recipe
-from glide.pictures import SUFFIXES, BrokenImageError, as_shown, decode_picture, open_picture, read_picture
-from guidance.inpaint_run import read_original
-from guidance.mask_files import mask_of_file
+from glide.utils.errors import InputError
+from glide.utils.image_files import (
+    SUFFIXES,
+    BrokenImageError,
+    as_shown,
+    decode_picture,
+    open_picture,
+    read_picture,
+)
+from glide.utils.images import load_image, read_recipe
+from toolkit.commands.inpaint import read_original
+from toolkit.pipelines.mask_files import mask_of_file
 
 ROOT = Path(__file__).parents[1]
 COLOURS = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8))
@@ -111,7 +118,7 @@ def test_damage_behind_the_first_bytes_is_a_broken_picture():
 
 
 def test_one_place_opens_pictures():
-    """Every other file hands its bytes to glide/pictures.py, which alone says what is decoded."""
+    """Every other file hands its bytes to glide/utils/image_files.py, which alone says what is decoded."""
     tree = [
         path
         for part in ("glide", "guidance", "upsampler", "scripts", "examples")
@@ -122,4 +129,4 @@ def test_one_place_opens_pictures():
         for path in tree
         if re.search(r"\bImage\.open\(", path.read_text("utf-8"))
     ]
-    assert opening == ["glide/pictures.py"] and {".avif", ".jfif", ".png"} <= set(SUFFIXES)
+    assert opening == ["glide/utils/image_files.py"] and {".avif", ".jfif", ".png"} <= set(SUFFIXES)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from glide.errors import InputError
-from glide.images import save_png
-from glide.pictures import BrokenImageError, check_output, read_picture
+from glide.utils.errors import InputError
+from glide.utils.image_files import BrokenImageError, check_output, read_picture
+from glide.utils.images import save_png
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 GREY = np.repeat(RAMP[..., None], 3, axis=2)

@@ -10,15 +10,15 @@ from conftest import CAPTIONS, CLASSES, close, randomised, tiny_unet
 from PIL import Image
 from torch import Tensor
 
-from glide.checkpoint import load_model
-from glide.classes import class_number
-from glide.errors import InputError
-from glide.images import to_uint8
-from glide.model import Model, ModelConfig, ProcessConfig
-from glide.recipe import fingerprint
-from guidance import Pipeline
-from guidance.conditions import Given, Picture
-from guidance.settings import Settings
+from glide.checkpoints.load import load_model
+from glide.checkpoints.provenance import fingerprint
+from glide.networks.conditioner import Given, Picture
+from glide.networks.model import Model, ModelConfig, ProcessConfig
+from glide.utils.class_names import class_number
+from glide.utils.errors import InputError
+from glide.utils.images import to_uint8
+from toolkit import Pipeline
+from toolkit.pipelines.settings import Settings
 
 RED, SQUARE = CAPTIONS[:2]
 

@@ -16,16 +16,17 @@ from conftest import CAPTIONS
 from PIL import Image
 from torch import Tensor
 
-from glide.checkpoint import load_model, read_config, save_model
-from glide.errors import InputError
-from glide.images import save_png, to_uint8
-from glide.model import Model
-from glide.recipe import fingerprint
-from glide.samplers import SeededNoise
-from guidance import Options, Pipeline
-from guidance.conditions import Picture
+from glide.checkpoints.load import load_model, read_config, save_model
+from glide.checkpoints.provenance import fingerprint
+from glide.diffusion.samplers.ddpm_ddim import SeededNoise
+from glide.networks.conditioner import Picture
+from glide.networks.model import Model
+from glide.utils.errors import InputError
+from glide.utils.images import save_png, to_uint8
+from guidance import Options
 from guidance.registry import SAMPLERS
-from guidance.settings import Settings
+from toolkit import Pipeline
+from toolkit.pipelines.settings import Settings
 
 RED, SQUARE = CAPTIONS[:2]
 QUICK: dict[str, Any] = {"num_inference_steps": 3, "seed": 0}

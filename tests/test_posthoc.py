@@ -13,13 +13,13 @@ from launch import ROOT
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from glide.checkpoint import load_model, read_config
-from glide.errors import InputError
-from glide.optim import Averages
-from glide.posthoc import Profile, decay, gamma_of, misfit, mixture
-from glide.snapshots import Posthoc, posthoc, put_together, snapshots
-from glide.train import TrainConfig
-from glide.train_base import TrainBase, train_base
+from glide.checkpoints.load import load_model, read_config
+from glide.training.fit import TrainConfig
+from glide.training.optim import Averages
+from glide.training.posthoc_ema import Profile, decay, gamma_of, misfit, mixture
+from glide.training.posthoc_ema_snapshots import Posthoc, posthoc, put_together, snapshots
+from glide.training.train_base import TrainBase, train_base
+from glide.utils.errors import InputError
 
 
 def test_widths_and_exponents() -> None:

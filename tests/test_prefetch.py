@@ -7,9 +7,9 @@ import time
 import pytest
 from test_data import captioned, same
 
-from glide.data import open_data
-from glide.errors import InputError
-from glide.prefetch import FREE, prefetch, prefetch_by_processes
+from glide.data.datasets import open_data
+from glide.data.prefetch import FREE, prefetch, prefetch_by_processes
+from glide.utils.errors import InputError
 
 
 def test_prefetch_keeps_the_order_and_ends_its_thread(tmp_path):

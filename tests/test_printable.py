@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from glide.errors import InputError, one_line, warn
-from glide.printable import LIMIT, printable, say
+from glide.utils.errors import InputError, one_line, warn
+from glide.utils.printable import LIMIT, printable, say
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = "a\x1b[2J\x07\x9b31m\r\x00\u202etxt.exe\u2066\u2028\ud800\udcff\ufeff\U000e0041b"
@@ -80,17 +80,19 @@ def test_errors_and_warnings_are_printable():
 
 def test_nothing_is_printed_past_say():
     past = re.compile(r"(?<![\w.])print\(|tqdm\.write\(|warnings\.warn\(|std(out|err)\.write\(")
-    own = {"glide/printable.py", "glide/errors.py"}
+    own = {"glide/utils/printable.py", "glide/utils/errors.py"}
     files = [p for d in ("glide", "guidance", "upsampler", "scripts") for p in (ROOT / d).glob("*.py")]
     assert len(files) > 100
     found = [str(p.relative_to(ROOT)) for p in files if past.search(p.read_text("utf-8"))]
-    assert set(found) <= own, "use say() of glide/printable.py or warn() of glide/errors.py"
+    assert set(found) <= own, "use say() of glide/utils/printable.py or warn() of glide/utils/errors.py"
 
 
 @pytest.mark.parametrize("command", ["raise InputError('赤 \\x1b[2J')", "say('赤 \\x1b[2J'); print('赤')"])
 def test_a_script_on_a_console_of_another_encoding(command):
-    code = f"from glide import cli; from glide.errors import InputError; from glide.printable import say\n\
+    code = (
+        f"from glide import cli; from glide.utils.errors import InputError; from glide.utils.printable import say\n\
 def main():\n    {command}\ncli.run(main)"
+    )
     done = subprocess.run(
         [sys.executable, "-X", "utf8=0", "-c", code],
         env={"PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(ROOT)},

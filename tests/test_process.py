@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from glide.errors import InputError
-from glide.process import Process, gather, make_process, respacing
+from glide.diffusion.process import Process, gather, make_process, respacing
+from glide.utils.errors import InputError
 
 GOLDEN = load_file(Path(__file__).parent / "golden" / "diffusion_math.safetensors")
 ALL_SCHEDULES = ("linear", "squaredcos_cap_v2", "cosine", "quadratic", "sigmoid")

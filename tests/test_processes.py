@@ -17,13 +17,13 @@ from launch import ROOT, finished, free_port, started
 from safetensors.torch import load_file
 from torch import nn
 
-from glide.draws import Draws, DropoutRows, mixed
-from glide.errors import InputError
-from glide.nn import Dropout
-from glide.optim import OptimConfig
-from glide.processes import Processes, start
-from glide.train import TrainConfig
-from glide.train_base import TrainBase, train_base
+from glide.networks.layers import Dropout
+from glide.training.distributed import Processes, start
+from glide.training.fit import TrainConfig
+from glide.training.optim import OptimConfig
+from glide.training.row_rng import Draws, DropoutRows, mixed
+from glide.training.train_base import TrainBase, train_base
+from glide.utils.errors import InputError
 
 FLAGS = (
     "--preset tiny --steps 6 --batch-size 4 --dtype float32 --ema 0.9 --lr 1e-4 --dropout 0.1 --device cpu "

@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from glide.errors import InputError
-from glide.model import PRESETS, Model
-from glide.recipes import RECIPES, parse_with_recipe, table
-from glide.train_base import TrainBase
-from guidance.classifier import CLASSIFIERS
-from guidance.clip import CLIPS
-from guidance.train_classifier import TrainClassifier
-from guidance.train_clip import TrainClip
+from glide.networks.model import PRESETS, Model
+from glide.training.published_recipes import RECIPES, parse_with_recipe, table
+from glide.training.train_base import TrainBase
+from glide.utils.errors import InputError
+from guidance.classifier.network import CLASSIFIERS
+from guidance.classifier.train import TrainClassifier
+from guidance.clip.network import CLIPS
+from guidance.clip.train import TrainClip
 from upsampler.presets import UPSAMPLERS
-from upsampler.train_upsampler import TrainUpsampler
+from upsampler.train import TrainUpsampler
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = {

@@ -10,13 +10,13 @@ import pytest
 import torch
 from sample_script import QUICK, Capture, call, pngs, refused
 
-import glide.hub
-import glide.paths
-from glide import recipe as machine
-from glide.checkpoint import load_model, save_model
-from glide.images import load_image, read_recipe, save_png
-from guidance.pipeline import Pipeline
-from guidance.recorded import is_embedded
+import glide.utils.filesystem
+import glide.utils.hub
+from glide.checkpoints import provenance as machine
+from glide.checkpoints.load import load_model, save_model
+from glide.utils.images import load_image, read_recipe, save_png
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.recipe_reader import is_embedded
 
 RED = "a large red circle"
 
@@ -109,8 +109,8 @@ def test_what_a_recipe_names_is_not_opened_unasked(
     def never(*args: object, **more: object) -> None:
         raise AssertionError("a network was asked")
 
-    monkeypatch.setattr(glide.hub, "hub_folder", never)
-    monkeypatch.setattr(glide.paths, "_remote", never)
+    monkeypatch.setattr(glide.utils.hub, "hub_folder", never)
+    monkeypatch.setattr(glide.utils.filesystem, "_remote", never)
     monkeypatch.setattr(Pipeline, "from_pretrained", never)
     picture = altered(drawn, tmp_path / "x.png", {"model": "shapes", **changes})
     name = next(iter(changes.get("options", changes).values()))

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from guidance.region import Region, _enlarged, pasted, region_around, shown, softened, usual_feather
+from toolkit.pipelines.inpaint_region import (
+    Region,
+    _enlarged,
+    pasted,
+    region_around,
+    shown,
+    softened,
+    usual_feather,
+)
 
 RNG = np.random.default_rng(0)
 

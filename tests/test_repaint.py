@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from glide.denoise import Denoiser, Prediction, held
-from glide.errors import InputError
-from glide.process import Process, make_process, respacing
-from glide.repaint import repaint, walk
-from glide.samplers import SeededNoise, ancestral, ddim
+from glide.diffusion.denoiser import Denoiser, Prediction, held
+from glide.diffusion.process import Process, make_process, respacing
+from glide.diffusion.repaint import repaint, walk
+from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim
+from glide.utils.errors import InputError
 
 CORRELATION = 0.9
 PROCESS = make_process("linear", 1000).respaced(respacing("20", 1000))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from glide.atomic import write_text
-from glide.claims import check_free, check_new_folder
-from glide.errors import InputError
-from glide.results import LOCK, Results
+from glide.utils.atomic_write import write_text
+from glide.utils.errors import InputError
+from glide.utils.file_locks import check_free, check_new_folder
+from glide.utils.results_folder import LOCK, Results
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("table.md", "cfg*.png")

@@ -21,21 +21,21 @@ from launch import ROOT
 from PIL import Image
 from safetensors.torch import load_file
 
-from glide import claims
-from glide.checkpoint import load_model, read_config, save_model
-from glide.checkpoints import Checkpoints, damage
-from glide.claims import FolderLock
-from glide.cli import run as run_script
-from glide.data import open_data
-from glide.errors import InputError
-from glide.meters import Meters, logged
-from glide.model import Model
-from glide.optim import OptimConfig
-from glide.signals import Stopped
-from glide.snapshots import Posthoc, posthoc
-from glide.stepper import Stepper
-from glide.train import TrainConfig
-from glide.train_base import TrainBase, train_base
+from glide.checkpoints.load import load_model, read_config, save_model
+from glide.data.datasets import open_data
+from glide.networks.model import Model
+from glide.training.checkpoints import Checkpoints, damage
+from glide.training.fit import TrainConfig
+from glide.training.metrics import Meters, logged
+from glide.training.optim import OptimConfig
+from glide.training.posthoc_ema_snapshots import Posthoc, posthoc
+from glide.training.signals import Stopped
+from glide.training.step import Stepper
+from glide.training.train_base import TrainBase, train_base
+from glide.utils import file_locks as claims
+from glide.utils.cli import run as run_script
+from glide.utils.errors import InputError
+from glide.utils.file_locks import FolderLock
 
 CONFIG = TrainConfig(
     steps=4,

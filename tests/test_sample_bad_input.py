@@ -11,11 +11,11 @@ import torch
 from conftest import CAPTIONS
 from sample_script import QUICK, Capture, call, pngs, refused
 
-from glide.checkpoint import save_model
-from glide.cli import run
-from glide.errors import InputError
-from glide.images import save_png
-from glide.model import Model
+from glide.checkpoints.load import save_model
+from glide.networks.model import Model
+from glide.utils.cli import run
+from glide.utils.errors import InputError
+from glide.utils.images import save_png
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from conftest import CAPTIONS, randomised
 from PIL import Image
 from sample_script import QUICK, Capture, call, pngs, process, refused
 
-from glide.checkpoint import save_model
-from glide.claims import next_number
-from glide.images import load_image, read_recipe, save_png
-from glide.model import Model
-from guidance.sample_args import CAPTIONS as BUILT_IN
+from glide.checkpoints.load import save_model
+from glide.networks.model import Model
+from glide.utils.file_locks import next_number
+from glide.utils.images import load_image, read_recipe, save_png
+from toolkit.commands.sample_flags import CAPTIONS as BUILT_IN
 
 # --- what it draws --------------------------------------------------------------------------------------------------
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from glide.conditioning import Cond
-from glide.denoise import Prediction, predictor
-from glide.errors import InputError
-from glide.process import Process, make_process, respacing
-from glide.samplers import SeededNoise, ancestral, ddim, ddim_noise
-from glide.spacing import SPACINGS, spaced
+from glide.diffusion.conditioning import Cond
+from glide.diffusion.denoiser import Prediction, predictor
+from glide.diffusion.process import Process, make_process, respacing
+from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim, ddim_noise
+from glide.diffusion.timestep_spacing import SPACINGS, spaced
+from glide.utils.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,18 @@ from conftest import randomised
 from safetensors.torch import load_file
 from torch import Tensor
 
-from glide.checkpoint import save_model
-from glide.denoise import predictor
-from glide.draws import Draws
-from glide.errors import InputError
-from glide.model import Model, ProcessConfig
-from glide.optim import OptimConfig
-from glide.process import gather
-from glide.train import TrainConfig
-from guidance.clip import NoisyClip, clip_from
-from guidance.contrastive import Contrastive, told
-from guidance.score_matching import LEAST_ALPHA, Teacher, gradient_terms
-from guidance.train_clip import TrainClip, train_clip
+from glide.checkpoints.load import save_model
+from glide.diffusion.denoiser import predictor
+from glide.diffusion.process import gather
+from glide.networks.model import Model, ProcessConfig
+from glide.training.fit import TrainConfig
+from glide.training.optim import OptimConfig
+from glide.training.row_rng import Draws
+from glide.utils.errors import InputError
+from guidance.clip.contrastive import Contrastive, told
+from guidance.clip.network import NoisyClip, clip_from
+from guidance.clip.score_matching import LEAST_ALPHA, Teacher, gradient_terms
+from guidance.clip.train import TrainClip, train_clip
 
 PROCESS = ProcessConfig(steps=100).build()
 CPU = torch.device("cpu")

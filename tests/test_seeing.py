@@ -16,24 +16,24 @@ from launch import ROOT
 from PIL import Image
 from torch import nn
 
-from glide.contact_sheet import MARGIN as ROOM
-from glide.contact_sheet import row_height
-from glide.curves import draw_curves
-from glide.data import open_data
-from glide.errors import InputError
-from glide.losses import LossConfig
-from glide.machine import flops_of, keep_freed_memory, measured_peak, memory_in_use
-from glide.meters import Meters, logged
-from glide.model import PRESETS, Model
-from glide.optim import OptimConfig
-from glide.strip import MARGIN, write_strip
-from glide.tasks import Diffusion
-from glide.tokenizer import Tokenizer
-from glide.trackers import numbers, open_trackers
-from glide.train import TrainConfig
-from glide.train_base import TrainBase, train_base
-from glide.validation import Validation
-from guidance.watch import sample_grid
+from glide.data.datasets import open_data
+from glide.diffusion.losses import LossConfig
+from glide.networks.model import PRESETS, Model
+from glide.networks.tokenizer import Tokenizer
+from glide.training.curves import draw_curves
+from glide.training.fit import TrainConfig
+from glide.training.metrics import Meters, logged
+from glide.training.objectives import Diffusion
+from glide.training.optim import OptimConfig
+from glide.training.trackers import numbers, open_trackers
+from glide.training.train_base import TrainBase, train_base
+from glide.training.validation import Validation
+from glide.utils.contact_sheet import MARGIN as ROOM
+from glide.utils.contact_sheet import row_height
+from glide.utils.errors import InputError
+from glide.utils.hardware import flops_of, keep_freed_memory, measured_peak, memory_in_use
+from glide.utils.strip import MARGIN, write_strip
+from toolkit.pipelines.training_preview import sample_grid
 
 CONFIG = TrainConfig(
     steps=24, batch_size=2, dtype="float32", ema=(0.9,), log_every=2, save_every=100, sample_every=12
@@ -168,7 +168,7 @@ def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch: pytest.Monkey
             asked.append(values)  # type: ignore[arg-type]
 
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr("glide.machine._kept", 0)
+    monkeypatch.setattr("glide.utils.hardware._kept", 0)
     monkeypatch.setattr("ctypes.CDLL", lambda name: Library())
     cpu = torch.device("cpu")
     keep_freed_memory(cpu, 100)
@@ -203,9 +203,9 @@ def test_curves_of_a_short_log(tmp_path: Path) -> None:
 def test_the_dry_run_of_every_script(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from guidance.train_classifier import TrainClassifier, train_classifier
-    from guidance.train_clip import TrainClip, train_clip
-    from upsampler.train_upsampler import TrainUpsampler, train_upsampler
+    from guidance.classifier.train import TrainClassifier, train_classifier
+    from guidance.clip.train import TrainClip, train_clip
+    from upsampler.train import TrainUpsampler, train_upsampler
 
     train = dataclasses.replace(CONFIG, dry_run=True, steps=100_000, optim=OptimConfig(muon_lr=0.01))
     out = tmp_path / "run"
@@ -281,7 +281,8 @@ def test_curves_are_drawn_as_the_run_goes(tmp_path: Path, monkeypatch: pytest.Mo
     pytest.importorskip("matplotlib")
     drawn: list[int] = []
     monkeypatch.setattr(
-        "glide.run.draw_curves", lambda out: drawn.append(len((out / "log.jsonl").read_text().split()))
+        "glide.training.run.draw_curves",
+        lambda out: drawn.append(len((out / "log.jsonl").read_text().split())),
     )
     train = dataclasses.replace(CONFIG, steps=6, sample_every=2, log_every=1)
     train_base(TrainBase(out=tmp_path / "run", preset="tiny", train=train, validation_batches=0))

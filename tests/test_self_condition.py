@@ -6,18 +6,18 @@ from pathlib import Path
 import torch
 from conftest import CAPTIONS, randomised
 
-from glide.checkpoint import load_model
-from glide.conditioning import Cond
-from glide.denoise import Prediction
-from glide.draws import Draws
-from glide.grow import init_from
-from glide.losses import LossConfig
-from glide.model import Model
-from glide.tasks import Diffusion, estimate_of
-from glide.train import TrainConfig
-from glide.train_base import TrainBase, train_base
-from guidance.pipeline import Pipeline
-from guidance.self_condition import SelfConditioned
+from glide.checkpoints.init_from import init_from
+from glide.checkpoints.load import load_model
+from glide.diffusion.conditioning import Cond
+from glide.diffusion.denoiser import Prediction
+from glide.diffusion.losses import LossConfig
+from glide.diffusion.self_conditioning import SelfConditioned
+from glide.networks.model import Model
+from glide.training.fit import TrainConfig
+from glide.training.objectives import Diffusion, estimate_of
+from glide.training.row_rng import Draws
+from glide.training.train_base import TrainBase, train_base
+from toolkit.pipelines.pipeline import Pipeline
 
 
 def conditioned(model: Model) -> Model:

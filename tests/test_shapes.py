@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from glide.errors import InputError
-from glide.images import to_float
-from glide.oracle import Oracle, judge_reading, read_scene
-from glide.oracle_check import error_rates
-from glide.shapes import (
+from glide.shapes.dataset import (
     INNER_SIZES,
     Scene,
     Shapes,
@@ -21,8 +17,12 @@ from glide.shapes import (
     sample_scene,
     write_caption,
 )
-from glide.shapes_render import DISTANCES, coverage
-from glide.shapes_scene import BACKGROUNDS, COLORS, COUNTS, POSITIONS, RELATIONS, SHAPES, Fact, vocabulary
+from glide.shapes.oracle import Oracle, judge_reading, read_scene
+from glide.shapes.oracle_error import error_rates
+from glide.shapes.render import DISTANCES, coverage
+from glide.shapes.scene import BACKGROUNDS, COLORS, COUNTS, POSITIONS, RELATIONS, SHAPES, Fact, vocabulary
+from glide.utils.errors import InputError
+from glide.utils.images import to_float
 
 
 @pytest.fixture(scope="module")

@@ -15,18 +15,19 @@ import torch
 from PIL import Image
 from test_data import FakeBlobs, captioned, same, values
 
-from glide import paths, shards
-from glide.data import open_data
-from glide.errors import InputError
-from glide.held import Held
-from glide.paths import LocalFile
-from glide.processes import Processes
-from glide.shard_cache import BESIDE, shard_index, write_index_beside
-from glide.shard_index import scan_shard
-from glide.shard_names import shard_names
-from glide.shard_writer import write_shards
-from glide.shards import Shards
-from glide.shuffle import LANES, EpochOrder, by_lane
+from glide.data.datasets import open_data
+from glide.data.shards import dataset as shards
+from glide.data.shards.brace_expansion import shard_names
+from glide.data.shards.dataset import Shards
+from glide.data.shards.epoch_order import LANES, EpochOrder, by_lane
+from glide.data.shards.index_cache import BESIDE, shard_index, write_index_beside
+from glide.data.shards.tar_index import scan_shard
+from glide.data.shards.writer import write_shards
+from glide.training.distributed import Processes
+from glide.utils import filesystem as paths
+from glide.utils.errors import InputError
+from glide.utils.filesystem import LocalFile
+from glide.utils.shared_cache import Held
 
 ROOT = Path(__file__).parents[1]
 webdataset = pytest.importorskip("webdataset")
@@ -382,7 +383,9 @@ def test_an_index_is_kept_while_its_shard_is_the_same(tmp_path, cache, monkeypat
     path = str(tmp_path / "00000.tar")
     index = shard_index(path)
     scans = []
-    monkeypatch.setattr("glide.shard_cache.scan_shard", lambda path: scans.append(path) or scan_shard(path))
+    monkeypatch.setattr(
+        "glide.data.shards.index_cache.scan_shard", lambda path: scans.append(path) or scan_shard(path)
+    )
     assert shard_index(path) == index and not scans
     (kept,) = (cache / "shards").iterdir()
     for content in ("{", '{"format": 2}', json.dumps({"format": 2, "size": 0, "stamp": "", "index": {}})):
@@ -405,7 +408,8 @@ def test_without_a_cache_folder_nothing_stays(tmp_path):
     """Neither beside the shards nor at home."""
     written(tmp_path / "data", 3)
     (tmp_path / "tmp").mkdir()
-    code = f"from glide.shard_cache import shard_index; print(shard_index({str(tmp_path / 'data/00000.tar')!r}).names)"
+    shard = str(tmp_path / "data/00000.tar")
+    code = f"from glide.data.shards.index_cache import shard_index; print(shard_index({shard!r}).names)"
     env = {k: v for k, v in os.environ.items() if k != "GLIDE_CACHE"}
     env |= {"TMPDIR": str(tmp_path / "tmp"), "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     before = sorted(tmp_path.rglob("*"))

@@ -6,12 +6,12 @@ import shlex
 import pytest
 from sample_script import ROOT
 
-from glide import cli
-from glide.model import Model
-from guidance import Pipeline
-from guidance.sample_args import parse
-from guidance.solver_names import SAMPLERS, SPACINGS
-from guidance.solver_sweep import Line, SolverSweep
+from glide.diffusion.samplers.registry import SAMPLERS, SPACINGS
+from glide.networks.model import Model
+from glide.utils import cli as cli
+from toolkit import Pipeline
+from toolkit.commands.sample_flags import parse
+from toolkit.evaluation.sampler_sweep import Line, SolverSweep
 
 PAGE = (ROOT / "docs/solvers.md").read_text("utf-8")
 

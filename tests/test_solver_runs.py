@@ -9,19 +9,7 @@ from sample_script import Capture, call, pngs, refused
 from test_edit_cli import call as interpolate
 from test_edit_cli import photo
 
-from glide.images import read_recipe
-from glide.model import Model
-from glide.spacing import SPACINGS as FORMULAS
-from guidance import LogLikelihood, Pipeline
-from guidance.conditions import Given, Picture
-from guidance.inpaint_args import Inpaint
-from guidance.interpolate_args import Interpolate
-from guidance.judged_run import JudgedRun
-from guidance.registry import SAMPLERS as DRAWS
-from guidance.sample import batches
-from guidance.sample_args import Sample
-from guidance.settings import Settings
-from guidance.solver_names import (
+from glide.diffusion.samplers.registry import (
     SAMPLERS,
     SPACINGS,
     STOCHASTIC,
@@ -29,11 +17,24 @@ from guidance.solver_names import (
     USUAL_SPACINGS,
     USUAL_STEPS,
 )
-from guidance.stage import USUAL as ENLARGING
-from guidance.stage import Stage
-from guidance.stage_args import StageArgs
-from guidance.upsample_args import Upsample
-from upsampler.parts import UPSAMPLING
+from glide.diffusion.timestep_spacing import SPACINGS as FORMULAS
+from glide.networks.conditioner import Given, Picture
+from glide.networks.model import Model
+from glide.utils.images import read_recipe
+from guidance import LogLikelihood
+from guidance.registry import SAMPLERS as DRAWS
+from toolkit import Pipeline
+from toolkit.commands.inpaint_flags import Inpaint
+from toolkit.commands.interpolate_flags import Interpolate
+from toolkit.commands.sample import batches
+from toolkit.commands.sample_flags import Sample
+from toolkit.commands.upsample_flags import Upsample
+from toolkit.commands.upscale_flags import StageArgs
+from toolkit.evaluation.oracle_run import JudgedRun
+from toolkit.pipelines.parts import UPSAMPLING
+from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.upscale import USUAL as ENLARGING
+from toolkit.pipelines.upscale import Stage
 
 RED, SQUARE = CAPTIONS[:2]
 NEW = [name for name in SAMPLERS if name not in ("ddim", "ddpm")]

@@ -11,16 +11,24 @@ import pytest
 from conftest import randomised
 from sample_script import ROOT, Capture
 
-from glide.checkpoint import save_model
-from glide.errors import InputError
-from glide.model import PRESETS, Model
-from glide.process import make_process
-from glide.shapes import captions_for_tokenizer
-from glide.tokenizer import Tokenizer
-from guidance.settings import Settings
-from guidance.solver_names import SAMPLERS
-from guidance.solver_points import SolverPoint, standard_error, table
-from guidance.solver_sweep import Line, SolverSweep, check, most_steps, network_calls, plan, solver_sweep
+from glide.checkpoints.load import save_model
+from glide.diffusion.process import make_process
+from glide.diffusion.samplers.registry import SAMPLERS
+from glide.networks.model import PRESETS, Model
+from glide.networks.tokenizer import Tokenizer
+from glide.shapes.dataset import captions_for_tokenizer
+from glide.utils.errors import InputError
+from toolkit.evaluation.sampler_sweep import (
+    Line,
+    SolverSweep,
+    check,
+    most_steps,
+    network_calls,
+    plan,
+    solver_sweep,
+)
+from toolkit.evaluation.solver_points import SolverPoint, standard_error, table
+from toolkit.pipelines.settings import Settings
 
 PROCESS = make_process("linear")
 

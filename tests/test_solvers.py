@@ -8,15 +8,15 @@ import pytest
 import torch
 from test_samplers import Gaussian, last, no_noise, observed, start
 
-from glide.denoise import Prediction, held
-from glide.errors import InputError
-from glide.process import Process, make_process
-from glide.repaint import repaint
-from glide.samplers import SeededNoise, ancestral, ddim
-from glide.solvers import LEAP, euler, euler_ancestral, heun, ladder
-from glide.solvers_exponential import dpmpp_2m, dpmpp_2m_sde, moment_weights, unipc
-from glide.solvers_multistep import adams_bashforth, lms, plms
-from glide.spacing import spaced
+from glide.diffusion.denoiser import Prediction, held
+from glide.diffusion.process import Process, make_process
+from glide.diffusion.repaint import repaint
+from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim
+from glide.diffusion.samplers.dpm_solver import dpmpp_2m, dpmpp_2m_sde, moment_weights, unipc
+from glide.diffusion.samplers.euler_heun import LEAP, euler, euler_ancestral, heun, ladder
+from glide.diffusion.samplers.linear_multistep import adams_bashforth, lms, plms
+from glide.diffusion.timestep_spacing import spaced
+from glide.utils.errors import InputError
 
 ORDERS = {  # as measured below; a network call more or less in the warm-up changes none
     "ddim": (ddim, 1),

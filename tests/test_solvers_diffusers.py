@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from test_samplers import last
 
-from glide.denoise import Prediction
-from glide.process import make_process
-from glide.samplers import ancestral, ddim
-from glide.solvers import euler, euler_ancestral, heun
-from glide.solvers_exponential import dpmpp_2m, dpmpp_2m_sde, unipc
-from glide.solvers_multistep import lms, plms
-from glide.spacing import spaced
+from glide.diffusion.denoiser import Prediction
+from glide.diffusion.process import make_process
+from glide.diffusion.samplers.ddpm_ddim import ancestral, ddim
+from glide.diffusion.samplers.dpm_solver import dpmpp_2m, dpmpp_2m_sde, unipc
+from glide.diffusion.samplers.euler_heun import euler, euler_ancestral, heun
+from glide.diffusion.samplers.linear_multistep import lms, plms
+from glide.diffusion.timestep_spacing import spaced
 
 with warnings.catch_warnings():  # of its own imports
     warnings.simplefilter("ignore")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from glide.errors import InputError
-from glide.process import make_process, respacing
-from glide.spacing import MOST_NOISE, SPACINGS, spaced
+from glide.diffusion.process import make_process, respacing
+from glide.diffusion.timestep_spacing import MOST_NOISE, SPACINGS, spaced
+from glide.utils.errors import InputError
 
 LINEAR, COSINE = make_process("linear"), make_process("cosine")
 ZERO = make_process("cosine", zero_terminal_snr=True)

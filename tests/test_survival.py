@@ -18,19 +18,19 @@ import torch
 from launch import ROOT
 from safetensors.torch import load_file, save_file
 
-from glide.changes import Settings, changes
-from glide.checkpoints import MANIFEST, Checkpoints, damage
-from glide.errors import CannotWrite, InputError
-from glide.meters import last_line, logged
-from glide.mixed import LossScale
-from glide.model import Model
-from glide.optim import OptimConfig
-from glide.run_folder import check_run_folder
-from glide.signals import Stopped
-from glide.tasks import Diffusion
-from glide.timesteps import TimestepConfig
-from glide.train import TrainConfig
-from glide.train_base import TrainBase, train_base
+from glide.diffusion.timestep_sampling import TimestepConfig
+from glide.networks.model import Model
+from glide.training.checkpoints import MANIFEST, Checkpoints, damage
+from glide.training.fit import TrainConfig
+from glide.training.metrics import last_line, logged
+from glide.training.objectives import Diffusion
+from glide.training.optim import OptimConfig
+from glide.training.resume import Settings, changes
+from glide.training.run_folder import check_run_folder
+from glide.training.signals import Stopped
+from glide.training.train_base import TrainBase, train_base
+from glide.utils.errors import CannotWrite, InputError
+from glide.utils.mixed_precision import LossScale
 
 CONFIG = TrainConfig(
     steps=6,

@@ -13,21 +13,21 @@ import pytest
 import torch
 from sample_script import ROOT, Capture
 
-from glide.checkpoint import save_model
-from glide.errors import InputError
-from glide.model import PRESETS, Model
-from glide.oracle import Oracle, read_scene
-from glide.shapes import captions_for_tokenizer, held_out_scenes, render
-from glide.shapes_scene import POSITIONS, SIZES, Fact, Scene, Thing, parse_caption, write_caption
-from glide.tokenizer import Tokenizer
-from guidance.asked import classes, held_out, open_captions
-from guidance.classifier import CLASSIFIERS, ClassifierConfig, NoisyClassifier, save_classifier
-from guidance.conditions import Picture
-from guidance.diversity import OPEN, Spread, differing, free, of_data, saturation
+from glide.checkpoints.load import save_model
+from glide.networks.conditioner import Picture
+from glide.networks.model import PRESETS, Model
+from glide.networks.tokenizer import Tokenizer
+from glide.shapes.dataset import captions_for_tokenizer, held_out_scenes, render
+from glide.shapes.oracle import Oracle, read_scene
+from glide.shapes.scene import POSITIONS, SIZES, Fact, Scene, Thing, parse_caption, write_caption
+from glide.utils.errors import InputError
+from guidance.classifier.network import CLASSIFIERS, ClassifierConfig, NoisyClassifier, save_classifier
 from guidance.options import Options
-from guidance.pipeline import Pipeline, Step
-from guidance.settings import Settings
-from guidance.sweep import Sweep, plan, sweep
+from toolkit.evaluation.diversity import OPEN, Spread, differing, free, of_data, saturation
+from toolkit.evaluation.guidance_sweep import Sweep, plan, sweep
+from toolkit.evaluation.prompts import classes, held_out, open_captions
+from toolkit.pipelines.pipeline import Pipeline, Step
+from toolkit.pipelines.settings import Settings
 
 # --- measures -------------------------------------------------------------------------------------------------------
 
@@ -210,7 +210,7 @@ def test_the_best_of_several_is_judged(folder: Path, tmp_path: Path, monkeypatch
         return images.flatten(1).std(dim=1)
 
     monkeypatch.setattr(Pipeline, "draw", draw)
-    monkeypatch.setattr("guidance.rerank.fit_of", fit)
+    monkeypatch.setattr("guidance.clip.rerank.fit_of", fit)
     kinds = {"guidance": ("none",), "kinds": ("one",), "captions": 10, "no_plot": True}
     _, best = sweep(small(folder, tmp_path / "best", best_of=3, **kinds))
     assert (best.fidelity, best.asked, seen) == (1.0, 10, [3] * 10)

@@ -8,12 +8,12 @@ import torch
 from conftest import randomised
 from torch import Tensor
 
-from glide.conditioning import Cond
-from glide.denoise import predictor
-from glide.model import Model, ModelConfig, ProcessConfig
-from glide.samplers import SeededNoise, ddim
-from glide.unet import UNetConfig
-from upsampler.tiles import in_tiles, ramps, starts
+from glide.diffusion.conditioning import Cond
+from glide.diffusion.denoiser import predictor
+from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ddim
+from glide.networks.model import Model, ModelConfig, ProcessConfig
+from glide.networks.unet import UNetConfig
+from upsampler.tiling import in_tiles, ramps, starts
 
 # each output pixel sees 12 pixels to each side: 1 of the stem, 2 of each of 5 blocks, 1 of the head
 LOCAL = UNetConfig(64, 3, 3, 32, (1,), 1, (), head_channels=32, resblock_updown=False, local=True)

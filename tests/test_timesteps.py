@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from glide.errors import InputError
-from glide.timesteps import LogitNormalTimesteps, LossSecondMoment, UniformTimesteps
+from glide.diffusion.timestep_sampling import LogitNormalTimesteps, LossSecondMoment, UniformTimesteps
+from glide.utils.errors import InputError
 
 
 def generator(seed=0):

@@ -12,8 +12,8 @@ import torch
 from tokenizers import Tokenizer as BPE
 from tokenizers import models
 
-from glide.errors import InputError
-from glide.tokenizer import LONGEST_CAPTION, LONGEST_WORD, MOST_TEXT, Tokenizer, _for_training
+from glide.networks.tokenizer import LONGEST_CAPTION, LONGEST_WORD, MOST_TEXT, Tokenizer, _for_training
+from glide.utils.errors import InputError
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "tokens.json").read_text(encoding="utf-8"))
 SHORT = ["an oil painting of a corgi", "a corgi in a field", "", "🐶 wearing a 🎩", "don't we'll I'VE"]
@@ -148,7 +148,7 @@ def test_trained_tokenizer_round_trips_any_text_in_known_ids():
 
 def test_training_is_the_same_in_every_process(tmp_path):
     code = (
-        "from glide.tokenizer import Tokenizer\n"
+        "from glide.networks.tokenizer import Tokenizer\n"
         f"Tokenizer.train({CAPTIONS}, 300, 16).save({str(tmp_path / 'other.json')!r})"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1], timeout=300)

@@ -16,21 +16,21 @@ import torch
 from conftest import CAPTIONS
 from safetensors.torch import load_file
 
-from glide.checkpoint import load_model, read_config
-from glide.conditioning import Cond
-from glide.draws import Draws
-from glide.encoded import caption_inputs
-from glide.errors import InputError
-from glide.losses import LossConfig
-from glide.model import Model
-from glide.optim import OptimConfig
-from glide.prefetch import FREE
-from glide.stepper import Stepper
-from glide.tasks import Diffusion
-from glide.timesteps import TimestepConfig
-from glide.train import TrainConfig
-from glide.train_base import WATCHED, TrainBase, train_base
-from guidance.pipeline import Pipeline
+from glide.checkpoints.load import load_model, read_config
+from glide.data.encoded import caption_inputs
+from glide.data.prefetch import FREE
+from glide.diffusion.conditioning import Cond
+from glide.diffusion.losses import LossConfig
+from glide.diffusion.timestep_sampling import TimestepConfig
+from glide.networks.model import Model
+from glide.training.fit import TrainConfig
+from glide.training.objectives import Diffusion
+from glide.training.optim import OptimConfig
+from glide.training.row_rng import Draws
+from glide.training.step import Stepper
+from glide.training.train_base import WATCHED, TrainBase, train_base
+from glide.utils.errors import InputError
+from toolkit.pipelines.pipeline import Pipeline
 
 ROOT = Path(__file__).parents[1]
 OPTIM = OptimConfig(lr=1e-3, muon_lr=0.02, warmup=2, cooldown=0.5)
@@ -204,7 +204,7 @@ def test_null_captions_reach_the_network(tmp_path: Path, monkeypatch: pytest.Mon
         assert torch.equal(told["mask"].any(dim=1), ~dropped)
         return told
 
-    monkeypatch.setattr("glide.tasks.caption_inputs", spy)
+    monkeypatch.setattr("glide.training.objectives.caption_inputs", spy)
     train = {"steps": 50, "batch_size": 8, "save_every": 50, "log_every": 50}
     train_base(settings(tmp_path / "run", null_captions=0.2, validation_batches=0, train=train))
     assert len(seen) >= 400 and 0.14 < seen.count(True) / len(seen) < 0.26
@@ -229,7 +229,7 @@ def test_class_folders_train_a_class_model_with_a_null_class(tmp_path: Path) -> 
 def test_captioned_pictures_are_watched_with_their_own_captions(tmp_path: Path) -> None:
     from PIL import Image
 
-    from guidance.watch import sample_grid
+    from toolkit.pipelines.training_preview import sample_grid
 
     (tmp_path / "data").mkdir()
     for i in range(4):

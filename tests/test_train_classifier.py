@@ -13,18 +13,18 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from glide.checkpoint import read_config, save_model
-from glide.errors import InputError
-from glide.labelled import TARGETS, LabelledShapes, open_labelled
-from glide.model import PRESETS, Model
-from glide.optim import OptimConfig
-from glide.shapes import Shapes
-from glide.train import TrainConfig
-from guidance import train_classifier as training
-from guidance.classifier import NoisyClassifier, load_classifier
-from guidance.classifier_levels import accuracy, measure
-from guidance.levels import spread
-from guidance.train_classifier import TrainClassifier, train_classifier
+from glide.checkpoints.load import read_config, save_model
+from glide.data.labelled import TARGETS, LabelledShapes, open_labelled
+from glide.networks.model import PRESETS, Model
+from glide.shapes.dataset import Shapes
+from glide.training.fit import TrainConfig
+from glide.training.optim import OptimConfig
+from glide.utils.errors import InputError
+from guidance.classifier import train as training
+from guidance.classifier.network import NoisyClassifier, load_classifier
+from guidance.classifier.noise_levels import accuracy, measure
+from guidance.classifier.train import TrainClassifier, train_classifier
+from guidance.noise_levels import spread
 
 ROOT = Path(__file__).parents[1]
 CONFIG = TrainConfig(
@@ -97,7 +97,7 @@ def test_resume_is_exact(whole: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         raise Stop
 
     with monkeypatch.context() as patched, pytest.raises(Stop):
-        patched.setattr("guidance.train_guide._report", stop)
+        patched.setattr("guidance.train_common._report", stop)
         train_classifier(settings(out, dropout=0.1, train={"sample_every": 5}))
     assert [line["step"] for line in lines(out / "log.jsonl")] == [2, 4]
     train_classifier(settings(out, dropout=0.1, resume=True))

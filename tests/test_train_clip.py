@@ -14,19 +14,19 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from glide.checkpoint import load_model, save_model
-from glide.draws import Draws
-from glide.errors import InputError
-from glide.folder import read_config
-from glide.model import PRESETS, Model, ModelConfig, ProcessConfig, TextConfig
-from glide.optim import OptimConfig
-from glide.tokenizer import Tokenizer
-from glide.train import TrainConfig
-from guidance.clip import CLIPS, NoisyClip, load_clip
-from guidance.clip_levels import plot, retrieval, table
-from guidance.contrastive import Contrastive, contrast
-from guidance.deepen import deepened
-from guidance.train_clip import TrainClip, train_clip
+from glide.checkpoints.load import load_model, save_model
+from glide.checkpoints.model_folder import read_config
+from glide.networks.model import PRESETS, Model, ModelConfig, ProcessConfig, TextConfig
+from glide.networks.tokenizer import Tokenizer
+from glide.training.fit import TrainConfig
+from glide.training.optim import OptimConfig
+from glide.training.row_rng import Draws
+from glide.utils.errors import InputError
+from guidance.clip.add_layers import deepened
+from guidance.clip.contrastive import Contrastive, contrast
+from guidance.clip.network import CLIPS, NoisyClip, load_clip
+from guidance.clip.noise_levels import plot, retrieval, table
+from guidance.clip.train import TrainClip, train_clip
 
 ROOT = Path(__file__).parents[1]
 OPTIM = OptimConfig(lr=1e-3, muon_lr=0.02, warmup=2, cooldown=0.5)
@@ -91,7 +91,7 @@ def test_bfloat16_leaves_the_loss_alone() -> None:
 
 PROCESS = """
 import sys, torch, torch.distributed as dist
-from guidance.contrastive import contrast
+from guidance.clip.contrastive import contrast
 torch.set_num_threads(1)
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", f"file://{folder}/store", world_size=2, rank=rank)
@@ -160,7 +160,7 @@ def test_resume_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("guidance.train_clip.retrieval", stop)  # at step 4
+        patch.setattr("guidance.clip.train.retrieval", stop)  # at step 4
         train_clip(settings(tmp_path / "parts"))
     train_clip(settings(tmp_path / "parts", resume=True))
     whole, parts = tmp_path / "whole", tmp_path / "parts"

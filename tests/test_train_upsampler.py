@@ -10,21 +10,21 @@ from conftest import CLASSES
 from PIL import Image
 from safetensors.torch import load_file
 
-from glide.checkpoint import load_model, save_model
-from glide.contact_sheet import MARGIN, row_height
-from glide.data import open_data
-from glide.errors import InputError
-from glide.model import PRESETS, Model
-from glide.train import TrainConfig
-from guidance.conditions import Picture
-from guidance.pipeline import Pipeline
-from guidance.settings import Settings
-from guidance.stage import Stage, enlarger
+from glide.checkpoints.load import load_model, save_model
+from glide.data.datasets import open_data
+from glide.networks.conditioner import Picture
+from glide.networks.model import PRESETS, Model
+from glide.training.fit import TrainConfig
+from glide.utils.contact_sheet import MARGIN, row_height
+from glide.utils.errors import InputError
+from toolkit.pipelines.parts import UPSAMPLING
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.upscale import Stage, enlarger
 from upsampler.crops import LowResCrops
-from upsampler.lowres import LowRes
-from upsampler.parts import UPSAMPLING
+from upsampler.low_res import LowRes
 from upsampler.presets import UPSAMPLERS
-from upsampler.train_upsampler import TrainUpsampler, crop_size, train_upsampler
+from upsampler.train import TrainUpsampler, crop_size, train_upsampler
 
 TINY = UPSAMPLERS["tiny-upsampler"]
 CONFIG = TrainConfig(

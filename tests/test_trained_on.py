@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-from glide.binding import Bind, bind
-from glide.checkpoint import save_model
-from glide.errors import InputError
-from glide.model import PRESETS, Model
-from glide.shapes import captions_for_tokenizer
-from glide.tokenizer import Tokenizer
-from glide.trained_on import check_built_in_scenes, trained_on
-from guidance.evaluate_inpainting_run import EvaluateInpainting, evaluate_inpainting
-from guidance.evaluate_run import Evaluate, evaluate
-from guidance.solver_sweep import SolverSweep, solver_sweep
-from guidance.sweep import Sweep, sweep
+from glide.checkpoints.load import save_model
+from glide.checkpoints.trained_on import check_built_in_scenes, trained_on
+from glide.networks.model import PRESETS, Model
+from glide.networks.tokenizer import Tokenizer
+from glide.shapes.dataset import captions_for_tokenizer
+from glide.utils.errors import InputError
+from toolkit.commands.evaluate import Evaluate, evaluate
+from toolkit.commands.evaluate_inpainting import EvaluateInpainting, evaluate_inpainting
+from toolkit.evaluation.attribute_binding import Bind, bind
+from toolkit.evaluation.guidance_sweep import Sweep, sweep
+from toolkit.evaluation.sampler_sweep import SolverSweep, solver_sweep
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from conftest import randomised
 
-from glide.conditioning import Cond
-from glide.nn import coordinates, patches
-from glide.unet import UNet, UNetConfig
+from glide.diffusion.conditioning import Cond
+from glide.networks.layers import coordinates, patches
+from glide.networks.unet import UNet, UNetConfig
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])

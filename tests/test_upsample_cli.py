@@ -12,8 +12,8 @@ from conftest import CAPTIONS
 from PIL import Image
 from sample_script import Capture, call, refused
 
-from glide.cli import run
-from glide.images import load_image, read_recipe
+from glide.utils.cli import run
+from glide.utils.images import load_image, read_recipe
 
 
 def upsample(*argv: object) -> int:

@@ -13,23 +13,23 @@ from openai_nets import golden
 from PIL import Image
 from torch import Tensor
 
-from glide.conditioning import Cond
-from glide.errors import InputError
-from glide.grow import init_from
-from glide.images import from_uint8
-from glide.model import PRESETS, Model, ModelConfig
-from glide.nn import PixelNorm, TokenAttention
-from glide.openai import from_state_dict, mapping
-from glide.openai_options import model_config
-from glide.openai_published import options_for
-from glide.tokenizer import Tokenizer
-from guidance.conditions import Conditions, Given, Picture
-from guidance.pipeline import Pipeline
-from guidance.settings import Settings
-from guidance.stage import Stage
+from glide.checkpoints.init_from import init_from
+from glide.checkpoints.openai.convert import from_state_dict, mapping
+from glide.checkpoints.openai.options import model_config
+from glide.checkpoints.openai.releases import options_for
+from glide.diffusion.conditioning import Cond
+from glide.networks.conditioner import Conditions, Given, Picture
+from glide.networks.layers import PixelNorm, TokenAttention
+from glide.networks.model import PRESETS, Model, ModelConfig
+from glide.networks.tokenizer import Tokenizer
+from glide.utils.errors import InputError
+from glide.utils.images import from_uint8
+from toolkit.evaluation.upsampling import EvaluateUpsampler, decibels, evaluate_upsampler
+from toolkit.pipelines.parts import UPSAMPLING
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.upscale import Stage
 from upsampler.cascade import enlarge
-from upsampler.evaluate import EvaluateUpsampler, decibels, evaluate_upsampler
-from upsampler.parts import UPSAMPLING
 from upsampler.presets import UPSAMPLERS, check_upsampler
 
 TINY = UPSAMPLERS["tiny-upsampler"]
@@ -362,8 +362,8 @@ def test_decibels():
 
 def test_the_truth_is_better_than_the_filters(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """An upsampler that knows the scenes has no error; the filters have theirs."""
-    from glide.shapes import held_out_scenes
-    from glide.shapes_render import render
+    from glide.shapes.dataset import held_out_scenes
+    from glide.shapes.render import render
 
     args = EvaluateUpsampler(pictures=4, out=tmp_path, seed=1)
     scenes = held_out_scenes(4, seed=1)

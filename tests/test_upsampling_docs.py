@@ -9,15 +9,15 @@ import pytest
 import torch
 from sample_script import ROOT
 
-from glide import cli
-from glide.model import Model
-from guidance.evaluate_run import Evaluate
-from guidance.sample_args import parse
-from guidance.stage_args import StageArgs
-from guidance.upsample_args import Upsample
-from upsampler.evaluate import EvaluateUpsampler
+from glide.networks.model import Model
+from glide.utils import cli as cli
+from toolkit.commands.evaluate import Evaluate
+from toolkit.commands.sample_flags import parse
+from toolkit.commands.upsample_flags import Upsample
+from toolkit.commands.upscale_flags import StageArgs
+from toolkit.evaluation.upsampling import EvaluateUpsampler
 from upsampler.presets import UPSAMPLERS
-from upsampler.train_upsampler import TrainUpsampler
+from upsampler.train import TrainUpsampler
 
 PAGE = (ROOT / "docs/upsampling.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from glide.checkpoint import load_model, save_model
-from glide.images import to_uint8
-from glide.oracle import Oracle
-from glide.shapes import held_out_scenes
-from glide.shapes_scene import SHAPES
-from guidance.conditions import Picture
+from glide.checkpoints.load import load_model, save_model
+from glide.networks.conditioner import Picture
+from glide.shapes.dataset import held_out_scenes
+from glide.shapes.oracle import Oracle
+from glide.shapes.scene import SHAPES
+from glide.utils.images import to_uint8
 from guidance.names import BUILT_IN
 from guidance.options import Options
-from guidance.pipeline import Pipeline
-from guidance.settings import Settings
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.settings import Settings
 
 SCENES = held_out_scenes(24, ("one", "count", "pair"), 0)
 RIGHT = 19

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from glide.data import open_data
-from glide.errors import InputError
-from glide.shapes import held_out_scenes, parse_caption
-from glide.wrong import WithWrong, wrong_captions
-from guidance.contrastive import contrast
+from glide.data.datasets import open_data
+from glide.data.hard_negatives import WithWrong, wrong_captions
+from glide.shapes.dataset import held_out_scenes, parse_caption
+from glide.utils.errors import InputError
+from guidance.clip.contrastive import contrast
 
 
 def test_each_is_wrong_in_exactly_one_fact() -> None:
@@ -63,7 +63,7 @@ def test_the_loss_with_wrong_captions_is_the_cross_entropy_over_all() -> None:
 def test_it_trains_and_measures_with_them(tmp_path: Path) -> None:
     from test_train_clip import settings
 
-    from guidance.train_clip import train_clip
+    from guidance.clip.train import train_clip
 
     train_clip(settings(tmp_path / "run", wrong_captions=2, train={"steps": 4}))
     line = json.loads((tmp_path / "run/log.jsonl").read_text().splitlines()[-1])
@@ -75,7 +75,7 @@ def test_it_trains_and_measures_with_them(tmp_path: Path) -> None:
 def test_refusals(tmp_path: Path) -> None:
     from test_train_clip import photos, settings
 
-    from guidance.train_clip import TrainClip, train_clip
+    from guidance.clip.train import TrainClip, train_clip
 
     with pytest.raises(InputError, match="--wrong-captions -1, expected a whole number"):
         train_clip(settings(tmp_path / "run", wrong_captions=-1))

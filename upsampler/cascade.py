@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from glide.errors import InputError
-from glide.images import from_uint8
-from glide.model import ModelConfig
-from upsampler.lowres import noised
+from glide.networks.model import ModelConfig
+from glide.utils.errors import InputError
+from glide.utils.images import from_uint8
+from upsampler.low_res import noised
 
 STAGE = 0x9E3779B97F4A7C15  # sets a picture's noise here apart from that of the base model's picture
 LOW_RES = 0xD1342543DE82EF95

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glide.data import Batch, Dataset, GeneratedData
-from glide.errors import InputError
-from glide.shapes_render import render
-from glide.wrapped import Wrapped
-from upsampler.lowres import REDUCTIONS, LowRes, Pixels, Reduction, enlarged_crop, reduced, worsened
+from glide.data.datasets import Batch, Dataset, GeneratedData
+from glide.data.wrappers import Wrapped
+from glide.shapes.render import render
+from glide.utils.errors import InputError
+from upsampler.low_res import REDUCTIONS, LowRes, Pixels, Reduction, enlarged_crop, reduced, worsened
 
 LOW_RES = 0x10E5  # sets these random numbers apart from those of the data of the same (seed, step)
 

@@ -1,6 +1,6 @@
 """Known configurations of upsamplers by name, and where the embedded ones are.
 
-Imports no more than `glide.model` does.
+Imports no more than `glide.networks.model` does.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from glide.errors import InputError
-from glide.model import ModelConfig, ProcessConfig, TextConfig
-from glide.unet import UNetConfig
+from glide.networks.model import ModelConfig, ProcessConfig, TextConfig
+from glide.networks.unet import UNetConfig
+from glide.utils.errors import InputError
 
-EMBEDDED = Path(__file__).parent / "models"
+EMBEDDED = Path(__file__).parent / "pretrained"
 """The folder of the upsamplers that are part of the package, each of the name of the base model it enlarges for."""
 
 

@@ -14,15 +14,15 @@ from benchmarks.measure.networks import CAPTION
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.results import Found, Measured, Note, Spent
 from benchmarks.measure.work import call_work
-from glide.errors import InputError
-from glide.images import to_uint8
-from glide.model import Model
-from guidance.calls import default_call_size
-from guidance.conditions import Given, Picture
-from guidance.pipeline import Pipeline
-from guidance.settings import Settings
-from guidance.stage import USUAL, Stage
-from upsampler.parts import UPSAMPLING
+from glide.networks.conditioner import Given, Picture
+from glide.networks.fixed_batch import default_call_size
+from glide.networks.model import Model
+from glide.utils.errors import InputError
+from glide.utils.images import to_uint8
+from toolkit.pipelines.parts import UPSAMPLING
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.upscale import USUAL, Stage
 
 WARM_UP = 1  # steps besides the first
 FEW = "2"  # steps that warm up before a whole picture

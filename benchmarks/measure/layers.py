@@ -20,8 +20,8 @@ from benchmarks.measure.machine import Clock, begin, step_seconds
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.results import Found, Table
 from benchmarks.measure.work import attention_work, conv_work, linear_work
-from glide.nn import Attention, TokenAttention
-from glide.unet import Block
+from glide.networks.layers import Attention, TokenAttention
+from glide.networks.unet import Block
 
 KINDS = ("conv", "linear", "norm", "attention", "activation and rest")
 

@@ -18,8 +18,8 @@ from torch import nn
 
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.results import Peak
-from glide.device import find_device
-from glide.fused import library
+from glide.networks.cpu.fused import library
+from glide.utils.device import find_device
 
 T = TypeVar("T")
 PACKAGES = ("torch", "numpy", "diffusers", "glide-text2im", "guided-diffusion")

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from benchmarks.measure.plan import Plan
-from glide.checkpoint import save_model
-from glide.model import PRESETS, Model, ModelConfig, TextConfig
-from glide.tokenizer import Tokenizer
+from glide.checkpoints.load import save_model
+from glide.networks.model import PRESETS, Model, ModelConfig, TextConfig
+from glide.networks.tokenizer import Tokenizer
 from upsampler.presets import UPSAMPLERS
 
 CAPTION = "a red circle"

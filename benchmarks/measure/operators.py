@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.results import Found, Table
 from benchmarks.measure.training import WARM_UP, Training
-from glide.data import Batch
+from glide.data.datasets import Batch
 
 KINDS = {  # by parts of an operator's name; the first that fits counts
     "optimizer and averages": ("_foreach", "optimizer", "lerp", "_fused_adam"),

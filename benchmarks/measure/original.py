@@ -22,13 +22,13 @@ from benchmarks.measure.machine import Memory, begin, bytes_of, step_seconds
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.results import Found, Measured
 from benchmarks.measure.work import counted
-from glide.checkpoint import load_model
-from glide.denoise import Prediction, clamp, to_x0
-from glide.model import Model
-from glide.precision import lower_
-from glide.process import respacing
-from glide.samplers import SeededNoise, ancestral
-from guidance.conditions import Picture
+from glide.checkpoints.load import load_model
+from glide.diffusion.denoiser import Prediction, clamp, to_x0
+from glide.diffusion.process import respacing
+from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral
+from glide.networks.conditioner import Picture
+from glide.networks.model import Model
+from glide.networks.reduced_precision import lower_
 
 NAME = "the original's way"
 SCALE = 3.0

@@ -9,8 +9,8 @@ import torch
 
 from benchmarks.measure.machine import Clock, begin
 from benchmarks.measure.plan import Plan
-from glide.dtype import slowdown
-from glide.machine import measured_peak
+from glide.utils.dtype import slowdown
+from glide.utils.hardware import measured_peak
 
 CONVOLUTIONS = {  # (N, C, H = W)
     "tiny": [(1, 32, 16)],

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from glide.errors import InputError
+from glide.utils.errors import InputError
 
 Case = Literal["base", "upsampler", "embedded", "cascade", "train", "picture", "startup"]
 Beside = Literal["original", "glide_text2im", "guided_diffusion", "diffusers"]

@@ -24,8 +24,8 @@ from benchmarks.measure.report import Report
 from benchmarks.measure.results import Found, Note
 from benchmarks.measure.startup import start_up
 from benchmarks.measure.training import train_default, train_steps
-from glide.dtype import find_dtype
-from glide.errors import InputError
+from glide.utils.dtype import find_dtype
+from glide.utils.errors import InputError
 
 FULL_SIZE = ("base", "upsampler")
 

@@ -1,4 +1,4 @@
-"""A training step of the embedded model: `glide.train.fit` itself, timed from one batch to the next."""
+"""A training step of the embedded model: `glide.training.fit.fit` itself, timed from one batch to the next."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from benchmarks.measure.machine import Clock, Memory, begin, bytes_of
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.results import Found, Measured, Spent
 from benchmarks.measure.work import counted
-from glide.checkpoint import load_model
-from glide.data import Batch, Dataset, on_device, open_data
-from glide.draws import Draws
-from glide.dtype import AUTO, find_dtype
-from glide.losses import LossConfig, UniformTimesteps
-from glide.masked import Masked
-from glide.model import Model
-from glide.optim import OptimConfig
-from glide.tasks import Diffusion
-from glide.train import TrainConfig, fit
+from glide.checkpoints.load import load_model
+from glide.data.datasets import Batch, Dataset, on_device, open_data
+from glide.data.masked import Masked
+from glide.diffusion.losses import LossConfig, UniformTimesteps
+from glide.networks.model import Model
+from glide.training.fit import TrainConfig, fit
+from glide.training.objectives import Diffusion
+from glide.training.optim import OptimConfig
+from glide.training.row_rng import Draws
+from glide.utils.dtype import AUTO, find_dtype
 
 OPTIM = OptimConfig(lr=1e-3, muon_lr=0.02, weight_decay=0.01)
 """As the embedded model was trained (its config.json); the figures do not depend on the numbers."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from glide.model import Model, ModelConfig
+from glide.networks.model import Model, ModelConfig
 
 
 def conv_work(conv: nn.Conv2d, output: Tensor) -> int:

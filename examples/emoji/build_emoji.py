@@ -26,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from emoji_font import Emoji, find_font, glyphs, on_background
 
-from glide.atomic import cannot_write, temporary_name
-from glide.claims import check_new_folder
-from glide.cli import parse, run
-from glide.data import is_held_out
-from glide.errors import InputError
-from glide.shard_writer import Sample, write_shards
+from glide.data.datasets import is_held_out
+from glide.data.shards.writer import Sample, write_shards
+from glide.utils.atomic_write import cannot_write, temporary_name
+from glide.utils.cli import parse, run
+from glide.utils.errors import InputError
+from glide.utils.file_locks import check_new_folder
 
 Kind = Literal["single", "keycap", "flag", "skin", "joined"]
 

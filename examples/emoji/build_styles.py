@@ -33,15 +33,15 @@ from style_concepts import Concept, join, read_concepts, with_names
 from style_packages import ALLOWED, LABELS, STYLES, Icon, IconSet, find_package, read_icons
 from tqdm import tqdm
 
-from glide.atomic import cannot_write, temporary_name
-from glide.claims import check_new_folder
-from glide.cli import parse, run
-from glide.data import Split, is_held_out
-from glide.errors import InputError
-from glide.images import on_white
-from glide.numbers import real, whole
-from glide.pictures import decode_picture
-from glide.shard_writer import Sample, write_shards
+from glide.data.datasets import Split, is_held_out
+from glide.data.shards.writer import Sample, write_shards
+from glide.utils.atomic_write import cannot_write, temporary_name
+from glide.utils.cli import parse, run
+from glide.utils.errors import InputError
+from glide.utils.file_locks import check_new_folder
+from glide.utils.image_files import decode_picture
+from glide.utils.images import on_white
+from glide.utils.numbers import real, whole
 
 ENOUGH = 4  # styles that a concept has at least where one is held out
 

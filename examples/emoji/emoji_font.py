@@ -17,8 +17,8 @@ import numpy as np
 from emoji_names import VARIATION, in_order, kind_of, name_of
 from PIL import Image, ImageDraw, ImageFont
 
-from glide.errors import InputError
-from glide.pictures import decode_picture
+from glide.utils.errors import InputError
+from glide.utils.image_files import decode_picture
 
 SIZE = 109  # the one size that the bitmaps of Noto Color Emoji have: 136x128 pixels
 FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts", "/Library/Fonts")

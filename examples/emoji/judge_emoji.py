@@ -26,19 +26,19 @@ from emoji_nearest import Glyphs, Pixels, features
 from PIL import Image
 from tqdm import tqdm
 
-from glide.atomic import write_text
-from glide.cli import parse, run
-from glide.contact_sheet import contact_sheet
-from glide.data import open_source
-from glide.dtype import AUTO, DType
-from glide.errors import InputError
-from glide.images import decode_image, save_png
-from glide.resize import square
-from glide.results import Results
-from guidance.conditions import Picture
-from guidance.pipeline import Pipeline
-from guidance.stage import Stage
-from upsampler.parts import UPSAMPLING
+from glide.data.datasets import open_source
+from glide.networks.conditioner import Picture
+from glide.utils.atomic_write import write_text
+from glide.utils.cli import parse, run
+from glide.utils.contact_sheet import contact_sheet
+from glide.utils.dtype import AUTO, DType
+from glide.utils.errors import InputError
+from glide.utils.images import decode_image, save_png
+from glide.utils.resize import square
+from glide.utils.results_folder import Results
+from toolkit.pipelines.parts import UPSAMPLING
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.upscale import Stage
 
 PER_SHEET = 60
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from style_packages import Icon, IconSet, Package, plain_code
 
-from glide.errors import InputError, one_line
+from glide.utils.errors import InputError, one_line
 
 Kind = Literal["plain", "skin", "flag"]
 COMPONENTS, FLAGS = 2, 9  # emojibase's groups: colours of skin and hair alone, and flags

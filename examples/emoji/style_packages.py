@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glide.errors import InputError, one_line
-from glide.json_files import MAX_BYTES, as_table, parse_json
+from glide.utils.errors import InputError, one_line
+from glide.utils.json_files import MAX_BYTES, as_table, parse_json
 
 ALLOWED = ("Apache-2.0", "MIT", "CC-BY-4.0")
 """Licences, by their SPDX names, that ask of who uses a picture no more than to name its authors."""

@@ -1,0 +1,1 @@
+"""Checkpoints: model folders, loading by name, published formats."""

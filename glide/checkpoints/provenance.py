@@ -1,0 +1,52 @@
+"""What a picture needs to be drawn again: the state of the weights and of the machine, as its PNG carries them."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from glide.networks.cpu.fused import library
+from glide.utils.errors import warn
+from glide.version import __version__
+
+
+def fingerprint(model: nn.Module) -> str:
+    """16 hexadecimal digits of SHA-256 over the names, shapes, types and bytes of all weights.
+
+    The same on every device and in every memory format; about half a second per GB.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """The part of a recipe that says where it was drawn: the last bits depend on all of it."""
+    found: dict[str, Any] = {"version": __version__, "torch": torch.__version__, "device": device.type}
+    if device.type == "cpu":
+        found["threads"] = torch.get_num_threads()  # matrix products are cut up among them
+        found["cpu"] = torch.backends.cpu.get_cpu_capability()
+        found["norms"] = "fused" if library() else "plain"
+    elif device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def return_to(recipe: Mapping[str, Any], device: torch.device) -> None:
+    """Set this process to the number of threads of `recipe`, and warn of what else is not as it was there."""
+    threads = recipe.get("threads")
+    if device.type == "cpu" and type(threads) is int and 0 < threads <= (os.cpu_count() or 1):
+        torch.set_num_threads(threads)
+    here = environment(device)
+    other = [
+        f"{name} {recipe[name]}, not {here[name]}"
+        for name in here
+        if recipe.get(name, here[name]) != here[name]
+    ]
+    if other:
+        warn(f"drawn with {'; '.join(other)}: the picture can differ in its last bits", stacklevel=2)

@@ -1,0 +1,42 @@
+"""The data that a model was trained on, as its folder records it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from glide.checkpoints.load import read_config, resolve
+from glide.utils.errors import InputError
+from glide.utils.filesystem import is_remote
+
+DATA_FLAG = re.compile(r"--data[ =](\S+)")
+
+
+def trained_on(name: str | Path) -> str | None:
+    """The `--data` of the model's training; None where nothing is recorded. Names and errors as `load_model`."""
+    if is_remote(name) or (path := resolve(name)).is_file():
+        return "a published training"
+    training = read_config(path)["training"]
+    if not isinstance(training, dict):
+        return None
+    if "converted" in training:
+        return "a published training"
+    if isinstance(data := training.get("data"), str):
+        return data
+    match = DATA_FLAG.search(str(training.get("command", "")))  # of the embedded models
+    return match[1] if match else None
+
+
+def check_built_in_scenes(name: str | Path) -> None:
+    """InputError for a model that was trained on other pictures than the built-in scenes.
+
+    The captions of the scenes mean nothing to it, so the oracle would find none of its pictures right. A model whose
+    folder records no data is let through.
+    """
+    data = trained_on(name)
+    if data is None or data == "shapes" or data.startswith("shapes:"):
+        return
+    raise InputError(
+        f"got the model {name}, which was trained on {data}, expected one of the built-in scenes: only their captions "
+        "can be asked and judged here; for a loss on pictures of your own use scripts/nll.py --data"
+    )

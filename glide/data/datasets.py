@@ -1,0 +1,151 @@
+"""Data sets to batches. A batch is a pure function of (seed, step, size): resuming needs nothing remembered.
+
+N pictures, C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from glide.data.folder_index import list_folder
+from glide.data.shards.brace_expansion import is_shards
+from glide.data.shards.dataset import Shards
+from glide.data.stored_dataset import Source, StoredData
+from glide.shapes.dataset import Shapes
+from glide.utils.channels import check_channels, in_channels
+from glide.utils.errors import InputError, warn
+from glide.utils.images import to_float
+from glide.utils.memory import check_memory
+
+Batch = dict[str, Any]
+Split = Literal["train", "held_out"]
+MAX_BROKEN = 0.05
+
+
+class Dataset(Protocol):
+    """What training asks of data."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Name of each label; empty where pictures have captions, or nothing is said of them."""
+
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """Pictures that were met so far and skipped, by name, with the reason."""
+
+    def check_batch(self, size: int) -> None:
+        """InputError if there are fewer than `size` pictures."""
+
+    def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
+        """{"image": uint8 [size, C, H, W]}, with "caption": list[str] or "y": int64 [size] where there are any.
+
+        In bytes it is made, kept ahead and moved to a GPU in a quarter of the time and memory; `on_device` makes
+        floats of it. rows: make these rows of it alone, the same as they are in the whole
+        (`glide.training.distributed.Processes.rows`).
+        """
+
+    def captions_for_tokenizer(self) -> list[str]:
+        """Captions to train a tokenizer on; none if there are no captions."""
+
+
+def open_data(
+    spec: str,
+    image_size: int,
+    *,
+    seed: int = 0,
+    crop: Literal["center", "random"] = "center",
+    flip: bool = False,
+    max_broken: float = MAX_BROKEN,
+    held_out: float = 0.0,
+    split: Split = "train",
+    channels: int = 3,
+    unconditional: bool = False,
+) -> Dataset:
+    """The data set of a `--data` argument, its pictures image_size pixels wide and high.
+
+    spec: "shapes" or "shapes:..." (`Shapes.parse_spec`), or, local or any blobfile path, WebDataset shards
+    ("shards/{0000..0999}.tar", `glide.data.shards.dataset`) or a folder, with captioned pictures (x.png beside x.txt, a
+    captions.csv with file,caption, or Hugging Face's metadata.csv or metadata.jsonl with file_name,text) or with a
+    folder for each class (labels follow the sorted names).
+    crop: "center" the largest square, "random" one of 80% to 100% of its side anywhere.
+    flip: mirror every other picture, by chance; captions that say "left" are then wrong.
+    max_broken: share of damaged pictures, and of those without a caption, that are skipped and counted.
+    held_out: share of the pictures that "train" leaves out and "held_out" consists of, chosen by a hash of their names
+    (shapes has its own held-out scenes).
+    channels: 1 for grey pictures, 3 for RGB, 4 for RGBA. unconditional: take all pictures, with nothing said of them.
+    InputError if the spec is unusable, a folder or a shard is missing or empty, layouts are mixed, or more pictures
+    than may be lack a caption.
+    """
+    if image_size < 1 or crop not in ("center", "random") or split not in ("train", "held_out"):
+        raise InputError(
+            f"image_size {image_size}, crop {crop!r}, split {split!r}: expected at least 1, center or random, "
+            "train or held_out"
+        )
+    if not 0 <= max_broken <= 1 or not 0 <= held_out < 1:
+        raise InputError(f"max_broken {max_broken}, held_out {held_out}: expected shares from 0 to 1")
+    if seed < 0:
+        raise InputError(f"seed {seed}: expected a number from 0")
+    if is_generated(spec):
+        return GeneratedData(Shapes.parse_spec(spec, seed=seed, image_size=image_size, split=split), channels)
+    source = open_source(spec, unconditional)
+    if source.left_out:
+        name, reason = next(iter(source.left_out.items()))
+        warn(f"left out of {spec}, {len(source.left_out)} in all: {name} {reason}")
+    if held_out or split == "held_out":
+        wanted, total = split == "held_out", len(source)
+        source = source.only(lambda name: is_held_out(name, held_out) == wanted)
+        if not len(source):
+            raise InputError(f"of {total} pictures in {spec} none is {split}: change --held-out")
+    return StoredData(source, image_size, seed, crop == "random", flip, max_broken, channels)
+
+
+def on_device(batch: Batch, device: torch.device | str, rows: slice = slice(None)) -> Batch:
+    """A batch, or rows of it that follow each other, as tasks take it: there, and "image" float32 in [-1, 1]."""
+    part = {k: v[rows] for k, v in batch.items()}
+    part = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in part.items()}
+    return {**part, "image": to_float(part["image"])}
+
+
+def is_generated(spec: str) -> bool:
+    """A `--data` argument that names the built-in scenes, not files."""
+    return spec == "shapes" or spec.startswith("shapes:")
+
+
+def open_source(spec: str, unconditional: bool = False) -> Source:
+    """The pictures of a folder or of shards, as they lie there. Arguments and InputError as `open_data`."""
+    return Shards(spec, unconditional=unconditional) if is_shards(spec) else list_folder(spec, unconditional)
+
+
+def is_held_out(name: str, share: float) -> bool:
+    """Whether a picture is among the held-out `share`: by its name alone, so more files change nothing for it."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") < share * 2**64
+
+
+class GeneratedData:
+    """Scenes drawn on demand: none is broken, and there are enough for any batch."""
+
+    class_names: Sequence[str] = ()
+
+    def __init__(self, shapes: Shapes, channels: int = 3) -> None:
+        check_channels(channels, "the model")
+        self.shapes, self.channels = shapes, channels
+        self.broken: Mapping[str, str] = {}
+
+    def check_batch(self, size: int) -> None:
+        side = self.shapes.image_size
+        check_memory(size * self.channels * side**2 * 5, f"a batch of {size} pictures", "lower --batch-size")
+
+    def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
+        batch = self.shapes.batch(step, size, rows)
+        if self.channels != 3:
+            pixels = in_channels(batch["image"].permute(0, 2, 3, 1).numpy(), self.channels)
+            batch["image"] = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        return batch
+
+    def captions_for_tokenizer(self) -> list[str]:
+        return self.shapes.captions_for_tokenizer()

@@ -1,0 +1,169 @@
+"""Batches made ahead by threads or processes, while the network works on those before.
+
+Threads are enough for pictures that are read: Pillow decodes and scales, and torch copies, without Python's lock. What
+Python itself computes, as the built-in scenes, is made faster by processes. Each makes a whole batch, which is possible
+because a batch is a function of its step alone.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from itertools import count
+
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from glide.data.datasets import Batch, Dataset
+
+MOST_WORKERS = 8
+
+FREE = threading.Event()
+"""Cleared while the main thread runs much Python, as in a forward pass: no thread then begins a batch, for which both
+would fight for Python's lock. A backward pass does not need it."""
+FREE.set()
+
+
+def usual_workers(device: torch.device) -> int:
+    """Threads for a run on this device: one beside a network on the CPU, else a core's share each, up to 8."""
+    if device.type == "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun and accelerate
+    return max(1, min(MOST_WORKERS, cores // max(processes, 1) - 1))
+
+
+def prefetch(
+    dataset: Dataset,
+    start_step: int,
+    size: int,
+    ahead: int = 2,
+    workers: int = 1,
+    rows: range | None = None,
+) -> Generator[Batch, None, None]:
+    """The batches of start_step, start_step + 1, ... without end, made early by `workers` threads.
+
+    ahead: batches that are made or being made beside the one in use, at least one for each worker. rows: of each
+    batch, where it is shared among processes (`glide.training.distributed`). They come in order; an error of the data
+    set is raised where its batch would have come. Closing the iterator ends the threads.
+    """
+    making = _Making(dataset, start_step, size, max(ahead, workers), rows)
+    threads = [
+        threading.Thread(target=making.work, name="prefetch", daemon=True) for _ in range(max(workers, 1))
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        while True:
+            yield making.take()
+    finally:
+        making.close()
+        for thread in threads:
+            thread.join(timeout=10)  # it may be waiting for a remote file
+
+
+class _Making:
+    """The batches between the one that is taken next and the one that is begun next."""
+
+    def __init__(self, dataset: Dataset, start: int, size: int, ahead: int, rows: range | None) -> None:
+        self.dataset, self.size, self.ahead, self.rows = dataset, size, ahead, rows
+        self.next_begun = self.next_taken = start
+        self.made: dict[int, Batch | BaseException] = {}
+        self.closed = False
+        self.changed = threading.Condition()
+
+    def work(self) -> None:
+        """What a thread does: make the next batch that nobody has begun, and again."""
+        # for this thread only; a second team of threads would fight with the network's for the same cores
+        torch.set_num_threads(1)
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.closed or self.next_begun < self.next_taken + self.ahead)
+                if self.closed:
+                    return
+                step = self.next_begun
+                self.next_begun += 1
+            FREE.wait()
+            item = self._make(step)
+            with self.changed:
+                self.made[step] = item
+                self.changed.notify_all()
+
+    def _make(self, step: int) -> Batch | BaseException:
+        try:
+            if self.rows is None:
+                return self.dataset.batch(step, self.size)
+            return self.dataset.batch(step, self.size, self.rows)
+        except BaseException as error:
+            return error
+
+    def take(self) -> Batch:
+        """The next batch, as soon as it is made; its error, where there was one."""
+        with self.changed:
+            if self.next_taken not in self.made:
+                FREE.set()
+            self.changed.wait_for(lambda: self.next_taken in self.made)
+            item = self.made.pop(self.next_taken)
+            self.next_taken += 1
+            self.changed.notify_all()
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def close(self) -> None:
+        with self.changed:
+            self.closed = True
+            FREE.set()
+            self.changed.notify_all()
+
+
+def prefetch_by_processes(
+    dataset: Dataset,
+    start_step: int,
+    size: int,
+    workers: int,
+    rows: range | None = None,
+    broken: dict[str, str] | None = None,
+) -> Generator[Batch, None, None]:
+    """The same batches as `prefetch`, made by `workers` processes, two ahead in each.
+
+    broken: receives the damaged pictures that they met, by name, with the reason; `dataset.broken` holds those of this
+    process alone. Closing the iterator ends the processes.
+    """
+    loader: DataLoader[_Made] = DataLoader(
+        _Steps(dataset, size, rows), batch_size=None, sampler=_From(start_step), num_workers=workers
+    )
+    for batch, found in loader:
+        if broken is not None:
+            broken.update(found)
+        yield batch
+
+
+_Made = tuple[Batch, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class _Steps(TorchDataset[_Made]):
+    """A data set as PyTorch's loader asks it: by step."""
+
+    dataset: Dataset
+    size: int
+    rows: range | None
+
+    def __getitem__(self, step: int) -> _Made:
+        own = () if self.rows is None else (self.rows,)
+        batch = self.dataset.batch(step, self.size, *own)
+        return batch, dict(self.dataset.broken)
+
+
+@dataclass(frozen=True)
+class _From:
+    """start, start + 1, ... without end."""
+
+    start: int
+
+    def __iter__(self) -> Iterator[int]:
+        return count(self.start)

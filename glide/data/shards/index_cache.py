@@ -1,0 +1,100 @@
+"""Indices of shards: beside the shards where somebody put them, else in $GLIDE_CACHE, else made anew by each run.
+
+An index counts only while its shard has the size and the time of writing that it was made of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from glide.data.shards.tar_index import ShardIndex, scan_shard
+from glide.utils.errors import InputError
+from glide.utils.filesystem import file_stamp, is_remote, write_bytes
+from glide.utils.json_files import read_json
+
+FORMAT = 3
+BESIDE = ".index.json"  # after the shard's whole name
+SCANS = 8  # shards that are read at once: what takes time is to wait for them
+
+
+def cache_folder() -> Path:
+    """$GLIDE_CACHE; without it a folder for this process alone, gone when it ends: nothing else is written to."""
+    own = os.environ.get("GLIDE_CACHE")
+    return Path(own) if own else Path(_own_folder().name)
+
+
+@cache
+def _own_folder() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="glide-shards-", ignore_cleanup_errors=True)
+
+
+def shard_index(path: str) -> ShardIndex:
+    """The index of a shard: the one that is kept, else a new one, which is kept if that can be.
+
+    InputError if the shard cannot be read or is no tar file.
+    """
+    size, stamp = file_stamp(path)
+    cached = str(_cached(path, size, stamp))
+    for kept in (path + BESIDE, cached):
+        index = _load(kept, size, stamp)
+        if index is not None:
+            return index
+    index = scan_shard(path)
+    with suppress(InputError):  # it is a cache: without it the next run reads the headers again
+        _save(cached, index, size, stamp)
+    return index
+
+
+def index_all(paths: Sequence[str]) -> None:
+    """See to it that every shard's index is kept; several processes that do so at once share the work."""
+    order = list(paths)
+    random.Random(f"{os.getpid()} {threading.get_ident()}").shuffle(order)
+    with ThreadPoolExecutor(SCANS) as pool:
+        for _ in pool.map(_see_to, order):
+            pass
+
+
+def _see_to(path: str) -> None:
+    # to look whether there is one is enough: its name says of which shard it is
+    if not _cached(path, *file_stamp(path)).exists():
+        shard_index(path)
+
+
+def write_index_beside(path: str) -> None:
+    """Keep a shard's index beside it, for all who read it from there. InputError if that cannot be."""
+    size, stamp = file_stamp(path)
+    _save(path + BESIDE, shard_index(path), size, stamp)
+
+
+def _cached(path: str, size: int, stamp: str) -> Path:
+    whole = path if is_remote(path) else os.path.abspath(path)
+    name = hashlib.sha256(f"{FORMAT} {whole} {size} {stamp}".encode("utf-8", "surrogateescape")).hexdigest()
+    return cache_folder() / "shards" / f"{name[:32]}.json"
+
+
+def _save(kept: str, index: ShardIndex, size: int, stamp: str) -> None:
+    values = {"format": FORMAT, "size": size, "stamp": stamp, "index": index.to_json()}
+    write_bytes(kept, json.dumps(values, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+
+
+def _load(kept: str, size: int, stamp: str) -> ShardIndex | None:
+    """None where there is none, or one of another shard, or one that is damaged."""
+    if not is_remote(kept) and not os.path.exists(kept):
+        return None
+    try:
+        values = read_json(kept)
+        if (values["format"], values["size"], values["stamp"]) != (FORMAT, size, stamp):
+            return None
+        return ShardIndex.from_json(values["index"], size)
+    except (InputError, ValueError, TypeError, KeyError, AttributeError):
+        return None

@@ -1,0 +1,49 @@
+"""Pictures and captions to WebDataset shards, which `--data` and the webdataset library read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+
+from glide.data.shards.brace_expansion import webdataset
+from glide.utils.atomic_write import atomic_path
+from glide.utils.errors import InputError
+from glide.utils.printable import few
+
+Sample = tuple[str, Mapping[str, bytes]]
+"""The name that its files share, and their bytes by suffix: ("00012", {"png": ..., "txt": ...})."""
+
+
+def write_shards(folder: str | Path, samples: Iterable[Sample], per_shard: int = 1000) -> list[Path]:
+    """Write 00000.tar, 00001.tar, ... with up to `per_shard` samples each; returns their paths.
+
+    Each is written whole or not at all. The same samples give the same bytes. InputError, before the first sample is
+    asked for, where shards are in the folder already or webdataset is not installed; later, for samples that no reader
+    would take apart as they were put together (a dot or nothing in a name), or where the folder cannot be written. What
+    was complete by then stays.
+    """
+    if per_shard < 1:
+        raise InputError(f"got {per_shard} samples a shard, expected at least 1")
+    folder = Path(folder)
+    if there := sorted(path.name for path in folder.glob("*.tar")):
+        raise InputError(
+            f"{folder} already holds shards ({few(there, 1)}): give another folder, or remove them"
+        )
+    writer = webdataset().writer
+    paths: list[Path] = []
+    remaining = iter(samples)
+    while part := list(islice(remaining, per_shard)):
+        path = folder / f"{len(paths):05d}.tar"
+        with (
+            atomic_path(path, replace=False) as temporary,
+            open(temporary, "wb") as file,
+            # a time would make each run's bytes differ, and as a float have a header of 1 kB of its own
+            writer.TarWriter(file, encoder=False, mtime=0) as tar,
+        ):
+            for key, files in part:
+                if not key or "." in key.rpartition("/")[2]:
+                    raise InputError(f"got a sample of the name {key!r}, expected one without a dot")
+                tar.write({"__key__": key, **files})
+        paths.append(path)
+    return paths

@@ -1,0 +1,244 @@
+"""Pictures of folders and shards to batches; whatever they lie in, a batch is a pure function of (seed, step, size).
+
+N pictures, C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glide.data.buffer_pool import Buffers
+from glide.data.shards.epoch_order import by_lane
+from glide.utils.channels import check_channels, in_mode
+from glide.utils.errors import InputError
+from glide.utils.image_files import decode_picture
+from glide.utils.printable import few
+from glide.utils.resize import square_picture
+
+MIN_SHARE = 0.8  # of the short side that a random crop shows, at least: ADM's
+FINER = 2  # times the size in which a JPEG is decoded at least: the last halving is by averages, as ADM's
+ORDERS = 3  # epochs whose order is remembered: batches are made a little ahead
+KEPT_BYTES = 2**29  # of decoded pictures that stay in memory, where no more are needed for all of them
+TOKENIZER_CAPTIONS = 20_000  # pictures whose captions are taken
+
+
+class Source(Protocol):
+    """Pictures that lie somewhere, by number: a folder (`glide.data.folder_index`) or shards
+    (`glide.data.shards.dataset`).
+    """
+
+    @property
+    def folder(self) -> str:
+        """Where they lie, for messages."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each label; empty where pictures have captions, or nothing is said of them."""
+
+    @property
+    def captioned(self) -> bool:
+        """Every picture has a caption."""
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """What was found not to be usable without decoding a picture, with the reason; it is not counted by len."""
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Pictures that no table names or whose format is not read, with the reason: no damage, not counted by len."""
+
+    @property
+    def lanes(self) -> int:
+        """Places of an order that are alike modulo this lie near each other (`glide.data.shards.epoch_order`); 1: none
+        do.
+        """
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str: ...
+
+    def read(self, index: int) -> bytes:
+        """InputError if it cannot be read."""
+
+    def caption(self, index: int) -> str:
+        """The caption, or the first of several. InputError if it cannot be read, BrokenCaptionError if it is empty."""
+
+    def every_caption(self, index: int) -> Sequence[str]:
+        """The caption, or all of several. Errors as `caption`."""
+
+    def label(self, index: int) -> int: ...
+
+    def order(self, seed: int, epoch: int) -> Sequence[int]:
+        """Every index once."""
+
+    def only(self, keep: Callable[[str], bool]) -> Source:
+        """The pictures whose names `keep` takes."""
+
+
+class StoredData:
+    """A source's pictures, in a new order every epoch; a batch may hold the end of one epoch and the next's start.
+
+    A picture that is damaged or cannot be read, or whose caption is, is skipped: its place is taken by the next one of
+    the epoch's order that is whole, so that a batch is a function of its step all the same. Safe to be asked by several
+    threads.
+
+    Where all pictures together are small (`KEPT_BYTES`) they stay in memory once they are decoded.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        image_size: int,
+        seed: int,
+        random_crop: bool,
+        flip: bool,
+        max_broken: float,
+        channels: int = 3,
+    ) -> None:
+        check_channels(channels, "the model")
+        self.source, self.image_size, self.seed, self.channels = source, image_size, seed, channels
+        self.random_crop, self.flip, self.max_broken = random_crop, flip, max_broken
+        self.class_names = source.class_names
+        fits = len(source) * image_size**2 * channels <= KEPT_BYTES
+        self._keeps = fits and not random_crop  # a random cut is another one each time
+        self._kept: dict[int, NDArray[np.uint8]] = {}
+        self._broken: dict[int, tuple[str, str]] = {}  # name and reason
+        self._orders: dict[int, Sequence[int]] = {}
+        self._lock = threading.Lock()
+        self._buffers = Buffers()
+        if source.problems:
+            self._check_share("first", next(iter(source.problems.items())))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """Pictures that were left out or cannot be used, as far as they were met, sorted by name, with the reason."""
+        return dict(sorted({**self.source.left_out, **self._damaged}.items()))
+
+    @property
+    def _damaged(self) -> dict[str, str]:
+        with self._lock:
+            met = dict(self._broken.values())
+        return dict(sorted({**self.source.problems, **met}.items()))
+
+    def check_batch(self, size: int) -> None:
+        if size > len(self):
+            raise InputError(
+                f"{self.source.folder} has {len(self)} pictures, fewer than a batch of {size}: "
+                "lower the batch size or add pictures"
+            )
+
+    def batch(self, step: int, size: int, rows: range | None = None) -> dict[str, object]:
+        """image, uint8 [N,C,H,W], with caption or y where there are any: of the `size` pictures of a step, or of these
+        `rows` of them."""
+        self.check_batch(size)
+        wanted = range(size) if rows is None else rows
+        positions = by_lane(range(step * size, (step + 1) * size), len(self), self.source.lanes)
+        pixels = self._buffers.get((len(wanted), self.image_size, self.image_size, self.channels))
+        told: list[str | int | None] = []
+        for row, place in zip(wanted, pixels, strict=True):
+            picture, said = self._sample(positions[row])
+            place[...] = picture.reshape(place.shape)
+            told.append(said)
+        batch: dict[str, object] = {"image": torch.from_numpy(pixels).permute(0, 3, 1, 2)}
+        if self.class_names:
+            return {**batch, "y": torch.tensor(told, dtype=torch.int64)}
+        return {**batch, "caption": told} if self.source.captioned else batch
+
+    def captions_for_tokenizer(self) -> list[str]:
+        if not self.source.captioned:
+            return []
+        # a fixed sample: enough for any vocabulary, and no hour of reading small files
+        indices = np.random.default_rng(0).permutation(len(self))[:TOKENIZER_CAPTIONS]
+        return [caption for index in sorted(indices.tolist()) for caption in self._every_caption(index)]
+
+    def _every_caption(self, index: int) -> Sequence[str]:
+        """None of a picture whose caption is broken."""
+        try:
+            return self.source.every_caption(index)
+        except InputError as error:
+            self._count(index, error)
+            return ()
+
+    def _sample(self, position: int) -> tuple[NDArray[np.uint8], str | int | None]:
+        """A picture, HxWxC or HxW, and its caption or label if any, at a position of the endless sequence of epochs."""
+        epoch, place = divmod(position, len(self))
+        order = self._order(epoch)
+        for offset in range(len(self)):
+            index = int(order[(place + offset) % len(self)])
+            if index in self._broken:
+                continue
+            try:  # a file that has vanished, or cannot be read, is as good as damaged
+                said = self._said(index, epoch, place)
+                picture = self._picture(index, epoch, place)
+            except InputError as error:
+                self._count(index, error)
+                continue
+            return picture, said
+        raise InputError(f"every picture in {self.source.folder} is broken: replace them")
+
+    def _said(self, index: int, epoch: int, place: int) -> str | int | None:
+        """The label or the caption; of several, one chosen by chance as the place of the epoch says."""
+        if not self.source.captioned:
+            return self.source.label(index) if self.class_names else None
+        captions = self.source.every_caption(index)
+        if len(captions) == 1:
+            return captions[0]
+        # a hash, for numpy's generator takes a third of the time that a small picture takes
+        drawn = hashlib.blake2b(f"{self.seed} {epoch} {place}".encode(), digest_size=8).digest()
+        return captions[int.from_bytes(drawn, "big") % len(captions)]
+
+    def _picture(self, index: int, epoch: int, place: int) -> NDArray[np.uint8]:
+        """HxWxC or HxW, cut and mirrored by chance as the place of the epoch says."""
+        x, y, share, mirrored = 0.5, 0.5, 1.0, False
+        if self.random_crop or self.flip:
+            draws = np.random.default_rng((self.seed, epoch, place)).random(4).tolist()
+            mirrored = self.flip and draws[3] < 0.5
+            if self.random_crop:
+                x, y, share = draws[0], draws[1], MIN_SHARE + (1 - MIN_SHARE) * draws[2]
+        pixels = self._kept.get(index)
+        if pixels is None:
+            pixels = self._decoded(index, x, y, share)
+            if self._keeps:
+                self._kept[index] = pixels
+        return pixels[:, ::-1] if mirrored else pixels
+
+    def _decoded(self, index: int, x: float, y: float, share: float) -> NDArray[np.uint8]:
+        data, name = self.source.read(index), self.source.name(index)
+        least = FINER * self.image_size / (MIN_SHARE if self.random_crop else 1)
+        picture = in_mode(decode_picture(data, name, least=round(least))[0], self.channels)
+        return np.asarray(square_picture(picture, self.image_size, x, y, share))
+
+    def _count(self, index: int, error: InputError) -> None:
+        found = self.source.name(index), str(error)
+        with self._lock:
+            self._broken[index] = found
+        self._check_share("last", found)
+
+    def _check_share(self, which: str, found: tuple[str, str]) -> None:
+        """InputError where more is broken than may be."""
+        total = len(self) + len(self.source.problems)
+        if len(self._broken) + len(self.source.problems) > self.max_broken * total:
+            broken = self._damaged
+            raise InputError(
+                f"{len(broken)} of {total} pictures in {self.source.folder} are broken, more than the "
+                f"{self.max_broken:.2%} that may be: {few(list(broken), 5)} (the {which}: {' '.join(found)}): "
+                "remove them or raise --max-broken"
+            )
+
+    def _order(self, epoch: int) -> Sequence[int]:
+        with self._lock:
+            if epoch not in self._orders:
+                while len(self._orders) >= ORDERS:
+                    del self._orders[next(iter(self._orders))]
+                self._orders[epoch] = self.source.order(self.seed, epoch)
+            return self._orders[epoch]

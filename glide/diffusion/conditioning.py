@@ -1,0 +1,93 @@
+"""Cond: the ways into a U-Net.
+
+Shape letters: N batch, E embedding width, L tokens, D token width, K widths of keys and values, P planes, H W pixels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from glide.utils.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Cond:
+    """What a network is told besides x_t and t. A part that is None is not there; Cond() is unconditional."""
+
+    vector: Tensor | None = None  # [N,E]     added to the time embedding (label, pooled text)
+    tokens: Tensor | None = None  # [N,L,D]   extra attention keys and values
+    planes: Tensor | None = None  # [N,P,H,W] concatenated to x_t (low-res image; masked image and mask)
+    level: Tensor | None = None  # [N,E]     added to the time embedding: how noisy the low-res image is
+    estimate: Tensor | None = None  # [N,C,H,W] the network's own last x0, where it is self-conditioned
+    keys: Tensor | None = (
+        None  # [N,L,K]   the tokens as the attention layers want them (`UNet.with_keys`), or not yet
+    )
+
+    def parts(self) -> dict[str, Tensor]:
+        """The parts that are there, by name."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: part for name, part in found.items() if part is not None}
+
+    @property
+    def rows(self) -> int | None:
+        """N, or None where there is no part to count."""
+        return next((len(part) for part in self.parts().values()), None)
+
+    def with_planes(self, *planes: Tensor) -> "Cond":
+        """The same with planes [N,p,H,W], in order, joined after those already there."""
+        joined = [*([] if self.planes is None else [self.planes]), *planes]
+        return replace(self, planes=joined[0] if len(joined) == 1 else torch.cat(joined, dim=1))  # [N,P,H,W]
+
+    def sharing_planes(self, other: "Cond") -> "Cond":
+        """With the planes of `other`, and what it says of them, where it has none of its own.
+
+        One row then becomes as many as they are.
+        """
+        if self.planes is not None or other.planes is None:
+            return self
+        n = len(other.planes)
+        told = self._map(lambda part: part.expand(n, *part.shape[1:]))
+        return replace(told, planes=other.planes, level=other.level)
+
+    @staticmethod
+    def cat(conds: Sequence["Cond"]) -> "Cond":
+        """All rows one below the other. Raises InputError unless every Cond has the same parts."""
+        if len(conds) == 1:
+            return conds[0]  # planes are large: no copy of them
+        if any(cond.keys is None for cond in conds):  # no more than the tokens say
+            conds = [replace(cond, keys=None) for cond in conds]
+        names = [list(cond.parts()) for cond in conds]
+        if any(other != names[0] for other in names):
+            found = " against ".join("+".join(parts) or "none" for parts in names)
+            raise InputError(
+                f"got conditionings with different parts ({found}), expected the same parts in each: "
+                "build all of them with the same model, planes included"
+            )
+        return Cond(**{name: torch.cat([cond.parts()[name] for cond in conds]) for name in names[0]})
+
+    def __getitem__(self, rows: slice) -> "Cond":
+        return self._map(lambda part: part[rows])
+
+    def repeat(self, n: int) -> "Cond":
+        """All rows n times over: rows 0, 1, 0, 1, ... of a Cond with two."""
+        return self._map(lambda part: part.repeat(n, *[1] * (part.ndim - 1)))
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Cond":
+        """On another device, in another floating-point type; None leaves as is."""
+        return self._map(lambda part: part.to(device=device, dtype=dtype))
+
+    def same(self, other: "Cond") -> bool:
+        """Whether both say the same to a network, bit for bit."""
+        mine, theirs = self.parts(), other.parts()
+        return self is other or (
+            list(mine) == list(theirs)
+            and all(
+                part.device == theirs[name].device and torch.equal(part, theirs[name])
+                for name, part in mine.items()
+            )
+        )
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Cond":
+        return Cond(**{name: change(part) for name, part in self.parts().items()})

@@ -1,0 +1,189 @@
+"""Where a network becomes a denoiser: what it predicts is turned into x0, and x0 is projected.
+
+Shape letters: N batch, C channels, H W pixels, K conditionings.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glide.diffusion.conditioning import Cond
+from glide.diffusion.process import Process, gather
+from glide.utils.errors import InputError
+
+Space = Literal["eps", "x0", "v"]
+Variance = Literal["learned", "fixed_small", "fixed_large"]
+SPACES: tuple[str, ...] = ("eps", "x0", "v")
+VARIANCES: tuple[str, ...] = ("learned", "fixed_small", "fixed_large")
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a denoiser knows about x_t: the image behind it, and how a sampler should lean.
+
+    x0 is carried, not eps: recovering a pinned x0 through eps costs precision at the noisy end.
+    """
+
+    x0: Tensor  # [N,C,H,W] E[x_0 | x_t], float32, nominally in [-1, 1]
+    v: Tensor | None = (
+        None  # [N,C,H,W] log-variance interpolation, nominally in [-1, 1], where the model learned one
+    )
+    grad: Tensor | float = 0.0  # [N,C,H,W] sum of scale * d log p(y | x_t) / d x_t: the sampler spends it
+
+
+Network = Callable[[Tensor, Tensor, Cond], Tensor]  # x_t [N,C,H,W], t LongTensor [N], cond -> [N,C or 2C,H,W]
+Predict = Callable[[Tensor, int, Sequence[Cond]], list[Prediction]]  # one batched network call
+Denoiser = Callable[[Tensor, int], Prediction]  # x_t [N,C,H,W], training timestep
+Scalar = TypeVar("Scalar", float, Tensor)
+
+
+def to_x0(space: Space, output: Tensor, x_t: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+    """The x0 that a network's output means, given x_t = alpha x0 + sigma eps.
+
+    alpha = sqrt(alpha_bar), sigma = sqrt(1 - alpha_bar), as numbers or as tensors that broadcast. eps: DDPM
+    (2006.11239) eq. 15; v = alpha eps - sigma x0: progressive distillation (2202.00512), appendix D.
+    """
+    if space == "x0":
+        return output
+    if space == "v":
+        return alpha * x_t - sigma * output
+    return (x_t - sigma * output) / alpha
+
+
+def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+    """A network's output [N,C or 2C,H,W] as (prediction [N,C,H,W], v [N,C,H,W] or None)."""
+    if output.shape[1] == channels:
+        return output, None
+    if output.shape[1] == 2 * channels:
+        mean, v = output.chunk(2, dim=1)  # 2 x [N,C,H,W]
+        return mean, v
+    raise InputError(
+        f"got a network output of {output.shape[1]} channels for x of {channels}, expected {channels} or "
+        f"{2 * channels}: give x the channels that the model was trained on"
+    )
+
+
+def log_variance(process: Process, t: Tensor, v: Tensor | None, variance: Variance, like: Tensor) -> Tensor:
+    """Log variance of p(x_{t-1} | x_t), [N,C,H,W] or [N,1,1,1].
+
+    t: LongTensor [N], indices into `process`. learned: interpolates between log beta (v = 1) and the
+    posterior's (v = -1), iDDPM (2102.09672) eq. 15. fixed_small: the posterior's; fixed_large: log beta
+    (DDPM, section 3.2). Raises InputError for an unknown kind, and for `learned` where the model has no v.
+    """
+    small = gather(process.posterior_log_variance, t, like)
+    large = gather(np.log(process.betas), t, like)
+    if variance == "fixed_small":
+        return small
+    if variance == "fixed_large":
+        # ADM: the last step's variance is the posterior's here too, where beta would blur the decoder.
+        return torch.where(t.reshape(large.shape) == 0, small, large)
+    if variance != "learned":
+        raise InputError(f"got the variance {variance!r}, expected one of {', '.join(VARIANCES)}: choose one")
+    if v is None:
+        raise InputError(
+            "got variance 'learned' from a model that has not learned one (it outputs C channels, not 2C): "
+            "use fixed_small or fixed_large"
+        )
+    frac = (v + 1.0) / 2.0
+    return frac * large + (1.0 - frac) * small
+
+
+def check_space(process: Process, space: str) -> None:
+    """Raise InputError for an unknown prediction space, or for eps where the process ends in pure noise."""
+    if space not in SPACES:
+        raise InputError(f"got the prediction {space!r}, expected one of {', '.join(SPACES)}: choose one")
+    if space == "eps" and process.alpha_bar[-1] == 0.0:
+        raise InputError(
+            "got an eps prediction with zero terminal SNR, where eps says nothing about x0; expected one of "
+            "v or x0: train such a model, or leave the schedule as it is"
+        )
+
+
+def predictor(net: Network, process: Process, prediction: Space = "eps") -> Predict:
+    """Make a network a `Predict`: x_t, t and K conditionings in, K predictions out of one batched call.
+
+    process: the training process (timesteps 0 .. T-1). The network gets x [K*N,C,H,W] in float32 or better
+    and casts as it likes; what it returns is brought back to float32 before any arithmetic. A conditioning of
+    one row serves all of the batch. Raises InputError for a prediction space that does not fit the process,
+    for a timestep outside it, and for conditionings of another batch size or with different parts.
+    """
+    check_space(process, prediction)
+
+    def predict(x: Tensor, t: int, conds: Sequence[Cond]) -> list[Prediction]:
+        if not 0 <= t < len(process):
+            raise InputError(
+                f"got timestep {t}, expected 0 to {len(process) - 1}: use the model's own process"
+            )
+        alpha = math.sqrt(process.alpha_bar[t])
+        sigma = math.sqrt(1.0 - process.alpha_bar[t])
+        n, k = len(x), len(conds)
+        together = Cond.cat([_fit_rows(cond, n) for cond in conds])
+        steps = torch.full((k * n,), t, dtype=torch.int64, device=x.device)
+        repeated = x if k == 1 else x.repeat(k, *[1] * (x.ndim - 1))  # [K*N,C,H,W]
+        output = net(repeated, steps, together)  # [K*N,C or 2C,H,W]
+        predictions = []
+        for out in output.to(torch.promote_types(x.dtype, torch.float32)).chunk(k):  # K x [N,C or 2C,H,W]
+            mean, v = split_variance(out, x.shape[1])
+            predictions.append(Prediction(to_x0(prediction, mean, x, alpha, sigma), v))
+        return predictions
+
+    return predict
+
+
+def _fit_rows(cond: Cond, n: int) -> Cond:
+    rows = cond.rows
+    if rows is None or rows == n:
+        return cond
+    if rows == 1:
+        return cond.repeat(n)
+    raise InputError(
+        f"got a conditioning of {rows} rows for {n} samples, expected {n} or 1: give one row a sample"
+    )
+
+
+def project(denoise: Denoiser, *maps: Callable[[Tensor], Tensor]) -> Denoiser:
+    """The same denoiser with x0 sent through `maps`, in order; v and grad pass untouched."""
+
+    def projected(x: Tensor, t: int) -> Prediction:
+        prediction = denoise(x, t)
+        x0 = prediction.x0
+        for change in maps:
+            x0 = change(x0)
+        return replace(prediction, x0=x0)
+
+    return projected
+
+
+def clamp(x0: Tensor) -> Tensor:
+    """Images live in [-1, 1]."""
+    return x0.clamp(-1.0, 1.0)
+
+
+def keep_known(image: Tensor, mask: Tensor) -> Callable[[Tensor], Tensor]:
+    """Pin x0 to `image` [N,C,H,W] in [-1, 1] where `mask` [N,1,H,W] is 1; 0 is left to the model."""
+
+    def pin(x0: Tensor) -> Tensor:
+        return x0 * (1.0 - mask) + image * mask
+
+    return pin
+
+
+def held(denoise: Denoiser, image: Tensor, mask: Tensor) -> Denoiser:
+    """The same denoiser for a picture of which `image` is known where `mask` is 1: x0 is pinned there.
+
+    Nor does a gradient move what is known. A deterministic solver spends one through eps and back, in float32, so a
+    known pixel of its result can still be off by rounding: paste `image` into the last x.
+    """
+    pin = keep_known(image, mask)
+
+    def holding(x: Tensor, t: int) -> Prediction:
+        prediction = denoise(x, t)
+        grad = prediction.grad if isinstance(prediction.grad, float) else prediction.grad * (1.0 - mask)
+        return replace(prediction, x0=pin(prediction.x0), grad=grad)
+
+    return holding

@@ -1,0 +1,251 @@
+"""Training losses, their weightings, and what the variational bound says about images.
+
+Shape letters: N batch, C channels, H W pixels, T training timesteps. Losses are per example, [N], in float32.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+from torch.nn import functional as F
+
+from glide.diffusion.denoiser import (
+    Denoiser,
+    Space,
+    Variance,
+    check_space,
+    log_variance,
+    split_variance,
+    to_x0,
+)
+from glide.diffusion.process import Array, Process, gather
+from glide.diffusion.samplers.ddpm_ddim import Noise
+from glide.diffusion.timestep_sampling import LossSecondMoment, TimestepSampler, UniformTimesteps
+from glide.utils.errors import InputError
+
+__all__ = [
+    "Bits",
+    "LossConfig",
+    "LossSecondMoment",
+    "TimestepSampler",
+    "UniformTimesteps",
+    "bits_per_dimension",
+    "loss_terms",
+    "loss_weights",
+    "prior_bits",
+]
+
+Kind = Literal["l2", "l1", "huber"]
+Weighting = Literal["none", "eps", "x0", "v", "min_snr", "p2"]
+KINDS: tuple[str, ...] = ("l2", "l1", "huber")
+WEIGHTINGS: tuple[str, ...] = ("none", "eps", "x0", "v", "min_snr", "p2")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Which loss a model is trained with; the default is iDDPM's hybrid loss on eps.
+
+    kind: error per pixel: l2 e^2, l1 |e|, huber (e^2 / 2 up to `huber_delta`, linear beyond). prediction:
+    what the network predicts, hence the space of the error e. weighting: see `loss_weights`. vlb_weight:
+    lambda of L_simple + lambda L_vlb (2102.09672, eq. 16), used where the network has learned a variance.
+    full_vlb: the bound alone, through mean and variance. Raises InputError for an unknown name or a number
+    out of range.
+    """
+
+    kind: Annotated[Kind, tyro.conf.arg(name="loss")] = "l2"
+    prediction: Annotated[Space, tyro.conf.Suppress] = "eps"
+    weighting: Weighting = "none"
+    gamma: float = 5.0  # min_snr: the SNR at which the weight is cut
+    p2_gamma: float = 1.0  # p2: 0 is no weighting
+    p2_k: float = 1.0
+    max_weight: float | None = None  # upper clip of any weight; None for none
+    huber_delta: float = 1.0
+    vlb_weight: float = 0.001
+    full_vlb: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"got the loss {self.kind!r}, expected one of {', '.join(KINDS)}: choose one")
+        if self.weighting not in WEIGHTINGS:
+            raise InputError(
+                f"got the weighting {self.weighting!r}, expected one of {', '.join(WEIGHTINGS)}: choose one"
+            )
+        positive = (
+            self.gamma,
+            self.p2_k,
+            self.huber_delta,
+            1.0 if self.max_weight is None else self.max_weight,
+        )
+        if not (min(positive) > 0.0 and self.p2_gamma >= 0.0 and self.vlb_weight >= 0.0):
+            raise InputError(
+                f"got {self}, expected gamma, p2_k, max_weight and huber_delta above 0, p2_gamma and "
+                "vlb_weight at least 0: correct the one that is not"
+            )
+
+
+def loss_weights(process: Process, config: LossConfig) -> Array:
+    """Weight of the loss at each training timestep, float64 [T].
+
+    Errors in the three spaces differ by factors of the timestep alone: |e_eps|^2 = SNR |e_x0|^2 and |e_v|^2 =
+    (SNR + 1) |e_x0|^2. So a weighting is given once, as w(SNR) of the squared error in x0, and divided by the
+    factor of the space the network predicts in:
+
+    none     1 in whatever space that is                 eps, x0, v   1 in that space: w = SNR, 1, SNR + 1
+    min_snr  w = min(SNR, gamma) (2303.09556)            p2   w = SNR / (k + SNR)^p2_gamma (2204.00227)
+
+    `v` with prediction x0 trains x0 as if v were predicted; `max_weight` then keeps nearly clean images from
+    drowning the rest. The same weight multiplies an l1 or huber loss. Raises InputError where the prediction
+    does not fit the process.
+    """
+    check_space(process, config.prediction)
+    snr = process.snr
+    if config.weighting == "none":
+        weight = np.ones_like(snr)
+    else:
+        of_x0_error = {
+            "eps": snr,
+            "x0": np.ones_like(snr),
+            "v": snr + 1.0,
+            "min_snr": np.minimum(snr, config.gamma),
+            "p2": snr / (config.p2_k + snr) ** config.p2_gamma,
+        }[config.weighting]
+        weight = of_x0_error / {"eps": snr, "x0": np.ones_like(snr), "v": snr + 1.0}[config.prediction]
+    return weight if config.max_weight is None else np.minimum(weight, config.max_weight)
+
+
+def loss_terms(
+    process: Process, config: LossConfig, output: Tensor, x0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor
+) -> dict[str, Tensor]:
+    """Per-example losses [N] of a network's output at x_t = q_sample(x0, t, noise).
+
+    process: the training process; output [N,C or 2C,H,W] of the network; x0 [N,C,H,W] in [-1, 1]; t
+    LongTensor [N]. "loss": what to minimise. "mse": mean squared error in the predicted space, unweighted.
+    "vb", where the network has learned a variance or the bound is asked for: this timestep's term of the
+    bound, bits per dimension (all T terms and the prior add up to the bound); its mean is detached in the
+    hybrid loss, so that L_vlb trains the variance only (2102.09672, section 3.1). Raises InputError where the
+    prediction does not fit the process.
+    """
+    x0, x_t, noise, output = x0.float(), x_t.float(), noise.float(), output.float()
+    alpha, sigma = gather(np.sqrt(process.alpha_bar), t, x0), gather(np.sqrt(1.0 - process.alpha_bar), t, x0)
+    mean, v = split_variance(output, x0.shape[1])
+    target = noise if config.prediction == "eps" else x0
+    if config.prediction == "v":
+        target = alpha * noise - sigma * x0
+    error = _mean_flat(_per_pixel(config, mean, target))
+    loss = gather(loss_weights(process, config), t, error) * error
+    terms = {"mse": error if config.kind == "l2" else _mean_flat((mean - target) ** 2)}
+    if config.full_vlb or v is not None:
+        seen = mean if config.full_vlb else mean.detach()
+        log_var = log_variance(process, t, v, "fixed_small" if v is None else "learned", x0)
+        terms["vb"] = _vb_bits(
+            process, x0, x_t, t, to_x0(config.prediction, seen, x_t, alpha, sigma), log_var
+        )
+        vlb = len(process) * terms["vb"]  # t is one of T: an estimate of the whole sum
+        loss = vlb if config.full_vlb else loss + config.vlb_weight * vlb
+    return {"loss": loss, **terms}
+
+
+def _per_pixel(config: LossConfig, mean: Tensor, target: Tensor) -> Tensor:
+    if config.kind == "l1":
+        return (mean - target).abs()
+    if config.kind == "huber":
+        return F.huber_loss(mean, target, reduction="none", delta=config.huber_delta)
+    return F.mse_loss(mean, target, reduction="none")
+
+
+# --- the variational bound --------------------------------------------------------------------------------
+
+
+def _vb_bits(process: Process, x0: Tensor, x_t: Tensor, t: Tensor, x0_hat: Tensor, log_var: Tensor) -> Tensor:
+    """L_{t-1} of the bound (DDPM, 2006.11239, eq. 5), bits per dimension [N].
+
+    x0_hat: the predicted x0; log_var: of p(x_{t-1} | x_t). At the first timestep it is the decoder's -log
+    p(x0 | x_1).
+    """
+    coef_x0, coef_xt = (
+        gather(c, t, x0) for c in (process.posterior_mean_coef_x0, process.posterior_mean_coef_xt)
+    )
+    mean = coef_x0 * x0_hat + coef_xt * x_t
+    true_mean, true_log_var = coef_x0 * x0 + coef_xt * x_t, gather(process.posterior_log_variance, t, x0)
+    kl = _gaussian_kl(true_mean, true_log_var, mean, log_var)
+    decoder = -_discretized_log_likelihood(x0, mean, log_var)
+    first = t.reshape(-1, *[1] * (x0.ndim - 1)) == 0
+    return _mean_flat(torch.where(first, decoder, kl)) / math.log(2.0)
+
+
+def prior_bits(process: Process, x0: Tensor) -> Tensor:
+    """KL(q(x_T | x0) || N(0, I)), the part of the bound that no training changes: bits per dimension [N]."""
+    # float64: the terms cancel down to alpha_bar_T, about 1e-9, which float32 cannot hold next to 1.
+    alpha_bar = float(process.alpha_bar[-1])
+    mean_squared = alpha_bar * _mean_flat(x0.to("cpu", torch.float64) ** 2)
+    nats = 0.5 * (mean_squared - alpha_bar - math.log1p(-alpha_bar))
+    return (nats / math.log(2.0)).to(x0.device, torch.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Bits:
+    """The bound so far, while `bits_per_dimension` walks down the timesteps. All [N], float32."""
+
+    t: int  # training timestep just done
+    vb: Tensor  # its term, bits per dimension
+    mse: Tensor  # mean squared error of eps there
+    x0_mse: Tensor  # mean squared error of x0 there
+    prior: Tensor  # the prior's term, bits per dimension
+    total: Tensor  # prior and all terms so far: after the last step, the image's bits per dimension
+
+
+@torch.no_grad()
+def bits_per_dimension(
+    denoise: Denoiser, process: Process, x0: Tensor, noise: Noise, variance: Variance = "learned"
+) -> Iterator[Bits]:
+    """Upper bound on the negative log-likelihood of 8-bit images, in bits per dimension (DDPM eq. 5).
+
+    x0 [N,C,H,W] in [-1, 1], from 8-bit pixels. denoise: as a sampler takes it; ADM's figures clamp x0.
+    process: of as many entries as wanted, a respaced one gives the bound of the shorter chain. noise:
+    SeededNoise(seeds). Yields after each of the S timesteps, the noisiest first; the last `total` is the
+    answer. Raises InputError as `log_variance`.
+    """
+    prior = prior_bits(process, x0)
+    total = prior.clone()
+    for i in reversed(range(len(process))):
+        t = torch.full((len(x0),), i, dtype=torch.int64, device=x0.device)
+        eps = noise(x0)
+        x_t = process.q_sample(x0, t, eps)
+        prediction = denoise(x_t, int(process.timesteps[i]))
+        log_var = log_variance(process, t, prediction.v, variance, x0)
+        vb = _vb_bits(process, x0, x_t, t, prediction.x0, log_var)
+        total = total + vb
+        x0_mse = _mean_flat((prediction.x0 - x0) ** 2)
+        yield Bits(int(process.timesteps[i]), vb, float(process.snr[i]) * x0_mse, x0_mse, prior, total)
+
+
+def _gaussian_kl(mean: Tensor, log_var: Tensor, mean2: Tensor, log_var2: Tensor) -> Tensor:
+    """KL(N(mean, exp log_var) || N(mean2, exp log_var2)) per pixel, nats."""
+    return 0.5 * (
+        log_var2 - log_var - 1.0 + torch.exp(log_var - log_var2) + (mean - mean2) ** 2 * torch.exp(-log_var2)
+    )
+
+
+def _discretized_log_likelihood(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+    """Log probability per pixel, nats, of the 8-bit value x in [-1, 1] under a Gaussian (DDPM eq. 13).
+
+    The outermost bins reach to infinity.
+    """
+    inv_std = torch.exp(-0.5 * log_var)
+    upper = torch.where(x > 0.999, torch.inf, (x - mean + 1.0 / 255.0) * inv_std)
+    lower = torch.where(x < -0.999, -torch.inf, (x - mean - 1.0 / 255.0) * inv_std)
+    return (_normal_cdf(upper) - _normal_cdf(lower)).clamp(min=1e-12).log()
+
+
+def _normal_cdf(z: Tensor) -> Tensor:
+    """The tanh approximation that published bits per dimension were computed with."""
+    return 0.5 * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z**3)))
+
+
+def _mean_flat(x: Tensor) -> Tensor:
+    return x.flatten(1).mean(dim=1)  # [N,...] -> [N]

@@ -1,0 +1,1 @@
+"""Samplers: one file a paper or family, and their registry."""

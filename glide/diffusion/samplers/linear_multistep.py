@@ -1,0 +1,99 @@
+"""Solvers that remember: linear multistep methods in eps, PLMS (of PNDM) and K-LMS.
+
+Shape letters: N batch, C channels, H W pixels, S entries of the (respaced) process.
+
+Both follow dz = eps d(sigma / alpha) (`glide.diffusion.samplers.euler_heun`) with one network call a step: the mean of
+eps over the step is that of the polynomial through the last few, by the Adams-Bashforth weights. They differ in what
+the polynomial is of.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glide.diffusion.denoiser import Denoiser
+from glide.diffusion.process import Process
+from glide.diffusion.samplers.euler_heun import Level, along, full, gentle, ladder, noise_in, predicted
+
+NEAR = 0.05  # sigma / alpha where a picture is as good as there
+
+Past = list[tuple[float, Tensor]]  # where on the polynomial's axis, and eps [N,C,H,W] there; the newest first
+
+
+def adams_bashforth(nodes: Sequence[float], end: float) -> list[float]:
+    """Weights of the values at distinct `nodes` in the mean, from nodes[0] to `end`, of the polynomial through them.
+
+    They solve sum_j w_j u_j^k = 1 / (k + 1), u going from 0 at nodes[0] to 1 at the end. Evenly spaced ones are the
+    textbook's: (55, -59, 37, -9) / 24 for four.
+    """
+    u = (np.array(nodes, dtype=np.float64) - nodes[0]) / (end - nodes[0])
+    powers = np.arange(len(nodes))
+    return np.linalg.solve(u[None, :] ** powers[:, None], 1.0 / (powers + 1.0)).tolist()
+
+
+def mean_slope(past: Past, end: float) -> Tensor:
+    """The mean of eps [N,C,H,W] from the newest of `past` to `end`."""
+    weights = adams_bashforth([node for node, _ in past], end)
+    mean = weights[0] * past[0][1]
+    for weight, (_, eps) in zip(weights[1:], past[1:], strict=True):
+        mean = mean + weight * eps  # not add(alpha=): a fused product rounds otherwise at the end of a vector
+    return mean
+
+
+def _transfer(x: Tensor, x0: Tensor, eps: Tensor, mean: Tensor, here: Level, below: Level) -> Tensor:
+    """PNDM's transfer (2202.09778, section 3) of x by `mean` in place of eps: DDIM's step, and their difference."""
+    return along(x, x0, here, below) + below.alpha * (below.ratio - here.ratio) * (mean - eps)
+
+
+@torch.no_grad()
+def plms(process: Process, denoise: Denoiser, x: Tensor, order: int = 4) -> Iterator[Tensor]:
+    """PNDM's pseudo linear multistep method (2202.09778, eq. 12): second order, S + 1 network calls.
+
+    The polynomial is of the training timestep, so for evenly spaced ones the weights are the paper's, and other
+    spacings have theirs; the picture's timestep is -1. The first step is the pseudo improved Euler method's, of two
+    calls, where it is `gentle`, else DDIM's; then the order of the weights rises to `order`.
+    """
+    x = full(x)
+    past: Past = []
+    for here, below in pairwise(ladder(process)):
+        x0 = predicted(denoise, x, here)
+        eps = noise_in(x, x0, here)
+        past = [(here.t, eps), *past][:order]
+        if len(past) > 1:
+            x = _transfer(x, x0, eps, mean_slope(past, below.t), here, below)
+        elif gentle(here, below):
+            tried = along(x, x0, here, below)
+            eps_below = noise_in(tried, predicted(denoise, tried, below), below)
+            x = _transfer(x, x0, eps, (eps + eps_below) / 2.0, here, below)
+        else:
+            x = along(x, x0, here, below)
+        yield x
+
+
+@torch.no_grad()
+def lms(process: Process, denoise: Denoiser, x: Tensor, order: int = 4) -> Iterator[Tensor]:
+    """K-LMS: the linear multistep method in EDM's noise level, S network calls.
+
+    The polynomial is of sigma / alpha, the equation's own variable (rho-AB in DEIS, 2204.13902), so the
+    weights are exact for any spacing. The first step is Euler's, then their order rises to `order`. Noise alone lies
+    infinitely far away: it is left by Euler's step, and forgotten. A last step from `NEAR` the picture is Euler's too,
+    which goes to x0: there eps is what x_t is off x0 by, over next to no noise, and what a network in reduced precision
+    rounds grows with the order.
+    """
+    x = full(x)
+    past: Past = []
+    for here, below in pairwise(ladder(process)):
+        x0 = predicted(denoise, x, here)
+        if math.isinf(here.ratio) or (below.ratio == 0.0 and here.ratio < NEAR):
+            x = along(x, x0, here, below)
+        else:
+            eps = noise_in(x, x0, here)
+            past = [(here.ratio, eps), *past][:order]
+            x = _transfer(x, x0, eps, mean_slope(past, below.ratio), here, below)
+        yield x

@@ -1,0 +1,36 @@
+"""Self-conditioning in sampling: the network is shown its own last estimate of x0 (2208.04202, section 3.2).
+
+Shape letters: N pictures, C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from glide.diffusion.conditioning import Cond
+from glide.diffusion.denoiser import Predict, Prediction
+
+
+class SelfConditioned:
+    """A `Predict` that remembers, for one run: make a new one for each.
+
+    All conditionings of a call are shown the same estimate, that of the first one, which is the picture's own: so a
+    guidance contrasts conditionings and nothing else. The first call, and one of other shape, is shown none.
+    """
+
+    def __init__(self, predict: Predict) -> None:
+        self.predict = predict
+        self.last: Tensor | None = None  # [N,C,H,W] in [-1, 1], as in training
+
+    def __call__(self, x: Tensor, t: int, conds: Sequence[Cond]) -> list[Prediction]:
+        last = self.last
+        if last is None or last.shape != x.shape:
+            last = torch.zeros_like(x)
+        told = [replace(cond.repeat(len(x)) if cond.rows == 1 else cond, estimate=last) for cond in conds]
+        predictions = self.predict(x, t, told)
+        self.last = predictions[0].x0.detach().clamp(-1.0, 1.0)
+        return predictions

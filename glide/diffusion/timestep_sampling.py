@@ -1,0 +1,154 @@
+"""Which timesteps to train on: uniformly, in the middle, or where the loss is large."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from glide.utils.errors import InputError
+
+
+class TimestepSampler(Protocol):
+    """A source of training timesteps whose state can be saved with a run."""
+
+    steps: int  # T
+
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Timesteps, LongTensor [n] in 0 .. T-1, and weights [n] that keep the mean loss unbiased.
+
+        Both on the CPU, whatever the model runs on: the same draws everywhere.
+        """
+        ...
+
+    def update(self, t: Tensor, loss: Tensor) -> None:
+        """Learn from losses [n] at timesteps [n], before weighting."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+
+
+class Unlearned:
+    """A fixed distribution: nothing is learned from losses, and there is nothing to save."""
+
+    def update(self, t: Tensor, loss: Tensor) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        assert not state
+
+
+class UniformTimesteps(Unlearned):
+    """Timesteps with a density in proportion to t**power, weight 1; power 0 is every timestep alike.
+
+    Where a thing stands, and what it is, is decided in the noisiest steps; a power over 0 is practice there. The mean
+    loss is then another one, on purpose: its weight at t grows by t**power.
+    """
+
+    def __init__(self, steps: int, power: float = 0.0) -> None:
+        """Raises InputError for a negative power."""
+        if not power >= 0.0:
+            raise InputError(
+                f"got the power {power} of timesteps, expected at least 0: leave it out for none"
+            )
+        self.steps, self.power = steps, power
+
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        if not self.power:
+            return torch.randint(0, self.steps, (n,), generator=generator), torch.ones(n)
+        share = torch.rand(n, generator=generator, dtype=torch.float64) ** (1.0 / (1.0 + self.power))
+        return (share * self.steps).long().clamp(max=self.steps - 1), torch.ones(n)
+
+
+class LogitNormalTimesteps(Unlearned):
+    """Timesteps sigmoid(mean + deviation * normal) of the whole way, weight 1 (2403.03206, section 3.1).
+
+    The noisiest steps have the largest losses, most of which nothing can explain, and in their noise what the middle
+    ones could teach is lost: what shape a thing has. Where things stand is decided there, and to be learned before.
+    """
+
+    def __init__(self, steps: int, mean: float = 0.0, deviation: float = 1.0) -> None:
+        """mean: above 0 prefers noise. Raises InputError for a deviation that is not above 0."""
+        if not deviation > 0.0:
+            raise InputError(f"got the deviation {deviation} of timesteps, expected more than 0: try 1")
+        self.steps, self.mean, self.deviation = steps, mean, deviation
+
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        normal = torch.randn(n, generator=generator, dtype=torch.float64)
+        share = torch.sigmoid(self.mean + self.deviation * normal)
+        return (share * self.steps).long().clamp(max=self.steps - 1), torch.ones(n)
+
+
+class LossSecondMoment:
+    """Timesteps in proportion to the root mean square of their recent losses (2102.09672, eq. 18).
+
+    Uniform until every timestep has seen `history` losses; a share `uniform_prob` stays uniform, so that none
+    is ever forgotten. With several processes, update() must be given the losses of all of them.
+    """
+
+    def __init__(self, steps: int, history: int = 10, uniform_prob: float = 0.001) -> None:
+        if history < 1 or not 0.0 <= uniform_prob <= 1.0:
+            raise InputError(
+                f"got history {history} and uniform_prob {uniform_prob}, expected at least 1, and 0 to 1: "
+                "try 10 and 0.001"
+            )
+        self.steps, self.uniform_prob = steps, uniform_prob
+        self.losses = torch.zeros(
+            steps, history, dtype=torch.float64
+        )  # [T,history], a ring for each timestep
+        self.counts = torch.zeros(steps, dtype=torch.int64)  # [T] losses ever seen
+
+    def probabilities(self) -> Tensor:
+        """The present distribution over timesteps, float64 [T]."""
+        uniform = torch.full((self.steps,), 1.0 / self.steps, dtype=torch.float64)
+        if self.counts.min() < self.losses.shape[1]:
+            return uniform
+        moment = self.losses.square().mean(dim=1).sqrt()
+        if moment.sum() == 0.0:
+            return uniform
+        return (1.0 - self.uniform_prob) * moment / moment.sum() + self.uniform_prob * uniform
+
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        p = self.probabilities()
+        t = torch.multinomial(p, n, replacement=True, generator=generator)
+        return t, (1.0 / (self.steps * p[t])).float()
+
+    def update(self, t: Tensor, loss: Tensor) -> None:
+        for step, value in zip(t.tolist(), loss.detach().double().tolist(), strict=True):
+            self.losses[step, int(self.counts[step]) % self.losses.shape[1]] = value
+            self.counts[step] += 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"losses": self.losses.clone(), "counts": self.counts.clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        assert state["losses"].shape == self.losses.shape and state["counts"].shape == self.counts.shape
+        self.losses, self.counts = state["losses"].clone(), state["counts"].clone()
+
+
+@dataclass(frozen=True)
+class TimestepConfig:
+    """Which noise levels a training practises."""
+
+    timesteps: Literal["uniform", "logit_normal", "loss_second_moment"] = "uniform"
+    """Which noise levels are practised: all alike, those in the middle (2403.03206), or those of large loss
+    (2102.09672)."""
+    timestep_power: float = 0.0
+    """Over 0: uniform timesteps become noisier ones, with a density in proportion to t to this power."""
+    timestep_mean: float = 0.0
+    """Of logit-normal ones: above 0 prefers noise."""
+    timestep_deviation: float = 1.0
+    """Of logit-normal ones, above 0: how far they spread from the middle."""
+
+    def sampler(self, steps: int) -> TimestepSampler:
+        """Of timesteps 0 to `steps` - 1. InputError for numbers that cannot be."""
+        if self.timesteps == "logit_normal":
+            return LogitNormalTimesteps(steps, self.timestep_mean, self.timestep_deviation)
+        if self.timesteps == "loss_second_moment":
+            return LossSecondMoment(steps)
+        return UniformTimesteps(steps, self.timestep_power)

@@ -1,0 +1,82 @@
+"""torch.compile around networks: an opt-in, as it takes a minute or so before the first picture or step.
+
+A compiled network computes the same sums in another order, so its pictures are the same but for rounding; that it was
+compiled is part of their recipes, and of a run's settings.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from glide.diffusion.conditioning import Cond
+from glide.networks.layers import Dropout
+from glide.networks.unet import UNet
+from glide.utils.errors import InputError
+
+COMPILERS = ("g++", "c++", "clang++", "cl")
+
+
+def compiled(unet: UNet) -> Callable[..., Tensor]:
+    """The U-Net, compiled for each shape that it is called with; on a GPU also recorded and replayed (CUDA graphs).
+
+    InputError where there is no C++ compiler for a CPU, or no torch.compile for this Python.
+    """
+    graphs = next(unet.parameters()).is_cuda
+    check_compiler(unet)
+    try:
+        run = torch.compile(unet, dynamic=False, mode="reduce-overhead" if graphs else None)
+    except RuntimeError as error:
+        raise _refused(error) from error
+
+    def network(x: Tensor, t: Tensor, cond: Cond, identity: Collection[str] = ()) -> Tensor:
+        if not graphs:
+            return run(x, t, cond, identity=identity)
+        torch.compiler.cudagraph_mark_step_begin()
+        return run(x, t, cond, identity=identity).clone()  # the next replay writes over what this one gave
+
+    return network
+
+
+def compile_for_training(model: nn.Module) -> None:
+    """Have the networks of a model compiled, in place, for the shapes of a training batch. InputError as `compiled`.
+
+    They are those that can compute their activations again (U-Net, transformers), or the model itself where these are
+    not called by themselves.
+    """
+    check_compiler(model)
+    parts = [part for part in model.modules() if hasattr(part, "gradient_checkpointing")]
+    called = [part for part in parts if type(part).forward is not nn.Module.forward]
+    try:
+        for layer in model.modules():
+            if isinstance(layer, Dropout) and layer.p:  # its seed is another one at every step
+                layer.forward = torch.compiler.disable(layer.forward)  # type: ignore[method-assign]
+        for part in called or [model]:
+            part.compile(dynamic=False)
+    except RuntimeError as error:
+        raise _refused(error) from error
+
+
+def as_written() -> AbstractContextManager[object]:
+    """Within, networks that were compiled run as they are written: for other shapes than they were compiled for."""
+    used = "torch._dynamo" in sys.modules  # else there is nothing to hold, and importing it takes a second
+    return torch.compiler.set_stance("force_eager") if used else nullcontext()
+
+
+def check_compiler(model: nn.Module) -> None:
+    """InputError where there is no C++ compiler, which a CPU needs."""
+    known = (os.environ.get("CXX", COMPILERS[0]), *COMPILERS)
+    if not next(model.parameters()).is_cuda and not any(map(shutil.which, known)):
+        raise InputError(
+            f"got --compile without a C++ compiler, expected one of {', '.join(COMPILERS)}: install it, or leave it out"
+        )
+
+
+def _refused(error: RuntimeError) -> InputError:
+    return InputError(f"got --compile, which PyTorch refuses here ({error}): leave it out")

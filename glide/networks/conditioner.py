@@ -1,0 +1,161 @@
+"""From what a picture shows to what the network is told: captions and classes, encoded, and given pixels.
+
+Shape letters: N pictures, H W pixels, h w pixels of a low-resolution picture.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from glide.diffusion.conditioning import Cond
+from glide.networks.model import Model
+from glide.networks.unet import UNet
+from glide.utils.class_names import class_number
+from glide.utils.errors import InputError
+from glide.utils.numbers import whole
+from glide.utils.ranges import MAX_SEED
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What is known of a picture in pixels, all in [-1, 1] but the mask. None is not given."""
+
+    low_res: Tensor | None = None  # [3,h,w]  what an upsampler enlarges
+    noise: float = 0.0  # of it, which a model that takes noise is told: its standard deviation, 0 to below 1
+    image: Tensor | None = None  # [3,H,W]  what stays of it where `mask` is 1
+    mask: Tensor | None = None  # [1,H,W]  1 where a pixel is known, 0 where it is to be painted
+    told: bool = True  # whether a model with inpainting planes is shown `image` and `mask`
+    start: Tensor | None = None  # [3,H,W]  what the run begins with, noised as far as its strength says
+    latent: Tensor | None = None  # [3,H,W]  the same, noised already
+
+
+NOTHING_GIVEN = Given()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What makes one picture of a run: its noise and its condition."""
+
+    seed: int
+    caption: str = ""
+    """"" is the null caption. A model without text is not told it; a guidance may be."""
+    label: int | None = None
+    """None is the null class. A model without classes is not told it; a guidance may be."""
+    given: Given = NOTHING_GIVEN
+    """Pixels that are known. What an inpainting model's picture is not given, it paints."""
+
+    def __post_init__(self) -> None:
+        """Numbers of numpy as Python's own, as recipes need them. InputError for what is no seed or class number."""
+        object.__setattr__(self, "seed", whole(self.seed, "the seed", 0, MAX_SEED))
+        if self.label is not None:
+            object.__setattr__(self, "label", whole(self.label, "the class"))
+
+
+class Conditions:
+    """The conditions of a model, each encoded once and alone, in float32, with the keys of all attention layers.
+
+    Alone, because an encoder's last bits depend on how many captions it gets, and a picture shall not.
+    """
+
+    def __init__(self, model: Model, unet: UNet | None = None) -> None:
+        """unet: that the conditions are for; by default the model's, and not a copy in reduced precision."""
+        self.model, self.unet = model, unet or model.unet
+        self._null: Cond | None = None
+
+    @property
+    def has_null(self) -> bool:
+        """Whether the model knows "no caption" or "no class", from which classifier-free guidance leads away."""
+        config = self.model.config
+        conditional = config.text is not None or config.num_classes > 0
+        return conditional and (config.num_classes == 0 or config.null_class)
+
+    def null(self) -> Cond:
+        """The null condition without planes, one row for all pictures. InputError where the model has none."""
+        if not self.has_null:
+            kind = "no null class" if self.model.config.num_classes else "no condition at all"
+            raise InputError(
+                f"got classifier-free guidance for a model with {kind}, expected a model that was trained with a "
+                "null: choose the guidance 'none'"
+            )
+        if self._null is None:
+            self._null = self._encode("", None)
+        return self._null
+
+    def negative(self, text: str) -> Cond:
+        """In place of the null condition: that of a caption, or of a class by name or number; one row, no planes.
+
+        InputError for a class that the model does not have, or a model without conditions.
+        """
+        config = self.model.config
+        if config.text is not None:
+            return self._encode(text, None)
+        if config.num_classes:
+            return self._encode("", class_number(config, text))
+        raise InputError(
+            f"got the negative caption {text!r} for a model with no condition at all, expected none: leave it out"
+        )
+
+    def of(self, pictures: Sequence[Picture], size: tuple[int, int] | None = None) -> Cond:
+        """The conditions of N pictures of `size` (the model's own by default), [N,...].
+
+        InputError for a caption or class that the model does not take, or where an upsampler is given nothing.
+        """
+        encoded: dict[tuple[str, int | None], Cond] = {}
+        for picture in pictures:
+            key = (picture.caption, picture.label)
+            if key not in encoded:
+                encoded[key] = self._encode(*key)
+        told = Cond.cat([encoded[picture.caption, picture.label] for picture in pictures])
+        if not self.model.config.planes:
+            return told
+        told = told.with_planes(torch.cat([self._planes(picture.given, size) for picture in pictures]))
+        levels = [level for picture in pictures if (level := self._level(picture.given)) is not None]
+        return replace(told, level=torch.cat(levels)) if levels else told
+
+    def _planes(self, given: Given, size: tuple[int, int] | None) -> Tensor:
+        """[1,P,H,W]."""
+        model = self.model
+        size = size or (model.config.unet.image_size,) * 2
+        rows = model.nothing_known(1, size)
+        told: dict[str, Tensor] = {}
+        if rows and given.image is not None and given.mask is not None and given.told:
+            told |= {"inpaint_image": given.image, "inpaint_mask": given.mask}
+        if model.config.low_res:
+            if given.low_res is None:
+                raise InputError(
+                    "got an upsampler, which enlarges pictures, and no picture, expected a model that draws: give a "
+                    "base model, or a picture to enlarge"
+                )
+            told["low_res"] = given.low_res
+        rows |= {name: part[None].to(model.device) for name, part in told.items()}
+        planes = model.input_planes(rows, size)
+        assert planes is not None
+        return planes
+
+    @torch.no_grad()
+    def _level(self, given: Given) -> Tensor | None:
+        """[1,E]. InputError for noise that the model cannot be told of."""
+        if given.noise and not self.model.config.low_res_noise:
+            raise InputError(
+                f"got noise {given.noise:g} for a model that is not told how noisy what it enlarges is, expected 0: "
+                "leave it out, or give an upsampler that was trained with noise"
+            )
+        return self.model.low_res_level(
+            {"low_res_level": torch.tensor([given.noise], device=self.model.device)}
+        )
+
+    @torch.no_grad()
+    def _encode(self, caption: str, label: int | None) -> Cond:
+        model, config = self.model, self.model.config
+        batch: dict[str, Tensor] = {}
+        if config.text is not None:
+            batch |= model.caption_batch([caption])
+        if config.num_classes:
+            if label is None and not config.null_class:
+                raise InputError(
+                    f"got no class for a model that needs one, expected 0 to {config.num_classes - 1}: give a label"
+                )
+            batch |= model.label_batch([config.num_classes if label is None else label])
+        return self.unet.with_keys(model.encode(batch))

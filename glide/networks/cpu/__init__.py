@@ -1,0 +1,1 @@
+"""CPU kernels: fused operations in C and weights packed ahead of time."""

@@ -1,0 +1,51 @@
+"""The text transformer: caption tokens in, one embedding per token out (GLIDE, 2112.10741, section 3.1).
+
+Shape letters: N batch, L tokens, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from glide.networks.layers import TransformerBlock, run
+
+
+class TextEncoder(nn.Module):
+    """Token and position embeddings, transformer, final norm.
+
+    Padding is not masked out: each padded position has an embedding of its own, which attention may use
+    (GLIDE's `xf_padding`). So the null caption, all padding, is simply one more input. Every token sees every
+    other, or, `causal` as in CLIP, those before it only.
+    """
+
+    def __init__(
+        self,
+        vocab: int,
+        context: int,
+        width: int,
+        layers: int,
+        heads: int,
+        padding: bool,
+        final_norm: bool,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        self.gradient_checkpointing = False
+        self.tokens = nn.Embedding(vocab, width)
+        # As large as what the blocks will add, which begin by adding nothing: so every word is heard from the start.
+        self.positions = nn.Parameter(0.5 * torch.randn(context, width))
+        self.padding = nn.Parameter(0.5 * torch.randn(context, width)) if padding else None
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads, causal) for _ in range(layers))
+        self.norm = nn.LayerNorm(width) if final_norm else nn.Identity()
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """tokens [N,L] int64, mask [N,L] bool (True = a real token) -> [N,L,D]; L may be less than the context."""
+        length = tokens.shape[1]
+        x = self.tokens(tokens) + self.positions[:length]
+        if self.padding is not None:
+            assert mask is not None
+            x = torch.where(mask[..., None], x, self.padding[:length])
+        for block in self.blocks:
+            x = run(block, x, again=self.gradient_checkpointing)
+        return self.norm(x)

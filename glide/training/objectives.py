@@ -1,0 +1,87 @@
+"""Tasks for `glide.training.fit.fit`: what a model is trained to do with a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glide.data.encoded import caption_inputs
+from glide.diffusion.denoiser import split_variance, to_x0
+from glide.diffusion.losses import LossConfig, loss_terms
+from glide.diffusion.process import gather
+from glide.networks.model import Model
+from glide.training.row_rng import Draws
+from glide.utils.errors import InputError
+
+SELF_CONDITIONED = 0.5
+"""Share of examples that are shown an estimate (2208.04202, section 3.2)."""
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """Predict the clean picture (or noise, or velocity) from a noised one and its caption or class.
+
+    `null_captions` of the examples lose their caption or class, so that one network learns both terms of
+    classifier-free guidance (2207.12598; 20% in GLIDE's fine-tune, 2112.10741 section 2.3). A model with inpainting
+    planes is shown the known pixels, and which they are (section 2.4 there); its loss is of all pixels, as there.
+    """
+
+    loss: LossConfig = field(default_factory=LossConfig)
+    null_captions: float = 0.2
+    token_captions: float = 0.0
+    """Share of captions of which the network is told the tokens alone, without their pooled vector. The vector is
+    learned from first, and explains away what attention to the tokens could learn (Stable Diffusion 3, 2403.03206,
+    drops its text encoders apart for the like reason)."""
+
+    def __call__(self, model: Model, batch: dict[str, Any], t: Tensor, draws: Draws) -> dict[str, Tensor]:
+        """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses.
+
+        For a model with inpainting planes also inpaint_mask [N,1,H,W], 1 where a pixel is known (`glide.data.masks`);
+        for an upsampler low_res [N,3,H,W] and low_res_level [N] (`upsampler.crops`).
+        """
+        x0 = batch["image"]
+        noise = draws.normal(x0)
+        dropped = draws.uniform() < self.null_captions
+        inputs: dict[str, Tensor] = {}
+        if model.text is not None:
+            inputs |= caption_inputs(model, batch, dropped)
+            if self.token_captions:
+                keep = draws.uniform() >= self.token_captions
+                inputs["keep_vector"] = keep.to(x0)
+        if model.config.num_classes:
+            y = batch["y"]
+            inputs["y"] = (
+                torch.where(dropped.to(y.device), model.config.num_classes, y) if self.null_captions else y
+            )
+        if model.config.inpaint:
+            inputs |= {"inpaint_image": x0, "inpaint_mask": batch["inpaint_mask"]}
+        if model.config.low_res:
+            inputs |= {"low_res": batch["low_res"], "low_res_level": batch["low_res_level"]}
+        x_t = model.process.q_sample(x0, t, noise)
+        if model.config.unet.self_condition:
+            told = draws.uniform() < SELF_CONDITIONED
+            inputs["estimate"] = estimate_of(model, x_t, t, inputs) * told.to(x0)[:, None, None, None]
+        output = model(x_t, t, inputs).float()
+        return loss_terms(model.process, self.loss, output, x0, x_t, t, noise)
+
+    def check(self, model: Model) -> None:
+        """InputError where the model cannot learn what is asked."""
+        config = model.config
+        if self.null_captions and config.num_classes and not config.null_class:
+            raise InputError(
+                f"null captions are asked for ({self.null_captions}), but this class-conditional model has no null "
+                "class; use --null-captions 0, or a model with null_class."
+            )
+
+
+@torch.no_grad()
+def estimate_of(model: Model, x_t: Tensor, t: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+    """What a self-conditioned model thinks x0 is when it is shown no estimate: [N,C,H,W] in [-1, 1], no gradient."""
+    alpha_bar = model.process.alpha_bar
+    alpha, sigma = gather(np.sqrt(alpha_bar), t, x_t), gather(np.sqrt(1.0 - alpha_bar), t, x_t)
+    mean, _ = split_variance(model(x_t, t, inputs).float(), x_t.shape[1])
+    return to_x0(model.config.process.prediction, mean, x_t, alpha, sigma).clamp(-1.0, 1.0)

@@ -1,0 +1,264 @@
+"""The optimizer (AdamW, optionally Muon for the matrices), the learning-rate schedule and the weight averages."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glide.training.distributed import Processes
+from glide.training.fsdp import is_sharded, local, part_of, whole
+from glide.training.posthoc_ema import decay as decay_of
+from glide.utils.dtype import fast_dtype
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with warm-up and a linear decay to zero over the last part of the run."""
+
+    lr: float = 1e-4
+    muon_lr: float = 0.0
+    """Over 0: the matrices and convolutions inside the network are trained by Muon at this rate."""
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup: int = 100
+    """Steps over which the rate rises from zero."""
+    cooldown: float = 0.0
+    """Share of the run, at its end, over which the rate falls linearly to zero."""
+    clip: float = 1.0
+    """Largest norm of the whole gradient; 0 for no clipping."""
+
+    def rate(self, step: int, steps: int) -> float:
+        """The factor on the learning rates at `step` (from 0) of `steps`."""
+        up = min(1.0, (step + 1) / max(1, self.warmup))
+        down = (steps - step) / (self.cooldown * steps) if self.cooldown else 1.0
+        return min(up, down, 1.0)
+
+
+@torch.no_grad()
+def orthogonalize(g: Tensor, iterations: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The nearest (semi-)orthogonal matrices of a stack [B,m,n], roughly: singular values end in 0.7 to 1.2.
+
+    Newton-Schulz with the quintic of Jordan et al., "Muon: an optimizer for hidden layers", 2024. dtype: of its matrix
+    products, for which bfloat16 is exact enough.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = g.to(dtype)
+    if tall := g.shape[-2] > g.shape[-1]:
+        x = x.mT.contiguous()
+    x = x / (x.float().norm(dim=(-2, -1), keepdim=True) + 1e-7).to(x.dtype)
+    for _ in range(iterations):
+        s = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(s, s, s, beta=b, alpha=c), x, beta=a)  # a x + (b s + c s s) x
+    return (x.mT if tall else x).to(g.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalized: for weights of two or more dimensions, convolutions flattened to matrices.
+
+    Jordan et al. 2024. Parameters of one shape are orthogonalized together. (`torch.optim.Muon` takes
+    matrices only, so a convolution's weights could not be given to it.)
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        like: Mapping[nn.Parameter, nn.Parameter] | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """like: the model's weight of which each parameter is this process's part, where weights are shared out.
+        dtype: of the matrix products (`orthogonalize`).
+        """
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.like = like or {p: p for group in self.param_groups for p in group["params"]}
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        assert closure is None
+        for group in self.param_groups:
+            stacks: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            for p in group["params"]:
+                if p.grad is not None:
+                    stacks[self.like[p].shape].append(p)
+            for stack in stacks.values():
+                self._update(stack, group)
+
+    def _update(self, params: list[nn.Parameter], group: dict[str, Any]) -> None:
+        stack: list[Tensor] = list(params)
+        grads = [p.grad for p in stack if p.grad is not None]
+        for p in stack:
+            if "momentum" not in self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        buffers = [self.state[p]["momentum"] for p in stack]
+        torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
+        nesterov = torch._foreach_lerp(grads, buffers, group["momentum"])
+        # of weights that are shared out over processes, whole matrices are gathered, and each keeps its part
+        likes = [self.like[p] for p in params]
+        full = [whole(g, like) for g, like in zip(nesterov, likes, strict=True)]
+        flat = torch.stack([g.reshape(g.shape[0], -1) for g in full])  # [B,m,n]
+        update = orthogonalize(flat, dtype=self.dtype) * max(1.0, flat.shape[-2] / flat.shape[-1]) ** 0.5
+        parts = [part_of(u.reshape(g.shape), like) for u, g, like in zip(update, full, likes, strict=True)]
+        if group["weight_decay"]:
+            torch._foreach_mul_(stack, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(stack, parts, alpha=-group["lr"])
+
+
+class Optimizer:
+    """The optimizers of one model as one: Muon for its inner matrices where asked, AdamW for the rest.
+
+    Of a model whose weights are shared out over processes it moves the parts that are here. Updates are equal on every
+    process: gradients are, and what is done with them is the same.
+    """
+
+    def __init__(
+        self, model: nn.Module, config: OptimConfig, steps: int, processes: Processes | None = None
+    ) -> None:
+        self.config, self.steps = config, steps
+        self.processes = processes or Processes()
+        matrices, rest = split_parameters(model) if config.muon_lr else ([], list(model.parameters()))
+        self.params = matrices + rest  # the model's
+        # what is moved: the weights themselves, or the parts of them that are in this process's memory
+        self.own = [nn.Parameter(local(p)) if is_sharded(p) else p for p in self.params]
+        own_matrices, own_rest = self.own[: len(matrices)], self.own[len(matrices) :]
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(
+                own_rest, config.lr, config.betas, weight_decay=config.weight_decay, foreach=True
+            )
+        ]
+        if matrices:
+            like = dict(zip(own_matrices, matrices, strict=True))
+            # by what multiplies fast, whatever the network computes in; of several machines, by what the first one says
+            half = self.processes.agree(fast_dtype(matrices[0].device) == torch.bfloat16)
+            dtype = torch.bfloat16 if half else torch.float32
+            muon = Muon(
+                own_matrices, config.muon_lr, weight_decay=config.weight_decay, like=like, dtype=dtype
+            )
+            self.parts.append(muon)
+        self.rates = [part.param_groups[0]["lr"] for part in self.parts]
+
+    @torch.no_grad()
+    def step(self, step: int, scale: float = 1.0, apply: bool = True) -> float:
+        """One update; returns the gradient's norm before clipping. Where that is not finite, nothing is changed.
+
+        scale: the factor that the loss was multiplied by. apply: False to drop the gradient.
+        """
+        pairs = [(own, p) for own, p in zip(self.own, self.params, strict=True) if p.grad is not None]
+        grads = [local(p.grad) for _, p in pairs if p.grad is not None]
+        norm = self._norm(grads, [is_sharded(p) for _, p in pairs]) / scale
+        if apply and math.isfinite(norm):
+            clip = self.config.clip / (norm + 1e-6) if self.config.clip else 1.0
+            if (factor := min(1.0, clip) / scale) != 1.0:
+                torch._foreach_mul_(grads, factor)
+            for (own, _), grad in zip(pairs, grads, strict=True):
+                own.grad = grad
+            for part, rate in zip(self.parts, self.rates, strict=True):
+                part.param_groups[0]["lr"] = rate * self.config.rate(step, self.steps)
+                part.step()
+        for p in (*self.own, *self.params):
+            p.grad = None
+        return norm
+
+    def _norm(self, grads: list[Tensor], sharded: list[bool]) -> float:
+        norms = torch.stack(torch._foreach_norm(grads))
+        if not any(sharded):
+            return float(torch.linalg.vector_norm(norms))
+        parts = torch.tensor(sharded, device=norms.device)
+        squares = norms.square()
+        return float((self.processes.total(squares[parts].sum()) + squares[~parts].sum()).sqrt())
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """Whole tensors, also of a model that is shared out; all processes call it."""
+        return [self._exchanged(part, part.state_dict(), whole) for part in self.parts]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        """The inverse of `state_dict`. ValueError for a state that is not one of these parameters."""
+        for part, state in zip(self.parts, states, strict=True):
+            _check_groups(part, state)
+            found = self._exchanged(part, state, part_of)
+            for index, own in enumerate(part.param_groups[0]["params"]):
+                _check_entry(own, found["state"].get(index, {}))
+            part.load_state_dict(found)
+
+    def _exchanged(
+        self, part: torch.optim.Optimizer, state: dict[str, Any], exchange: Callable[[Tensor, Tensor], Tensor]
+    ) -> dict[str, Any]:
+        """The state with its tensors gathered, or cut to this process's parts; not those that count steps."""
+        of = dict(zip(map(id, self.own), self.params, strict=True))
+        entries = {}
+        for index, own in enumerate(part.param_groups[0]["params"]):
+            entries[index] = {
+                name: exchange(value, of[id(own)]) if isinstance(value, Tensor) and value.ndim else value
+                for name, value in state["state"].get(index, {}).items()
+            }
+        return {**state, "state": {index: entry for index, entry in entries.items() if entry}}
+
+
+def _check_groups(part: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Numbers and switches of the same kinds as here; what another version of PyTorch adds or lacks does not matter."""
+    here, (there,) = part.param_groups[0], state["param_groups"]
+    for name in (here.keys() & there.keys()) - {"params"}:
+        mine, other = here[name], there[name]
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (mine, other))
+        if not (numbers or other is None or mine is None or type(mine) is type(other)):
+            raise ValueError(f"the optimizer's {name} is {other!r:.40}")
+
+
+def _check_entry(parameter: Tensor, entry: Mapping[str, Any]) -> None:
+    """InputError unless the state of a parameter is numbers and tensors of its shape."""
+    for name, value in entry.items():
+        fits = isinstance(value, Tensor) and (not value.ndim or value.shape == parameter.shape)
+        if not fits and not isinstance(value, int | float):
+            raise ValueError(f"the optimizer's {name} has another shape than its weights")
+
+
+OUTER = {"stem", "head", "text_head", "time_in", "level_in", "times", "label", "positions"}
+"""Layers, by name, that a network begins or ends with, and tables of embeddings."""
+
+
+def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """(inner matrices and convolutions, everything else): embeddings, first and last layers stay with AdamW."""
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, p in model.named_parameters():
+        embedding = name.startswith("text.") and not name.startswith("text.blocks.")
+        (rest if p.ndim < 2 or embedding or OUTER & set(name.split(".")) else matrices).append(p)
+    return matrices, rest
+
+
+class Averages:
+    """Exponential moving averages of a model's weights, one for each decay.
+
+    A decay is reached gradually, min(decay, (1 + step) / (10 + step)), so that the first steps are forgotten. Of
+    weights that are shared out over processes each averages its parts: an average is taken element by element.
+    """
+
+    def __init__(self, model: nn.Module, decays: Sequence[float], widths: Sequence[float] = ()) -> None:
+        """widths: relative ones of power-function averages (`glide.training.posthoc_ema`), one for each."""
+        self.like = dict(model.named_parameters())
+        self.source = {k: local(p) for k, p in self.like.items()}  # what of them is here, in the same memory
+        self.weights = {d: {k: p.clone() for k, p in self.source.items()} for d in decays}
+        self.powers = {w: {k: p.clone() for k, p in self.source.items()} for w in widths}
+
+    @property
+    def first(self) -> dict[str, Tensor]:
+        """The one that is saved as the model."""
+        return next(iter(self.weights.values()))
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights as they are after step `step` (from 0)."""
+        new: list[Tensor] = list(self.source.values())
+        for decay, weights in self.weights.items():
+            d = min(decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(list(weights.values()), new, 1 - d)
+        for width, weights in self.powers.items():
+            torch._foreach_lerp_(list(weights.values()), new, 1 - decay_of(width, step + 1))

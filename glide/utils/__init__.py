@@ -1,0 +1,1 @@
+"""Utilities without any diffusion in them: files, images, numbers, command lines, messages."""

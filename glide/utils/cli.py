@@ -1,0 +1,139 @@
+"""The frame around every script: flags, errors and warnings as one line each, and exit codes."""
+
+import io
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from typing import NoReturn, TextIO, TypeVar
+
+import tyro
+from tyro.conf import FlagCreatePairsOff
+
+from glide.training.signals import Terminated, raised
+from glide.utils.errors import InputError, one_line, reason_of
+from glide.utils.flags import prepared
+from glide.utils.printable import be_quiet, say
+from glide.utils.ranges import check_numbers
+from glide.version import __version__
+
+INPUT_ERROR = 2  # the code of argument parsers, tyro's included, for "you asked for something that cannot be"
+OF_ALL = "--version prints the version; --quiet leaves out progress bars and what is said of the work."
+INTERRUPTED = 128 + signal.SIGINT
+
+Args = TypeVar("Args")
+
+
+def parse(
+    args: type[Args], description: str | None, argv: Sequence[str] | None = None, default: Args | None = None
+) -> Args:
+    """The flags as an instance of a dataclass whose fields they are; a bool is a flag without a value.
+
+    description: stands above the flags in --help, usually the script's docstring. argv: None is the process's own.
+    default: holds what is not given. InputError, in one sentence, for flags that do not parse; --help exits with 0.
+    """
+    words = prepared(args, sys.argv[1:] if argv is None else argv, default)
+    if "--version" in words:
+        say(f"glide {__version__}", result=True)
+        sys.exit(0)
+    be_quiet("--quiet" in words)
+    said = io.StringIO()
+    start = tyro.MISSING_NONPROP if default is None else default
+    try:
+        with redirect_stderr(said):
+            built = tyro.cli(
+                args,
+                args=[word for word in words if word != "--quiet"],
+                description=f"{description or ''}\n\n{OF_ALL}",
+                default=start,
+                config=(FlagCreatePairsOff,),
+            )
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        raise InputError(_first_sentence(said.getvalue())) from None
+    check_numbers(built)
+    return built
+
+
+def _first_sentence(box: str) -> str:
+    """What tyro says in its box, before the rule under which it repeats the help text."""
+    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    rule = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
+    return f"{' '.join(lines[:rule]).rstrip('.') or box} (see --help)"
+
+
+def run(main: Callable[[], object]) -> NoReturn:
+    """Call `main` and exit: 0 when it returns, 2 with one line on stderr when the input was wrong.
+
+    InputError, OSError (no space, no permission, ...) and memory that is not there become `error: ...`; warnings
+    become `warning: ...`; Ctrl-C exits with 130, SIGTERM with 143, which leave nothing half-written. Anything else is
+    a defect of the program and keeps its traceback. Always raises SystemExit.
+    """
+    _escape_what_cannot_be_encoded()
+    shown = warnings.showwarning
+    warnings.showwarning = _show_warning
+    try:
+        with raised():
+            main()
+    except BrokenPipeError:
+        # The reader has gone (`... | head`): nobody is left to tell, and the last flush must not complain either.
+        sys.stdout = None
+        sys.exit(0)
+    except InputError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(_sentence(error))
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        fail(f"got no memory for that ({reason_of(error)}), expected enough: {LESS}")
+    except Terminated as stop:
+        say(f"stopped by {signal.Signals(stop.number).name}", sys.stderr)
+        sys.exit(128 + stop.number)
+    except KeyboardInterrupt:
+        say("interrupted", sys.stderr)
+        sys.exit(INTERRUPTED)
+    finally:
+        warnings.showwarning = shown
+    sys.exit(0)
+
+
+LESS = "ask for fewer or smaller pictures at a time (--batch-size, --call-size), or give it a larger machine"
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """True for an error which says that the machine or its GPU has no memory left. Needs no torch."""
+    return isinstance(error, MemoryError) or any(said in str(error) for said in _OUT_OF_MEMORY)
+
+
+def _escape_what_cannot_be_encoded() -> None:
+    """Let what is printed past `say`, such as --help, be escaped too on a console that lacks its characters."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def fail(message: str) -> NoReturn:
+    """`error: message`, on one line of stderr, and exit code 2."""
+    say(f"error: {one_line(message)}", sys.stderr)
+    sys.exit(INPUT_ERROR)
+
+
+def _sentence(error: OSError) -> str:
+    """The operating system's words, with the file that they are about."""
+    said = reason_of(error)
+    return f"{error.filename}: {said}" if error.filename is not None else said
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    say(f"warning: {one_line(message)}", file or sys.stderr)

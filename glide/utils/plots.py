@@ -1,0 +1,24 @@
+"""Plots, by matplotlib, which is an extra: nothing else needs it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from glide.utils.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def figure(width: float = 8.0, height: float = 4.5) -> Figure:
+    """An empty figure, in inches, that no window shows: draw on its `subplots()`, then `savefig`.
+
+    InputError where matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError(
+            "plots need matplotlib, which is not installed: pip install 'glide-toolkit[plot]', or ask for no plot"
+        ) from None
+    return Figure(figsize=(width, height), dpi=110, layout="constrained")

@@ -1,0 +1,1 @@
+"""The noisy classifier: network, training, guidance, and OpenAI's checkpoints."""

@@ -1,0 +1,92 @@
+"""Guidance by a noisy classifier: towards pictures that it takes for a class.
+
+Shape letters: N pictures, C channels, H W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from glide.networks.model import ModelConfig
+from glide.utils.class_names import class_number
+from glide.utils.errors import InputError
+from guidance.base import EVERYWHERE
+from guidance.classifier.network import ClassifierConfig, NoisyClassifier
+from guidance.compatibility import check_fits
+from guidance.likelihood import LogLikelihood, in_rows
+
+GAIN = 2.0**64  # `LogLikelihood.gain`
+
+
+def classifier_guidance(
+    classifier: NoisyClassifier,
+    labels: str | int | Sequence[str | int],
+    scale: float,
+    interval: tuple[int, int] = EVERYWHERE,
+    *,
+    model: ModelConfig | None = None,
+    call_size: int | None = None,
+) -> LogLikelihood:
+    """Adds scale * d log p(y | x_t) / d x_t, p the classifier's (ADM, 2105.05233, algorithms 1 and 2).
+
+    classifier: on the pictures' device; it is put in eval mode, its weights are frozen. labels: the class wanted, by
+    name or number, of all pictures, or one for each of N. interval: training timesteps, both ends included. model: of
+    the diffusion model to steer, with which `check_classifier` compares the classifier. call_size: pictures in one
+    call of the classifier, all by default; a fixed number makes a gradient independent of how many pictures there are,
+    to the last bit. The classifier may be a lower one (`glide.networks.reduced_precision`); log p is float32.
+    InputError for a label that the classifier does not know, or a classifier that does not fit the model.
+    """
+    config = classifier.config
+    if model is not None:
+        check_classifier(config, model)
+    names = [labels] if isinstance(labels, str | int) else list(labels)
+    if not names:
+        raise InputError("got no label for the classifier, expected the class to draw: give one")
+    wanted = torch.tensor([class_number(config, name) for name in names], device=classifier.device)
+    classifier.eval().requires_grad_(False)
+
+    half = any(p.dtype == torch.float16 for p in classifier.parameters())  # whose numbers end at 65504
+
+    def classifier_log_prob(x: Tensor, t: int, y: Tensor) -> Tensor:
+        steps = torch.full_like(y, t)
+        logits = classifier(x, steps)  # [N,K]
+        return F.log_softmax(logits.float(), dim=-1).gather(1, y[:, None])[:, 0]
+
+    log_prob = in_rows(classifier_log_prob, wanted, "labels", call_size)
+    return LogLikelihood(log_prob, scale, interval, 1.0 if half else GAIN)
+
+
+def check_classifier(classifier: ClassifierConfig, model: ModelConfig) -> None:
+    """InputError unless the classifier takes the model's pictures, at its noise, and knows the same classes.
+
+    A model without classes may be steered to any classifier's.
+    """
+    ours = classifier.encoder
+    check_fits("classifier", ours.image_size, ours.in_channels, classifier.process, model)
+    if not classifier.noised:
+        raise InputError(
+            "got a classifier that was trained on clean pictures, expected a noisy one: train it without --no-noised"
+        )
+    _check_classes(classifier, model)
+
+
+def _check_classes(classifier: ClassifierConfig, model: ModelConfig) -> None:
+    if not model.num_classes:
+        return
+    if classifier.num_classes != model.num_classes:
+        raise InputError(
+            f"got a classifier of {classifier.num_classes} classes for a model of {model.num_classes}, expected the "
+            "same classes: train one on the model's data"
+        )
+    if not (classifier.class_names and model.class_names):
+        return
+    for i, (ours, theirs) in enumerate(zip(classifier.class_names, model.class_names, strict=True)):
+        if ours != theirs:
+            raise InputError(
+                f"got a classifier whose class {i} is {ours!r} for a model whose class {i} is {theirs!r}, expected "
+                "the same classes: train one on the model's data"
+            )

@@ -1,0 +1,245 @@
+"""The noisy classifier: log p(y | x_t) of a picture at any noise level (ADM, 2105.05233, section 4).
+
+Shape letters: N batch, C channels, H W pixels, K classes, L tokens, F features.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glide.checkpoints.init_from import stem_without_mask
+from glide.checkpoints.load import resolve
+from glide.checkpoints.model_folder import CONFIG, load_weights, read_config, write_folder
+from glide.diffusion.conditioning import Cond
+from glide.diffusion.process import Process
+from glide.networks.attention import self_attention
+from glide.networks.layers import GroupNorm, zero_init
+from glide.networks.model import PRESETS, Model, ProcessConfig, check_class_names
+from glide.networks.unet import Encoder, UNetConfig
+from glide.utils.config_check import Entries, blank, config_from_dict
+from glide.utils.errors import InputError
+from glide.utils.filesystem import is_remote
+from glide.utils.numbers import Range
+
+Pool = Literal["attention", "adaptive", "spatial", "spatial_v2"]
+POOLS = ("attention", "adaptive", "spatial", "spatial_v2")
+HIDDEN = 2048  # width of the spatial pools
+KIND = "classifier"
+EMBEDDED = Path(__file__).parents[1] / "pretrained"
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Everything needed to rebuild a noisy classifier."""
+
+    encoder: UNetConfig = field(default_factory=UNetConfig)
+    """Sizes of the trunk; `out_channels` has no meaning here."""
+    num_classes: Annotated[int, Range(1, 2**24)] = 1000
+    class_names: Annotated[tuple[str, ...], Entries(2**24)] = ()
+    """One for each class, or none at all."""
+    pool: Pool = "attention"
+    """From features to logits: attention to all places (ADM's), their mean ("adaptive"), or the means of every
+    layer of the trunk through a small network ("spatial", and "spatial_v2" with a norm in it)."""
+    process: ProcessConfig = field(default_factory=ProcessConfig)
+    """The noise it knows; `prediction` and `variance` have no meaning here."""
+    noised: bool = True
+    """False: trained on clean pictures, so it knows nothing of noise and cannot guide."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ClassifierConfig:
+        """The inverse of `to_dict`, also after a trip through JSON. InputError on what it does not know."""
+        return config_from_dict(cls, values, "classifier")
+
+    def check(self) -> None:
+        """InputError for settings that do not fit each other."""
+        check_class_names(self.num_classes, self.class_names)
+
+
+class AttentionPool(nn.Module):
+    """[N,C,H,W] -> [N,K]: the mean of all places asks all places (the pooling of CLIP, 2103.00020, section 2.4)."""
+
+    def __init__(self, side: int, channels: int, heads: int, num_classes: int) -> None:
+        super().__init__()
+        assert channels % heads == 0
+        self.heads = heads
+        self.positions = nn.Parameter(torch.randn(channels, 1 + side**2) / channels**0.5)  # the mean's first
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.head = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1).flatten(1, 2)  # [N,HW,C], free when x is channels_last
+        x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)  # [N,L,C], L = 1 + HW
+        x = x + self.positions.mT.to(x.dtype)
+        mean = self_attention(
+            self.qkv(x), self.heads, queries=1
+        )  # [N,1,C]: only the mean's answer is looked at
+        return self.head(mean[:, 0].to(self.head.weight.dtype))
+
+
+class MeanPool(nn.Module):
+    """[N,C,H,W] -> [N,K]: "adaptive", the mean of all places and one layer."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.head = zero_init(nn.Linear(channels, num_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x.mean(dim=(2, 3)).to(self.head.weight.dtype))
+
+
+class LevelPool(nn.Module):
+    """[N,F] -> [N,K]: "spatial", a layer over the means of every activation of the trunk; `norm`: "spatial_v2"."""
+
+    def __init__(self, features: int, num_classes: int, norm: bool) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(features, HIDDEN)
+        self.norm = GroupNorm(HIDDEN) if norm else None
+        self.head = nn.Linear(HIDDEN, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.hidden(x.to(self.hidden.weight.dtype))
+        x = F.relu(x) if self.norm is None else F.silu(self.norm(x))
+        return self.head(x.to(self.head.weight.dtype))
+
+
+class NoisyClassifier(nn.Module):
+    """The down path of a U-Net, then a pool. Pictures are of the configured resolution."""
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder)
+        width, k = self.encoder.width, config.num_classes
+        self.norm = None if self.spatial else GroupNorm(width)
+        self.pool: nn.Module
+        if config.pool == "attention":
+            side = config.encoder.image_size // config.encoder.patch_size // self.encoder.factor
+            self.pool = AttentionPool(side, width, config.encoder.heads(width), k)
+        elif config.pool == "adaptive":
+            self.pool = MeanPool(width, k)
+        else:
+            features = sum(self.encoder.skip_widths) + width
+            self.pool = LevelPool(features, k, norm=config.pool == "spatial_v2")
+
+    @property
+    def spatial(self) -> bool:
+        return self.config.pool.startswith("spatial")
+
+    @cached_property
+    def process(self) -> Process:
+        return self.config.process.build()
+
+    @property
+    def device(self) -> torch.device:
+        return self.encoder.stem.weight.device
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """x [N,C,H,W] at training timesteps t, LongTensor [N] -> logits [N,K]."""
+        cond = Cond()
+        activations = self.encoder.encode(x, self.encoder.embed(t, cond), cond)
+        if self.spatial:
+            return self.pool(torch.cat([h.float().mean(dim=(2, 3)) for h in activations], dim=1))  # [N,F]
+        assert self.norm is not None
+        *_, h = activations
+        return self.pool(self.norm(h, silu=True))
+
+
+@torch.no_grad()
+def begin_with(classifier: NoisyClassifier, model: Model, name: str) -> None:
+    """Give a classifier the down path of a diffusion model, which has learned to see through noise; its pool stays.
+
+    name: the model's, for messages. InputError for a model whose down path is of other sizes.
+    """
+    source = model.unet.state_dict() | {"stem.weight": stem_without_mask(model)}
+    for key, to in classifier.encoder.state_dict().items():
+        if key not in source or source[key].shape != to.shape:
+            found = list(source[key].shape) if key in source else "missing"
+            raise InputError(
+                f"--init {name}: {key} is {found} there and {list(to.shape)} here, expected a model of "
+                "the classifier's sizes: give one of its preset, or leave --init out"
+            )
+        to.copy_(source[key])
+
+
+def save_classifier(
+    folder: str | Path,
+    model: NoisyClassifier,
+    training: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a model folder that `load_classifier` rebuilds; arguments and errors as
+    `glide.checkpoints.load.save_model`.
+    """
+    write_folder(
+        folder,
+        KIND,
+        model.config.to_dict(),
+        model.state_dict(),
+        training=training,
+        dtype=dtype,
+        overwrite=overwrite,
+    )
+
+
+def load_classifier(name: str | Path, device: str | torch.device = "cpu") -> NoisyClassifier:
+    """The noisy classifier of that name, float32, in eval mode.
+
+    name: a folder, an embedded classifier, a published OpenAI `.pt` file (local or blobfile's path) or a hub id.
+    InputError if there is none of that name, it is another kind of model, or its files are damaged.
+    """
+    if is_remote(name) or (path := resolve(name, EMBEDDED)).is_file():
+        from guidance.classifier import openai as classifier_openai
+
+        return classifier_openai.load(name).to(device)
+    record = read_config(path, KIND)
+    model = blank(lambda: NoisyClassifier(ClassifierConfig.from_dict(record["model"])), f"{path / CONFIG}")
+    load_weights(model, path, device)
+    return model.eval()
+
+
+def _adm(base: str, depth: int) -> ClassifierConfig:
+    """ADM's classifier for the published model of that preset: narrower, `depth` blocks a level."""
+    model = PRESETS[base]
+    encoder = dataclasses.replace(
+        model.unet,
+        out_channels=3,
+        channels=128,
+        num_res_blocks=depth,
+        num_heads=1,
+        head_channels=64,
+        dropout=0.0,
+    )
+    process = ProcessConfig(model.process.schedule, model.process.steps)
+    return ClassifierConfig(encoder, model.num_classes, process=process)
+
+
+def _trunk_of(base: str) -> ClassifierConfig:
+    """The down path of that preset's model: its gradient takes about half as long as the model itself."""
+    return ClassifierConfig(PRESETS[base].unet, process=PRESETS[base].process)
+
+
+CLASSIFIERS: dict[str, ClassifierConfig] = {
+    # for the models of these presets; the classes are those of the training data
+    "tiny": _trunk_of("tiny"),
+    "shapes-32": _trunk_of("shapes-32"),
+    "shapes-64": _trunk_of("shapes-64"),
+    # the published configurations
+    "adm-64": _adm("adm-64", 4),
+    "adm-128": _adm("adm-128", 2),
+    "adm-256": _adm("adm-256", 2),
+    "adm-512": _adm("adm-512", 2),
+}
+"""Known configurations by name."""

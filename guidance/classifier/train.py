@@ -1,0 +1,160 @@
+"""The training of a noisy classifier, from its settings to its folder: what `scripts/train_classifier.py` calls."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import Tensor
+
+from glide.checkpoints.load import load_model
+from glide.data.datasets import Batch, Dataset, is_generated
+from glide.data.labelled import Target, open_labelled
+from glide.networks.model import ModelConfig
+from glide.networks.unet import UNetConfig
+from glide.training.distributed import Processes, start
+from glide.training.fit import TrainConfig
+from glide.training.optim import OptimConfig
+from glide.training.row_rng import Draws
+from glide.training.run_folder import model_folder
+from glide.utils.errors import InputError
+from guidance.classifier.guide import check_classifier
+from guidance.classifier.network import (
+    CLASSIFIERS,
+    ClassifierConfig,
+    NoisyClassifier,
+    begin_with,
+    load_classifier,
+    save_classifier,
+)
+from guidance.classifier.noise_levels import accuracy, measure, plot, table
+from guidance.train_common import Measure, Measured, TrainGuide, held_out_batch, noise_of, train_guide
+
+
+@dataclass(frozen=True)
+class TrainClassifier(TrainGuide):
+    """Settings of a classifier's training."""
+
+    data: str = "shapes:one"
+    """shapes:one (or shapes:one=3,count=1), or a folder that holds a folder of pictures for each class."""
+    target: Target = "shape"
+    """What the class of a built-in scene is: its things' shape or colour; where they differ, one of them at random."""
+    init: str | None = None
+    """Begin with the down path of this diffusion model, named as --like; it must be of the preset's sizes."""
+    preset: str = "shapes-64"
+    """Sizes of the classifier, by the name of the base models it is for."""
+    noised: bool = True
+    """Train on pictures at all noise levels; without, on clean ones (such a classifier cannot guide)."""
+    held_out_images: int = 512
+    """Pictures that are measured, at most, every --sample-every steps."""
+    dropout: float = 0.0
+    train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: TrainConfig(
+            steps=10_000, optim=OptimConfig(lr=3e-4, weight_decay=0.05, cooldown=1.0)
+        )
+    )
+    """As ADM: the learning rate falls linearly to zero from the start (--cooldown 1)."""
+
+
+KEPT = ("preset", "recipe", "init", "noised", "dropout", "like")
+"""Settings of a run that are in its folder by now."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Tell the class of a noised picture (2105.05233, section 4: cross-entropy on x_t, t uniform)."""
+
+    noised: bool = True
+
+    def __call__(self, model: NoisyClassifier, batch: Batch, t: Tensor, draws: Draws) -> dict[str, Tensor]:
+        """batch: image [N,3,H,W] in [-1,1] with y [N]; t [N] -> [N] losses and accuracies."""
+        x, y = batch["image"], batch["y"]
+        if self.noised:
+            x = model.process.q_sample(x, t, draws.normal(x))
+        else:
+            t = torch.zeros_like(t)
+        logits = model(x, t).float()
+        return {"loss": F.cross_entropy(logits, y, reduction="none"), "accuracy": accuracy(logits, y)}
+
+
+def train_classifier(args: TrainClassifier) -> NoisyClassifier:
+    """Build data and model, and `fit`; returns the trained classifier. InputError for settings that do not fit."""
+    args.train.check()
+    args.check()
+    if args.preset not in CLASSIFIERS:
+        raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(CLASSIFIERS)}.")
+    processes = start(args.device)
+    with args.folder(processes, args.train.dry_run) as resume:
+        trained = _train(args, processes, resume)
+        processes.finish()
+    return trained
+
+
+def _train(args: TrainClassifier, processes: Processes, resume: Path | None) -> NoisyClassifier:
+    """`train_classifier` in the run's own folder. resume: the checkpoint to go on from."""
+    args = dataclasses.replace(args, train=args.train.settled(processes, resume))
+    torch.manual_seed(args.train.seed)
+    # a run that goes on has its sizes in its checkpoints
+    saved = load_classifier(model_folder(resume, args.out)) if resume is not None else None
+    config = saved.config if saved is not None else CLASSIFIERS[args.preset]
+    data = _open(args, config.encoder, crop=args.crop, flip=args.flip)
+    data.check_batch(args.train.batch_size)
+    measured = _held_out(args, config.encoder)
+    if saved is None:
+        model = NoisyClassifier(_config(args, config, data))
+        if args.init is not None:
+            begin_with(model, load_model(args.init), args.init)
+    elif tuple(data.class_names) == config.class_names:
+        model = saved
+    else:
+        raise InputError(f"--data {args.data} has other classes than the run in {args.out}: give its data.")
+    model.to(processes.device)
+    task = Classification(model.config.noised)
+    return train_guide(
+        args, args.train, model, task, data, save_classifier, measured, processes, resume, KEPT
+    )
+
+
+def _open(args: TrainClassifier, encoder: UNetConfig, **options: Any) -> Dataset:
+    options |= {**args.reading(args.train.seed), "channels": encoder.in_channels}
+    return open_labelled(args.data, encoder.image_size, args.target, **options)
+
+
+def _held_out(args: TrainClassifier, encoder: UNetConfig) -> Measure[NoisyClassifier] | None:
+    """Measures on pictures that training never sees; None where nothing is left out."""
+    if not (args.held_out or is_generated(args.data)):
+        return None
+    batch = held_out_batch(_open(args, encoder, split="held_out"), args.held_out_images)
+    image, y = batch["image"], batch["y"]
+
+    def measured(model: NoisyClassifier, timesteps: Sequence[int]) -> Measured:
+        at = timesteps if model.config.noised else (None,)
+        levels = measure(model, image, y, at, getattr(torch, args.train.dtype))
+        classes = model.config.num_classes
+        return Measured(
+            levels, f"{len(y)} held-out pictures", table(levels), lambda title: plot(levels, classes, title)
+        )
+
+    return measured
+
+
+def _config(args: TrainClassifier, preset: ClassifierConfig, data: Dataset) -> ClassifierConfig:
+    """The preset for this data, at the noise of the model that it is to steer."""
+    names = tuple(data.class_names)
+    encoder = dataclasses.replace(preset.encoder, dropout=args.dropout)
+    config = dataclasses.replace(
+        preset, encoder=encoder, num_classes=len(names), class_names=names, noised=args.noised
+    )
+    if args.like is None:
+        return config
+
+    def check(like: ModelConfig) -> None:
+        check_classifier(dataclasses.replace(config, process=like.process, noised=True), like)
+
+    return dataclasses.replace(config, process=noise_of(args.like, check).process)

@@ -1,0 +1,1 @@
+"""The noisy CLIP: network, training, guidance, reranking, and OpenAI's checkpoints."""

@@ -1,0 +1,279 @@
+"""The noisy CLIP: how well a picture at any noise level fits a caption (GLIDE, 2112.10741, section 2.4).
+
+Shape letters: N batch, C channels, H W pixels, L tokens, E embedding width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glide.checkpoints.load import load_model, resolve
+from glide.checkpoints.model_folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
+from glide.diffusion.process import Process
+from glide.networks.model import PRESETS, ProcessConfig, TextConfig
+from glide.networks.text_encoder import TextEncoder
+from glide.networks.unet import UNetConfig
+from glide.networks.vision_transformer import ImageConfig, ImageEncoder
+from glide.utils.config_check import blank, config_from_dict
+from glide.utils.errors import InputError
+from glide.utils.filesystem import is_remote
+from glide.utils.numbers import Range
+from guidance.classifier.network import ClassifierConfig, NoisyClassifier, begin_with
+
+if TYPE_CHECKING:
+    from glide.networks.tokenizer import Tokenizer
+
+KIND = "clip"
+EMBEDDED = Path(__file__).parents[1] / "pretrained"
+MAX_SCALE = 100.0  # CLIP (2103.00020), section 2.5: above it training becomes unstable
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Everything needed to rebuild a noisy CLIP."""
+
+    image: ImageConfig = field(default_factory=ImageConfig)
+    text: TextConfig = field(default_factory=lambda: TextConfig(65536, 77, 512, 12, 8, padding=False))
+    embedding: Annotated[int, Range(1, 65536)] = 512
+    """Width of the space in which pictures and captions meet."""
+    process: ProcessConfig = field(default_factory=ProcessConfig)
+    """The noise it knows; `prediction` and `variance` have no meaning here."""
+    trunk: UNetConfig | None = None
+    """In place of the vision transformer: the down path of this U-Net, which may begin as that of a diffusion model."""
+
+    @property
+    def image_size(self) -> int:
+        """Pixels, wide and high."""
+        return self.image.size if self.trunk is None else self.trunk.image_size
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ClipConfig:
+        """The inverse of `to_dict`, also after a trip through JSON. InputError on what it does not know."""
+        return config_from_dict(cls, values, "clip")
+
+
+class NoisyClip(nn.Module):
+    """Two networks, one for pictures at a timestep and one for captions, whose unit vectors are compared.
+
+    Captions are read by a transformer; where the configuration has padding embeddings each word sees all others, as in
+    a diffusion model, else those before it.
+
+    After training, exp(scale * f(x_t, t) . g(c)) is p(c | x_t) / p(c) up to a factor, so its logarithm guides.
+    """
+
+    def __init__(self, config: ClipConfig, tokenizer: Tokenizer | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        c = config.text
+        self.text = TextEncoder(
+            c.vocab, c.context, c.width, c.layers, c.heads, c.padding, c.final_norm, causal=not c.padding
+        )
+        self.text_head = nn.Linear(c.width, config.embedding, bias=False)
+        self.image: nn.Module
+        if config.trunk is None:
+            self.image = ImageEncoder(config.image, config.process.steps, config.embedding)
+        else:  # a classifier's network, whose classes are the axes of the space
+            self.image = NoisyClassifier(
+                ClassifierConfig(config.trunk, config.embedding, process=config.process)
+            )
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # CLIP, section 2.5
+
+    @cached_property
+    def process(self) -> Process:
+        return self.config.process.build()
+
+    @property
+    def device(self) -> torch.device:
+        return self.logit_scale.device
+
+    @property
+    def scale(self) -> Tensor:
+        """The factor on f . g, a scalar from 0 to 100: the inverse temperature. At 100 itself it has a gradient."""
+        most = math.log(MAX_SCALE)
+        # `clamp` has none there from torch 2.14 on, and would keep it there for ever
+        return torch.where(self.logit_scale > most, most, self.logit_scale).exp()
+
+    def encode_image(self, x: Tensor, t: Tensor) -> Tensor:
+        """f(x_t, t): x_t [N,3,H,W], of pictures in [-1, 1], at training timesteps t [N] int64 -> [N,E], unit norm."""
+        return unit(self.image(x, t))
+
+    def encode_text(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """g(c): tokens [N,L] int64, mask [N,L] bool (True = a real token) -> [N,E], unit norm.
+
+        Read out at the last real token, or at the mean of all of them.
+        """
+        count = mask.sum(dim=1)
+        if not self.config.text.padding:  # padding comes last, where nobody looks: it is left out
+            longest = max(1, int(count.max()))
+            tokens, mask = tokens[:, :longest], mask[:, :longest]
+        h = self.text(tokens, mask)  # [N,L,D]
+        if self.config.text.pooled == "mean":
+            h = (h * mask[..., None]).sum(dim=1) / count.clamp(min=1)[:, None]
+        else:
+            h = h[torch.arange(len(h), device=h.device), (count - 1).clamp(min=0)]
+        return unit(self.text_head(h))  # [N,D] -> [N,E]
+
+    def caption_batch(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Captions -> tokens and mask on the CLIP's device; one that is too long is cut, with a warning."""
+        if self.tokenizer is None:
+            raise InputError(
+                "this CLIP has no tokenizer, so it reads no captions: load it with CLIP's vocabulary, a folder with "
+                "vocab.json and merges.txt"
+            )
+        tokens, mask = self.tokenizer.encode(list(captions))
+        return tokens.to(self.device), mask.to(self.device)
+
+    @torch.no_grad()
+    def embed_captions(self, captions: Sequence[str]) -> Tensor:
+        """Captions -> [N,E], unit norm; each is encoded once and alone, so that others do not change its last bits.
+
+        InputError for one that is longer than the context.
+        """
+        found: dict[str, Tensor] = {}
+        for caption in captions:
+            if caption not in found:
+                found[caption] = self.encode_text(*self._whole(caption))
+        return torch.cat([found[caption] for caption in captions])
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Clean pictures [N,3,H,W] in [-1, 1], of any size -> [N,E], unit norm; differentiable."""
+        size = self.config.image_size
+        if images.shape[-2:] != (size, size):
+            images = F.interpolate(images, (size, size), mode="bicubic", antialias=True)
+        t = torch.zeros(len(images), dtype=torch.int64, device=self.device)
+        return self.encode_image(images.to(self.device), t)
+
+    def _whole(self, caption: str) -> tuple[Tensor, Tensor]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            try:
+                return self.caption_batch([caption])
+            except UserWarning as warning:  # a picture would be guided by half of what was asked for
+                raise InputError(f"for the CLIP that guides, {warning}: shorten the caption") from None
+
+
+def unit(x: Tensor) -> Tensor:
+    """[...,E] scaled to norm 1, in float32 at least."""
+    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+
+
+@torch.no_grad()
+def clip_from(name: str, embedding: int) -> NoisyClip:
+    """A CLIP whose two networks begin as the down path and the text transformer of that diffusion model.
+
+    Both have learned to see through noise what captions say of pictures. name: a CLIP's is that CLIP, to be trained
+    further. embedding: width of the space. InputError where there is none of that name, or it reads no captions.
+    """
+    if (
+        not is_remote(name)
+        and (path := resolve(name, EMBEDDED)).is_dir()
+        and read_config(path)["kind"] == KIND
+    ):
+        return load_clip(path)
+    model = load_model(name)
+    c = model.config
+    if model.text is None or c.text is None or model.tokenizer is None:
+        raise InputError(
+            f"--init {name}: that model reads no captions: give one that does, or leave --init out"
+        )
+    clip = NoisyClip(
+        ClipConfig(text=c.text, trunk=c.unet, embedding=embedding, process=c.process), model.tokenizer
+    )
+    assert isinstance(clip.image, NoisyClassifier)
+    begin_with(clip.image, model, name)
+    clip.text.load_state_dict(model.text.state_dict())
+    return clip
+
+
+def save_clip(
+    folder: str | Path,
+    clip: NoisyClip,
+    training: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a model folder that `load_clip` rebuilds; arguments and errors as `glide.checkpoints.load.save_model`."""
+    config, state = clip.config.to_dict(), clip.state_dict()
+    write_folder(
+        folder,
+        KIND,
+        config,
+        state,
+        tokenizer=clip.tokenizer,
+        training=training,
+        dtype=dtype,
+        overwrite=overwrite,
+    )
+
+
+def load_clip(name: str | Path, device: str | torch.device = "cpu", vocab: str | None = None) -> NoisyClip:
+    """The noisy CLIP of that name, float32, in eval mode.
+
+    name: a folder, an embedded CLIP, one of GLIDE's published pair clip_image_enc.pt and clip_text_enc.pt or the
+    folder they are in (local or blobfile's path), or a hub id.
+    vocab: folder or hub id of CLIP's vocabulary, for the captions of the published pair, which has no tokenizer.
+    InputError if there is none of that name, it is another kind of model, or its files are damaged.
+    """
+    from guidance.clip import openai as clip_openai
+
+    if clip_openai.is_pair(name):
+        return clip_openai.load(name, vocab).to(device)
+    if is_remote(name) or (path := resolve(name, EMBEDDED)).is_file():
+        raise InputError(f"{name} is no CLIP: give a folder, or one of {' and '.join(clip_openai.PAIR)}")
+    record = read_config(path, KIND)
+    tokenizer = read_tokenizer(path, record)
+    clip = blank(lambda: NoisyClip(ClipConfig.from_dict(record["model"]), tokenizer), f"{path / CONFIG}")
+    check_tokenizer(clip, str(path))
+    load_weights(clip, path, device)
+    return clip.eval()
+
+
+def check_tokenizer(clip: NoisyClip, where: str) -> None:
+    """InputError where a CLIP's tokenizer does not fit its text transformer."""
+    tokenizer, text = clip.tokenizer, clip.config.text
+    if tokenizer and (tokenizer.n_vocab > text.vocab or tokenizer.context != text.context):
+        raise InputError(
+            f"the tokenizer of {where} has {tokenizer.n_vocab} tokens and context {tokenizer.context}, the CLIP "
+            f"{text.vocab} and {text.context}: give files of one model"
+        )
+
+
+_small_text = TextConfig(vocab=512, context=24, width=128, layers=3, heads=4, padding=False)
+
+CLIPS: dict[str, ClipConfig] = {
+    # for a look at the training loop, in seconds
+    "tiny": ClipConfig(
+        ImageConfig(16, 4, 32, 1, 2, stem=(16,), pool="mean"),
+        TextConfig(512, 24, 32, 1, 2, padding=False),
+        embedding=32,
+        process=PRESETS["tiny"].process,
+    ),
+    # for the small models of the built-in scenes; both see the same grid of 8x8 tokens
+    "shapes-32": ClipConfig(
+        ImageConfig(32, 4, 192, 6, 6, stem=(32,), pool="mean"), _small_text, 128, PRESETS["shapes-32"].process
+    ),
+    "shapes-64": ClipConfig(
+        ImageConfig(64, 8, 192, 6, 6, stem=(32, 64), pool="mean"),
+        _small_text,
+        128,
+        PRESETS["shapes-64"].process,
+    ),
+    # the published sizes
+    "glide": ClipConfig(),
+}
+"""Known configurations by name. The vocabulary is set when the tokenizer is trained or given."""

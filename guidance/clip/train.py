@@ -1,0 +1,180 @@
+"""The training of a noisy CLIP, from its settings to its folder: what `scripts/train_clip.py` calls."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from glide.data.datasets import Dataset, is_generated, open_data
+from glide.data.hard_negatives import WithWrong
+from glide.networks.model import ModelConfig
+from glide.networks.tokenizer import Tokenizer
+from glide.training.distributed import Processes, start
+from glide.training.fit import TrainConfig
+from glide.training.optim import OptimConfig
+from glide.training.run_folder import model_folder
+from glide.utils.errors import InputError
+from guidance.clip.add_layers import deepened
+from guidance.clip.contrastive import Contrastive
+from guidance.clip.network import CLIPS, ClipConfig, NoisyClip, clip_from, load_clip, save_clip
+from guidance.clip.noise_levels import plot, retrieval, table
+from guidance.clip.score_matching import Teacher, check_learns_gradient
+from guidance.compatibility import check_fits
+from guidance.train_common import Measure, Measured, TrainGuide, held_out_batch, noise_of, train_guide
+
+
+@dataclass(frozen=True)
+class TrainClip(TrainGuide):
+    """Settings of a CLIP's training."""
+
+    data: str = "shapes"
+    """shapes (shapes:one, shapes:one=1,count=2,pair=3), WebDataset shards, or a folder of captioned pictures."""
+    preset: str = "shapes-64"
+    """Sizes of the CLIP by name; glide is the published one."""
+    init: str | None = None
+    """Begin with the down path and the text transformer of this diffusion model, named as --like, in place of the
+    preset's vision transformer and its text transformer. Both have learned what captions say of noised pictures. Or
+    with the CLIP of that name, to train it further."""
+    deepen: int = 0
+    """With --init: so many residual blocks more at each level of the tower for pictures, which begin as the identity
+    (1511.05641)."""
+    vocab: str | None = None
+    """Folder or hub id of CLIP's vocabulary; without it a tokenizer is trained on the captions."""
+    vocab_size: int = 512
+    """Of the tokenizer that is trained."""
+    context: int | None = None
+    """Tokens of a caption, the rest is cut; by default the preset's."""
+    wrong_captions: int = 0
+    """Of the built-in scenes: so many further captions for each picture, each wrong in one fact, to tell it from."""
+    gradient_weight: float = 0.0
+    """Also learn the gradient, from the difference that a caption makes to the model of --like (2203.14206): weight of
+    its error beside the contrastive loss. 100 suits pictures of 64x64; a step takes about three times as long."""
+    held_out_pairs: int = 256
+    """Pairs that are measured, at most, every --sample-every steps."""
+    train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: TrainConfig(
+            steps=10_000, batch_size=128, optim=OptimConfig(lr=1e-3, weight_decay=0.05, cooldown=0.5)
+        )
+    )
+    """All of a batch are compared with each other: larger ones are harder, and teach more."""
+
+
+def train_clip(args: TrainClip) -> NoisyClip:
+    """Build data and model, and `fit`; returns the trained CLIP. InputError for settings that do not fit."""
+    args.train.check()
+    _check(args)
+    processes = start(args.device)
+    with args.folder(processes, args.train.dry_run) as resume:
+        trained = _train(args, processes, resume)
+        processes.finish()
+    return trained
+
+
+def _train(args: TrainClip, processes: Processes, resume: Path | None) -> NoisyClip:
+    """`train_clip` in the run's own folder. resume: the checkpoint to go on from."""
+    args = dataclasses.replace(
+        args, train=args.train.settled(processes, resume, half=not args.gradient_weight)
+    )
+    torch.manual_seed(args.train.seed)
+    # a run that goes on has its sizes and tokenizer in its checkpoints
+    begun = load_clip(model_folder(resume, args.out)) if resume is not None else _begun(args)
+    config = begun.config if begun is not None else _config(args)
+    data = _open(args, config.image_size, crop=args.crop, flip=args.flip)
+    data.check_batch(args.train.batch_size)
+    measured = _held_out(args, config.image_size)
+    model = (begun if begun is not None else _build(args, config, data)).to(processes.device)
+    dtype = getattr(torch, args.train.dtype)
+    teacher = Teacher(str(args.like), processes.device, dtype) if args.gradient_weight else None
+    task = Contrastive(teacher, args.gradient_weight)
+    return train_guide(args, args.train, model, task, data, save_clip, measured, processes, resume, KEPT)
+
+
+KEPT = ("preset", "recipe", "init", "deepen", "like", "vocab", "vocab_size", "context")
+"""Settings of a run that are in its folder by now."""
+
+
+def _check(args: TrainClip) -> None:
+    """InputError for settings that cannot be."""
+    args.check()
+    if args.train.batch_size < 2 or args.train.accumulate != 1:
+        raise InputError(
+            f"--batch-size {args.train.batch_size} --accumulate {args.train.accumulate}: expected at least 2, and 1, "
+            "as all of a batch are compared with each other."
+        )
+    if args.gradient_weight:
+        check_learns_gradient(args.like, args.train)
+    if args.deepen and args.init is None:
+        raise InputError(f"got --deepen {args.deepen} without --init, expected both: add --init NAME")
+    if args.preset not in CLIPS:
+        raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(CLIPS)}.")
+
+
+def _begun(args: TrainClip) -> NoisyClip | None:
+    """What --init begins with. InputError for flags that would change its sizes or words."""
+    if args.init is None:
+        return None
+    if args.vocab is not None or args.context is not None:
+        raise InputError(
+            f"--vocab or --context with --init {args.init}, whose tokenizer is kept: leave them out."
+        )
+    clip = clip_from(args.init, CLIPS[args.preset].embedding)
+    _noise(args, clip.config)
+    return deepened(clip, args.deepen) if args.deepen else clip
+
+
+def _config(args: TrainClip) -> ClipConfig:
+    """The preset, at the noise of the model that it is to steer."""
+    return _noise(args, CLIPS[args.preset])
+
+
+def _noise(args: TrainClip, config: ClipConfig) -> ClipConfig:
+    """The configuration at the noise of the model to steer. InputError where it does not fit that model."""
+    if args.like is None:
+        return config
+
+    def check(like: ModelConfig) -> None:
+        check_fits("CLIP", config.image_size, 3, like.process, like)
+
+    return dataclasses.replace(config, process=noise_of(args.like, check).process)
+
+
+def _build(args: TrainClip, config: ClipConfig, data: Dataset) -> NoisyClip:
+    context = config.text.context if args.context is None else args.context
+    if args.vocab is not None:
+        tokenizer = Tokenizer.clip(args.vocab, context)
+    else:
+        tokenizer = Tokenizer.train(data.captions_for_tokenizer(), args.vocab_size, context)
+    text = dataclasses.replace(config.text, vocab=tokenizer.n_vocab, context=context)
+    return NoisyClip(dataclasses.replace(config, text=text), tokenizer)
+
+
+def _open(args: TrainClip, size: int, **options: Any) -> Dataset:
+    data = open_data(args.data, size, **args.reading(args.train.seed), **options)
+    if data.class_names:
+        raise InputError(
+            f"{args.data} has classes, expected captions: give pictures with a caption each (x.png and x.txt)"
+        )
+    return WithWrong(data, args.train.seed, args.wrong_captions) if args.wrong_captions else data
+
+
+def _held_out(args: TrainClip, size: int) -> Measure[NoisyClip] | None:
+    """Measures on pairs that training never sees; None where nothing is left out."""
+    if not (args.held_out or is_generated(args.data)):
+        return None
+    batch = held_out_batch(_open(args, size, split="held_out"), args.held_out_pairs)
+    image, captions, wrong = batch["image"], batch["caption"], batch.get("wrong", ())
+
+    def measured(clip: NoisyClip, timesteps: Sequence[int]) -> Measured:
+        levels = retrieval(clip, image, captions, timesteps, getattr(torch, args.train.dtype), wrong)
+        pairs = len(captions)
+        return Measured(
+            levels, f"{pairs} held-out pairs", table(levels), lambda title: plot(levels, pairs, title)
+        )
+
+    return measured

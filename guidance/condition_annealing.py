@@ -1,0 +1,77 @@
+"""Condition annealing, CADS: noise on the condition while the picture is noise, for variety (2310.17347).
+
+Shape letters: N batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from glide.diffusion.conditioning import Cond
+from glide.utils.errors import InputError
+from guidance.base import Guidance
+
+MARK = 0x5CAD5  # sets a picture's noise here apart from the noise that it is drawn from
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionAnnealing(Guidance):
+    """The network is told sqrt(gamma) y + scale * sqrt(1 - gamma) * noise in place of the condition y.
+
+    gamma is 1 at the interval's first training timestep and below, 0 at its last and above, linear between: tau_1 and
+    tau_2 there. mix (psi): how much of it is brought back to the mean and deviation of y, 0 to 1. Planes stay.
+
+    scale: s there, 0 is none, 0.1 is usual for captions. seeds: one for each of the N rows; what is drawn for a row
+    depends on its seed alone, and begins anew with each run.
+    """
+
+    scale: float
+    seeds: Sequence[int]
+    interval: tuple[int, int] = (600, 900)
+    mix: float = 1.0
+    _generators: list[torch.Generator] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._generators.extend(torch.Generator().manual_seed(seed ^ MARK) for seed in self.seeds)
+
+    def start(self) -> ConditionAnnealing:
+        return replace(self)
+
+    def active(self, t: int) -> bool:
+        return self.scale != 0.0 and t > self.interval[0]
+
+    def gamma(self, t: int) -> float:
+        """How much of the condition is left, from 0 to 1."""
+        first, last = self.interval
+        return min(1.0, max(0.0, (last - t) / max(last - first, 1)))
+
+    def condition(self, cond: Cond, t: int) -> Cond:
+        """InputError where there is nothing to anneal, or another number of rows."""
+        if cond.vector is None and cond.tokens is None:
+            raise InputError(
+                "got condition annealing for a model without a condition, expected captions or classes: leave it out"
+            )
+        if cond.rows != len(self.seeds):
+            raise InputError(
+                f"got {len(self.seeds)} seeds for a condition of {cond.rows} rows, expected one for each"
+            )
+        gamma = self.gamma(t)
+        vector, tokens = (
+            None if part is None else self._annealed(part, gamma) for part in (cond.vector, cond.tokens)
+        )
+        return replace(cond, vector=vector, tokens=tokens)
+
+    def _annealed(self, part: Tensor, gamma: float) -> Tensor:
+        rows = zip(part, self._generators, strict=True)
+        return torch.stack([self._row(y, gamma, generator) for y, generator in rows])
+
+    def _row(self, y: Tensor, gamma: float, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(y.shape, generator=generator).to(y)
+        noised = math.sqrt(gamma) * y + self.scale * math.sqrt(1.0 - gamma) * noise
+        level = (noised - noised.mean()) / noised.std().clamp(min=1e-12) * y.std() + y.mean()
+        return self.mix * level + (1.0 - self.mix) * noised

@@ -1,0 +1,71 @@
+"""Perturbed-attention guidance (2403.17377), which needs no condition."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from glide.diffusion.conditioning import Cond
+from glide.diffusion.denoiser import Network
+from glide.networks.unet import UNet
+from glide.utils.errors import InputError
+from guidance.base import EVERYWHERE, Reference
+from guidance.contrast import Contrast
+
+
+class RunsUNet(Protocol):
+    """A U-Net, as it is or compiled."""
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Cond, *, identity: Collection[str]) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class PerturbedAttention(Contrast):
+    """Away from a picture that has lost its structure: x0 = main + scale * (main - perturbed).
+
+    scale 0 is none. perturbed: the same condition told to the `perturbed` network.
+    """
+
+    scale: float
+    perturbed: Reference
+    interval: tuple[int, int] = EVERYWHERE
+
+    @property
+    def weight(self) -> float:
+        return self.scale
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        return (self.perturbed,)
+
+
+def choose_layers(unet: UNet, names: str) -> tuple[str, ...]:
+    """The attention layers of a U-Net that are named, with commas between. InputError for one that is not there."""
+    layers = unet.attention_layers()
+    if not layers:
+        raise InputError(
+            "got perturbed-attention guidance for a network whose pixels do not attend to each other, expected one "
+            "where they do: leave it out"
+        )
+    wanted = tuple(name.strip() for name in names.split(","))
+    for name in wanted:
+        if name not in layers:
+            raise InputError(
+                f"got the attention layer {name!r}, expected some of {', '.join(layers)}: choose from these"
+            )
+    return wanted
+
+
+def perturbed(unet: RunsUNet, layers: Sequence[str]) -> Network:
+    """The same network with the identity for an attention map in these layers: each pixel attends to itself alone.
+
+    Where a layer also attends to captions, it no longer does. The network itself is as it was, for other threads too.
+    """
+
+    def run(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        return unet(x, t, cond, identity=layers)
+
+    return run

@@ -1,0 +1,1 @@
+"""Commands: what each script does, and its flags. The `*_flags` modules import no torch."""

@@ -1,0 +1,232 @@
+"""What scripts/inpaint.py does: read a picture and its mask, paint what is masked, write the results.
+
+Shape letters: N results, H W pixels, C channels of the picture's file: grey, grey and alpha, RGB, or RGBA.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from glide.networks.conditioner import Picture
+from glide.utils.class_names import class_number
+from glide.utils.errors import InputError, warn
+from glide.utils.file_locks import count, report_when_stopped, write_beside
+from glide.utils.filesystem import read_bytes
+from glide.utils.image_files import LARGEST_FILE, check_output, decode_picture, file_mode
+from glide.utils.images import grid, on_white, save_png
+from glide.utils.memory import check_memory
+from glide.utils.printable import few, say
+from glide.utils.progress import progress
+from toolkit.commands.inpaint_flags import Inpaint
+from toolkit.pipelines.again import return_to
+from toolkit.pipelines.enlarge import EnlargeAround
+from toolkit.pipelines.inpaint import JUMP, RESAMPLINGS, Plan, check_mask, inpaint, plan
+from toolkit.pipelines.inpaint_region import Bytes, Unknown
+from toolkit.pipelines.mask_files import mask_of_box, mask_of_file, mask_of_transparency
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.second_stage import SecondStage
+from toolkit.pipelines.upscale import Stage, Upsampling, check_weights
+
+OVERVIEW = 1024  # pixels of a result's longer side, at most, where all are shown side by side
+
+
+@dataclass(frozen=True)
+class Original:
+    """A picture as it was read."""
+
+    picture: Image.Image  # RGB or RGBA
+    grey: bool
+    """Whether its file holds greys alone; then so does the result."""
+    sha256: str
+
+    @property
+    def shown(self) -> Bytes:
+        """uint8 [H,W,3]; what is transparent lies on white."""
+        return np.asarray(on_white(self.picture))
+
+    def with_painted(self, rgb: Bytes, unknown: Unknown) -> Bytes:
+        """uint8 [H,W,C]: the pixels of `rgb` [H,W,3] where `unknown`, opaque; all others as they were."""
+        result = np.array(self.picture)
+        result[unknown, :3] = rgb[unknown]
+        if result.shape[2] == 4:
+            result[unknown, 3] = 255
+        if not self.grey:
+            return result
+        luma = np.asarray(Image.fromarray(np.ascontiguousarray(result[..., :3])).convert("L"))
+        return np.concatenate([luma[..., None], result[..., 3:]], axis=2)
+
+
+def read_original(path: str) -> Original:
+    """InputError and warnings as `glide.utils.image_files.read_picture`."""
+    data = read_bytes(path, LARGEST_FILE)
+    picture, lost = decode_picture(data, path)
+    for what in lost:
+        warn(f"{path} {what}", stacklevel=2)
+    mode = file_mode(data, path)
+    grey = mode in ("1", "L", "LA", "La") or mode.startswith("I")
+    return Original(picture, grey, hashlib.sha256(data).hexdigest())
+
+
+def inpaint_file(
+    args: Inpaint, upsampling: Upsampling | None = None, recipe: Mapping[str, Any] | None = None
+) -> list[Path]:
+    """Paint and write; returns the paths of the N results. Prints where they are.
+
+    upsampling: what --upsampler needs. recipe: of --like's picture. InputError, before anything is drawn, for whatever
+    cannot be.
+    """
+    args.settings(has_null=True)  # numbers out of range, before anything is read
+    originals = [args.image] + ([args.mask] if args.mask else [])
+    for path in args.files:
+        check_output(path, args.overwrite, originals)
+    original = read_original(args.image)
+    unknown = _mask(args, original)
+    check_mask(unknown)
+    pipe = Pipeline.from_pretrained(
+        args.model, args.device, args.dtype, args.call_size, args.vocab, revision=args.revision
+    )
+    place = return_to(recipe, args, pipe) if recipe is not None else 0
+    enlarge = _second_stage(args, pipe, upsampling)
+    if enlarge is not None and recipe is not None and "upsampler" in recipe:
+        check_weights(enlarge.stage, enlarge.stage.pipe.name, recipe["upsampler"], str(args.like))
+    settings = args.settings(pipe.conditions.has_null)
+    how = plan(pipe, unknown, settings, args.method, args.context, args.feather, enlarge)
+    if how.method == "repaint" and (args.jump, args.resamplings) != (None, None):
+        jump, times = args.jump or JUMP, args.resamplings or RESAMPLINGS
+        how = replace(how, settings=replace(how.settings, jump=jump, resamplings=times))
+    elif (args.jump, args.resamplings) != (None, None):
+        raise InputError(
+            f"got --jump or --resamplings for the method {how.method}, which this model has of its own, expected "
+            "--method repaint: add it, or leave them out"
+        )
+    label = None if args.label is None else class_number(pipe.classes(settings), args.label)
+    each = 3 * original.picture.width * original.picture.height + 3 * 4 * pipe.model.config.unet.image_size**2
+    check_memory(
+        args.num_samples * each,
+        f"--num-samples {args.num_samples}",
+        "ask for fewer results",
+    )
+    pictures = [Picture(args.seed + i, args.prompt, label) for i in range(args.num_samples)]
+    steps = pipe.steps(how.settings)
+    run = pipe.for_run(len(pictures))
+    with progress(total=steps, desc=f"painting {count(pictures)}", unit="step") as bar:
+        painted = inpaint(
+            run, original.shown, unknown, pictures, how, enlarge, lambda step: bar.update(), place
+        )
+    results = [original.with_painted(rgb, unknown) for rgb in painted]
+    recipes = [
+        _recipe(args, original, run, how, enlarge, picture, place + i) for i, picture in enumerate(pictures)
+    ]
+    if recipe is not None:
+        _say_what_changed(args, recipe, recipes[0])
+    return _write(args, results, recipes, original.picture.info.get("icc_profile"))
+
+
+def _second_stage(args: Inpaint, pipe: Pipeline, upsampling: Upsampling | None) -> SecondStage | None:
+    """The upsampler that is asked for, drawing where and in what the first stage does."""
+    if args.upsampler is None:
+        return None
+    assert upsampling is not None
+    stage = Stage.load(args.upsampler, upsampling, pipe.device, args.dtype, args.upsampler_vocab)
+    if args.upsample_respacing is not None:
+        stage = replace(stage, settings=replace(stage.settings, respacing=args.upsample_respacing))
+    return SecondStage(stage, pipe.model.config.unet.image_size)
+
+
+def _mask(args: Inpaint, original: Original) -> Unknown:
+    size = original.picture.size
+    if args.mask is not None:
+        mask = mask_of_file(args.mask, size)
+    elif args.box is not None:
+        mask = mask_of_box(args.box, size)
+    else:
+        mask = mask_of_transparency(original.picture, args.image)
+    return ~mask if args.invert_mask else mask
+
+
+def _recipe(
+    args: Inpaint,
+    original: Original,
+    pipe: Pipeline,
+    how: Plan,
+    enlarge: EnlargeAround | None,
+    picture: Picture,
+    place: int,
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"made_by": "inpaint.py", "image": args.image, "image_sha256": original.sha256}
+    if args.mask is not None:
+        found |= {
+            "mask": args.mask,
+            "mask_sha256": hashlib.sha256(read_bytes(args.mask, LARGEST_FILE)).hexdigest(),
+        }
+    else:
+        found |= {"box": args.box} if args.box is not None else {"mask": "transparency"}
+    context = args.context if math.isfinite(args.context) else "inf"  # JSON has no infinity
+    found |= {"invert_mask": args.invert_mask, "context": context, **how.recipe()}
+    found |= {"upsampler": enlarge.recipe()} if enlarge is not None else {}
+    return found | pipe.recipe(picture, how.settings, place)
+
+
+def _say_what_changed(args: Inpaint, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """A warning where a file of the same name holds something else than when --like's picture was painted."""
+    for name in ("image", "mask"):
+        sums = f"{name}_sha256"
+        if old.get(name) == new.get(name) and old.get(sums) != new.get(sums):
+            warn(
+                f"{new[name]} is not the {name} that {args.like} was painted with: the result is another one",
+                stacklevel=2,
+            )
+
+
+def _write(
+    args: Inpaint, results: list[Bytes], recipes: list[dict[str, Any]], profile: bytes | None
+) -> list[Path]:
+    files, written = args.files, []
+
+    def write(file: Path, image: Bytes | Tensor, recipe: dict[str, Any]) -> None:
+        save = partial(
+            save_png,
+            image=_picture(np.asarray(image)),
+            recipe=recipe,
+            profile=profile,
+            replace=args.overwrite,
+        )
+        written.append(write_beside(file, save))
+
+    with report_when_stopped(written):
+        alone = files[-len(results) :]
+        for file, result, recipe in zip(alone, results, recipes, strict=True):
+            write(file, result, recipe)
+        if len(results) > 1:
+            sheet = grid(torch.from_numpy(np.stack([_overview(result) for result in results])))
+            write(files[0], sheet, recipes[0] | {"num_samples": len(results)})
+    if len(results) > 1:
+        say(f"side by side: {written[-1].resolve()}")
+    say(f"{count(results)}: {few([str(file.resolve()) for file in written[: len(results)]])}")
+    return written[: len(results)]
+
+
+def _overview(result: Bytes) -> Bytes:
+    """uint8 [H,W,C], scaled down where it is larger than a screen has room for among others."""
+    share = OVERVIEW / max(result.shape[:2])
+    if share >= 1:
+        return result
+    size = (max(1, round(result.shape[1] * share)), max(1, round(result.shape[0] * share)))
+    picture = _picture(result)
+    return np.asarray(picture.resize(size, Image.Resampling.LANCZOS)).reshape(*size[::-1], -1)
+
+
+def _picture(pixels: Bytes) -> Image.Image:
+    """uint8 [H,W,C] -> a picture; that of a grey file with transparency has 2 channels."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)

@@ -1,0 +1,226 @@
+"""The command line of scripts/inpaint.py: its flags, and what they ask for.
+
+Imports nothing heavy, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
+
+from glide.diffusion.samplers.registry import (
+    SAMPLER_HELP,
+    SPACING_HELP,
+    STEPS_HELP,
+    USUAL_SAMPLER,
+    USUAL_STEPS,
+)
+from glide.utils import cli as cli
+from glide.utils.dtype import AUTO, DType
+from glide.utils.errors import InputError
+from glide.utils.ranges import COUNT, ETA, FROM_ZERO, SEED, check_numbers, range_of
+from guidance.names import FOR_ALL, check_read, read_by
+from guidance.options import USUAL, Options
+from guidance.spec import Term
+from toolkit.commands.sample_flags import GUIDANCE
+from toolkit.pipelines.recipe_reader import Recorded, check_trust
+from toolkit.pipelines.retell import OLD_CALL_SIZE, read_guidance
+from toolkit.pipelines.settings import Settings, spec_of_steps
+
+USUAL_CONTEXT = 3.0  # lengths of what is masked
+
+
+@dataclass(frozen=True)
+class Inpaint:
+    """The flags."""
+
+    out: Annotated[str, arg(metavar="FILE.png")]
+    """The result, in the picture's own size: outside the mask every pixel is the picture's, bit for bit."""
+    image: Annotated[str, arg(metavar="FILE")] = ""
+    """The picture, of any size and shape. It is only read, never written."""
+    prompt: Annotated[str, arg(metavar="TEXT")] = ""
+    """What the whole picture shall show, what is new in it above all. Without it: whatever fits."""
+    mask: Annotated[str | None, arg(metavar="FILE")] = None
+    """A picture of the same size: WHITE is painted anew, black stays. Without --mask and --box what is transparent in
+    the picture is painted."""
+    box: Annotated[str | None, arg(metavar="X0,Y0,X1,Y1")] = None
+    """In place of a mask: a box in pixels, from left and top to right and bottom."""
+    invert_mask: bool = False
+    """The other way round: white stays, black is painted anew; or all but the box."""
+    label: Annotated[str | None, arg(metavar="CLASS")] = None
+    """For class-conditional models: the class, by name or number."""
+    model: Annotated[str, arg(metavar="NAME")] = "shapes"
+    """A model folder, an embedded model, a published OpenAI .pt file, or a hub id (org/name)."""
+    upsampler: Annotated[str | None, arg(metavar="NAME")] = None
+    """A second model that enlarges what the first has painted, named the same way; shapes is the embedded one. Without
+    it what is painted is scaled."""
+    upsample_respacing: Annotated[str | None, arg(metavar="SPEC")] = None
+    """Steps of the upsampler, as --respacing. By default 8."""
+    upsampler_vocab: Annotated[str | None, arg(metavar="NAME")] = None
+    """As --vocab, of the upsampler."""
+    revision: Annotated[str | None, arg(metavar="NAME")] = None
+    """(model) Of a hub id: a branch, a tag or a commit. In other names of networks write org/name@revision."""
+    vocab: Annotated[str | None, arg(metavar="NAME")] = None
+    """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
+    method: Annotated[str | None, arg(metavar="{model,repaint,replace}")] = None
+    """How it is painted. model: by a model trained to inpaint, which sees what is around (the default where there is
+    one). repaint: by any model, going back and forth until the new fits the old (RePaint; the default for all others;
+    slow). replace: by any model, putting the known pixels back at each step (quick; new and old may not fit)."""
+    context: float = USUAL_CONTEXT
+    """How much of the picture the model looks at: a square so many times as long as what is masked. Less shows the
+    new in more detail, more (inf: all that fits into a square) lets a caption speak of the whole picture."""
+    feather: Annotated[int | None, arg(metavar="PIXELS")] = None
+    """How wide the mask's border is blended, inside the mask. By default as one pixel of the model's."""
+    jump: Annotated[int | None, arg(metavar="INT")] = None
+    """(repaint) Steps that are taken back at a time. By default 5."""
+    resamplings: Annotated[int | None, arg(metavar="INT")] = None
+    """(repaint) How often each stretch is painted, from 2. By default 10: it takes almost ten times as long."""
+    num_samples: int = 1
+    """Results to choose from: out.png shows all of them side by side, out-1.png, out-2.png, ... each alone."""
+    overwrite: bool = False
+    """Results take the place of files of the same name. Never of the picture or the mask."""
+    guidance: Annotated[
+        tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]", help=GUIDANCE)
+    ] = ()
+    scale: Annotated[float | None, arg(metavar="FLOAT")] = None
+    """Strength of the guidances that are written without one, from 0. By default each one's usual strength."""
+    guiding: Annotated[Options, OmitArgPrefixes] = USUAL
+    """Of single guidances, whose names are in brackets."""
+    steps: Annotated[int | None, arg(metavar="INT", help=STEPS_HELP)] = None
+    respacing: Annotated[str | None, arg(metavar="SPEC")] = None
+    """Instead of --steps: "100", "fast27", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
+    spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
+    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = USUAL_SAMPLER
+    eta: float = 0.0
+    """Noise that DDIM adds on the way, 0 to 1."""
+    seed: int = 0
+    """Result i of the run, counted from 0, has the seed SEED + i."""
+    call_size: int | None = None
+    """Pictures in one network call. By default as many as the run has, up to 8 on a CPU and 32 on a GPU."""
+    like: Annotated[str | None, arg(metavar="FILE.png")] = None
+    """Paint a result of an earlier run again, bit for bit on the same machine; other flags change it."""
+    trust_recipe: bool = False
+    """(like) Take also the picture, the mask and the networks that its recipe names. Without, they are listed, and
+    taken where they are given as flags too."""
+    device: str = "auto"
+    """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
+    dtype: DType = AUTO
+
+    def check(self) -> None:
+        """InputError for flags out of their range, or that exclude each other."""
+        if not self.image:
+            raise InputError("got no picture to paint in, expected one: give --image FILE")
+        check_numbers(self)
+        if self.steps is not None and self.respacing is not None:
+            raise InputError("got --steps and --respacing, expected one of them: leave one out")
+        if self.mask is not None and self.box is not None:
+            raise InputError("got --mask and --box, expected one of them: leave one out")
+        if self.upsampler is None and (self.upsample_respacing or self.upsampler_vocab):
+            raise InputError(
+                "got --upsample-respacing or --upsampler-vocab without an upsampler, expected both: add --upsampler"
+            )
+        resampled = self.jump is not None or self.resamplings is not None
+        if resampled and self.method not in (None, "repaint"):
+            raise InputError(
+                f"got --jump or --resamplings with --method {self.method}, expected --method repaint: leave them out"
+            )
+
+    def settings(self, has_null: bool) -> Settings:
+        """How to draw; has_null: whether the model knows classifier-free guidance. InputError out of range."""
+        spec = self.respacing or spec_of_steps(USUAL_STEPS if self.steps is None else self.steps)
+        told = bool(self.prompt or self.label is not None)
+        usual = "cfg" if (has_null and told) or self.guiding.negative is not None else "none"
+        settings = Settings(
+            self.sampler,
+            spec,
+            self.eta,
+            self.guidance or usual,
+            self.scale,
+            self.guiding,
+            spacing=self.spacing,
+        )
+        check_read(settings.terms, self.guiding)
+        return settings
+
+    @property
+    def files(self) -> list[Path]:
+        """What is written: of one result its file; of several one of all, and one of each."""
+        out = Path(self.out)
+        if self.num_samples == 1:
+            return [out]
+        return [out, *(out.with_name(f"{out.stem}-{i}{out.suffix}") for i in range(1, self.num_samples + 1))]
+
+
+def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Inpaint, Mapping[str, Any] | None]:
+    """The flags, with those of --like's picture in place of the defaults, and its recipe; as `sample_args.parse`."""
+    given = cli.parse(Inpaint, description, argv)
+    if given.like is None:
+        given.check()
+        return given, None
+    from glide.utils.images import read_recipe
+
+    recipe = read_recipe(given.like)
+    if recipe.get("made_by") != "inpaint.py":
+        raise InputError(
+            f"{given.like} was not made by inpaint.py, expected a result of it: give another PNG"
+        )
+    args = cli.parse(Inpaint, description, argv, _as_painted(given, Recorded(recipe, given.like)))
+    args.check()
+    check_trust(args, given)
+    return args, recipe
+
+
+def _as_painted(given: Inpaint, recipe: Recorded) -> Inpaint:
+    """The flags by which the picture was painted; a flag given now takes the place of those that it excludes."""
+    guidance, scale, options = read_guidance(recipe)
+    second, enlarged = recipe.table("upsampler"), "upsampler" in recipe
+    mask = recipe.text("mask", None)
+    null = recipe.values.get("label") is None
+    endless = recipe.values.get("context") == "inf"  # JSON has no infinity
+    default = Inpaint(
+        out=given.out,
+        image=recipe.text("image"),
+        prompt=recipe.text("prompt", ""),
+        mask=None if mask == "transparency" else mask,
+        box=recipe.text("box", None),
+        invert_mask=recipe.flag("invert_mask"),
+        label=None if null else str(recipe.whole("label", FROM_ZERO)),
+        model=recipe.network(),
+        upsampler=second.network() if enlarged else None,
+        upsample_respacing=second.text("respacing", None),
+        upsampler_vocab=second.text("vocab", None),
+        vocab=recipe.text("vocab", None),
+        method=recipe.text("method"),
+        context=math.inf if endless else recipe.real("context", range_of(Inpaint, "context")),
+        feather=recipe.whole("feather", range_of(Inpaint, "feather")),
+        jump=recipe.whole("jump", range_of(Inpaint, "jump"), None),
+        resamplings=recipe.whole("resamplings", range_of(Inpaint, "resamplings"), None),
+        num_samples=recipe.whole("num_samples", COUNT, 1),
+        guidance=guidance,
+        scale=scale,
+        guiding=options,
+        respacing=recipe.text("respacing"),
+        spacing=recipe.text("spacing", "uniform"),
+        sampler=recipe.text("sampler"),
+        eta=recipe.real("eta", ETA),
+        seed=recipe.whole("seed", SEED),
+        call_size=recipe.whole("call_size", COUNT, OLD_CALL_SIZE),
+        device=recipe.text("device"),
+        dtype=recipe.text("dtype"),
+        like=given.like,
+    )
+    if given.steps is not None or given.respacing is not None:
+        default = replace(default, respacing=None, spacing=None)
+    if given.mask is not None or given.box is not None:
+        default = replace(default, mask=None, box=None)
+    if given.method is not None:
+        default = replace(default, jump=None, resamplings=None)
+    if given.guidance:  # of the options only those that still belong to one
+        read = read_by([Term.parse(text) for text in given.guidance]) | FOR_ALL
+        default = replace(default, guidance=(), scale=None, guiding=options.of(read))
+    return default

@@ -1,0 +1,137 @@
+"""The command line of scripts/interpolate.py: its flags, and what they ask for.
+
+Imports nothing heavy, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
+
+from glide.diffusion.samplers.registry import SPACING_HELP, USUAL_SAMPLER, USUAL_STEPS
+from glide.utils.dtype import AUTO, DType
+from glide.utils.errors import InputError
+from glide.utils.ranges import check_numbers
+from guidance.names import check_read
+from guidance.options import USUAL, Options
+from toolkit.commands.sample_flags import GUIDANCE
+from toolkit.pipelines.settings import Settings, spec_of_steps
+
+DDPM_STRENGTH = 0.5  # where DDPM's figure 8 interpolates: step 500 of 1000
+
+
+@dataclass(frozen=True)
+class Interpolate:
+    """The flags."""
+
+    out: Annotated[str, arg(metavar="FILE.png")]
+    """The strip of all frames side by side; an animation of them, there and back, stands beside it as FILE.gif."""
+    image: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FILE")] = ()
+    """A picture to begin or end with (its middle square); give the flag twice."""
+    prompt: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="TEXT")] = ()
+    """Without pictures: two captions. With pictures: none, one for both, or one for each."""
+    frames: int = 9
+    """Pictures of the strip, both ends included."""
+    method: Annotated[str, arg(metavar="{ddim,ddpm}")] = "ddim"
+    """(pictures) ddim: between the noise that either picture is drawn from, which gives both back at the ends. ddpm:
+    both are noised halfway with the same noise, mixed and denoised, as in the DDPM paper."""
+    strength: Annotated[float | None, arg(metavar="SHARE")] = None
+    """(pictures) How far they are taken towards noise, above 0 and at most 1. By default 1 for ddim, 0.5 for ddpm."""
+    iterations: int = 8
+    """(ddim) Network calls for each step towards noise: more give the pictures back more exactly."""
+    mix: Annotated[str, arg(metavar="{conditions,predictions}")] = "conditions"
+    """(two captions) What lies between them: what the network is told, or what it predicts for either."""
+    model: Annotated[str, arg(metavar="NAME")] = "shapes"
+    """A model folder, an embedded model, a published OpenAI .pt file, or a hub id (org/name)."""
+    revision: Annotated[str | None, arg(metavar="NAME")] = None
+    """(model) Of a hub id: a branch, a tag or a commit. In other names of networks write org/name@revision."""
+    vocab: Annotated[str | None, arg(metavar="NAME")] = None
+    """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
+    overwrite: bool = False
+    """The strip and the animation take the place of files of the same name."""
+    guidance: Annotated[
+        tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]", help=GUIDANCE)
+    ] = ()
+    scale: Annotated[float | None, arg(metavar="FLOAT")] = None
+    """Strength of the guidances that are written without one, from 0. By default each one's usual strength."""
+    guiding: Annotated[Options, OmitArgPrefixes] = USUAL
+    """Of single guidances, whose names are in brackets."""
+    steps: Annotated[int | None, arg(metavar="INT")] = None
+    """Sampling steps. By default 100 for pictures and ddim, else as of sample.py."""
+    spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
+    sampler: Annotated[str, arg(metavar="NAME")] = USUAL_SAMPLER
+    """(captions, ddpm) What the frames are drawn by, as of sample.py."""
+    seed: int = 0
+    """Of the noise, which is the same for all frames."""
+    call_size: int | None = None
+    """Pictures in one network call. By default as many as there are frames, up to 8 on a CPU and 32 on a GPU."""
+    device: str = "auto"
+    """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
+    dtype: DType = AUTO
+    """What the network computes in; inversion wants float32."""
+
+    def check(self) -> None:
+        """InputError for flags out of their range, or that exclude each other."""
+        check_numbers(self)
+        for name, choices in (("method", ("ddim", "ddpm")), ("mix", ("conditions", "predictions"))):
+            if getattr(self, name) not in choices:
+                raise InputError(
+                    f"got --{name} {getattr(self, name)!r}, expected {' or '.join(choices)}: choose one of these"
+                )
+        if len(self.image) not in (0, 2):
+            raise InputError(
+                f"got {len(self.image)} pictures, expected two to go between: give --image twice"
+            )
+        if self.image and len(self.prompt) > 2:
+            raise InputError(f"got {len(self.prompt)} captions for two pictures, expected at most two")
+        if not self.image and len(self.prompt) != 2:
+            raise InputError(
+                f"got {len(self.prompt)} captions and no pictures, expected two of either: give --prompt twice, or "
+                "--image twice"
+            )
+        if self.strength is not None and not self.image:
+            raise InputError(
+                f"got --strength {self.strength:g} for captions, expected pictures: leave it out"
+            )
+
+    @property
+    def inverts(self) -> bool:
+        """Whether pictures are taken to the noise that they are drawn from."""
+        return bool(self.image) and self.method == "ddim"
+
+    def settings(self, has_null: bool) -> Settings:
+        """How to draw; has_null: whether the model knows classifier-free guidance. InputError out of range."""
+        steps = self.steps or (100 if self.inverts else USUAL_STEPS)
+        strength = self.strength
+        if strength is None:
+            strength = DDPM_STRENGTH if self.image and self.method == "ddpm" else 1.0
+        # guidance pulls a picture away from what it was inverted from: only where it is asked for
+        told = bool(self.prompt) and has_null and not self.inverts
+        usual = "cfg" if told or self.guiding.negative is not None else "none"
+        settings = Settings(
+            "ddim" if self.inverts else self.sampler,  # the way back has to be the way there
+            spec_of_steps(steps),
+            0.0,
+            self.guidance or usual,
+            self.scale,
+            self.guiding,
+            strength=strength,
+            spacing=self.spacing,
+        )
+        check_read(settings.terms, self.guiding)
+        return settings
+
+    @property
+    def captions(self) -> tuple[str, str]:
+        """Of the first and of the last frame."""
+        first, *others = self.prompt or ("",)
+        return first, others[0] if others else first
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """The strip and the animation."""
+        out = Path(self.out)
+        return out, out.with_suffix(".gif")

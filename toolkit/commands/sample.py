@@ -1,0 +1,279 @@
+"""What scripts/sample.py does: draw pictures, with a progress bar, and write them with their recipes.
+
+Shape letters: N pictures of the run, H W pixels.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glide.checkpoints.model_folder import CONFIG
+from glide.networks.conditioner import NOTHING_GIVEN, Given, Picture
+from glide.networks.fixed_batch import batches
+from glide.utils.class_names import class_number
+from glide.utils.errors import InputError
+from glide.utils.file_locks import NumberedOutputs, count, names
+from glide.utils.images import grid, save_gif, save_png, to_uint8
+from glide.utils.memory import ABOUT_ONE, check_memory
+from glide.utils.printable import say
+from glide.utils.progress import Bar, progress
+from guidance.names import named
+from toolkit.commands.sample_flags import CAPTIONS, Sample
+from toolkit.commands.upscale_flags import with_stage
+from toolkit.pipelines.again import return_to
+from toolkit.pipelines.image_to_image import read_start
+from toolkit.pipelines.pipeline import Pipeline, Step
+from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.upscale import Stage, Upsampling, check_weights
+
+FRAMES = 60  # of an animation, at most
+LABELS = 8  # classes drawn where none is asked for
+
+
+def sample(
+    args: Sample, recipe: Mapping[str, Any] | None = None, upsampling: Upsampling | None = None
+) -> list[Path]:
+    """Draw what is asked for; returns the paths of the N pictures. recipe: of the picture that --like repeats.
+
+    upsampling: what --size needs to enlarge. Prints where the pictures are. InputError for what cannot be drawn or
+    written.
+    """
+    settings = args.settings(has_null=True)  # numbers out of range, before a model is loaded
+    pipe = Pipeline.from_pretrained(
+        args.model,
+        args.device,
+        args.dtype,
+        args.call_size,
+        args.vocab,
+        compiles=args.compile,
+        revision=args.revision,
+    )
+    place = return_to(recipe, args, pipe) if recipe is not None else 0
+    settings = args.settings(pipe.conditions.has_null)
+    stage = _second_stage(args, pipe, upsampling, recipe)
+    subjects = _subjects(args, pipe, settings)
+    first = None if args.init_image is None else read_start(args.init_image, pipe.model)
+    if first is not None and recipe is not None:
+        first.check(recipe, str(args.like))
+    _check_memory(args, pipe, stage, len(subjects))
+    given = NOTHING_GIVEN if first is None else Given(start=first.image)
+    pictures = [
+        Picture(args.seed + i, *subjects[i // args.num_samples], given)
+        for i in range(len(subjects) * args.num_samples)
+    ]
+    run = pipe.for_run(len(pictures))
+    assert run.call_size is not None
+    best = _ranking(args, pipe, subjects)
+    if stage is not None:
+        stage.check(pictures)
+    small = "" if stage is None else f"-{pipe.model.config.unet.image_size}"
+    recipes = [run.recipe(picture, settings, place + i) for i, picture in enumerate(pictures)]
+    if first is not None:
+        recipes = [one | first.recipe(settings.strength) for one in recipes]
+    plan = list(batches(pictures, args.batch_size, run.call_size, place))
+    runs = ((start, run.draw(batch, settings, place=place + start)) for start, batch in plan)
+    head = next(runs)  # what is wrong with the first batch is said before there is a folder or a bar
+    steps = pipe.steps(settings)
+    with NumberedOutputs(args.out) as out:
+        parts: list[Tensor] = []
+        frames: list[list[Tensor]] = []
+        with progress(total=len(plan) * steps, desc=f"drawing {count(pictures)}", unit="step") as bar:
+            for start, of_batch in chain([head], runs):
+                pixels, seen = _draw(args, of_batch, steps, bar)
+                parts.append(pixels)
+                frames.append(seen)
+                if best is None:
+                    _write(out, pixels, recipes[start:], small)
+        drawn, sheets = torch.cat(parts), [torch.cat(frame) for frame in zip(*frames, strict=True)]
+        of_all = _recipe_of_all(recipes, args)
+        if best is not None:
+            kept = best(drawn)
+            drawn, sheets = drawn[kept], [sheet[kept] for sheet in sheets]
+            pictures, recipes = [pictures[i] for i in kept], [recipes[i] for i in kept]
+            _write(out, drawn, recipes, small)
+        paths = list(out.paths)
+        if stage is not None:
+            drawn, paths = _enlarge(stage, drawn, pictures, recipes, out)
+            of_all = with_stage(of_all, drawn.shape[1], stage.recipe(pictures[0]))
+        together = _together(args, out.folder / f"grid-{paths[0].stem}", drawn, sheets, of_all)
+    say(f"{count(paths)} in {out.folder.resolve()}: {names(paths)}")
+    for what, path in together.items():
+        say(f"{what}: {path.resolve()}")
+    return paths
+
+
+def _draw(args: Sample, batch: Iterator[Step], steps: int, bar: Bar) -> tuple[Tensor, list[Tensor]]:
+    """The n pictures of a batch, uint8 [n,H,W,3], and frames of an animation, each of that shape.
+
+    steps: of a run, which `bar` counts.
+    """
+    seen = []
+    for step in batch:
+        if args.gif and _is_frame(step, steps):
+            seen.append(to_uint8(step.x if args.gif_frames == "xt" else step.x0))
+        bar.update()
+    return to_uint8(step.x), seen
+
+
+def _check_memory(args: Sample, pipe: Pipeline, stage: Stage | None, subjects: int) -> None:
+    """InputError for more pictures than the machine can hold at once, as a grid of all of them needs them."""
+    count, side = subjects * args.num_samples, pipe.model.config.unet.image_size
+    final = side * (1 if stage is None else stage.scale)
+    needed = count * (3 * final**2 + ABOUT_ONE) + 3 * 4 * side**2 * min(args.batch_size, count)
+    check_memory(
+        needed, f"{count} pictures", "lower --num-samples or --batch-size, or draw them in several runs"
+    )
+
+
+def _second_stage(
+    args: Sample, pipe: Pipeline, upsampling: Upsampling | None, recipe: Mapping[str, Any] | None
+) -> Stage | None:
+    """The upsampler of the pictures; None where they are to have the model's own size.
+
+    recipe: of the picture that --like repeats. InputError for a size that the two models do not draw, an upsampler that
+    is not to be found, or one with other weights than the recipe's.
+    """
+    second, own = args.second, pipe.model.config.unet.image_size
+    if second.size is None or second.size == own:
+        return None
+    assert upsampling is not None
+    name = second.upsampler
+    if name is None:
+        name = Path(args.model).name
+        if not any((place / name / CONFIG).exists() for place in upsampling.places):
+            raise InputError(
+                f"got --size {second.size} for {args.model}, a model of {own} pixels without an embedded upsampler, "
+                f"expected {own}, or the name of one: give --upsampler NAME"
+            )
+    stage = Stage.load(name, upsampling, args.device, args.dtype, second.upsampler_vocab, args.compile)
+    if (channels := pipe.model.config.unet.in_channels) != 3:
+        raise InputError(
+            f"{args.model} draws pictures of {channels} channels and {name} enlarges RGB ones, which have 3: leave the "
+            "upsampler out"
+        )
+    if second.size != own * stage.scale:
+        raise InputError(
+            f"got --size {second.size}, expected {own} or {own * stage.scale}: {args.model} draws {own}, and {name} "
+            f"enlarges {stage.scale} times"
+        )
+    settings = second.settings(stage.settings, args.guiding)
+    stage = replace(stage, settings=settings, noise=second.upsample_noise)
+    stage.pipe.steps(settings)
+    if recipe is not None and "upsampler" in recipe:
+        check_weights(stage, stage.pipe.name, recipe["upsampler"], str(args.like))
+    return stage
+
+
+def _enlarge(
+    stage: Stage,
+    small: Tensor,
+    pictures: Sequence[Picture],
+    recipes: Sequence[dict[str, Any]],
+    out: NumberedOutputs,
+) -> tuple[Tensor, list[Path]]:
+    """Large pictures, uint8 [n,H,W,3], of the small ones, each written beside it without the suffix of its name."""
+    pixels, written = [], []
+    total = len(pictures) * stage.steps
+    with progress(total=total, desc=f"enlarging {count(pictures)}", unit="step") as bar:
+        for image, picture, recipe, path in zip(small, pictures, recipes, list(out.paths), strict=True):
+            for x in stage.enlarge(image, picture):
+                bar.update()
+                last = x
+            pixels.append(to_uint8(last))
+            told = with_stage(recipe, len(pixels[-1][0]), stage.recipe(picture))
+            written.append(out.complete(path, partial(save_png, image=pixels[-1][0], recipe=told)))
+    return torch.cat(pixels), written
+
+
+def _write(out: NumberedOutputs, pixels: Tensor, recipes: Sequence[dict[str, Any]], suffix: str = "") -> None:
+    """Pictures, uint8 [n,H,W,3], in the next free numbers of a folder, each with its recipe."""
+    for image, recipe in zip(pixels, recipes, strict=False):
+        out.add(partial(save_png, image=image, recipe=recipe, replace=False), suffix)
+
+
+def _ranking(
+    args: Sample, pipe: Pipeline, subjects: Sequence[tuple[str, int | None]]
+) -> Callable[[Tensor], list[int]] | None:
+    """From all pictures, uint8 [N,H,W,3], to the places of those to keep, the best of each caption first.
+
+    None without --rerank. InputError, before anything is drawn, for captions that the CLIP cannot read.
+    """
+    if args.rerank is None:
+        return None
+    from guidance.clip.rerank import best_places
+
+    clip = pipe.guides.clip(args.guiding)
+    captions = [caption for caption, _ in subjects]
+    if not all(captions):
+        raise InputError("got an empty caption to rank pictures by, expected words: describe the picture")
+    clip.embed_captions(captions)
+
+    return lambda pixels: best_places(clip, pixels, captions, args.kept)
+
+
+def _is_frame(step: Step, steps: int) -> bool:
+    """True for a step that the animation shows: evenly, the last one always."""
+    every = -(-steps // FRAMES)
+    return (steps - 1 - step.index) % every == 0
+
+
+def _together(
+    args: Sample, stem: Path, pixels: Tensor, sheets: Sequence[Tensor], recipe: dict[str, Any]
+) -> dict[str, Path]:
+    """Write the grid and the animation of all pictures: a row for each caption where there are several of each."""
+    columns = args.kept if 1 < args.kept < len(pixels) else None
+    written: dict[str, Path] = {}
+    if args.grid:
+        written["grid"] = path = stem.with_suffix(".png")
+        save_png(path, grid(pixels, columns), recipe, replace=False)
+    if args.gif:
+        written["animation"] = path = stem.with_suffix(".gif")
+        frames = [grid(sheet, columns) for sheet in sheets]
+        save_gif(path, frames, [60] * (len(frames) - 1) + [2000], replace=False)
+    return written
+
+
+def _recipe_of_all(recipes: Sequence[dict[str, Any]], args: Sample) -> dict[str, Any]:
+    """One recipe for all pictures of a run, with which --like draws them all again."""
+    found = dict(recipes[0])
+    for name in ("prompt", "label", "class"):
+        if name in found:
+            del found[name]
+            several = [r.get(name) for r in recipes[:: args.num_samples]]
+            found[name + ("es" if name == "class" else "s")] = several
+    if args.rerank is not None:
+        clip = {"clip": args.guiding.clip, "clip_vocab": args.guiding.clip_vocab}
+        options = found.get("options", {}) | {
+            name: value for name, value in clip.items() if value is not None
+        }
+        found |= {"rerank": args.rerank, "keep": args.kept, "options": options}
+    return found | {"num_samples": args.num_samples, "num_pictures": len(recipes)}
+
+
+def _subjects(args: Sample, pipe: Pipeline, settings: Settings) -> list[tuple[str, int | None]]:
+    """A caption and a class number, where the model or a guidance takes them, for each `num_samples` pictures."""
+    config, classes = pipe.model.config, pipe.classes(settings)
+    captions = [caption.strip() for caption in args.captions()]
+    labels: list[int | None] = [class_number(classes, label) for label in args.label]
+    reads = any(named(term.name).captions for term in settings.terms) or args.rerank is not None
+    if captions and config.text is None and not reads:
+        raise InputError(
+            f"got a caption for {args.model}, a model without text, expected none: leave --prompt out"
+        )
+    if (config.text is not None or reads) and not captions:
+        # labels of a guidance's alone say what to draw
+        captions = (
+            [""] * len(labels) if labels and not config.num_classes else list(CAPTIONS[: len(labels) or None])
+        )
+    if classes.num_classes and not labels:
+        labels = [None] * len(captions) if captions else list(range(min(LABELS, classes.num_classes)))
+    if captions and labels and len(captions) != len(labels):
+        raise InputError(f"got {len(captions)} captions and {len(labels)} classes, expected as many of each")
+    count = max(len(captions), len(labels), 1)
+    return list(zip(captions or [""] * count, labels or [None] * count, strict=True))

@@ -1,0 +1,81 @@
+"""The command line of scripts/upsample.py.
+
+Imports nothing heavy, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
+
+from glide.diffusion.samplers.registry import SAMPLER_HELP, SPACING_HELP, USUAL_SAMPLER
+from glide.utils.dtype import AUTO, DType
+from glide.utils.errors import InputError
+from glide.utils.ranges import check_numbers
+from guidance.names import check_read
+from guidance.options import USUAL, Options
+from guidance.spec import Term
+from toolkit.pipelines.settings import Settings, spec_of_steps
+
+
+@dataclass(frozen=True)
+class Upsample:
+    """The flags."""
+
+    picture: Annotated[Positional[str], arg(metavar="PICTURE")]
+    """A picture file of any size, or a folder of them."""
+    prompt: Annotated[str | None, arg(metavar="TEXT")] = None
+    """What the pictures show. Without it, in a folder: what x.txt beside x.png says, else nothing."""
+    label: Annotated[str | None, arg(metavar="CLASS")] = None
+    """For class-conditional upsamplers: the class, by name or number."""
+    model: Annotated[str, arg(metavar="NAME")] = "shapes"
+    """The upsampler: a model folder, an embedded upsampler, a published OpenAI .pt file, or a hub id (org/name)."""
+    revision: Annotated[str | None, arg(metavar="NAME")] = None
+    """(model) Of a hub id: a branch, a tag or a commit. In other names of networks write org/name@revision."""
+    vocab: Annotated[str | None, arg(metavar="NAME")] = None
+    """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
+    out: Annotated[str, arg(metavar="PATH")] = "outputs/enlarged"
+    """A folder, which gets a PNG of the same name, or, for one picture, a file that ends in .png."""
+    overwrite: bool = False
+    """Write over results of earlier runs; never over the pictures themselves."""
+    steps: Annotated[int | None, arg(metavar="INT")] = None
+    """Sampling steps. By default 8."""
+    respacing: Annotated[str | None, arg(metavar="SPEC")] = None
+    """Instead of --steps: "fast27", "100", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
+    spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
+    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = USUAL_SAMPLER
+    eta: float = 0.0
+    """Noise that DDIM adds on the way, 0 to 1."""
+    guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]")] = ()
+    """As in sample.py; by default none."""
+    guiding: Annotated[Options, OmitArgPrefixes] = USUAL
+    """Of single guidances, whose names are in brackets."""
+    temp: float = 1.0
+    """Multiplies the noise that a picture begins with: 0.997 is a little calmer than 1."""
+    noise: float = 0.0
+    """Noise that is added to a picture before it is enlarged, 0 to below 1: hides its faults, where the upsampler was
+    trained with noise."""
+    seed: int = 0
+    """Picture i of a folder, counted from 0, has the seed SEED + i."""
+    device: str = "auto"
+    """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
+    dtype: DType = AUTO
+
+    def check(self) -> None:
+        """InputError for flags out of their range, or that exclude each other."""
+        if self.steps is not None and self.respacing is not None:
+            raise InputError("got --steps and --respacing, expected one of them: leave one out")
+        check_numbers(self)
+        check_read([Term.parse(text) for text in self.guidance], self.guiding)
+
+    def settings(self, usual: Settings) -> Settings:
+        """How to enlarge. usual: of the upsampler, where nothing is given."""
+        spec = self.respacing or usual.respacing
+        if self.steps is not None:
+            spec = spec_of_steps(self.steps)
+        guidance = self.guidance or usual.guidance
+        return Settings(
+            self.sampler, spec, self.eta, guidance, None, self.guiding, self.temp, spacing=self.spacing
+        )

@@ -1,0 +1,127 @@
+"""The flags of the second stage, as scripts/sample.py has them, and what a recipe says of it.
+
+Imports nothing heavy, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
+
+from tyro.conf import UseAppendAction, arg
+
+from glide.diffusion.samplers.registry import USUAL_SAMPLER
+from glide.utils.errors import InputError
+from glide.utils.ranges import ETA, NOISE, PIXELS, TEMPERATURE
+from guidance.names import read_by
+from guidance.options import Options
+from guidance.spec import Term
+from toolkit.pipelines.recipe_reader import Recorded
+from toolkit.pipelines.retell import read_guidance
+from toolkit.pipelines.settings import Settings, spec_of_steps
+
+
+@dataclass(frozen=True)
+class StageArgs:
+    """Of a cascade, which draws small and enlarges."""
+
+    size: Annotated[int | None, arg(metavar="INT")] = None
+    """Height and width of the pictures. By default the model's own; an upsampler makes it several times that, 256 of
+    64, and the small picture is kept beside the large one."""
+    upsampler: Annotated[str | None, arg(metavar="NAME")] = None
+    """(size) The model that enlarges, named as --model. By default the embedded one that belongs to the model."""
+    upsampler_vocab: Annotated[str | None, arg(metavar="NAME")] = None
+    """(size) As --vocab, of the upsampler."""
+    upsample_steps: Annotated[int | None, arg(metavar="INT")] = None
+    """(size) Steps of the upsampler. By default 8."""
+    upsample_respacing: Annotated[str | None, arg(metavar="SPEC")] = None
+    """(size) Instead of --upsample-steps, as --respacing: "fast27", "ddim50", "10,10,3,2,2"."""
+    upsample_spacing: Annotated[str | None, arg(metavar="NAME")] = None
+    """(size) As --spacing, of the upsampler."""
+    upsample_sampler: Annotated[str, arg(metavar="NAME")] = USUAL_SAMPLER
+    """(size) As --sampler, of the upsampler."""
+    upsample_eta: float = 0.0
+    """(size) Noise that DDIM adds on the way, 0 to 1."""
+    upsample_guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]")] = ()
+    """(size) As --guidance, of the upsampler; by default none. Options of single guidances are those of both stages."""
+    upsample_temp: float = 1.0
+    """(size) Multiplies the noise that the upsampler begins with: 0.997 is a little calmer than 1."""
+    upsample_noise: float = 0.0
+    """(size) Noise that is added to the small picture before it is enlarged, 0 to below 1: hides faults of it from an
+    upsampler that was trained with noise."""
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        return tuple(Term.parse(text) for text in self.upsample_guidance)
+
+    def check(self) -> None:
+        """InputError for flags that exclude each other, or that say how to enlarge where nothing is."""
+        given = [f.name for f in fields(StageArgs) if getattr(self, f.name) != f.default and f.name != "size"]
+        if self.size is None and given:
+            raise InputError(
+                f"got --{given[0].replace('_', '-')} without --size, expected both: add --size 256 or the like"
+            )
+        if self.upsample_steps is not None and self.upsample_respacing is not None:
+            raise InputError(
+                "got --upsample-steps and --upsample-respacing, expected one of them: leave one out"
+            )
+
+    def settings(self, usual: Settings, options: Options) -> Settings:
+        """How to enlarge. usual: of the upsampler, where nothing is given. options: of the guidances of both stages."""
+        spec = self.upsample_respacing or usual.respacing
+        if self.upsample_steps is not None:
+            spec = spec_of_steps(self.upsample_steps)
+        return Settings(
+            self.upsample_sampler,
+            spec,
+            self.upsample_eta,
+            self.upsample_guidance or usual.guidance,
+            None,
+            options.of(read_by(self.terms)),
+            self.upsample_temp,
+            spacing=self.upsample_spacing,
+        )
+
+
+ONE_STAGE = StageArgs()
+
+
+def stage_of(recipe: Recorded) -> dict[str, Any]:
+    """The fields of StageArgs with which the picture was enlarged; none where it was not.
+
+    InputError for what no version wrote.
+    """
+    if "upsampler" not in recipe:
+        return {}
+    stage = recipe.table("upsampler")
+    texts, scale, _ = read_guidance(stage)
+    guidance = tuple(text if scale is None else str(_with_scale(text, scale)) for text in texts)
+    return {
+        "size": recipe.whole("size", PIXELS),
+        "upsampler": stage.network(),
+        "upsampler_vocab": stage.text("vocab", None),
+        "upsample_respacing": stage.text("respacing"),
+        "upsample_spacing": stage.text("spacing", "uniform"),
+        "upsample_sampler": stage.text("sampler"),
+        "upsample_eta": stage.real("eta", ETA),
+        "upsample_guidance": guidance,
+        "upsample_temp": stage.real("temperature", TEMPERATURE, 1.0),
+        "upsample_noise": stage.real("noise", NOISE),
+    }
+
+
+def _with_scale(text: str, scale: float) -> Term:
+    term = Term.parse(text)
+    return Term(term.name, scale, term.interval)
+
+
+SHARED = frozenset({"prompt", "label", "class", "seed", "dtype", "call_size", "place", "version", "torch"})
+SHARED |= frozenset({"device", "threads", "cpu", "gpu"})
+"""What a recipe says of both stages at once."""
+
+
+def with_stage(recipe: Mapping[str, Any], size: int, stage: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe of a picture of `size` that was drawn by `recipe` and then enlarged by `stage`."""
+    own = {name: value for name, value in stage.items() if name not in SHARED}
+    return {**recipe, "size": size, "upsampler": own}

@@ -1,0 +1,314 @@
+"""`Pipeline.__call__`: what Python asks for, checked and brought to the terms of `Pipeline.draw`.
+
+Arguments have the names and the meaning that they have in diffusers. Shape letters: N pictures, C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from glide.diffusion.samplers.registry import USUAL_SAMPLER, USUAL_STEPS
+from glide.networks.conditioner import Given, Picture
+from glide.utils.class_names import class_number
+from glide.utils.errors import InputError
+from glide.utils.memory import ABOUT_ONE, check_memory
+from glide.utils.numbers import real, shown_number, whole
+from guidance.base import Guidance
+from guidance.names import check_read, named
+from guidance.options import USUAL, Options
+from guidance.spec import check_scale
+from toolkit.pipelines.callbacks import Callback, Watch
+from toolkit.pipelines.device import find_seeds
+from toolkit.pipelines.image_arguments import Read, read_pictures
+from toolkit.pipelines.image_to_image import start_of
+from toolkit.pipelines.keyword_arguments import refuse_unknown
+from toolkit.pipelines.output import Result, as_output, check_output_type
+from toolkit.pipelines.settings import Settings, spec_of_steps
+
+if TYPE_CHECKING:
+    from toolkit.pipelines.pipeline import Pipeline
+
+Pictured = str | Image.Image | Tensor | Any
+"""A picture in Python: a path, PIL, an array or a tensor (toolkit/pipelines/image_arguments.py), or several."""
+USUAL_STRENGTH = 0.6  # of a run that begins with a picture
+
+
+def call(
+    self: Pipeline,
+    prompt: str | Sequence[str] | None = None,
+    *nameless: Any,
+    negative_prompt: str | Sequence[str] | None = None,
+    label: str | int | Sequence[str | int] | None = None,
+    guidance_scale: float | None = None,
+    num_inference_steps: int | str = USUAL_STEPS,
+    num_images_per_prompt: int = 1,
+    sampler: str = USUAL_SAMPLER,
+    spacing: str | None = None,
+    eta: float = 0.0,
+    seed: int | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    latents: Tensor | None = None,
+    guidances: Guidance | str | Sequence[Guidance | str] = (),
+    options: Options = USUAL,
+    image: Pictured | None = None,
+    init_image: Pictured | None = None,
+    mask_image: Pictured | None = None,
+    strength: float | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    output_type: str = "pil",
+    return_dict: bool = True,
+    callback_on_step_end: Callback | None = None,
+    callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    **unknown: Any,
+) -> Any:
+    """Draw `num_images_per_prompt` pictures of each prompt or label, those of one prompt next to each other.
+
+    negative_prompt: a caption to be led away from, the same for all pictures. label: class numbers or names, for
+    class-conditional models. guidance_scale: of classifier-free guidance; 1 is none; by default 3 where the model has
+    a null condition and no guidance is asked for by name. num_inference_steps: a number, or a respacing ("fast27",
+    "ddim50", "10,10,3,2,2"). sampler, spacing: a name of `glide.diffusion.samplers.registry`; spacing says where a
+    number of steps lie. eta: DDIM's noise, 0 to 1.
+
+    seed: picture i has the seed `seed + i`. generator: instead, one for all pictures, or one for each, from which their
+    seeds are drawn; without either they come from torch's global generator. latents: the noise [N,C,H,W] that the
+    pictures begin with, in place of their seeds'. guidances: further ones, by name as on the command line ("pag:2",
+    "clip:50@0-800"), or objects, made for as many rows as there are pictures, or for one; recipes hold names only.
+    options: of the guidances that are asked for by name, and for all.
+
+    image (or init_image): a picture that the run begins with (its middle square), or one for each prompt: a path, a PIL
+    picture, an array or a tensor. It is noised as far as strength says, above 0 (it stays) to 1 (nothing of it is
+    left), by default 0.6. mask_image: repaint what is white in it, of one picture of any size, by default with
+    strength 1; the results have the size of the picture, and its pixels outside of the mask. height, width: those of
+    the model's pictures.
+
+    output_type: "pil", "np" or "pt"; see `Result.images`. return_dict: False for a tuple of the images alone.
+    callback_on_step_end: a function of (pipe, step, t, kwargs), called after each step; kwargs holds the tensors that
+    callback_on_step_end_tensor_inputs names ("latents", "x0"), and a dictionary that it returns replaces the latents.
+    `pipe._interrupt = True` in it stops the run after this step. Returns a `Result`. InputError for whatever does not
+    fit.
+    """
+    if nameless:
+        raise InputError(
+            f"got {shown_number(nameless[0])} without a name after the prompt, expected all but the prompt by their "
+            "names: write for example num_inference_steps=20"
+        )
+    if unknown:
+        refuse_unknown(unknown, inspect.signature(call).parameters, "a call of the pipeline")
+    check_output_type(output_type)
+    _check_size(self, height, width)
+    if image is not None and init_image is not None:
+        raise InputError("got image and init_image, which are one and the same, expected one: leave one out")
+    begin = image if init_image is None else init_image
+    starts = [] if begin is None else read_pictures(begin, "image" if init_image is None else "init_image")
+    options = _with_negative(options, negative_prompt)
+    names, objects = _guidances(guidances)
+    if guidance_scale is None:
+        guided = not names and (self.conditions.has_null or options.negative is not None)
+        guidance_scale = named("cfg").scale if guided else 1.0
+    guidance_scale = check_scale(guidance_scale)
+    chosen: str | tuple[str, ...] = "none" if guidance_scale == 1.0 else "cfg"
+    if names:
+        chosen = (*([] if guidance_scale == 1.0 else [f"cfg:{guidance_scale!r}"]), *names)
+    steps = num_inference_steps
+    settings = Settings(
+        sampler,
+        steps if isinstance(steps, str) else spec_of_steps(steps),
+        eta,
+        chosen,
+        None if names else guidance_scale,
+        options,
+        strength=_strength(strength, bool(starts), mask_image is not None),
+        spacing=spacing,
+    )
+    check_read(settings.terms, options)
+    subjects = _subjects(self, prompt, label, settings)
+    each = whole(num_images_per_prompt, "num_images_per_prompt", 1, do="leave it out for 1")
+    side = self.model.config.unet.image_size
+    check_memory(
+        each * len(subjects) * (ABOUT_ONE + 4 * 4 * 3 * side**2),
+        f"num_images_per_prompt {each}",
+        "draw fewer at a time",
+    )
+    subjects = [subject for subject in subjects for _ in range(each)]
+    seeds = find_seeds(len(subjects), seed, generator)
+    pictures = [Picture(s, *subject) for s, subject in zip(seeds, subjects, strict=True)]
+    watch = Watch(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
+    if mask_image is None:
+        x, recipes = _drawn(self, pictures, settings, objects, watch, starts, latents)
+    else:
+        from toolkit.pipelines.inpaint_call import painted  # which needs a whole Pipeline
+
+        if objects or latents is not None:
+            raise InputError(
+                "got a mask_image and guidance objects or latents, expected guidances by name: leave the others out"
+            )
+        x, recipes = painted(self, pictures, settings, watch, starts, mask_image)
+    result = Result(as_output(x, output_type), x, recipes)
+    return result if return_dict else result.to_tuple()
+
+
+def _drawn(
+    pipe: Pipeline,
+    pictures: Sequence[Picture],
+    settings: Settings,
+    objects: Sequence[Guidance],
+    watch: Watch,
+    starts: Sequence[Read],
+    latents: Tensor | None,
+) -> tuple[Tensor, list[dict[str, Any]]]:
+    """x [N,C,H,W] on the CPU, and the recipes of N pictures. starts: none, one for all, or some in their order."""
+    if starts and latents is not None:
+        raise InputError("got latents and a picture to begin with, expected one of them: leave one out")
+    if len(starts) > 1 and len(pictures) % len(starts):
+        raise InputError(
+            f"got {len(starts)} pictures to begin with for {len(pictures)} to draw, expected one, or one for each "
+            "prompt: give as many"
+        )
+    marks: list[dict[str, Any]] = [{} for _ in pictures]
+    if starts:
+        each = len(pictures) // len(starts)
+        begins = [start_of(start.picture, pipe.model) for start in starts]
+        pictures = [replace(one, given=Given(start=begins[i // each])) for i, one in enumerate(pictures)]
+        marks = [
+            {"strength": settings.strength, **starts[i // each].recipe("init")} for i in range(len(pictures))
+        ]
+    elif latents is not None:
+        noise = _latents(pipe, latents, len(pictures))
+        pictures = [replace(one, given=Given(latent=x)) for one, x in zip(pictures, noise, strict=True)]
+        marks = [{"made_by": "Python, from latents"} for _ in pictures]
+    run = pipe.for_run(len(pictures))
+    steps = run.draw(pictures, settings, objects)
+    with watch.run(pipe.steps(settings)):
+        for step in steps:
+            watch(step)
+    recipes = [
+        run.recipe(picture, settings, place) | mark | watch.mark
+        for place, (picture, mark) in enumerate(zip(pictures, marks, strict=True))
+    ]
+    return step.x.cpu().contiguous(), recipes
+
+
+def _check_size(pipe: Pipeline, height: object, width: object) -> None:
+    """InputError for another size than the model's."""
+    side = pipe.model.config.unet.image_size
+    for name, value in (("height", height), ("width", width)):
+        if value is not None and whole(value, name, 1) != side:
+            raise InputError(
+                f"got {name}={value} for a model of {side}x{side} pixels, expected {side}: leave it out, and enlarge "
+                "the result by an upsampler (scripts/upsample.py)"
+            )
+
+
+def _with_negative(options: Options, negative: str | Sequence[str] | None) -> Options:
+    """The options with the negative prompt in them. InputError for several, or for another one in the options."""
+    if not isinstance(options, Options):
+        raise InputError(
+            f"got {type(options).__name__} as options, expected Options: write options=Options(rescale=0.7)"
+        )
+    given = [negative] if isinstance(negative, str) else _several(negative, "negative_prompt", "a caption")
+    if not all(isinstance(caption, str) for caption in given):
+        raise InputError(f"got the negative_prompt {shown_number(negative)}, expected a caption: give a text")
+    captions = set(given)
+    if len(captions) > 1:
+        raise InputError(
+            "got several negative prompts, expected one for all pictures of a call: call the pipeline for each"
+        )
+    caption = (
+        next(iter(captions), None) or None
+    )  # an empty one is no caption, from which one is led away anyway
+    if caption is None:
+        return options
+    if options.negative not in (None, caption):
+        raise InputError("got a negative_prompt, and another one in options, expected one: leave one out")
+    return replace(options, negative=caption)
+
+
+def _strength(strength: float | None, begins: bool, paints: bool) -> float:
+    """InputError for one that is given where nothing is begun with."""
+    if paints and not begins:
+        raise InputError("got a mask_image without a picture, expected both: give image, too")
+    if strength is None:
+        return USUAL_STRENGTH if begins and not paints else 1.0
+    strength = real(strength, "the strength", 0.0, 1.0, above=True, do="try 0.6")
+    if not begins and strength < 1.0:
+        raise InputError(
+            f"got the strength {strength:g} without a picture to begin with, expected one: give image"
+        )
+    return strength
+
+
+def _guidances(given: Guidance | str | Sequence[Guidance | str]) -> tuple[list[str], list[Guidance]]:
+    """Those that are asked for by name, and those that are objects."""
+    single = isinstance(given, str | Guidance)
+    guides = [given] if single else _several(given, "guidances", "names or Guidance objects")
+    for guide in guides:
+        if not isinstance(guide, str | Guidance):
+            raise InputError(
+                f"got the guidance {shown_number(guide)}, expected a name or a Guidance: write 'pag:2'"
+            )
+    return [one for one in guides if isinstance(one, str)], [
+        one for one in guides if isinstance(one, Guidance)
+    ]
+
+
+def _latents(pipe: Pipeline, latents: object, count: int) -> Tensor:
+    """[N,C,H,W] float32, finite. InputError for another shape."""
+    unet = pipe.model.config.unet
+    shape = (count, unet.in_channels, unet.image_size, unet.image_size)
+    if not isinstance(latents, Tensor) or latents.shape != shape:
+        came = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
+        raise InputError(
+            f"got latents of {came}, expected a tensor of {shape}: make them by torch.randn{shape}"
+        )
+    noise = latents.detach().to(pipe.device, torch.float32)
+    if not bool(noise.isfinite().all()):
+        raise InputError("got latents that are not finite numbers, expected noise: make them by torch.randn")
+    return noise
+
+
+def _subjects(
+    pipe: Pipeline,
+    prompt: str | Sequence[str] | None,
+    label: str | int | Sequence[str | int] | None,
+    settings: Settings,
+) -> list[tuple[str, int | None]]:
+    """Captions and class numbers, one pair for each picture."""
+    prompts = [prompt] if isinstance(prompt, str) else _several(prompt, "prompt", "a text or a list of texts")
+    for one in prompts:
+        if not isinstance(one, str):
+            raise InputError(
+                f"got the prompt {shown_number(one)} ({type(one).__name__}), expected a text or a list of texts: "
+                "describe the picture in words"
+            )
+    several = not isinstance(label, str) and hasattr(label, "__iter__")
+    anything: Any = label
+    given: list[Any] = list(anything) if several else [] if anything is None else [anything]
+    labels = [one if isinstance(one, str) else whole(one, "the class") for one in given]
+    config = pipe.model.config
+    # a label without classes in the model is the classifier's, and says what to draw without a caption
+    of_guide = bool(labels) and not config.num_classes
+    if config.text is not None and not prompts and not of_guide:
+        raise InputError("got no prompt for a model that draws captions, expected one: give a prompt")
+    classes = pipe.classes(settings)
+    numbers: list[int | None] = [class_number(classes, name) for name in labels]
+    if prompts and numbers and len(prompts) != len(numbers):
+        raise InputError(f"got {len(prompts)} prompts and {len(numbers)} labels, expected as many of each")
+    count = max(len(prompts), len(numbers), 1)
+    return list(zip(prompts or [""] * count, numbers or [None] * count, strict=True))
+
+
+def _several(values: Any, name: str, expected: str) -> list[Any]:
+    """A list of what is given by any sequence. InputError for what is none."""
+    if values is None:
+        return []
+    if isinstance(values, bytes | dict) or not hasattr(values, "__iter__"):
+        raise InputError(f"got the {name} {shown_number(values)}, expected {expected}: give one")
+    return list(values)

@@ -1,0 +1,161 @@
+"""Callbacks, progress bar and stop flag of a pipeline's run.
+
+Shape letters: N pictures, C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor
+from tqdm.auto import tqdm
+from tqdm.notebook import tqdm_notebook
+
+from glide.utils.errors import InputError
+from glide.utils.progress import progress
+from toolkit.pipelines.output import Step
+
+if TYPE_CHECKING:
+    from toolkit.pipelines.pipeline import Pipeline
+
+Callback = (
+    Callable[["Pipeline", int, int, dict[str, Tensor]], Mapping[str, Tensor] | None]
+    | Callable[[int, int, Tensor], object]
+)
+"""Called after each step with the pipeline, the step's index from 0, its training timestep, and tensors by name, as in
+diffusers. A mapping that it returns replaces tensors: {"latents": x}. One that takes three arguments gets the index,
+the timestep and x [N,C,H,W]."""
+
+TENSORS = ("latents", "x0")
+"""For callbacks: x, from which the next step goes on, and the picture that the model sees behind it."""
+
+
+def progress_bar(total: int, config: Mapping[str, Any]) -> Any:
+    """That of tqdm.auto in notebooks, and wherever the config asks for one by disable=False; else the toolkit's own.
+
+    config: arguments of tqdm's.
+    """
+    if issubclass(tqdm, tqdm_notebook) or config.get("disable") is False:
+        return tqdm(total=total, **config)
+    known = {name: value for name, value in config.items() if name in inspect.signature(progress).parameters}
+    return progress(total=total, **known)
+
+
+class Watch:
+    """The bar, the callback and the stop flag of one run of a pipeline."""
+
+    def __init__(
+        self, pipe: Pipeline, callback: Callback | None, inputs: Sequence[str] = ("latents",)
+    ) -> None:
+        """inputs: names of `TENSORS` that the callback gets.
+
+        InputError for names that are none of them, and for a callback that takes another number of arguments.
+        """
+        inputs = [inputs] if isinstance(inputs, str) or not isinstance(inputs, Sequence) else inputs
+        for name in inputs:
+            if name not in TENSORS:
+                raise InputError(
+                    f"got the callback input {name!r}, expected {' or '.join(TENSORS)}: choose of these"
+                )
+        if callback is not None and not callable(callback):
+            raise InputError(
+                f"got {type(callback).__name__} as callback_on_step_end, expected a function of "
+                "(pipe, step, t, kwargs): define one"
+            )
+        self.of_x = callback is not None and not _takes(callback, 4)
+        if self.of_x and not _takes(cast(Callable[..., object], callback), 3):
+            raise InputError(
+                "got a callback_on_step_end that does not take four arguments, expected a function of "
+                "(pipe, step, t, kwargs): define it with these"
+            )
+        self.pipe, self.callback, self.inputs = pipe, cast(Callable[..., Any] | None, callback), inputs
+        self.mark: dict[str, str] = {}
+        """For recipes: why `--like` cannot draw the pictures again, if something has changed the run."""
+
+    @contextmanager
+    def run(self, steps: int) -> Iterator[None]:
+        """A run of so many steps, with its bar."""
+        self.steps = steps
+        with self.pipe.interrupts.run(), progress_bar(steps, self.pipe.progress_bar_config) as self.bar:
+            yield
+
+    def __call__(self, step: Step) -> None:
+        """To be called after each step."""
+        self.bar.update()
+        if self.callback is None:
+            pass
+        elif self.of_x:
+            self.callback(step.index, step.t, step.x)
+        else:
+            tensors = {"latents": step.x, "x0": step.x0}
+            kwargs = {name: tensors[name] for name in self.inputs}
+            self._replace(step.x, self.callback(self.pipe, step.index, step.t, kwargs))
+        if self.pipe.interrupts.asked and step.index + 1 < self.steps:
+            self.mark = {"made_by": f"Python, stopped after step {step.index + 1} of {self.steps}"}
+
+    def _replace(self, x: Tensor, changed: object) -> None:
+        new = changed.get("latents") if isinstance(changed, Mapping) else None
+        if new is None or new is x:
+            return
+        if not isinstance(new, Tensor) or new.shape != x.shape:
+            raise InputError(
+                f"got latents of {getattr(new, 'shape', type(new).__name__)} from callback_on_step_end, expected a "
+                f"tensor of {tuple(x.shape)}: return those of its last argument, changed"
+            )
+        x.copy_(new)  # in place: the sampler goes on from this very tensor
+        self.mark = {"made_by": "Python, with latents changed by a callback"}
+
+
+def _takes(callback: Callable[..., object], count: int) -> bool:
+    """True where it can be called with so many arguments by position; one that does not say takes four."""
+    try:
+        inspect.signature(callback).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:
+        return count == 4
+    return True
+
+
+class Interrupts:
+    """Flags by which the runs of one pipeline are stopped, one for each thread that is in a run."""
+
+    def __init__(self) -> None:
+        self._asked: dict[int, bool] = {}
+
+    @contextmanager
+    def run(self) -> Iterator[None]:
+        """A run of this thread, which nobody has asked to stop yet."""
+        thread, before = get_ident(), self._asked.get(get_ident())
+        self._asked[thread] = False
+        try:
+            yield
+        finally:
+            if before is None:
+                del self._asked[thread]
+            else:  # a callback that draws itself
+                self._asked[thread] = before
+
+    def ask(self, stop: bool) -> None:
+        """From within a run, such as its callback: stop that one. From elsewhere: stop all that there are."""
+        threads = [get_ident()] if get_ident() in self._asked else list(self._asked)
+        for thread in threads:
+            self._asked[thread] = stop
+
+    @property
+    def asked(self) -> bool:
+        """True once this thread's run, or outside of runs any, is to stop."""
+        own = self._asked.get(get_ident())
+        return any(list(self._asked.values())) if own is None else own  # a list: other threads come and go
+
+    def until_asked(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """The steps of a run up to the one after which it was asked to stop."""
+        thread = get_ident()
+        for step in steps:
+            yield step
+            if self._asked.get(thread):
+                return

@@ -1,0 +1,69 @@
+"""A picture that a run begins with, in place of noise alone (SDEdit, 2108.01073).
+
+Shape letters: H W pixels, C channels of the model's pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from glide.networks.model import Model
+from glide.utils.channels import in_mode
+from glide.utils.errors import InputError, warn
+from glide.utils.filesystem import read_bytes
+from glide.utils.image_files import LARGEST_FILE, as_shown, decode_picture
+from glide.utils.images import from_uint8
+from glide.utils.resize import square_picture
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The middle square of a picture's file, as large as the model's pictures."""
+
+    path: str
+    image: Tensor  # [C,H,W] in [-1, 1]
+    sha256: str  # of the file
+
+    def recipe(self, strength: float) -> dict[str, Any]:
+        """What of it a picture's recipe holds, JSON-able."""
+        return {"init_image": self.path, "init_sha256": self.sha256, "strength": strength}
+
+    def check(self, recipe: Mapping[str, Any], file: str) -> None:
+        """InputError where the recipe, of the picture in `file`, names this picture, but it was another one then."""
+        if recipe.get("init_image") == self.path and recipe.get("init_sha256") != self.sha256:
+            raise InputError(
+                f"the picture {self.path} is not the one any more that {file} began with: give that one by "
+                "--init-image"
+            )
+
+
+def read_start(path: str, model: Model) -> Start:
+    """InputError and warnings as `glide.utils.image_files.read_picture`; a picture that is no square is said to be
+    cut.
+    """
+    data = read_bytes(path, LARGEST_FILE)
+    picture, lost = decode_picture(data, path)
+    for what in lost:
+        warn(f"{path} {what}", stacklevel=2)
+    if abs(picture.width - picture.height) > 1:
+        warn(f"{path} is {picture.width}x{picture.height}: its middle square is the start", stacklevel=2)
+    return Start(path, start_of(picture, model), hashlib.sha256(data).hexdigest())
+
+
+def start_of(picture: Image.Image, model: Model) -> Tensor:
+    """The middle square of a picture, as large as the model's: [C,H,W] in [-1, 1]; transparency lies on white.
+
+    The picture is taken as its file would be: turned as its EXIF data say, deep colours reduced to 8 bits.
+    """
+    unet = model.config.unet
+    cut = square_picture(in_mode(as_shown(picture)[0], unet.in_channels), unet.image_size)
+    pixels = torch.from_numpy(np.array(cut)).view(1, unet.image_size, unet.image_size, -1)
+    return from_uint8(pixels)[0]

@@ -1,0 +1,150 @@
+"""A pipeline elsewhere: on another device, in a folder, on the hub, in another process."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from glide.checkpoints.load import read_config, resolve, save_model
+from glide.checkpoints.model_folder import check_no_model
+from glide.checkpoints.vocabulary import load_with_vocabulary
+from glide.networks.model import Model
+from glide.utils.device import find_device
+from glide.utils.dtype import AUTO, DTYPES, check_dtype
+from glide.utils.errors import InputError, reason_of
+from glide.utils.filesystem import is_remote
+from toolkit.pipelines.keyword_arguments import refuse_unknown
+
+if TYPE_CHECKING:
+    from toolkit.pipelines.pipeline import Pipeline
+
+Make = partial["Pipeline"]
+"""The call by which a pipeline was made, to make it again."""
+
+
+def to(
+    self: Pipeline,
+    *args: Any,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    **unknown: Any,
+) -> Pipeline:
+    """Move the pipeline to another device, another number type, or both; returns the pipeline itself.
+
+    pipe.to("cuda"), pipe.to(torch.bfloat16), pipe.to("cuda", torch.bfloat16). The model is read again from where it
+    came, since its weights may have been rounded, or packed for a CPU. InputError for a device or type that cannot
+    be used here.
+    """
+    unknown.pop("silence_dtype_warnings", None)
+    device = unknown.pop("torch_device", device)
+    dtype = unknown.pop("torch_dtype", dtype)
+    refuse_unknown(unknown, ("device", "dtype"), "Pipeline.to")
+    for arg in args:
+        if isinstance(arg, torch.dtype) or str(arg) in (AUTO, *DTYPES):
+            dtype = arg
+        elif arg is not None:
+            device = arg
+    changes: dict[str, Any] = {} if device is None else {"device": find_device(device)}
+    if dtype is not None:
+        check_dtype(str(dtype).removeprefix("torch."))
+        changes["dtype"] = dtype
+    if not changes:
+        return self
+    new = made_again(self.made_by, **changes)
+    new.progress_bar_config = self.progress_bar_config
+    self.__dict__.update(new.__dict__)
+    return self
+
+
+def made_again(make: Make, **changes: Any) -> Pipeline:
+    """By the same call with these arguments changed. InputError where the model itself cannot be moved."""
+    args, keywords = list(make.args), dict(make.keywords)
+    if args and isinstance(args[0], Model):
+        if keywords.get("owned"):
+            raise InputError(
+                "got a pipeline that owns its model, which it has rounded and packed, expected one by "
+                "Pipeline.from_pretrained: load the model again"
+            )
+        device = changes.pop("device", None)
+        args[0] = args[0] if device is None else args[0].to(device)
+    return make.func(*args, **(keywords | changes))
+
+
+def rebuilt(make: Make, fingerprint: str, bar: dict[str, Any]) -> Pipeline:
+    """A copied or unpickled pipeline. InputError where the model of that name has other weights by now."""
+    pipe = made_again(make)
+    if pipe.fingerprint != fingerprint:
+        raise InputError(
+            f"the model {pipe.name} has other weights ({pipe.fingerprint}) than when the pipeline was stored "
+            f"({fingerprint}): put that one back, or load the pipeline again"
+        )
+    pipe.progress_bar_config = bar
+    return pipe
+
+
+def save_pretrained(self: Pipeline, folder: str | Path, overwrite: bool = False) -> None:
+    """Write the model as a folder that `from_pretrained` reads, in float32.
+
+    InputError where there is a model in the folder already, unless overwrite, or where it cannot be written.
+    """
+    folder = Path(folder).expanduser()
+    check_no_model(folder, overwrite)
+    _save(self, folder, overwrite)
+
+
+def push_to_hub(
+    self: Pipeline,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    commit_message: str = "Upload the model",
+    create_pr: bool = False,
+) -> str:
+    """Upload the model to the Hugging Face hub; returns the address. The repository is made where there is none.
+
+    repo_id: "name" or "org/name". token: None is the one of `hf auth login`. InputError where the extra `hub` is not
+    installed, or the hub refuses.
+    """
+    try:
+        from huggingface_hub import HfApi
+    except ImportError as error:
+        raise InputError(
+            "got push_to_hub without the package huggingface_hub, expected it: pip install 'glide-toolkit[hub]'"
+        ) from error
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "model"
+        _save(self, folder)
+        api = HfApi(token=token)
+        try:
+            whole_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            return str(
+                api.upload_folder(
+                    repo_id=whole_id, folder_path=folder, commit_message=commit_message, create_pr=create_pr
+                )
+            )
+        except Exception as error:  # offline, not logged in, no rights: a dozen classes, one meaning
+            reason = reason_of(error).rstrip(".")
+            raise InputError(
+                f"the hub did not take {repo_id} ({reason}): check the name, the connection, and `hf auth whoami`"
+            ) from error
+
+
+def _save(pipe: Pipeline, folder: Path, overwrite: bool = False) -> None:
+    """With the weights as they were before they were rounded for drawing."""
+    source, keywords = pipe.made_by.args[0], pipe.made_by.keywords
+    if isinstance(source, Model):
+        if keywords.get("owned"):
+            raise InputError(
+                "got a pipeline that owns its model, which it has rounded: save the model before"
+            )
+        save_model(folder, source, overwrite=overwrite)
+        return
+    model = load_with_vocabulary(source, torch.device("cpu"), keywords["vocab"], keywords["places"])
+    path = None if is_remote(source) else resolve(source, *keywords["places"])
+    record = read_config(path)["training"] if path is not None and path.is_dir() else None
+    save_model(folder, model, record, overwrite=overwrite)

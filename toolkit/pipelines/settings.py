@@ -1,0 +1,126 @@
+"""How pictures are drawn, whatever they show.
+
+Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from glide.diffusion.samplers.registry import (
+    USUAL_SAMPLER,
+    USUAL_STEPS,
+    known_sampler,
+    known_spacing,
+    usual_spacing,
+)
+from glide.utils.errors import InputError
+from glide.utils.numbers import shown_number, whole
+from glide.utils.ranges import ETA, STRENGTH, TEMPERATURE, range_of
+from guidance.names import named
+from guidance.options import USUAL, Options
+from guidance.spec import Term, check_scale
+
+
+@dataclass(frozen=True)
+class Settings:
+    """InputError for numbers out of their range and unknown guidances; samplers, respacings and spacings are checked
+    where they are looked up."""
+
+    sampler: str = USUAL_SAMPLER
+    respacing: str = str(USUAL_STEPS)
+    """A number of steps, or what else `glide.diffusion.process.respacing` takes."""
+    eta: float = 0.0
+    """Noise that DDIM adds on the way: 0 (none) to 1 (as much as DDPM)."""
+    guidance: str | tuple[str, ...] = "cfg"
+    """One or several, each as `guidance.spec` says: "cfg", "cfg:3", "clip:50@0-800"."""
+    scale: float | None = None
+    """From 0; of the guidances that are written without one. None: their usual one."""
+    options: Options = USUAL
+    temperature: float = 1.0
+    """Multiplies the noise that a picture begins with: a little less than 1 (0.997) is calmer (GLIDE's release)."""
+    strength: float = 1.0
+    """Above 0, to 1: of the way from noise to the picture, the share that a run with a start picture takes."""
+    jump: int = 1
+    resamplings: int = 1
+    """With known pixels and more than 1: RePaint, which takes every `jump` steps so many times (glide/diffusion/repaint.py)."""
+    spacing: str | None = None
+    """Where the steps of a respacing that is a number lie (glide/diffusion/timestep_spacing.py). None is the sampler's usual one."""
+    deep_every: int = 1
+    """Over 1: the deep levels of the network are computed at every so many steps only (glide/networks/deep_cache.py)."""
+
+    def __post_init__(self) -> None:
+        self._use_names_here()
+        numbers: dict[str, float] = {
+            "temperature": TEMPERATURE.real(self.temperature, "the temperature"),
+            "eta": ETA.real(self.eta, "eta"),
+            "strength": STRENGTH.real(self.strength, "the strength"),
+            "jump": whole(self.jump, "the jump", 1),
+            "resamplings": whole(self.resamplings, "the resamplings", 1, do="1 is none"),
+            "deep_every": range_of(Settings, "deep_every").whole(self.deep_every, "deep_every"),
+        }
+        if self.scale is not None:
+            numbers["scale"] = check_scale(self.scale)
+        for name, value in numbers.items():  # numpy's as Python's own, as a recipe needs them
+            object.__setattr__(self, name, value)
+        texts = [self.guidance] if isinstance(self.guidance, str) else self.guidance
+        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+            raise InputError(
+                f"got the guidance {shown_number(texts)}, expected one or several as texts: write for example cfg:3"
+            )
+        if not isinstance(self.guidance, str):
+            object.__setattr__(self, "guidance", tuple(texts))
+        if not isinstance(self.respacing, str):
+            object.__setattr__(self, "respacing", spec_of_steps(self.respacing))
+        self.options.check()
+        terms = self.terms  # seen now, not in the middle of a run
+        if (
+            self.scale is not None
+            and terms
+            and all(Term.parse(text).scale is not None for text in self._texts)
+        ):
+            raise InputError(
+                f"got the scale {self.scale:g}, and guidances that all have their own, expected one or the other: "
+                "leave it out"
+            )
+
+    def _use_names_here(self) -> None:
+        """Replace other tools' names of the sampler and the spacing. InputError for two spacings at once."""
+        for what, name in (("sampler", self.sampler), ("spacing", self.spacing)):
+            if not isinstance(name, str) and (what, name) != ("spacing", None):
+                raise InputError(f"got the {what} {shown_number(name)}, expected its name: give a text")
+        sampler, held = known_sampler(self.sampler)
+        asked = None if self.spacing is None else known_spacing(self.spacing)
+        if None not in (held, asked) and held != asked:
+            raise InputError(
+                f"got the sampler {self.sampler!r} and the spacing {self.spacing!r}, expected one spacing: leave one "
+                "out"
+            )
+        object.__setattr__(self, "sampler", sampler)
+        object.__setattr__(self, "spacing", asked if held is None else held)
+
+    @property
+    def spaced(self) -> str:
+        """The spacing, the sampler's usual one where none is asked for."""
+        return usual_spacing(self.sampler, self.respacing) if self.spacing is None else self.spacing
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The guidances, each with its scale."""
+        return tuple(self._full(Term.parse(text)) for text in self._texts)
+
+    @property
+    def _texts(self) -> tuple[str, ...]:
+        return (self.guidance,) if isinstance(self.guidance, str) else self.guidance
+
+    def _full(self, term: Term) -> Term:
+        usual = named(term.name).scale if self.scale is None else self.scale
+        return term if term.scale is not None else replace(term, scale=usual)
+
+
+def spec_of_steps(steps: int) -> str:
+    """A number of steps as a respacing. InputError below 1, and for what is no whole number."""
+    number = whole(steps, "the number of steps")
+    if number < 1:
+        raise InputError(f"got {shown_number(number)} steps, expected at least 1: try {USUAL_STEPS}")
+    return str(number)

@@ -1,0 +1,113 @@
+"""Progress pictures of a model in training: always the same captions or classes, from the same noise.
+
+Shape letters: N pictures, H W pixels.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glide.diffusion.samplers.registry import USUAL_SAMPLER
+from glide.networks.conditioner import NOTHING_GIVEN, Given, Picture
+from glide.networks.model import Model, ModelConfig
+from glide.utils.contact_sheet import contact_sheet, enlarged, row_height
+from glide.utils.errors import warn
+from glide.utils.images import grid, save_png, to_float, to_uint8
+from glide.utils.progress import progress
+from toolkit.pipelines.denoising_loop import NotFinite
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.settings import Settings
+
+GREY = 0.0  # what a masked pixel is shown as
+ROOM = 4  # pixels of a grid's white lines above and below its first row
+
+
+def sample_grid(model: Model, path: Path, captions: Sequence[str], scale: float = 3.0) -> int | None:
+    """Draw two pictures of each caption (or of the first classes) in 25 steps and write them as one PNG.
+
+    Each has its caption or the name of its class below it. Returns the height of a row, in pixels;
+    None, with a warning, where the model draws none.
+    """
+    # a copy: drawing freezes its weights, and rounds them
+    pipe = Pipeline(copy.deepcopy(model), owned=True)
+    config = model.config
+    subjects: list[tuple[str, int | None]] = [("", None)] * 8
+    if config.num_classes:
+        subjects = [("", label) for label in range(min(8, config.num_classes))]
+    elif config.text is not None:
+        subjects = [(caption, None) for caption in captions]
+    twice = [subject for subject in subjects for _ in range(2)]
+    x = _drawn(pipe, [Picture(i, *subject) for i, subject in enumerate(twice)], scale)
+    if x is None:
+        return None
+    names = [caption if label is None else _name(config, label) for caption, label in twice]
+    return _write(path, to_uint8(x), names, 8)
+
+
+def fill_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float = 3.0) -> int | None:
+    """Four columns: pictures, the same masked, what the model fills in, and what it draws where all is unknown.
+
+    batch: image [N,3,H,W], inpaint_mask [N,1,H,W] (1 is known), and caption or y, as in training. Drawn in 25 steps
+    and written as one PNG, with captions. Returns as `sample_grid`.
+    """
+    pipe = Pipeline(copy.deepcopy(model), owned=True)
+    config = model.config
+    image, mask = to_float(batch["image"]).cpu(), batch["inpaint_mask"].cpu()
+    captions = batch["caption"] if config.text is not None else [""] * len(image)
+    labels = batch["y"].tolist() if config.num_classes else [None] * len(image)
+
+    def draw(given: Sequence[Given]) -> Tensor | None:
+        told = zip(captions, labels, given, strict=True)
+        pictures = [Picture(i, *of_one) for i, of_one in enumerate(told)]
+        return _drawn(pipe, pictures, scale, "ddim")
+
+    filled = draw([Given(image=one, mask=known) for one, known in zip(image, mask, strict=True)])
+    free = draw([NOTHING_GIVEN] * len(image))
+    if filled is None or free is None:
+        return None
+    columns = [image, image * mask + GREY * (1 - mask), filled, free]
+    sheet = torch.stack(columns, dim=1).flatten(0, 1)  # [4N,3,H,W]
+    names = [
+        caption if label is None else _name(config, label)
+        for caption, label in zip(captions, labels, strict=True)
+    ]
+    told = [text for name in names for text in (name, "masked", "filled in", "all unknown")]
+    return _write(path, to_uint8(sheet), told, 4)
+
+
+def _drawn(
+    pipe: Pipeline, pictures: Sequence[Picture], scale: float, sampler: str = USUAL_SAMPLER
+) -> Tensor | None:
+    """x [N,C,H,W] of these pictures, on the CPU, with a bar of its own; None, with a warning, if it is not finite."""
+    guided = pipe.conditions.has_null and scale != 1.0
+    settings = Settings(sampler, "25", guidance="cfg" if guided else "none", scale=scale if guided else None)
+    run = pipe.for_run(len(pictures))
+    drawing = run.draw(pictures, settings)
+    try:
+        for step in progress(drawing, total=run.steps(settings), desc="progress pictures", leave=False):
+            x = step.x
+    except NotFinite as error:  # of a run that diverges, which has means of its own against that
+        warn(f"no progress pictures: {error}")
+        return None
+    return x.cpu()
+
+
+def _name(config: ModelConfig, label: int) -> str:
+    return config.class_names[label] if config.class_names else f"class {label}"
+
+
+def _write(path: Path, pixels: Tensor, captions: Sequence[str], columns: int) -> int:
+    """uint8 [N,H,W,3] as a sheet with captions; without any, as a grid. Returns the height of a row."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not any(captions):
+        save_png(path, grid(pixels, columns=columns))
+        return pixels.shape[1] + ROOM
+    large = enlarged(pixels)
+    save_png(path, contact_sheet(large, captions, columns))
+    return row_height(large.shape[1])

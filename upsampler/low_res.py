@@ -1,0 +1,128 @@
+"""The low-resolution pictures that an upsampler learns from: made of pictures, made worse, enlarged to planes.
+
+At sampling time the low-resolution picture is another model's, rounded to 8 bits. So in training a picture is
+reduced and rounded likewise; and as what a model draws is not quite what a camera takes, it is made worse on
+purpose: noised at a level that the network is told (cascaded diffusion, 2106.15282, section 4.2), blurred, or
+compressed.
+
+Shape letters: H W pixels, h w pixels of the low-resolution picture.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+from torch import Tensor
+
+from glide.utils.errors import InputError
+from glide.utils.image_files import decode_picture
+from glide.utils.ranges import check_numbers
+
+Pixels = NDArray[np.uint8]  # [h,w,3], colours last
+Reduction = Literal["area", "bicubic", "lanczos", "rendered"]
+
+FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+"""Without aliasing: Pillow widens a filter by the factor by which it reduces."""
+
+REDUCTIONS = ("area", *FILTERS)
+"""Ways to reduce any picture."""
+
+
+@dataclass(frozen=True)
+class LowRes:
+    """How a training picture becomes the low-resolution one that is enlarged."""
+
+    reduce: tuple[Reduction, ...] = ()
+    """How it is made smaller, by chance one of these: area (the mean of each block of pixels), bicubic, lanczos, or,
+    for the built-in scenes, rendered (drawn anew at the low resolution). By default rendered and area for the built-in
+    scenes, area for others."""
+    noise: tuple[float, float] = (0.0, 0.3)
+    """Gaussian noise is added of a standard deviation between these, which the network is told; 0 0 for none."""
+    blur: float = 0.0
+    """Largest radius of a Gaussian blur, in pixels of the low-resolution picture, of half of the pictures."""
+    jpeg: int = 0
+    """Lowest quality, 1 to 95, of JPEG compression of half of the pictures; 0 for none."""
+    clean: float = 0.25
+    """Share of the pictures that have neither noise nor blur nor compression."""
+
+    def check(self) -> None:
+        """InputError for numbers out of their range."""
+        check_numbers(self)
+        low, high = self.noise
+        if not 0.0 <= low <= high < 1.0:
+            raise InputError(
+                f"got --noise {low:g} {high:g}, expected two rising numbers from 0 to below 1: try 0 0.3"
+            )
+
+
+def reduced(pixels: Pixels, scale: int, method: Reduction) -> Pixels:
+    """uint8 [H,W,3] -> uint8 [H/scale,W/scale,3], by one of REDUCTIONS, rounded."""
+    height, width, _ = pixels.shape
+    if method == "area":
+        # Pillow's box filter would round twice, once a direction
+        rows = pixels.reshape(height // scale, scale, width, 3).sum(1, dtype=np.uint32)
+        total = rows.reshape(height // scale, width // scale, scale, 3).sum(2, dtype=np.uint32)
+        return ((total + scale**2 // 2) // scale**2).astype(np.uint8)
+    picture = Image.fromarray(pixels)
+    return np.asarray(picture.resize((width // scale, height // scale), FILTERS[method]))
+
+
+def worsened(pixels: Pixels, settings: LowRes, rng: np.random.Generator) -> tuple[Tensor, float]:
+    """A low-resolution picture, uint8 [h,w,3], as the network is given it, [3,h,w], and the level of its noise.
+
+    Always takes the same random numbers from `rng` before the noise itself, so that one setting does not change what
+    another does.
+    """
+    kept, at, blur, radius, jpeg, quality = rng.random(6).tolist()
+    low, high = settings.noise
+    level = low + (high - low) * at
+    if kept < settings.clean:
+        level = 0.0
+    else:
+        if settings.blur and blur < 0.5:
+            picture = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(settings.blur * radius))
+            pixels = np.asarray(picture)
+        if settings.jpeg and jpeg < 0.5:
+            pixels = compressed(pixels, round(settings.jpeg + (95 - settings.jpeg) * quality))
+    low_res = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1) / 127.5 - 1  # [h,w,3] -> [3,h,w]
+    if level:
+        noise = torch.from_numpy(rng.standard_normal(low_res.shape, np.float32))
+        low_res = noised(low_res, level, noise)
+    return low_res.contiguous(), level
+
+
+def compressed(pixels: Pixels, quality: int) -> Pixels:
+    """What JPEG of that quality, 1 to 95, leaves of a picture, uint8 [h,w,3]."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    return np.asarray(decode_picture(file.getvalue(), "the compressed picture")[0])
+
+
+def noised(low_res: Tensor, level: float, noise: Tensor) -> Tensor:
+    """sqrt(1 - level^2) low_res + level noise: q(z_s | z_0) of 2106.15282, the level in place of the time s."""
+    return math.sqrt(1.0 - level**2) * low_res + level * noise
+
+
+def enlarged_crop(low_res: Tensor, scale: int, top: int, left: int, size: int) -> Tensor:
+    """What a crop of the picture sees of the enlarged planes, [3,size,size], exactly as when all is enlarged.
+
+    low_res [3,h,w]; top, left: the crop's corner in pixels of the low-resolution picture; size: of the crop in pixels
+    of the picture, a multiple of `scale`.
+    """
+    # an enlarged pixel mixes its low-resolution pixel with the neighbours, of which there are none outside the picture
+    framed = F.pad(low_res[None], (1, 1, 1, 1), mode="replicate")
+    side = size // scale
+    part = framed[..., top : top + side + 2, left : left + side + 2]  # [1,3,side+2,side+2]
+    large = F.interpolate(part, scale_factor=scale, mode="bilinear", align_corners=False)
+    return large[0, :, scale:-scale, scale:-scale].contiguous()

@@ -1,0 +1,114 @@
+"""The training of an upsampler, from its settings to its folder: what `scripts/train_upsampler.py` calls."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from torch import Tensor
+
+from glide.data.datasets import Dataset
+from glide.networks.model import Model, ModelConfig
+from glide.training.train_base import Kind, TrainBase, train_base
+from glide.utils.contact_sheet import contact_sheet, enlarged, row_height
+from glide.utils.errors import InputError, warn
+from glide.utils.images import save_png
+from glide.utils.progress import progress
+from upsampler.crops import LowResCrops
+from upsampler.low_res import LowRes
+from upsampler.presets import EMBEDDED, UPSAMPLERS, check_upsampler
+
+LOCAL_CROP = 64
+
+
+@dataclass(frozen=True)
+class TrainUpsampler(TrainBase):
+    """Settings of an upsampler's training: those of a base model's, and how it sees what it enlarges."""
+
+    preset: str | None = None
+    """Sizes of the model by name; by default those of --init, else shapes-upsampler."""
+    null_captions: float = 0.1
+    """Share of examples that lose their caption or class, for classifier-free guidance."""
+    crop_size: int | None = None
+    """Height and width of the random crops that are learned from. By default 64 where the network does not see the
+    picture as a whole (`local` in its sizes), which then samples any size, else whole pictures."""
+    low_res: Annotated[LowRes, tyro.conf.arg(name="")] = field(default_factory=LowRes)
+    watched: int = 6
+    """Pictures that are enlarged to watch the training."""
+
+
+Enlarger = Callable[[Model], Callable[[Tensor, str, int | None, int], Tensor]]
+"""From a model in training to what enlarges uint8 [h,w,3], with its caption, class and seed, to uint8 [H,W,3]."""
+
+
+def train_upsampler(args: TrainUpsampler, enlarger: Enlarger | None = None) -> Model:
+    """Build data, model and task, and train; returns the trained model. InputError for settings that do not fit."""
+    args.low_res.check()
+    opened: list[LowResCrops] = []
+
+    def config_of(config: ModelConfig) -> ModelConfig:
+        check_upsampler(config, str(args.init))
+        # a published one that is to be trained with noise is told of it from now on
+        return dataclasses.replace(config, low_res_noise=config.low_res_noise or args.low_res.noise[1] > 0)
+
+    def crops_of(data: Dataset, config: ModelConfig) -> Dataset:
+        if args.low_res.noise[1] > 0 and not config.low_res_noise:
+            raise InputError("--noise: this run's model is not told of noise; start one anew with --init.")
+        crop = crop_size(args, config)
+        opened.append(
+            LowResCrops(data, args.low_res, config.unet.image_size, crop, config.scale, args.train.seed)
+        )
+        return opened[0]
+
+    def watch(model: Model, path: Path, captions: Sequence[str]) -> int | None:
+        if enlarger is None:
+            return None
+        return watch_grid(enlarger(model), opened[0], path, min(args.watched, args.train.batch_size))
+
+    return train_base(args, watch, Kind(UPSAMPLERS, "shapes-upsampler", config_of, crops_of, (EMBEDDED,)))
+
+
+def crop_size(args: TrainUpsampler, config: ModelConfig) -> int:
+    """Of the crops to learn from. InputError for crops that the network cannot take."""
+    unet = config.unet
+    usual = min(LOCAL_CROP, unet.image_size) if unet.local else unet.image_size
+    crop = usual if args.crop_size is None else args.crop_size
+    if crop < 1 or crop % unet.factor:
+        raise InputError(
+            f"--crop-size {crop}: expected a multiple of {unet.factor}, as the network's levels ask."
+        )
+    if crop < unet.image_size and not unet.local:
+        warn(
+            f"this network sees a picture as a whole: of crops of {crop} it learns other statistics than it meets in "
+            f"pictures of {unet.image_size}",
+            stacklevel=2,
+        )
+    return crop
+
+
+def watch_grid(
+    enlarge: Callable[[Tensor, str, int | None, int], Tensor], data: LowResCrops, path: Path, count: int
+) -> int:
+    """Three columns: the low-resolution picture, its pixels as squares; what the model makes of it; the truth.
+
+    The caption, or the class, is below. Returns the height of a row, in pixels.
+    """
+    whole = data.whole(0, count)
+    rows = zip(whole.pixels, whole.low_res, whole.captions, whole.labels, strict=True)
+    sheet: list[Tensor] = []
+    told: list[str] = []
+    for seed, (truth, low_res, caption, label) in enumerate(
+        progress(rows, total=count, desc="progress pictures")
+    ):
+        squares = low_res.repeat_interleave(data.scale, 0).repeat_interleave(data.scale, 1)
+        sheet += [squares, enlarge(low_res, caption, label, seed), truth]
+        told += [caption or ("" if label is None else f"class {label}"), "enlarged", "as it was"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    large = enlarged(torch.stack(sheet))
+    save_png(path, contact_sheet(large, told, columns=3))
+    return row_height(large.shape[1])
