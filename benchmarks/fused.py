@@ -57,8 +57,8 @@ def main() -> None:
             )
     if fused.library() is None:
         raise InputError(
-            "got an installation without the C of glide/networks/cpu/fused.py, expected it compiled: install GCC 12 or newer, then "
-            "this package again"
+            "got an installation without the C of glide/networks/cpu/fused.py, expected it compiled: install GCC 12 or "
+            "newer, then this package again"
         )
     dtype = find_dtype(args.dtype, CPU)
     keep_freed_memory(CPU, 2**30)  # as drawing and training have it

@@ -21,8 +21,6 @@ import numpy as np
 import pytest
 import sample as sample_script
 import torch
-from conftest import CAPTIONS
-from fuzzing import NUMBERS, TEXTS, hostile, json_bytes, judge, mutate_bytes, mutate_json
 from PIL import Image, PngImagePlugin
 
 from glide.checkpoints.load import load_model
@@ -47,6 +45,8 @@ from glide.utils.errors import InputError
 from glide.utils.image_files import read_picture
 from glide.utils.images import RECIPE, load_image, read_recipe
 from guidance.spec import Term
+from support.fuzzing import NUMBERS, TEXTS, hostile, json_bytes, judge, mutate_bytes, mutate_json
+from support.models import CAPTIONS
 from toolkit import Pipeline
 from toolkit.commands import sample_flags as sample_args
 from toolkit.commands.evaluate import Evaluate

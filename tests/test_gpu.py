@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 import torch
-from openai_nets import golden
 
 from glide.checkpoints.openai.convert import from_state_dict
 from glide.diffusion.losses import LossConfig
@@ -15,6 +14,7 @@ from glide.networks.model import Model
 from glide.networks.reduced_precision import lower_
 from glide.training.objectives import Diffusion
 from glide.training.row_rng import Draws
+from support.openai_nets import golden
 from toolkit import Pipeline
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from support.paths import ROOT
+
 PACKAGES = ("glide", "guidance", "upsampler")
 MAY_IMPORT = {
     "glide": {"glide"},

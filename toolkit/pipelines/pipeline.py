@@ -87,11 +87,12 @@ class Pipeline:
         """model: on its device already; it is put in eval mode and channels_last. name: for recipes.
 
         dtype: what the U-Net runs in (`glide.networks.reduced_precision`), "auto" for what is fast on the device
-        (`glide.utils.dtype`); all else is float32. call_size: pictures in a network call, see glide/networks/fixed_batch.py; None:
-        it follows the number of pictures of each run. vocab: for recipes, and for a weaker model that is a published
-        .pt file. around: put around the network, as upsampler/tiling.py is. compiles: by torch.compile
-        (glide/networks/compile.py). owned: nobody else uses the model, so its own weights may be rounded, and not a copy of
-        them. InputError for a dtype or size that is not possible, or where nothing can be compiled.
+        (`glide.utils.dtype`); all else is float32. call_size: pictures in a network call, see
+        glide/networks/fixed_batch.py; None: it follows the number of pictures of each run. vocab: for recipes, and for
+        a weaker model that is a published .pt file. around: put around the network, as upsampler/tiling.py is.
+        compiles: by torch.compile (glide/networks/compile.py). owned: nobody else uses the model, so its own weights
+        may be rounded, and not a copy of them. InputError for a dtype or size that is not possible, or where nothing
+        can be compiled.
         """
         if not isinstance(model, Model):
             raise InputError(
@@ -199,9 +200,9 @@ class Pipeline:
         """The sampling loop over N pictures at once: yields after each of its `steps(settings)` steps.
 
         They are a run of their own, unless this is the pipeline of a larger one (`for_run`). guidances: further ones,
-        for N rows or one. place: of the first picture in its network call, 0 to call_size - 1 (see glide/networks/fixed_batch.py).
-        size: (H, W), by default the model's own. InputError, at once, for
-        settings or pictures that do not fit.
+        for N rows or one. place: of the first picture in its network call, 0 to call_size - 1 (see
+        glide/networks/fixed_batch.py). size: (H, W), by default the model's own. InputError, at once, for settings or
+        pictures that do not fit.
         """
         run = choose("sampler", settings.sampler, SAMPLERS)
         loop = self.loop(pictures, settings, guidances, place, size)

@@ -43,11 +43,16 @@ class Settings:
     """Above 0, to 1: of the way from noise to the picture, the share that a run with a start picture takes."""
     jump: int = 1
     resamplings: int = 1
-    """With known pixels and more than 1: RePaint, which takes every `jump` steps so many times (glide/diffusion/repaint.py)."""
+    """With known pixels and more than 1: RePaint, which takes every `jump` steps so many times
+    (glide/diffusion/repaint.py).
+    """
     spacing: str | None = None
-    """Where the steps of a respacing that is a number lie (glide/diffusion/timestep_spacing.py). None is the sampler's usual one."""
+    """Where the steps of a respacing that is a number lie (glide/diffusion/timestep_spacing.py). None is the sampler's
+    usual one.
+    """
     deep_every: int = 1
-    """Over 1: the deep levels of the network are computed at every so many steps only (glide/networks/deep_cache.py)."""
+    """Over 1: the deep levels of the network are computed at every so many steps only (glide/networks/deep_cache.py).
+    """
 
     def __post_init__(self) -> None:
         self._use_names_here()

@@ -1,0 +1,115 @@
+"""docs/guidance.md does what it says: its code runs, its commands run, its plug-in is as short as promised."""
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glide.diffusion.denoiser import Prediction
+from glide.networks.model import Model
+from glide.utils.images import load_image, read_recipe
+from guidance import Guidance
+from guidance.names import BUILT_IN, known
+from guidance.options import Options
+from support.guides import guides as guides  # a fixture
+from support.predictions import X
+from support.sample_script import QUICK, ROOT, call
+from toolkit import Pipeline
+
+PAGE = (ROOT / "docs/guidance.md").read_text("utf-8")
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def folders(guides: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The networks where the page has them, the embedded ones being those too, which do not fit a tiny model."""
+    assert guides.weak is not None
+    shutil.copytree(guides.weak, tmp_path / "runs/early")
+    for name, embedded, source in (
+        ("classifier", "shapes-shape", guides.classifier),
+        ("clip", "shapes-clip", guides.clip),
+    ):
+        shutil.copytree(source, tmp_path / "runs" / name)
+        shutil.copytree(source, tmp_path / "models" / embedded)
+    for module in ("classifier", "clip", "clip_clean"):
+        monkeypatch.setattr(f"guidance.{module}.EMBEDDED", tmp_path / "models")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def plug_in() -> str:
+    (block,) = [block for block in blocks("python") if "def make(" in block]
+    return block
+
+
+def test_its_code_runs_from_top_to_bottom(
+    folders: Path, text_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = Pipeline(text_model, call_size=1)
+    monkeypatch.setattr(Pipeline, "from_pretrained", lambda name: pipe)
+    quick: Any = Pipeline.__call__
+    monkeypatch.setattr(
+        Pipeline, "__call__", lambda self, *args, **named: quick(self, *args, num_inference_steps=2, **named)
+    )
+    space: dict[str, Any] = {}
+    for block in blocks("python"):
+        exec(compile(block, "docs/guidance.md", "exec"), space)
+
+
+@pytest.mark.filterwarnings("default:the caption is longer")
+def test_its_commands_run(folders: Path, text_folder: Path) -> None:
+    commands = [line for block in blocks("") for line in block.splitlines() if "sample.py" in line]
+    assert len(commands) >= len(BUILT_IN)
+    for command in commands:
+        _, script, *flags = shlex.split(command)
+        assert script == "scripts/sample.py"
+        assert call(*flags, "--model", text_folder, *QUICK) == 0, command
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_guidance_is_on_it(name: str) -> None:
+    assert name == "none" or f"### {name}: " in PAGE
+
+
+def test_the_plug_in_is_short_and_does_what_it_says() -> None:
+    lines = [line for line in plug_in().splitlines() if line.strip()]
+    assert len(lines) < 15
+    space: dict[str, Any] = {}
+    exec(plug_in(), space)
+    bright: Guidance = space["make"](None, 0.25, (0, 500))
+    main = Prediction(X)
+    assert (bright.scale, bright.interval, bright.name) == (0.25, (0, 500), "Bright")
+    assert ((X + bright.shift(main, [])) - (0.75 * X + 0.25)).abs().max() < 1e-6
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The page's plug-in as a package that pip installed."""
+    (block,) = blocks("toml")
+    group, name, where = re.findall(r'entry-points."(.+)"\]\n(\w+) = "(.+)"', block)[0]
+    site = tmp_path / "site"
+    info = site / "bright-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bright\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {where}\n")
+    (site / f"{where.partition(':')[0]}.py").write_text(plug_in())
+    monkeypatch.syspath_prepend(site)
+    known.cache_clear()
+    yield
+    known.cache_clear()
+
+
+def test_the_plug_in_by_its_name(installed: None, text_folder: Path, tmp_path: Path) -> None:
+    flags = ["--model", text_folder, "--prompt", "a red circle", "--out", tmp_path / "o", *QUICK]
+    (name,) = re.findall(r"`--guidance (bright:\S+)`", PAGE)
+    assert call(*flags, "--guidance", "bright:0.5") == call(*flags, "--guidance", "none") == 0
+    assert call(*flags, "--guidance", name) == 0
+    bright, plain, _ = (load_image(tmp_path / f"o/0000{i}.png").float().mean() for i in range(3))
+    assert bright > plain + 30 and read_recipe(tmp_path / "o/00000.png")["guidance"] == "bright"
