@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.measure.machine import timed
 from glide.networks.attention import self_attention
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.networks.cpu import fused as fused
 from glide.networks.layers import GroupNorm
 from glide.utils.cli import parse, run
@@ -28,7 +28,7 @@ from glide.utils.dtype import AUTO, DType, find_dtype
 from glide.utils.errors import InputError
 from glide.utils.hardware import keep_freed_memory
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 CPU = torch.device("cpu")
 STEPS = 10  # so many that what comes before the first is little beside them
@@ -136,8 +136,8 @@ def attending(sequence: tuple[int, int, int, int, int], dtype: torch.dtype) -> C
 def steps_of(args: Fused) -> Callable[[], object]:
     pipe = Pipeline.from_pretrained(args.model, CPU, args.dtype, call_size=args.batch_size)
     caption = "a red ring" if pipe.model.config.text is not None else ""
-    rows = [Picture(i, caption) for i in range(args.batch_size)]
-    return lambda: list(pipe.draw(rows, Settings("ddim", str(STEPS), 0.0, "none")))
+    rows = [ImageRequest(i, caption) for i in range(args.batch_size)]
+    return lambda: list(pipe.draw(rows, SamplingConfig("ddim", str(STEPS), 0.0, "none")))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import torch
 from benchmarks.measure.machine import timed
 from benchmarks.measure.networks import fill_, random_model
 from glide.checkpoints.load import save_model
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.networks.model import PRESETS
 from glide.utils.cli import parse, run
 from glide.utils.dtype import AUTO, DType
@@ -29,7 +29,7 @@ from glide.utils.errors import InputError
 from guidance.classifier.network import CLASSIFIERS, ClassifierConfig, NoisyClassifier, save_classifier
 from guidance.options import Options
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 LINES = ("none", "cfg:3", "cfg:3@200-800", "apg:5", "classifier:5", "clip:2", "pag:2")
 CAPTION = "a large red ring"
@@ -99,9 +99,9 @@ def measure(args: Costs, model: str, cases: list[Case]) -> None:
     reads = pipe.model.text is not None
 
     def drawer(case: Case) -> Callable[[], None]:
-        settings = Settings("ddim", str(args.steps), 0.0, case.line, None, case.options)
+        settings = SamplingConfig("ddim", str(args.steps), 0.0, case.line, None, case.options)
         label = 0 if not reads or case.line.startswith("classifier") else None
-        rows = [Picture(i, CAPTION if reads else "", label) for i in range(args.batch_size)]
+        rows = [ImageRequest(i, CAPTION if reads else "", label) for i in range(args.batch_size)]
 
         def draw() -> None:
             for _ in pipe.draw(rows, settings):

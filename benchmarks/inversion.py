@@ -16,14 +16,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from glide.diffusion.ddim_inversion import ITERATIONS
-from glide.networks.conditioner import Given, Picture
+from glide.networks.conditioner import ImageRequest, KnownPixels
 from glide.shapes.dataset import held_out_scenes, render
 from glide.utils.cli import parse, run
 from glide.utils.dtype import DType
 from glide.utils.images import from_uint8, to_uint8
 from toolkit.pipelines.invert import decode, encode, psnr
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ def main() -> None:
     scenes = held_out_scenes(args.pictures, seed=args.seed)
     true = from_uint8(torch.from_numpy(render(scenes, pipe.model.config.unet.image_size)))
     rows = [
-        Picture(i, scene.caption if args.captions else "", given=Given(start=one))
+        ImageRequest(i, scene.caption if args.captions else "", given=KnownPixels(start=one))
         for i, (scene, one) in enumerate(zip(scenes, true, strict=True))
     ]
     guidance = "none" if args.scale == 1 else "cfg"
-    settings = Settings("ddim", str(args.steps), 0.0, guidance, args.scale)
+    settings = SamplingConfig("ddim", str(args.steps), 0.0, guidance, args.scale)
     start = time.perf_counter()
     latents = encode(pipe, rows, settings, args.iterations)
-    rows = [replace(row, given=Given(latent=one)) for row, one in zip(rows, latents, strict=True)]
+    rows = [replace(row, given=KnownPixels(latent=one)) for row, one in zip(rows, latents, strict=True)]
     drawn = from_uint8(to_uint8(decode(pipe, rows, settings)))  # as a PNG holds it
     found = psnr(drawn, true)
     seconds = (time.perf_counter() - start) / len(rows)

@@ -18,12 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks.measure.machine import timed
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.networks.fixed_batch import default_call_size
 from glide.utils.cli import parse, run
 from glide.utils.errors import InputError
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 CAPTION = "a large red ring"
 
@@ -54,12 +54,14 @@ def measure(args: OnePicture) -> list[str]:
     """A line for a run of one, and one for a run of many: seconds by default, and as multiples of a given size's."""
     pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype)
     most = default_call_size(pipe.model, pipe.device)
-    settings = Settings(respacing=str(args.steps), guidance="cfg" if pipe.conditions.has_null else "none")
+    settings = SamplingConfig(
+        respacing=str(args.steps), guidance="cfg" if pipe.conditions.has_null else "none"
+    )
     caption = CAPTION if pipe.model.text is not None else ""
     label = 0 if pipe.model.config.num_classes else None
 
     def drawer(run: Pipeline, pictures: int) -> Callable[[], None]:
-        rows = [Picture(i, caption, label) for i in range(pictures)]
+        rows = [ImageRequest(i, caption, label) for i in range(pictures)]
 
         def draw() -> None:
             for _ in run.draw(rows, settings):

@@ -20,16 +20,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks.measure.machine import Memory
-from glide.diffusion.samplers.registry import USUAL_STEPS
-from glide.networks.conditioner import Picture
+from glide.diffusion.samplers.registry import DEFAULT_STEPS
+from glide.networks.conditioner import ImageRequest
 from glide.networks.model import Model
 from glide.utils.cli import parse, run
 from glide.utils.dtype import AUTO, DType
 from glide.utils.images import to_uint8
 from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
-from toolkit.pipelines.upscale import USUAL, Stage
+from toolkit.pipelines.settings import SamplingConfig
+from toolkit.pipelines.upscale import DEFAULT_CONFIG, Upscaler
 from upsampler.presets import UPSAMPLERS
 
 CAPTION = "a large red circle to the left of a small blue square"
@@ -43,7 +43,7 @@ class Upsampling:
     model: str = "shapes"
     upsampler: str = "shapes"
     """A folder, an embedded name, or random."""
-    steps: int = USUAL_STEPS
+    steps: int = DEFAULT_STEPS
     """Of the base model."""
     scale: float = 3.0
     dtype: DType = AUTO
@@ -53,11 +53,11 @@ class Upsampling:
     """Pictures whose enlargement's peak memory is compared."""
 
 
-def load(name: str, device: str, dtype: str) -> Stage:
+def load(name: str, device: str, dtype: str) -> Upscaler:
     if name != "random":
-        return Stage.load(name, UPSAMPLING, device, dtype)
+        return Upscaler.load(name, UPSAMPLING, device, dtype)
     model = Model(replace(UPSAMPLERS["shapes-upsampler"], text=None))
-    return Stage(Pipeline(model, name, dtype, 1, around=UPSAMPLING.tiles), USUAL, UPSAMPLING)
+    return Upscaler(Pipeline(model, name, dtype, 1, around=UPSAMPLING.tiles), DEFAULT_CONFIG, UPSAMPLING)
 
 
 def peak(args: Upsampling, side: int) -> float:
@@ -66,7 +66,7 @@ def peak(args: Upsampling, side: int) -> float:
     stage = load(args.upsampler, args.device, args.dtype)
     stage = replace(stage, settings=replace(stage.settings, respacing=PEAK_STEPS))
     memory.loaded()
-    stage.enlarged(torch.zeros(side, side, 3, dtype=torch.uint8), Picture(0))
+    stage.enlarged(torch.zeros(side, side, 3, dtype=torch.uint8), ImageRequest(0))
     found = memory.done()
     return (found.loading if found.drawing is None else found.drawing) / 1e6
 
@@ -75,8 +75,8 @@ def main() -> None:
     args = parse(Upsampling, __doc__)
     pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype)
     stage = load(args.upsampler, args.device, args.dtype)
-    settings = Settings("ddim", str(args.steps), guidance="cfg", scale=args.scale)
-    picture = Picture(0, CAPTION)
+    settings = SamplingConfig("ddim", str(args.steps), guidance="cfg", scale=args.scale)
+    picture = ImageRequest(0, CAPTION)
     drawn, enlarged = [], []
     for _ in range(args.repeats + 1):
         start = time.perf_counter()

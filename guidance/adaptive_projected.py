@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction
-from glide.diffusion.rows import by_row
+from glide.diffusion.rows import per_image
 from guidance.base import Guidance, Reference
 from guidance.contrast import Contrast
 
@@ -44,7 +44,7 @@ class AdaptiveProjected(Guidance):
         return self.contrast.interval
 
     @property
-    def references(self) -> tuple[Cond | Reference, ...]:
+    def references(self) -> tuple[Conditioning | Reference, ...]:
         return self.contrast.references
 
     def start(self) -> AdaptiveProjected:
@@ -58,7 +58,7 @@ class AdaptiveProjected(Guidance):
         for average in self._average:
             difference = difference + self.momentum * average
         self._average[:] = [difference]
-        return self.contrast.weight * by_row(self._projected, difference, main.x0)
+        return self.contrast.weight * per_image(self._projected, difference, main.x0)
 
     def _projected(self, difference: Tensor, x0: Tensor) -> Tensor:
         """Of one picture, [C,H,W]."""

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Denoiser, Predict, Prediction
 from glide.diffusion.x0_transforms import rescaled
 from glide.utils.errors import InputError
@@ -32,7 +32,7 @@ class Reference:
     """A conditioning that another network is told: a weaker one, or the same one perturbed."""
 
     predict: Predict
-    cond: Cond
+    cond: Conditioning
 
 
 class Guidance(ABC):
@@ -51,7 +51,7 @@ class Guidance(ABC):
         return type(self).__name__
 
     @property
-    def references(self) -> tuple[Cond | Reference, ...]:
+    def references(self) -> tuple[Conditioning | Reference, ...]:
         """Further predictions that `shift` wants. Those of the main network join its call."""
         return ()
 
@@ -63,7 +63,7 @@ class Guidance(ABC):
         """Whether it acts at training timestep t; where it does not, it costs nothing."""
         return self.interval[0] <= t <= self.interval[1]
 
-    def condition(self, cond: Cond, t: int) -> Cond:
+    def condition(self, cond: Conditioning, t: int) -> Conditioning:
         """What the network is told in place of `cond`, [N,...]; at any timestep one guidance of a list may differ."""
         return cond
 
@@ -76,7 +76,9 @@ class Guidance(ABC):
         return 0.0
 
 
-def guide(predict: Predict, cond: Cond, guidances: Sequence[Guidance] = (), rescale: float = 0.0) -> Denoiser:
+def guide(
+    predict: Predict, cond: Conditioning, guidances: Sequence[Guidance] = (), rescale: float = 0.0
+) -> Denoiser:
     """The denoiser of `cond`, steered by every guidance in the list; of none, the plain conditional denoiser.
 
     It is for one run: guidances that remember something begin anew with each call of `guide`. Each step makes one call
@@ -110,12 +112,12 @@ def guide(predict: Predict, cond: Cond, guidances: Sequence[Guidance] = (), resc
 class _Asked:
     """What networks are asked in a run, the main question first; each is asked all of a step at once."""
 
-    def __init__(self, predict: Predict, cond: Cond) -> None:
+    def __init__(self, predict: Predict, cond: Conditioning) -> None:
         self.questions = [Reference(predict, cond)]
         # whether a question is of the main condition, for which a guidance may put another
         self.of_main = [True]
 
-    def place(self, reference: Cond | Reference) -> int:
+    def place(self, reference: Conditioning | Reference) -> int:
         """Where it is among the questions, which grow by it if it is new."""
         main = self.questions[0]
         if isinstance(reference, Reference):
@@ -129,7 +131,7 @@ class _Asked:
         self.of_main.append(new.cond.same(main.cond))
         return len(self.questions) - 1
 
-    def answers(self, x: Tensor, t: int, needed: Sequence[int], told: Cond) -> dict[int, Prediction]:
+    def answers(self, x: Tensor, t: int, needed: Sequence[int], told: Conditioning) -> dict[int, Prediction]:
         """The predictions of the questions at the places `needed`, with `told` as the main condition."""
         found: dict[int, Prediction] = {}
         for predict in dict.fromkeys(self.questions[place].predict for place in needed):
@@ -144,7 +146,7 @@ def _none(x: Tensor | float) -> bool:
     return isinstance(x, float) and x == 0.0
 
 
-def _told(cond: Cond, active: Sequence[Guidance], t: int) -> Cond:
+def _told(cond: Conditioning, active: Sequence[Guidance], t: int) -> Conditioning:
     changed = [new for guidance in active if (new := guidance.condition(cond, t)) is not cond]
     if len(changed) > 1:
         raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from guidance.base import EVERYWHERE
 from guidance.contrast import Contrast
 
@@ -18,9 +18,9 @@ class ClassifierFree(Contrast):
     """
 
     scale: float
-    null: Cond
+    null: Conditioning
     interval: tuple[int, int] = EVERYWHERE
 
     @property
-    def references(self) -> tuple[Cond, ...]:
+    def references(self) -> tuple[Conditioning, ...]:
         return (self.null,)

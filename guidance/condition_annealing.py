@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.utils.errors import InputError
 from guidance.base import Guidance
 
@@ -50,7 +50,7 @@ class ConditionAnnealing(Guidance):
         first, last = self.interval
         return min(1.0, max(0.0, (last - t) / max(last - first, 1)))
 
-    def condition(self, cond: Cond, t: int) -> Cond:
+    def condition(self, cond: Conditioning, t: int) -> Conditioning:
         """InputError where there is nothing to anneal, or another number of rows."""
         if cond.vector is None and cond.tokens is None:
             raise InputError(

@@ -28,7 +28,7 @@ LOADING = RLock()
 CLIP_VOCABULARY = "openai/clip-vit-base-patch32"
 
 
-class Guides:
+class GuideNetworks:
     """Networks on one device, by the names in `Options`. InputError where there is none of that name."""
 
     def __init__(

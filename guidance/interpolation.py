@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction
 from guidance.base import EVERYWHERE, Guidance
 
@@ -20,12 +20,12 @@ from guidance.base import EVERYWHERE, Guidance
 class BetweenConditions(Guidance):
     """The network is told (1 - share) * condition + share * other: captions and classes, as they are encoded."""
 
-    other: Cond  # [N,...] or [1,...]
+    other: Conditioning  # [N,...] or [1,...]
     share: Tensor  # [N] from 0 to 1
     scale: float = 1.0
     interval: tuple[int, int] = EVERYWHERE
 
-    def condition(self, cond: Cond, t: int) -> Cond:
+    def condition(self, cond: Conditioning, t: int) -> Conditioning:
         def mixed(one: Tensor | None, other: Tensor | None) -> Tensor | None:
             if one is None or other is None:
                 return one
@@ -48,12 +48,12 @@ class BetweenPredictions(Guidance):
     """
 
     scale: float
-    other: Cond  # [N,...] or [1,...]
+    other: Conditioning  # [N,...] or [1,...]
     share: Tensor  # [N] from 0 to 1
     interval: tuple[int, int] = EVERYWHERE
 
     @property
-    def references(self) -> tuple[Cond, ...]:
+    def references(self) -> tuple[Conditioning, ...]:
         return (self.other,)
 
     def shift(self, main: Prediction, references: Sequence[Prediction]) -> Tensor:

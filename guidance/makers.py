@@ -5,7 +5,7 @@ A plug-in's maker looks the same; `docs/guidance.md` has one. Shape letters: N p
 
 from __future__ import annotations
 
-from glide.networks.conditioner import Conditions
+from glide.networks.conditioner import Conditioner
 from glide.networks.fixed_batch import network_of, predict_by
 from glide.utils.errors import InputError
 from guidance.adaptive_projected import AdaptiveProjected
@@ -59,7 +59,7 @@ def auto(subject: Subject, scale: float, interval: Interval) -> Autoguidance:
     predict = predict_by(network_of(weak.unet), weak, pipe.call_size)
     planes = subject.cond.planes
     size = None if planes is None else (planes.shape[-2], planes.shape[-1])
-    return Autoguidance(scale, Reference(predict, Conditions(weak).of(subject.pictures, size)), interval)
+    return Autoguidance(scale, Reference(predict, Conditioner(weak).of(subject.pictures, size)), interval)
 
 
 def pag(subject: Subject, scale: float, interval: Interval) -> PerturbedAttention:

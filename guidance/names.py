@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from glide.utils.errors import InputError
 from glide.utils.ranges import flag
 from guidance.options import Options
-from guidance.spec import EVERYWHERE, Term
+from guidance.spec import EVERYWHERE, GuidanceSpec
 
 GROUP = "glide.guidance"
 FOR_ALL = frozenset({"rescale", "threshold"})
@@ -23,7 +23,7 @@ READ_BY_RERANK = frozenset({"clip", "clip_vocab"})
 
 
 @dataclass(frozen=True)
-class Named:
+class GuidanceEntry:
     """A guidance that can be asked for by name."""
 
     entry: EntryPoint
@@ -50,9 +50,9 @@ def _built_in(
     captions: bool = False,
     labels: bool = False,
     acts: tuple[float, float] | None = None,
-) -> Named:
+) -> GuidanceEntry:
     entry = EntryPoint(name, f"guidance.makers:{name}", GROUP)
-    return Named(entry, words, scale, frozenset(reads), captions, labels, acts)
+    return GuidanceEntry(entry, words, scale, frozenset(reads), captions, labels, acts)
 
 
 BUILT_IN = {
@@ -105,17 +105,19 @@ BUILT_IN = {
 
 
 @cache
-def known() -> dict[str, Named]:
+def known() -> dict[str, GuidanceEntry]:
     """All guidances by name. A package cannot take a built-in name."""
     found = dict(BUILT_IN)
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         owner = entry.dist.name if entry.dist is not None else entry.value
         # who wrote it knows what it reads
-        found.setdefault(entry.name, Named(entry, f"of the package {owner}", captions=True, labels=True))
+        found.setdefault(
+            entry.name, GuidanceEntry(entry, f"of the package {owner}", captions=True, labels=True)
+        )
     return found
 
 
-def named(name: str) -> Named:
+def named(name: str) -> GuidanceEntry:
     """InputError, naming all there are, where there is none of that name."""
     if name in BUILT_IN:
         return BUILT_IN[name]
@@ -124,7 +126,7 @@ def named(name: str) -> Named:
     return known()[name]
 
 
-def interval_of(term: Term, steps: int) -> tuple[int, int]:
+def interval_of(term: GuidanceSpec, steps: int) -> tuple[int, int]:
     """The first and last of `steps` training timesteps at which a guidance acts: its usual ones if none are given."""
     if term.interval is not None:
         return term.interval
@@ -140,12 +142,12 @@ def listing() -> str:
     )
 
 
-def read_by(terms: Sequence[Term]) -> frozenset[str]:
+def read_by(terms: Sequence[GuidanceSpec]) -> frozenset[str]:
     """The options that a list of guidances reads, without those for all."""
     return frozenset[str]().union(*(named(term.name).reads for term in terms))
 
 
-def check_read(terms: Sequence[Term], options: Options, also: frozenset[str] = frozenset()) -> None:
+def check_read(terms: Sequence[GuidanceSpec], options: Options, also: frozenset[str] = frozenset()) -> None:
     """InputError for an option that is given, but that no guidance of the list reads.
 
     also: what is read by something else.

@@ -77,4 +77,4 @@ class Options:
         return Options(**{name: value for name, value in asdict(self).items() if name in names})
 
 
-USUAL = Options()
+DEFAULT_OPTIONS = Options()

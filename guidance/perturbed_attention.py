@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Network
 from glide.networks.unet import UNet
 from glide.utils.errors import InputError
@@ -19,7 +19,7 @@ from guidance.contrast import Contrast
 class RunsUNet(Protocol):
     """A U-Net, as it is or compiled."""
 
-    def __call__(self, x: Tensor, t: Tensor, cond: Cond, *, identity: Collection[str]) -> Tensor: ...
+    def __call__(self, x: Tensor, t: Tensor, cond: Conditioning, *, identity: Collection[str]) -> Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def perturbed(unet: RunsUNet, layers: Sequence[str]) -> Network:
     Where a layer also attends to captions, it no longer does. The network itself is as it was, for other threads too.
     """
 
-    def run(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+    def run(x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         return unet(x, t, cond, identity=layers)
 
     return run

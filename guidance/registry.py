@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Denoiser
 from glide.diffusion.process import Process
 from glide.diffusion.samplers.ddpm_ddim import Noise, Variance, ancestral, ddim
 from glide.diffusion.samplers.dpm_solver import dpmpp_2m, dpmpp_2m_sde, unipc
 from glide.diffusion.samplers.euler_heun import euler, euler_ancestral, heun
 from glide.diffusion.samplers.linear_multistep import lms, plms
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.utils.errors import InputError
 from guidance.base import Guidance
 from guidance.names import interval_of, named
 from guidance.options import Options
-from guidance.spec import Term
+from guidance.spec import GuidanceSpec
 
 if TYPE_CHECKING:
     from toolkit.pipelines.pipeline import Pipeline
@@ -103,8 +103,8 @@ class Subject:
     pipe: Pipeline
     """Its `model`, `conditions`, `predict`, `device`, `dtype` and `call_size`, which is the run's, and `guides`, which
     loads networks."""
-    pictures: Sequence[Picture]  # N
-    cond: Cond
+    pictures: Sequence[ImageRequest]  # N
+    cond: Conditioning
     """What the network is told of them, [N,...]."""
     options: Options
 
@@ -113,7 +113,7 @@ MakeGuidance = Callable[[Subject, float, tuple[int, int]], Guidance | Sequence[G
 """From the subject, the scale and the interval: what an entry point of the group `glide.guidance` leads to."""
 
 
-def make(term: Term, subject: Subject) -> list[Guidance]:
+def make(term: GuidanceSpec, subject: Subject) -> list[Guidance]:
     """The guidances that a term stands for. InputError for what they cannot be made from."""
     entry = named(term.name).entry
     try:

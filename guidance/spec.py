@@ -19,7 +19,7 @@ FORM = re.compile(r"(?P<name>[^:@\s]+)(?::(?P<scale>[^:@]*))?(?:@(?P<first>\d{1,
 
 
 @dataclass(frozen=True)
-class Term:
+class GuidanceSpec:
     """One guidance of a list."""
 
     name: str
@@ -29,7 +29,7 @@ class Term:
     """First and last training timestep at which it acts; None: the usual one."""
 
     @classmethod
-    def parse(cls, text: str) -> Term:
+    def parse(cls, text: str) -> GuidanceSpec:
         """The inverse of `str`. InputError for what is not of that form, or a scale or an interval out of range."""
         match = FORM.fullmatch(text.strip())
         if match is None:

@@ -23,7 +23,7 @@ from glide.diffusion.process import Process
 from glide.diffusion.timestep_sampling import TimestepConfig
 from glide.networks.model import ModelConfig
 from glide.training.distributed import Processes
-from glide.training.fit import Settings, Task, TrainConfig, fit, jsonable, last_line
+from glide.training.fit import RunFlags, Task, TrainConfig, fit, jsonable, last_line
 from glide.training.run_folder import run_folder
 from glide.utils.errors import InputError
 from glide.utils.plots import figure
@@ -142,7 +142,7 @@ def train_guide(
         sample=watch,
         note=lambda: keep_broken(args.out, data.broken),
         processes=processes,
-        settings=Settings.of(args, kept, ("practice.timesteps", "train.ema", "train.ema_snapshots")),
+        settings=RunFlags.of(args, kept, ("practice.timesteps", "train.ema", "train.ema_snapshots")),
     )
     if processes.main and not config.dry_run:
         tell_broken(args.out)

@@ -20,15 +20,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from torch import Tensor
 
-    from glide.networks.conditioner import Picture
+    from glide.networks.conditioner import ImageRequest
     from toolkit.evaluation.upsampling import Enlarge, EvaluateUpsampler, evaluate_upsampler
     from toolkit.pipelines.parts import UPSAMPLING
-    from toolkit.pipelines.settings import Settings, spec_of_steps
-    from toolkit.pipelines.upscale import Stage
+    from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
+    from toolkit.pipelines.upscale import Upscaler
 
     args = parse(EvaluateUpsampler, __doc__, argv)
     args.check()  # before the model is read
-    stage = Stage.load(args.model, UPSAMPLING, args.device, args.dtype)
+    stage = Upscaler.load(args.model, UPSAMPLING, args.device, args.dtype)
     usual = replace(stage.settings, temperature=args.temp)
     asked = replace(
         usual,
@@ -37,12 +37,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         spacing=args.spacing,
     )
 
-    def by(settings: Settings) -> Enlarge:
+    def by(settings: SamplingConfig) -> Enlarge:
         own = replace(stage, settings=settings, noise=args.noise)
-        own.check([Picture(args.seed)])
+        own.check([ImageRequest(args.seed)])
 
         def enlarge(pixels: Tensor, caption: str, seed: int) -> Tensor:
-            return own.enlarged(pixels, Picture(seed, caption))
+            return own.enlarged(pixels, ImageRequest(seed, caption))
 
         return enlarge
 

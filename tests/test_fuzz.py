@@ -44,7 +44,7 @@ from glide.utils.device import find_device
 from glide.utils.errors import InputError
 from glide.utils.image_files import read_picture
 from glide.utils.images import RECIPE, load_image, read_recipe
-from guidance.spec import Term
+from guidance.spec import GuidanceSpec
 from support.fuzzing import NUMBERS, TEXTS, hostile, json_bytes, judge, mutate_bytes, mutate_json
 from support.models import CAPTIONS
 from toolkit import Pipeline
@@ -58,11 +58,11 @@ from toolkit.evaluation.guidance_sweep import Sweep
 from toolkit.evaluation.sampler_sweep import SolverSweep
 from toolkit.pipelines.device import find_seeds
 from toolkit.pipelines.image_arguments import read_pictures
-from toolkit.pipelines.image_to_image import read_start
+from toolkit.pipelines.image_to_image import read_init_image
 from toolkit.pipelines.mask_files import mask_of_box, mask_of_file
 from toolkit.pipelines.recipe_reader import Recorded
 from toolkit.pipelines.retell import read_guidance, read_options
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 Act = Callable[[], object]
 Case = Callable[[random.Random, Path], Act]
@@ -118,7 +118,7 @@ def test_pictures(text_model: Model, tmp_path: Path) -> None:
         read_recipe,
         read_original,
         lambda path: mask_of_file(path, (12, 9)),
-        lambda path: read_start(path, text_model),
+        lambda path: read_init_image(path, text_model),
         lambda path: read_pictures([path, Path(path)], "image"),
     ]
 
@@ -540,9 +540,9 @@ def test_words(text_model: Model, class_model: Model, tmp_path: Path) -> None:
             [
                 lambda: respacing(text, 1000),
                 lambda: spaced(process, text, rng.choice(["uniform", "karras", text])),
-                lambda: Term.parse(text),
-                lambda: Settings(guidance=text, eta=number),
-                lambda: Settings(sampler=text, temperature=number, respacing=text, spacing=text),
+                lambda: GuidanceSpec.parse(text),
+                lambda: SamplingConfig(guidance=text, eta=number),
+                lambda: SamplingConfig(sampler=text, temperature=number, respacing=text, spacing=text),
                 lambda: mask_of_box(text, (31, 24)),
                 lambda: model_config(parse_options(text)),
                 lambda: Shapes.parse_spec(text, 0, 16).batch(0, 1),

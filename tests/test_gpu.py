@@ -12,8 +12,8 @@ from glide.diffusion.losses import LossConfig
 from glide.networks.compile import compiled
 from glide.networks.model import Model
 from glide.networks.reduced_precision import lower_
-from glide.training.objectives import Diffusion
-from glide.training.row_rng import Draws
+from glide.training.objectives import DiffusionObjective
+from glide.training.row_rng import RowRng
 from support.openai_nets import golden
 from toolkit import Pipeline
 
@@ -89,10 +89,10 @@ def _pixels(result: object) -> object:
 
 def test_noise_of_a_training_step_depends_on_its_row_alone() -> None:
     like = torch.empty(6, 3, 16, 16, device="cuda")
-    whole, rest = Draws(5, range(6)), Draws(5, range(2, 6))
+    whole, rest = RowRng(5, range(6)), RowRng(5, range(2, 6))
     for _ in range(2):
         assert torch.equal(whole.normal(like)[2:], rest.normal(like[2:]))
-    x = Draws(6, range(200)).normal(torch.empty(200, 3, 32, 32, device="cuda"))
+    x = RowRng(6, range(200)).normal(torch.empty(200, 3, 32, 32, device="cuda"))
     assert abs(x.mean().item()) < 0.01 and abs(x.std().item() - 1) < 0.01
 
 
@@ -105,7 +105,9 @@ def test_a_training_step_has_the_loss_and_gradient_of_the_cpu() -> None:
         config = dataclasses.replace(LossConfig(), prediction="eps")
         inputs = {"image": batch["x"].clamp(-1, 1).to(device), "y": batch["y"].to(device)}
         t = batch["timesteps"].to(device)
-        loss = Diffusion(config, 0.0, 0.0)(model, inputs, t, _SameNoise(0, range(len(t))))["loss"].mean()
+        loss = DiffusionObjective(config, 0.0, 0.0)(model, inputs, t, _SameNoise(0, range(len(t))))[
+            "loss"
+        ].mean()
         loss.backward()
         gradient = torch.cat([p.grad.flatten().cpu() for p in model.parameters() if p.grad is not None])
         found.append((loss.item(), gradient))
@@ -113,7 +115,7 @@ def test_a_training_step_has_the_loss_and_gradient_of_the_cpu() -> None:
     assert (found[0][1] - found[1][1]).norm() < 1e-3 * found[0][1].norm()
 
 
-class _SameNoise(Draws):
+class _SameNoise(RowRng):
     """The CPU's numbers on every device."""
 
     def normal(self, like: torch.Tensor) -> torch.Tensor:

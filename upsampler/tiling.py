@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Network
 from glide.networks.model import Model
 
@@ -32,7 +32,7 @@ def in_tiles(network: Network, model: Model, tile: int | None = None, overlap: f
     assert side % factor == 0 and 0.0 <= overlap < 1.0
     shared = round(overlap * side)
 
-    def tiled(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+    def tiled(x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         height, width = x.shape[-2:]
         if height <= side and width <= side:
             return network(x, t, cond)

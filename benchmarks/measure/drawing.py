@@ -14,15 +14,15 @@ from benchmarks.measure.networks import CAPTION
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.results import Found, Measured, Note, Spent
 from benchmarks.measure.work import call_work
-from glide.networks.conditioner import Given, Picture
+from glide.networks.conditioner import ImageRequest, KnownPixels
 from glide.networks.fixed_batch import default_call_size
 from glide.networks.model import Model
 from glide.utils.errors import InputError
 from glide.utils.images import to_uint8
 from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
-from toolkit.pipelines.upscale import USUAL, Stage
+from toolkit.pipelines.settings import SamplingConfig
+from toolkit.pipelines.upscale import DEFAULT_CONFIG, Upscaler
 
 WARM_UP = 1  # steps besides the first
 FEW = "2"  # steps that warm up before a whole picture
@@ -33,19 +33,19 @@ def load(plan: Plan, name: str | Path, device: torch.device, dtype: str, call_si
     return Pipeline.from_pretrained(name, device, dtype, call_size, compiles=plan.compile)
 
 
-def load_stage(plan: Plan, name: str | Path, device: torch.device, dtype: str) -> Stage:
-    """An upsampler as `Stage.load` loads it. InputError where there is none of that name."""
+def load_stage(plan: Plan, name: str | Path, device: torch.device, dtype: str) -> Upscaler:
+    """An upsampler as `Upscaler.load` loads it. InputError where there is none of that name."""
     pipe = Pipeline.from_pretrained(
         name, device, dtype, 1, around=UPSAMPLING.tiles, places=UPSAMPLING.places, compiles=plan.compile
     )
     UPSAMPLING.check(pipe.model.config, str(name))
-    return Stage(pipe, usual(plan, pipe), UPSAMPLING)
+    return Upscaler(pipe, usual(plan, pipe), UPSAMPLING)
 
 
-def usual(plan: Plan, pipe: Pipeline) -> Settings:
+def usual(plan: Plan, pipe: Pipeline) -> SamplingConfig:
     """How whole pictures are drawn: as scripts/sample.py does it, but for what the flags say."""
     low_res = pipe.model.config.low_res
-    settings = USUAL if low_res else Settings()
+    settings = DEFAULT_CONFIG if low_res else SamplingConfig()
     steps = plan.upsampler_steps if low_res else plan.base_steps
     return replace(
         settings,
@@ -55,17 +55,17 @@ def usual(plan: Plan, pipe: Pipeline) -> Settings:
     )
 
 
-def one_call_a_step(plan: Plan, pipe: Pipeline, steps: int) -> Settings:
+def one_call_a_step(plan: Plan, pipe: Pipeline, steps: int) -> SamplingConfig:
     """So many steps of a sampler that calls the network once in each, guided where whole pictures are."""
-    return Settings("ddim", str(steps), guidance=usual(plan, pipe).guidance)
+    return SamplingConfig("ddim", str(steps), guidance=usual(plan, pipe).guidance)
 
 
-def evaluations(pipe: Pipeline, settings: Settings) -> int:
+def evaluations(pipe: Pipeline, settings: SamplingConfig) -> int:
     """Of the network for each picture and step: with classifier-free guidance there are two."""
     return 1 + any(term.name == "cfg" for term in settings.terms)
 
 
-def pictures_of(model: Model, batch: int, seed: int) -> list[Picture]:
+def pictures_of(model: Model, batch: int, seed: int) -> list[ImageRequest]:
     """Pictures to draw; what an upsampler enlarges is random, too."""
     generator = torch.Generator().manual_seed(seed)
     caption = CAPTION if model.config.text is not None else ""
@@ -74,7 +74,7 @@ def pictures_of(model: Model, batch: int, seed: int) -> list[Picture]:
     made = []
     for i in range(batch):
         low_res = 2 * torch.rand(3, side, side, generator=generator) - 1 if model.config.low_res else None
-        made.append(Picture(seed + i, caption, label, Given(low_res=low_res)))
+        made.append(ImageRequest(seed + i, caption, label, KnownPixels(low_res=low_res)))
     return made
 
 
@@ -123,16 +123,16 @@ def draw_whole(
     return [_whole(plan, case, pipe.for_run(size), stage, dtype, repeats) for size in sizes]
 
 
-def _whole(plan: Plan, case: str, pipe: Pipeline, stage: Stage, dtype: str, repeats: int) -> Spent:
+def _whole(plan: Plan, case: str, pipe: Pipeline, stage: Upscaler, dtype: str, repeats: int) -> Spent:
     settings, (picture,) = usual(plan, pipe), pictures_of(pipe.model, 1, plan.seed)
     small: list[torch.Tensor] = []
 
-    def first(settings: Settings) -> None:
+    def first(settings: SamplingConfig) -> None:
         for step in pipe.draw([picture], settings):
             last = step.x
         small[:] = [to_uint8(last)[0]]
 
-    def second(stage: Stage) -> None:
+    def second(stage: Upscaler) -> None:
         stage.enlarged(small[0], picture)
 
     first(replace(settings, respacing=FEW))

@@ -26,7 +26,7 @@ from glide.checkpoints.load import load_model
 from glide.diffusion.denoiser import Prediction, clamp, to_x0
 from glide.diffusion.process import respacing
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.networks.model import Model
 from glide.networks.reduced_precision import lower_
 
@@ -68,7 +68,7 @@ def draw_original(plan: Plan, case: str, folder: Path, batch: int) -> list[Found
     ]
 
 
-def ancestral_steps(model: Model, pictures: list[Picture], count: int) -> Iterator[Tensor]:
+def ancestral_steps(model: Model, pictures: list[ImageRequest], count: int) -> Iterator[Tensor]:
     """x [B,C,H,W] after each of `count` steps: a base model is guided, an upsampler is not."""
     process = model.process.respaced(respacing(str(count), len(model.process)))
     alpha_bar = dict(zip(process.timesteps.tolist(), process.alpha_bar.tolist(), strict=True))

@@ -22,9 +22,9 @@ from glide.data.masked import Masked
 from glide.diffusion.losses import LossConfig, UniformTimesteps
 from glide.networks.model import Model
 from glide.training.fit import TrainConfig, fit
-from glide.training.objectives import Diffusion
+from glide.training.objectives import DiffusionObjective
 from glide.training.optim import OptimConfig
-from glide.training.row_rng import Draws
+from glide.training.row_rng import RowRng
 from glide.utils.dtype import AUTO, find_dtype
 
 OPTIM = OptimConfig(lr=1e-3, muon_lr=0.02, weight_decay=0.01)
@@ -46,7 +46,7 @@ class Training:
         data: Dataset = open_data("shapes", config.unet.image_size, seed=plan.seed)
         data = Masked(data, plan.seed) if config.inpaint else data
         self.batches = [data.batch(step, plan.train_batch) for step in range(BATCHES)]
-        self.task = Diffusion(LossConfig(prediction=config.process.prediction))
+        self.task = DiffusionObjective(LossConfig(prediction=config.process.prediction))
         self.memory.loaded()
 
     def fit(self, batches: Callable[[int], Generator[Batch, None, None]], steps: int) -> None:
@@ -83,7 +83,7 @@ class Training:
         """FLOP of the network's way forward and back in one step; the optimizer's are not counted."""
         batch, size = on_device(self.batches[0], self.device), self.plan.train_batch
         t = torch.arange(size, device=self.device) % len(self.model.process)
-        draws = Draws(self.plan.seed, range(size))
+        draws = RowRng(self.plan.seed, range(size))
 
         def step() -> None:
             dtype = getattr(torch, self.dtype)

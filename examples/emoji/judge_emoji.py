@@ -27,7 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from glide.data.datasets import open_source
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.utils.atomic_write import write_text
 from glide.utils.cli import parse, run
 from glide.utils.contact_sheet import contact_sheet
@@ -38,7 +38,7 @@ from glide.utils.resize import square
 from glide.utils.results_folder import Results
 from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.upscale import Stage
+from toolkit.pipelines.upscale import Upscaler
 
 PER_SHEET = 60
 
@@ -134,7 +134,7 @@ def draw(args: JudgeEmoji, captions: Sequence[str]) -> Iterator[Pixels]:
     pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.batch_size)
     stage = None
     if args.upsampler is not None:
-        stage = Stage.load(args.upsampler, UPSAMPLING, args.device, args.dtype)
+        stage = Upscaler.load(args.upsampler, UPSAMPLING, args.device, args.dtype)
     bar = tqdm(total=len(captions), desc="drawing", unit="picture")
     for begin in range(0, len(captions), args.batch_size):
         part = list(captions[begin : begin + args.batch_size])
@@ -148,7 +148,7 @@ def draw(args: JudgeEmoji, captions: Sequence[str]) -> Iterator[Pixels]:
         for offset, (caption, image) in enumerate(zip(part, result.images, strict=True)):
             pixels = torch.from_numpy(np.array(image))
             if stage is not None:
-                pixels = stage.enlarged(pixels, Picture(args.seed + begin + offset, caption))
+                pixels = stage.enlarged(pixels, ImageRequest(args.seed + begin + offset, caption))
             yield pixels.numpy()
             bar.update()
     bar.close()

@@ -37,7 +37,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     return found
 
 
-def return_to(recipe: Mapping[str, Any], device: torch.device) -> None:
+def restore_environment(recipe: Mapping[str, Any], device: torch.device) -> None:
     """Set this process to the number of threads of `recipe`, and warn of what else is not as it was there."""
     threads = recipe.get("threads")
     if device.type == "cpu" and type(threads) is int and 0 < threads <= (os.cpu_count() or 1):

@@ -12,7 +12,7 @@ from glide.data.wrappers import Wrapped
 from glide.shapes.scene import VALUES, Fact, Scene, write_caption
 from glide.utils.errors import InputError
 
-WRONG = 0x3806  # sets these random numbers apart from all others of the same (seed, step)
+HARD_NEGATIVES_SALT = 0x3806  # sets these random numbers apart from all others of the same (seed, step)
 
 
 def changed(scene: Scene, kind: str, rng: np.random.Generator) -> str | None:
@@ -40,7 +40,7 @@ def wrong_captions(scene: Scene, count: int, rng: np.random.Generator) -> list[s
     return found[:count]
 
 
-class WithWrong(Wrapped[GeneratedData]):
+class WithHardNegatives(Wrapped[GeneratedData]):
     """Built-in scenes whose batches also hold "wrong": for each picture a list of K captions that are nearly right.
 
     A batch is a pure function of (seed, step), as it was without them.
@@ -58,7 +58,7 @@ class WithWrong(Wrapped[GeneratedData]):
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
         wanted = range(size) if rows is None else rows
-        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(WRONG, step)))
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(HARD_NEGATIVES_SALT, step)))
         scenes = self.data.shapes.scenes(step, size)
         wrong = [
             wrong_captions(scene, self.count, rng) for scene in scenes

@@ -1,4 +1,4 @@
-"""Cond: the ways into a U-Net.
+"""Conditioning: the ways into a U-Net.
 
 Shape letters: N batch, E embedding width, L tokens, D token width, K widths of keys and values, P planes, H W pixels.
 """
@@ -13,8 +13,8 @@ from glide.utils.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
-class Cond:
-    """What a network is told besides x_t and t. A part that is None is not there; Cond() is unconditional."""
+class Conditioning:
+    """What a network is told besides x_t and t. A part that is None is not there; Conditioning() is unconditional."""
 
     vector: Tensor | None = None  # [N,E]     added to the time embedding (label, pooled text)
     tokens: Tensor | None = None  # [N,L,D]   extra attention keys and values
@@ -35,12 +35,12 @@ class Cond:
         """N, or None where there is no part to count."""
         return next((len(part) for part in self.parts().values()), None)
 
-    def with_planes(self, *planes: Tensor) -> "Cond":
+    def with_planes(self, *planes: Tensor) -> "Conditioning":
         """The same with planes [N,p,H,W], in order, joined after those already there."""
         joined = [*([] if self.planes is None else [self.planes]), *planes]
         return replace(self, planes=joined[0] if len(joined) == 1 else torch.cat(joined, dim=1))  # [N,P,H,W]
 
-    def sharing_planes(self, other: "Cond") -> "Cond":
+    def sharing_planes(self, other: "Conditioning") -> "Conditioning":
         """With the planes of `other`, and what it says of them, where it has none of its own.
 
         One row then becomes as many as they are.
@@ -52,8 +52,8 @@ class Cond:
         return replace(told, planes=other.planes, level=other.level)
 
     @staticmethod
-    def cat(conds: Sequence["Cond"]) -> "Cond":
-        """All rows one below the other. Raises InputError unless every Cond has the same parts."""
+    def cat(conds: Sequence["Conditioning"]) -> "Conditioning":
+        """All rows one below the other. Raises InputError unless every one has the same parts."""
         if len(conds) == 1:
             return conds[0]  # planes are large: no copy of them
         if any(cond.keys is None for cond in conds):  # no more than the tokens say
@@ -65,20 +65,22 @@ class Cond:
                 f"got conditionings with different parts ({found}), expected the same parts in each: "
                 "build all of them with the same model, planes included"
             )
-        return Cond(**{name: torch.cat([cond.parts()[name] for cond in conds]) for name in names[0]})
+        return Conditioning(**{name: torch.cat([cond.parts()[name] for cond in conds]) for name in names[0]})
 
-    def __getitem__(self, rows: slice) -> "Cond":
+    def __getitem__(self, rows: slice) -> "Conditioning":
         return self._map(lambda part: part[rows])
 
-    def repeat(self, n: int) -> "Cond":
-        """All rows n times over: rows 0, 1, 0, 1, ... of a Cond with two."""
+    def repeat(self, n: int) -> "Conditioning":
+        """All rows n times over: rows 0, 1, 0, 1, ... of one with two."""
         return self._map(lambda part: part.repeat(n, *[1] * (part.ndim - 1)))
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Cond":
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> "Conditioning":
         """On another device, in another floating-point type; None leaves as is."""
         return self._map(lambda part: part.to(device=device, dtype=dtype))
 
-    def same(self, other: "Cond") -> bool:
+    def same(self, other: "Conditioning") -> bool:
         """Whether both say the same to a network, bit for bit."""
         mine, theirs = self.parts(), other.parts()
         return self is other or (
@@ -89,5 +91,5 @@ class Cond:
             )
         )
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> "Cond":
-        return Cond(**{name: change(part) for name, part in self.parts().items()})
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Conditioning":
+        return Conditioning(**{name: change(part) for name, part in self.parts().items()})

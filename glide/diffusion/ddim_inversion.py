@@ -19,7 +19,7 @@ from torch import Tensor
 
 from glide.diffusion.denoiser import Denoiser
 from glide.diffusion.process import Process
-from glide.diffusion.samplers.ddpm_ddim import ddim, steered
+from glide.diffusion.samplers.ddpm_ddim import apply_gradient, ddim
 from glide.utils.errors import InputError
 
 ITERATIONS = 8
@@ -56,7 +56,7 @@ def invert(
         answers: list[Tensor] = []
         for _ in range(iterations):
             asked.append(up)
-            x0 = steered(denoise(up, int(process.timesteps[i])), up, float(process.alpha_bar[i]))
+            x0 = apply_gradient(denoise(up, int(process.timesteps[i])), up, float(process.alpha_bar[i]))
             if by_x0:
                 answers.append(_up_by_x0(x, x0, a, sigma, a_up, sigma_up))
             else:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.process import Process, gather
 from glide.utils.errors import InputError
 
@@ -36,8 +36,10 @@ class Prediction:
     grad: Tensor | float = 0.0  # [N,C,H,W] sum of scale * d log p(y | x_t) / d x_t: the sampler spends it
 
 
-Network = Callable[[Tensor, Tensor, Cond], Tensor]  # x_t [N,C,H,W], t LongTensor [N], cond -> [N,C or 2C,H,W]
-Predict = Callable[[Tensor, int, Sequence[Cond]], list[Prediction]]  # one batched network call
+Network = Callable[
+    [Tensor, Tensor, Conditioning], Tensor
+]  # x_t [N,C,H,W], t LongTensor [N], cond -> [N,C or 2C,H,W]
+Predict = Callable[[Tensor, int, Sequence[Conditioning]], list[Prediction]]  # one batched network call
 Denoiser = Callable[[Tensor, int], Prediction]  # x_t [N,C,H,W], training timestep
 Scalar = TypeVar("Scalar", float, Tensor)
 
@@ -114,7 +116,7 @@ def predictor(net: Network, process: Process, prediction: Space = "eps") -> Pred
     """
     check_space(process, prediction)
 
-    def predict(x: Tensor, t: int, conds: Sequence[Cond]) -> list[Prediction]:
+    def predict(x: Tensor, t: int, conds: Sequence[Conditioning]) -> list[Prediction]:
         if not 0 <= t < len(process):
             raise InputError(
                 f"got timestep {t}, expected 0 to {len(process) - 1}: use the model's own process"
@@ -122,7 +124,7 @@ def predictor(net: Network, process: Process, prediction: Space = "eps") -> Pred
         alpha = math.sqrt(process.alpha_bar[t])
         sigma = math.sqrt(1.0 - process.alpha_bar[t])
         n, k = len(x), len(conds)
-        together = Cond.cat([_fit_rows(cond, n) for cond in conds])
+        together = Conditioning.cat([_fit_rows(cond, n) for cond in conds])
         steps = torch.full((k * n,), t, dtype=torch.int64, device=x.device)
         repeated = x if k == 1 else x.repeat(k, *[1] * (x.ndim - 1))  # [K*N,C,H,W]
         output = net(repeated, steps, together)  # [K*N,C or 2C,H,W]
@@ -135,7 +137,7 @@ def predictor(net: Network, process: Process, prediction: Space = "eps") -> Pred
     return predict
 
 
-def _fit_rows(cond: Cond, n: int) -> Cond:
+def _fit_rows(cond: Conditioning, n: int) -> Conditioning:
     rows = cond.rows
     if rows is None or rows == n:
         return cond
@@ -164,7 +166,7 @@ def clamp(x0: Tensor) -> Tensor:
     return x0.clamp(-1.0, 1.0)
 
 
-def keep_known(image: Tensor, mask: Tensor) -> Callable[[Tensor], Tensor]:
+def replace_known(image: Tensor, mask: Tensor) -> Callable[[Tensor], Tensor]:
     """Pin x0 to `image` [N,C,H,W] in [-1, 1] where `mask` [N,1,H,W] is 1; 0 is left to the model."""
 
     def pin(x0: Tensor) -> Tensor:
@@ -173,13 +175,13 @@ def keep_known(image: Tensor, mask: Tensor) -> Callable[[Tensor], Tensor]:
     return pin
 
 
-def held(denoise: Denoiser, image: Tensor, mask: Tensor) -> Denoiser:
+def pin_known(denoise: Denoiser, image: Tensor, mask: Tensor) -> Denoiser:
     """The same denoiser for a picture of which `image` is known where `mask` is 1: x0 is pinned there.
 
     Nor does a gradient move what is known. A deterministic solver spends one through eps and back, in float32, so a
     known pixel of its result can still be off by rounding: paste `image` into the last x.
     """
-    pin = keep_known(image, mask)
+    pin = replace_known(image, mask)
 
     def holding(x: Tensor, t: int) -> Prediction:
         prediction = denoise(x, t)

@@ -20,7 +20,7 @@ Steps = Callable[
 ]  # a sampler: from x at the last entry of a process, downwards
 
 
-def walk(steps: int, jump: int, times: int) -> list[int]:
+def repaint_schedule(steps: int, jump: int, times: int) -> list[int]:
     """The entries that are denoised, in order: down from the noisiest, and at every `jump`-th entry up again.
 
     After each `jump` steps the picture is noised again by as many, until each stretch was denoised `times` times
@@ -57,14 +57,14 @@ def repaint(
     jump: int = 5,
     times: int = 10,
 ) -> Iterator[Tensor]:
-    """Algorithm 1 of 2201.09865: yields x [N,C,H,W] after each denoising step of `walk`.
+    """Algorithm 1 of 2201.09865: yields x [N,C,H,W] after each denoising step of `repaint_schedule`.
 
     steps: a sampler on its denoiser, asked for one step at a time. x: unit noise. image [N,C,H,W], kept where mask
     [N,1,H,W] is 1: there each x is the image, noised anew (eq. 8a), so the result holds it exactly. What was filled in
     cannot know yet what stands beside it; noised and denoised again together, the two grow into each other.
     """
     before: int | None = None
-    for entry in walk(len(process), jump, times):
+    for entry in repaint_schedule(len(process), jump, times):
         if before is not None and entry >= before:
             x = _noised(process, x, before - 1, entry, noise)
         below = [entry - 1, entry] if entry else [entry]

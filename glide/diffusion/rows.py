@@ -11,6 +11,6 @@ import torch
 from torch import Tensor
 
 
-def by_row(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+def per_image(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     """`function` of the rows of the tensors [N,...], one picture at a time, stacked again: [N,...]."""
     return torch.stack([function(*rows) for rows in zip(*tensors, strict=True)])

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Predict, Prediction
 
 
@@ -26,7 +26,7 @@ class SelfConditioned:
         self.predict = predict
         self.last: Tensor | None = None  # [N,C,H,W] in [-1, 1], as in training
 
-    def __call__(self, x: Tensor, t: int, conds: Sequence[Cond]) -> list[Prediction]:
+    def __call__(self, x: Tensor, t: int, conds: Sequence[Conditioning]) -> list[Prediction]:
         last = self.last
         if last is None or last.shape != x.shape:
             last = torch.zeros_like(x)

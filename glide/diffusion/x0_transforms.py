@@ -6,7 +6,7 @@ Shape letters: N batch, C channels, H W pixels.
 import torch
 from torch import Tensor
 
-from glide.diffusion.rows import by_row
+from glide.diffusion.rows import per_image
 
 
 def rescaled(main: Tensor, guided: Tensor, share: float) -> Tensor:
@@ -25,4 +25,4 @@ def rescaled(main: Tensor, guided: Tensor, share: float) -> Tensor:
         )  # one colour has no contrast to take back
         return guided * (1.0 + share * (ratio - 1.0))
 
-    return by_row(of_one, main, guided)
+    return per_image(of_one, main, guided)

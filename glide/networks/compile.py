@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.networks.layers import Dropout
 from glide.networks.unet import UNet
 from glide.utils.errors import InputError
@@ -35,7 +35,7 @@ def compiled(unet: UNet) -> Callable[..., Tensor]:
     except RuntimeError as error:
         raise _refused(error) from error
 
-    def network(x: Tensor, t: Tensor, cond: Cond, identity: Collection[str] = ()) -> Tensor:
+    def network(x: Tensor, t: Tensor, cond: Conditioning, identity: Collection[str] = ()) -> Tensor:
         if not graphs:
             return run(x, t, cond, identity=identity)
         torch.compiler.cudagraph_mark_step_begin()

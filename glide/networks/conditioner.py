@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.networks.model import Model
 from glide.networks.unet import UNet
 from glide.utils.class_names import class_number
@@ -19,7 +19,7 @@ from glide.utils.ranges import MAX_SEED
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class KnownPixels:
     """What is known of a picture in pixels, all in [-1, 1] but the mask. None is not given."""
 
     low_res: Tensor | None = None  # [3,h,w]  what an upsampler enlarges
@@ -31,11 +31,11 @@ class Given:
     latent: Tensor | None = None  # [3,H,W]  the same, noised already
 
 
-NOTHING_GIVEN = Given()
+NO_PIXELS = KnownPixels()
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageRequest:
     """What makes one picture of a run: its noise and its condition."""
 
     seed: int
@@ -43,7 +43,7 @@ class Picture:
     """"" is the null caption. A model without text is not told it; a guidance may be."""
     label: int | None = None
     """None is the null class. A model without classes is not told it; a guidance may be."""
-    given: Given = NOTHING_GIVEN
+    given: KnownPixels = NO_PIXELS
     """Pixels that are known. What an inpainting model's picture is not given, it paints."""
 
     def __post_init__(self) -> None:
@@ -53,7 +53,7 @@ class Picture:
             object.__setattr__(self, "label", whole(self.label, "the class"))
 
 
-class Conditions:
+class Conditioner:
     """The conditions of a model, each encoded once and alone, in float32, with the keys of all attention layers.
 
     Alone, because an encoder's last bits depend on how many captions it gets, and a picture shall not.
@@ -62,7 +62,7 @@ class Conditions:
     def __init__(self, model: Model, unet: UNet | None = None) -> None:
         """unet: that the conditions are for; by default the model's, and not a copy in reduced precision."""
         self.model, self.unet = model, unet or model.unet
-        self._null: Cond | None = None
+        self._null: Conditioning | None = None
 
     @property
     def has_null(self) -> bool:
@@ -71,7 +71,7 @@ class Conditions:
         conditional = config.text is not None or config.num_classes > 0
         return conditional and (config.num_classes == 0 or config.null_class)
 
-    def null(self) -> Cond:
+    def null(self) -> Conditioning:
         """The null condition without planes, one row for all pictures. InputError where the model has none."""
         if not self.has_null:
             kind = "no null class" if self.model.config.num_classes else "no condition at all"
@@ -83,7 +83,7 @@ class Conditions:
             self._null = self._encode("", None)
         return self._null
 
-    def negative(self, text: str) -> Cond:
+    def negative(self, text: str) -> Conditioning:
         """In place of the null condition: that of a caption, or of a class by name or number; one row, no planes.
 
         InputError for a class that the model does not have, or a model without conditions.
@@ -97,24 +97,24 @@ class Conditions:
             f"got the negative caption {text!r} for a model with no condition at all, expected none: leave it out"
         )
 
-    def of(self, pictures: Sequence[Picture], size: tuple[int, int] | None = None) -> Cond:
+    def of(self, pictures: Sequence[ImageRequest], size: tuple[int, int] | None = None) -> Conditioning:
         """The conditions of N pictures of `size` (the model's own by default), [N,...].
 
         InputError for a caption or class that the model does not take, or where an upsampler is given nothing.
         """
-        encoded: dict[tuple[str, int | None], Cond] = {}
+        encoded: dict[tuple[str, int | None], Conditioning] = {}
         for picture in pictures:
             key = (picture.caption, picture.label)
             if key not in encoded:
                 encoded[key] = self._encode(*key)
-        told = Cond.cat([encoded[picture.caption, picture.label] for picture in pictures])
+        told = Conditioning.cat([encoded[picture.caption, picture.label] for picture in pictures])
         if not self.model.config.planes:
             return told
         told = told.with_planes(torch.cat([self._planes(picture.given, size) for picture in pictures]))
         levels = [level for picture in pictures if (level := self._level(picture.given)) is not None]
         return replace(told, level=torch.cat(levels)) if levels else told
 
-    def _planes(self, given: Given, size: tuple[int, int] | None) -> Tensor:
+    def _planes(self, given: KnownPixels, size: tuple[int, int] | None) -> Tensor:
         """[1,P,H,W]."""
         model = self.model
         size = size or (model.config.unet.image_size,) * 2
@@ -135,7 +135,7 @@ class Conditions:
         return planes
 
     @torch.no_grad()
-    def _level(self, given: Given) -> Tensor | None:
+    def _level(self, given: KnownPixels) -> Tensor | None:
         """[1,E]. InputError for noise that the model cannot be told of."""
         if given.noise and not self.model.config.low_res_noise:
             raise InputError(
@@ -147,7 +147,7 @@ class Conditions:
         )
 
     @torch.no_grad()
-    def _encode(self, caption: str, label: int | None) -> Cond:
+    def _encode(self, caption: str, label: int | None) -> Conditioning:
         model, config = self.model, self.model.config
         batch: dict[str, Tensor] = {}
         if config.text is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.networks.unet import Deep, UNet
 
 
@@ -17,7 +17,7 @@ from glide.networks.unet import Deep, UNet
 class _Kept:
     """What one network call of a step left behind."""
 
-    cond: Cond
+    cond: Conditioning
     deep: Deep
 
 
@@ -37,7 +37,7 @@ class DeepCache:
         self._kept: dict[int, _Kept] = {}
         self._step, self._call, self._t = -1, 0, -1
 
-    def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """x [N,C,H,W] at timesteps t [N], the same for all, cond -> [N,out_channels,H,W]."""
         if int(t[0]) != self._t:
             self._step, self._call, self._t = self._step + 1, 0, int(t[0])

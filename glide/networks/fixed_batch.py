@@ -19,7 +19,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Network, Predict, Prediction, predictor
 from glide.networks.model import Model
 from glide.networks.unet import UNet
@@ -71,7 +71,7 @@ def computing_in(dtype: torch.dtype, device: torch.device) -> AbstractContextMan
 def network_of(unet: Network | UNet) -> Network:
     """The U-Net, or what stands for it, run in the memory format in which it is fastest."""
 
-    def network(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+    def network(x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         return unet(x.contiguous(memory_format=torch.channels_last), t, cond)
 
     return network
@@ -86,7 +86,7 @@ def predict_by(network: Network, model: Model, size: int | None) -> Predict:
 def in_calls(predict: Predict, size: int) -> Predict:
     """The same `Predict` on N pictures, N a multiple of `size`, by N / size calls of exactly `size` pictures."""
 
-    def predict_in_calls(x: Tensor, t: int, conds: Sequence[Cond]) -> list[Prediction]:
+    def predict_in_calls(x: Tensor, t: int, conds: Sequence[Conditioning]) -> list[Prediction]:
         assert len(x) % size == 0, f"{len(x)} pictures do not fill calls of {size}"
         if len(x) == size:
             return predict(x, t, conds)
@@ -97,7 +97,7 @@ def in_calls(predict: Predict, size: int) -> Predict:
     return predict_in_calls
 
 
-def _rows(cond: Cond, place: slice) -> Cond:
+def _rows(cond: Conditioning, place: slice) -> Conditioning:
     """A conditioning of one row serves every picture and stays."""
     return cond if cond.rows in (None, 1) else cond[place]
 
@@ -108,7 +108,7 @@ def _join(parts: Sequence[Prediction]) -> Prediction:
 
 
 @dataclass(frozen=True)
-class Places:
+class Padding:
     """Where the pictures of a run stand among the places that its calls have: `front`, the pictures, `back`."""
 
     front: int
@@ -116,9 +116,9 @@ class Places:
     back: int
 
     @staticmethod
-    def of(pictures: int, first: int, size: int) -> "Places":
+    def of(pictures: int, first: int, size: int) -> "Padding":
         """Places for so many pictures in calls of `size`, the first one in place `first` of its call."""
-        return Places(first, pictures, -(first + pictures) % size)
+        return Padding(first, pictures, -(first + pictures) % size)
 
     @property
     def real(self) -> slice:
@@ -130,18 +130,18 @@ class Places:
             [rows[:1].expand(self.front, *rows.shape[1:]), rows, rows[-1:].expand(self.back, *rows.shape[1:])]
         )
 
-    def fill_cond(self, cond: Cond) -> Cond:
+    def fill_cond(self, cond: Conditioning) -> Conditioning:
         if cond.rows in (None, 1):
             return cond
-        return Cond(**{name: self.fill(part) for name, part in cond.parts().items()})
+        return Conditioning(**{name: self.fill(part) for name, part in cond.parts().items()})
 
 
 @dataclass(frozen=True, eq=False)
-class OnlyReal(Guidance):
+class RealRowsOnly(Guidance):
     """A guidance that was made for the pictures alone, in a loop that also has places to fill."""
 
     inner: Guidance
-    places: Places
+    places: Padding
 
     @property
     def scale(self) -> float:  # type: ignore[override]
@@ -156,16 +156,16 @@ class OnlyReal(Guidance):
         return self.inner.name
 
     @property
-    def references(self) -> tuple[Cond | Reference, ...]:
+    def references(self) -> tuple[Conditioning | Reference, ...]:
         return tuple(self._fill_reference(reference) for reference in self.inner.references)
 
-    def start(self) -> "OnlyReal":
-        return OnlyReal(self.inner.start(), self.places)
+    def start(self) -> "RealRowsOnly":
+        return RealRowsOnly(self.inner.start(), self.places)
 
     def active(self, t: int) -> bool:
         return self.inner.active(t)
 
-    def condition(self, cond: Cond, t: int) -> Cond:
+    def condition(self, cond: Conditioning, t: int) -> Conditioning:
         real = cond if cond.rows in (None, 1) else cond[self.places.real]
         new = self.inner.condition(real, t)
         return cond if new is real else self.places.fill_cond(new)
@@ -180,7 +180,7 @@ class OnlyReal(Guidance):
         v = None if prediction.v is None else prediction.v[self.places.real]
         return replace(prediction, x0=prediction.x0[self.places.real], v=v)
 
-    def _fill_reference(self, reference: Cond | Reference) -> Cond | Reference:
+    def _fill_reference(self, reference: Conditioning | Reference) -> Conditioning | Reference:
         if isinstance(reference, Reference):
             return replace(reference, cond=self.places.fill_cond(reference.cond))
         return self.places.fill_cond(reference)

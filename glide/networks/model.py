@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.process import Process, make_process
 from glide.networks.layers import linear_by_rows, timestep_embedding, zero_init
 from glide.networks.text_encoder import TextEncoder
@@ -179,7 +179,7 @@ class Model(nn.Module):
         """The type that the U-Net computes in."""
         return self.unet.stem.weight.dtype
 
-    def condition(self, batch: Mapping[str, Tensor], size: tuple[int, int] | None = None) -> Cond:
+    def condition(self, batch: Mapping[str, Tensor], size: tuple[int, int] | None = None) -> Conditioning:
         """Encode what the network is told besides x_t and t, a picture of `size` (the model's own by default).
 
         batch: the keys that this model takes: tokens [N,L] int64 with mask [N,L] bool; y [N] int64;
@@ -190,7 +190,7 @@ class Model(nn.Module):
         planes, level = self.input_planes(batch, size), self.low_res_level(batch)
         return replace(told, planes=planes, level=level, estimate=batch.get("estimate"))
 
-    def encode(self, batch: Mapping[str, Tensor]) -> Cond:
+    def encode(self, batch: Mapping[str, Tensor]) -> Conditioning:
         """What `condition` says in words: captions and classes, no planes.
 
         batch may also hold keep_vector [N], 1 or 0: where it is 0 the caption reaches the network by its tokens alone.
@@ -204,7 +204,7 @@ class Model(nn.Module):
         if self.config.num_classes:
             label = self.label(batch["y"])
             vector = label if vector is None else vector + label
-        return Cond(vector=vector, tokens=tokens)
+        return Conditioning(vector=vector, tokens=tokens)
 
     def _pooled(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """[N,L,D] -> [N,D]; of the null caption, which has no tokens of its own, the mean is 0."""

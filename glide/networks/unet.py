@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.networks.layers import (
     Attention,
     Downsample,
@@ -202,7 +202,7 @@ class Encoder(nn.Module):
             return TokenAttention(width, heads, token_width) if token_width else None
         return Attention(width, heads, token_width, self.config.coordinates)
 
-    def embed(self, t: Tensor, cond: Cond) -> Tensor:
+    def embed(self, t: Tensor, cond: Conditioning) -> Tensor:
         """t [N], cond.vector and cond.level [N,E] -> [N,E], through the SiLU that all residual blocks share."""
         dtype = self.stem.weight.dtype
         emb = linear_by_rows(self.time_in, timestep_embedding(t, self.config.channels), dtype)
@@ -216,7 +216,7 @@ class Encoder(nn.Module):
         block: Block,
         x: Tensor,
         emb: Tensor,
-        cond: Cond,
+        cond: Conditioning,
         keys: Mapping[Block, Tensor],
         identity: bool = False,
     ) -> Tensor:
@@ -229,19 +229,21 @@ class Encoder(nn.Module):
         return tuple((block, kv.out_features) for block in blocks if (kv := block.token_kv) is not None)
 
     @torch.no_grad()
-    def with_keys(self, cond: Cond) -> Cond:
+    def with_keys(self, cond: Conditioning) -> Conditioning:
         """What all steps of a sampling have in common: the keys and values of cond.tokens for every layer."""
         keys = [kv for block, _ in self.readers if (kv := block.keys(cond.tokens)) is not None]
         return replace(cond, keys=torch.cat(keys, dim=-1)) if keys else cond
 
-    def keys(self, cond: Cond) -> dict[Block, Tensor]:
+    def keys(self, cond: Conditioning) -> dict[Block, Tensor]:
         """[N,L,2C] for each block that attends to tokens, of cond.keys; without these each block makes its own."""
         if cond.keys is None:
             return {}
         parts = cond.keys.split([width for _, width in self.readers], dim=-1)
         return {block: part for (block, _), part in zip(self.readers, parts, strict=True)}
 
-    def encode(self, x: Tensor, emb: Tensor, cond: Cond, identity: Collection[str] = ()) -> Iterator[Tensor]:
+    def encode(
+        self, x: Tensor, emb: Tensor, cond: Conditioning, identity: Collection[str] = ()
+    ) -> Iterator[Tensor]:
         """Yields the activation after the stem and after every block, the middle last. identity: as `UNet.forward`."""
         keys = self.keys(cond)
         if self.config.self_condition:
@@ -312,7 +314,7 @@ class UNet(Encoder):
         self,
         x: Tensor,
         t: Tensor,
-        cond: Cond,
+        cond: Conditioning,
         deep: Deep | None = None,
         identity: Collection[str] = (),
     ) -> Tensor:

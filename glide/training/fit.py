@@ -26,7 +26,7 @@ from glide.training.distributed import Processes, others_lost
 from glide.training.dry_run import rehearse
 from glide.training.metrics import last_line
 from glide.training.optim import OptimConfig
-from glide.training.resume import Settings, jsonable
+from glide.training.resume import RunFlags, jsonable
 from glide.training.run import MEASURED_AFTER, Run
 from glide.training.signals import Signals
 from glide.training.step import Stepper, Task
@@ -37,7 +37,7 @@ from glide.utils.printable import say
 from glide.utils.progress import progress
 from glide.utils.ranges import check_numbers
 
-__all__ = ["Settings", "Task", "TrainConfig", "fit", "jsonable", "last_line"]
+__all__ = ["RunFlags", "Task", "TrainConfig", "fit", "jsonable", "last_line"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -128,7 +128,7 @@ def fit(
     validate: Callable[[M], dict[str, Any]] | None = None,
     note: Callable[[], object] | None = None,
     processes: Processes | None = None,
-    settings: Settings | None = None,
+    settings: RunFlags | None = None,
 ) -> M:
     """Train `model` in place for `config.steps` steps; returns it with the first average's weights.
 
@@ -153,7 +153,7 @@ def fit(
         if processes.main:
             say("\n".join(said))
         return model
-    run = Run(stepper, config, out, save, sample, validate, note, settings or Settings())
+    run = Run(stepper, config, out, save, sample, validate, note, settings or RunFlags())
     with others_lost(processes):
         start = run.begin(resume)
         with Signals() as signals, run.rescued(), closing(batches(start)) as stream:

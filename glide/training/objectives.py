@@ -14,7 +14,7 @@ from glide.diffusion.denoiser import split_variance, to_x0
 from glide.diffusion.losses import LossConfig, loss_terms
 from glide.diffusion.process import gather
 from glide.networks.model import Model
-from glide.training.row_rng import Draws
+from glide.training.row_rng import RowRng
 from glide.utils.errors import InputError
 
 SELF_CONDITIONED = 0.5
@@ -22,7 +22,7 @@ SELF_CONDITIONED = 0.5
 
 
 @dataclass(frozen=True)
-class Diffusion:
+class DiffusionObjective:
     """Predict the clean picture (or noise, or velocity) from a noised one and its caption or class.
 
     `null_captions` of the examples lose their caption or class, so that one network learns both terms of
@@ -37,7 +37,7 @@ class Diffusion:
     learned from first, and explains away what attention to the tokens could learn (Stable Diffusion 3, 2403.03206,
     drops its text encoders apart for the like reason)."""
 
-    def __call__(self, model: Model, batch: dict[str, Any], t: Tensor, draws: Draws) -> dict[str, Tensor]:
+    def __call__(self, model: Model, batch: dict[str, Any], t: Tensor, draws: RowRng) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses.
 
         For a model with inpainting planes also inpaint_mask [N,1,H,W], 1 where a pixel is known (`glide.data.masks`);

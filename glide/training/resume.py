@@ -14,7 +14,7 @@ _NOT_OF_THE_RUN = ("out", "resume", "overwrite", "device", "workers", "dry_run")
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunFlags:
     """A run's flags by their dotted names, as JSON knows them."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -26,7 +26,7 @@ class Settings:
     """Flags that the optimizer's and the averages' state depends on: they must be given again."""
 
     @classmethod
-    def of(cls, args: Any, kept: Collection[str] = (), bound: Collection[str] = ()) -> Settings:
+    def of(cls, args: Any, kept: Collection[str] = (), bound: Collection[str] = ()) -> RunFlags:
         """Of the dataclass of a script's flags, which needs no other argument than `out`."""
         return cls(flat(args), flat(type(args)(out=args.out)), kept, bound)
 
@@ -46,7 +46,7 @@ def flat(args: Any) -> dict[str, Any]:
     return found
 
 
-def changes(old: Mapping[str, Any], new: Settings) -> list[str]:
+def changes(old: Mapping[str, Any], new: RunFlags) -> list[str]:
     """What is said of each flag that is not as it was: "--lr 0.001, before 0.0001". InputError where it cannot be."""
     said = []
     for name, value in new.values.items():

@@ -19,7 +19,7 @@ from glide.networks.layers import Dropout
 _WORD = 2**64 - 1
 
 
-def mixed(*numbers: int) -> int:
+def derive_seed(*numbers: int) -> int:
     """A seed from 0 to 2**63 - 1 of several whole numbers; neighbours land far apart.
 
     Each number is added and stirred in by the finalizer of SplitMix64 (Steele, Lea and Flood, 2014, figure 15).
@@ -33,12 +33,12 @@ def mixed(*numbers: int) -> int:
     return state >> 1
 
 
-class Draws:
+class RowRng:
     """Random numbers for some rows of the batch of one step; each call is the next draw."""
 
     def __init__(self, seed: int, rows: Iterable[int]) -> None:
         """seed: of the step. rows: which of the whole batch's, by number."""
-        self.seeds = [mixed(seed, row) for row in rows]
+        self.seeds = [derive_seed(seed, row) for row in rows]
         self.noise = SeededNoise(self.seeds)
         self.on_gpu: list[torch.Generator] = []
 
@@ -72,7 +72,7 @@ class DropoutRows:
         """seed: of the step. first: the number, in the whole batch, of the first row to come."""
         for index, layer in enumerate(self.layers):
             # layers count down from -1 and rows up from 0: no two share a seed
-            layer.rows = (mixed(seed, -1 - index), first)
+            layer.rows = (derive_seed(seed, -1 - index), first)
 
     def off(self) -> None:
         """Back to PyTorch's own dropout."""

@@ -20,7 +20,7 @@ from glide.training.checkpoints import Checkpoints, read_manifest
 from glide.training.curves import draw_curves
 from glide.training.metrics import LogFile, Meters
 from glide.training.posthoc_ema_snapshots import write_snapshot
-from glide.training.resume import Settings, changes
+from glide.training.resume import RunFlags, changes
 from glide.training.run_folder import model_folder
 from glide.training.signals import Signals, Stopped
 from glide.training.step import Outcome, Stepper
@@ -50,7 +50,7 @@ class Run(Generic[M]):
         sample: Callable[[M, Path], None] | None,
         validate: Callable[[M], dict[str, Any]] | None,
         note: Callable[[], object] | None,
-        settings: Settings,
+        settings: RunFlags,
     ) -> None:
         self.stepper, self.config, self.out = stepper, config, out
         self.save, self.sample, self.validate, self.note = save, sample, validate, note

@@ -21,15 +21,15 @@ from glide.networks.compile import as_written, compile_for_training
 from glide.training.distributed import Processes
 from glide.training.fsdp import shard
 from glide.training.optim import Averages, Optimizer
-from glide.training.row_rng import Draws, DropoutRows, mixed
-from glide.training.train_state import Weights, twin_of
+from glide.training.row_rng import DropoutRows, RowRng, derive_seed
+from glide.training.train_state import TrainState, twin_of
 from glide.utils.hardware import flops_of, keep_freed_memory
 from glide.utils.mixed_precision import LossScale, autocast
 
 if TYPE_CHECKING:
     from glide.training.fit import TrainConfig
 
-KEPT = 2**31 - 1  # bytes of freed memory, for the activations of the next step
+CACHE_BYTES = 2**31 - 1  # bytes of freed memory, for the activations of the next step
 M = TypeVar("M", bound=nn.Module)
 M_contra = TypeVar("M_contra", bound=nn.Module, contravariant=True)
 
@@ -41,7 +41,7 @@ class Task(Protocol[M_contra]):
     numbers are `draws`, so that a row gets the same ones wherever it is computed.
     """
 
-    def __call__(self, model: M_contra, batch: Batch, t: Tensor, draws: Draws) -> dict[str, Tensor]: ...
+    def __call__(self, model: M_contra, batch: Batch, t: Tensor, draws: RowRng) -> dict[str, Tensor]: ...
 
 
 class TaskModule(nn.Module):
@@ -51,7 +51,7 @@ class TaskModule(nn.Module):
         super().__init__()
         self.model, self.task = model, task
 
-    def forward(self, batch: Batch, t: Tensor, draws: Draws) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, t: Tensor, draws: RowRng) -> dict[str, Tensor]:
         return self.task(self.model, batch, t, draws)
 
 
@@ -78,7 +78,7 @@ class Stepper(Generic[M]):
         processes: Processes,
     ) -> None:
         processes.rows(config.batch_size)
-        keep_freed_memory(processes.device, KEPT)
+        keep_freed_memory(processes.device, CACHE_BYTES)
         self.config, self.processes, self.timesteps = config, processes, timesteps
         parts: list[Any] = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
         for part in parts:
@@ -101,7 +101,7 @@ class Stepper(Generic[M]):
         optimizer = Optimizer(model, config.optim, config.steps, processes)
         self.scale = LossScale(config.dtype)
         averages = Averages(model, config.ema, config.ema_snapshots)
-        self.weights = Weights(model, twin, averages, optimizer, timesteps, self.scale, processes)
+        self.weights = TrainState(model, twin, averages, optimizer, timesteps, self.scale, processes)
         self.dropout = DropoutRows(model)
         self.generator = torch.Generator()
         self.bad_in_a_row = 0  # steps that were skipped, besides those in which the loss scale was found
@@ -133,7 +133,7 @@ class Stepper(Generic[M]):
 
     def draw(self, step: int) -> tuple[Tensor, Tensor]:
         """Timesteps [M] of the whole batch and their weights; every process draws the same."""
-        seed = mixed(self.config.seed, step)
+        seed = derive_seed(self.config.seed, step)
         # for what draws by itself: nothing of ours
         if self.processes.device.type == "cpu":
             torch.default_generator.manual_seed(seed)
@@ -146,13 +146,13 @@ class Stepper(Generic[M]):
         """Losses [N] of this process's rows; their gradients, averaged over the whole batch, are then in
         the weights."""
         size, first = len(t), self.processes.rows(self.config.batch_size).start
-        seed, device = mixed(self.config.seed, step), self.processes.device
+        seed, device = derive_seed(self.config.seed, step), self.processes.device
         parts = torch.arange(size).chunk(self.config.accumulate)
         found = []
         for part in parts:
             row = first + int(part[0])
             self.dropout.at(seed, row)
-            draws = Draws(seed, range(row, row + len(part)))
+            draws = RowRng(seed, range(row, row + len(part)))
             FREE.clear()
             inputs = on_device(batch, device, _slice(part))
             with nullcontext() if part is parts[-1] else self.unsynced():
@@ -178,7 +178,7 @@ class Stepper(Generic[M]):
 
         def forward() -> None:
             with as_written(), autocast(device, self.config.dtype):
-                net(inputs, t[part].to(device), Draws(step, part.tolist()))
+                net(inputs, t[part].to(device), RowRng(step, part.tolist()))
 
         return flops_of(forward) * len(rows) / len(part) * self.processes.world
 

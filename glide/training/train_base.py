@@ -25,8 +25,8 @@ from glide.diffusion.timestep_sampling import TimestepConfig
 from glide.networks.model import PRESETS, Model, ModelConfig
 from glide.networks.tokenizer import Tokenizer
 from glide.training.distributed import Processes, start
-from glide.training.fit import Settings, TrainConfig, fit, jsonable, last_line
-from glide.training.objectives import Diffusion
+from glide.training.fit import RunFlags, TrainConfig, fit, jsonable, last_line
+from glide.training.objectives import DiffusionObjective
 from glide.training.run_folder import model_folder, run_folder
 from glide.training.validation import Validation
 from glide.utils.channels import check_channels
@@ -127,7 +127,7 @@ class Kind:
 
 BASE = Kind()
 
-KEPT = (
+FROZEN_FLAGS = (
     "preset",
     "recipe",
     "init",
@@ -139,10 +139,10 @@ KEPT = (
     "self_condition",
 )
 """Settings of a run that are in its folder by now."""
-BOUND = ("practice.timesteps", "train.ema", "train.ema_snapshots")
+STATE_FLAGS = ("practice.timesteps", "train.ema", "train.ema_snapshots")
 """Settings that its checkpoints hold the state of."""
 
-WATCHED = (
+PREVIEW_CAPTIONS = (
     "a red circle",
     "a small green star in the top left corner",
     "three blue squares",
@@ -211,7 +211,7 @@ def _train(
     model.to(processes.device)
 
     loss = dataclasses.replace(args.loss, prediction=config.process.prediction)
-    task = Diffusion(loss, args.null_captions, args.token_captions)
+    task = DiffusionObjective(loss, args.null_captions, args.token_captions)
     task.check(model)
     timesteps = args.practice.sampler(len(model.process))
     record = {"command": shlex.join(["python", *sys.argv]), **jsonable(dataclasses.asdict(args))}
@@ -245,7 +245,7 @@ def _train(
         validate=validate,
         note=lambda: keep_broken(args.out, {**data.broken, **broken}),
         processes=processes,
-        settings=Settings.of(args, KEPT, BOUND),
+        settings=RunFlags.of(args, FROZEN_FLAGS, STATE_FLAGS),
     )
     if processes.main and not args.train.dry_run:
         tell_broken(args.out)
@@ -262,7 +262,7 @@ def _watcher(
 ) -> Callable[[Model, Path], None]:
     """The function that draws progress pictures. plain: the data without masks."""
     count = min(8, args.train.batch_size)
-    captions = WATCHED
+    captions = PREVIEW_CAPTIONS
     if not is_generated(args.data):
         captions = tuple(dict.fromkeys(data.batch(0, count).get("caption", ())))
     masked = None
@@ -280,7 +280,9 @@ def _watcher(
     return watch
 
 
-def _validation(args: TrainBase, task: Diffusion, unseen: Dataset, config: ModelConfig) -> Validation:
+def _validation(
+    args: TrainBase, task: DiffusionObjective, unseen: Dataset, config: ModelConfig
+) -> Validation:
     """The loss on held-out data. InputError for more of them than memory holds."""
     if config.inpaint:
         unseen = Masked(unseen, args.train.seed, args.all_unknown, args.beside)

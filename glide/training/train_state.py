@@ -27,7 +27,7 @@ from glide.utils.mixed_precision import LossScale
 M = TypeVar("M", bound=nn.Module)
 
 
-class Weights(Generic[M]):
+class TrainState(Generic[M]):
     """A model, its averages and its optimizer, as one state that is saved, loaded and shown.
 
     twin: where the model is shared out over processes, a whole copy in the main process's memory, for the folder and
@@ -157,7 +157,7 @@ def write_files(
     state: dict[str, Any],
     others: Mapping[str, bytes],
 ) -> None:
-    """A checkpoint's files from what `Weights.gathered` gave, and the bytes of others by name."""
+    """A checkpoint's files from what `TrainState.gathered` gave, and the bytes of others by name."""
     for name, data in others.items():
         (folder / name).write_bytes(data)
     for name, part in tensors.items():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from glide.data.datasets import Dataset, on_device
-from glide.training.row_rng import Draws, mixed
+from glide.training.row_rng import RowRng, derive_seed
 from glide.training.step import Task
 from glide.utils.mixed_precision import autocast
 from glide.utils.progress import progress
@@ -30,7 +30,7 @@ class Validation(Generic[M]):
         self.task, self.seed, self.dtype, self.steps = task, seed, dtype, steps
         self.parts = [data.batch(step, batch_size) for step in range(batches)]
         count = batches * batch_size
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(mixed(seed, HELD_OUT)))
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(seed, HELD_OUT)))
         self.t = ((order + 0.5) * steps / count).long()  # [N], the middles of equal parts
 
     @torch.no_grad()
@@ -42,7 +42,7 @@ class Validation(Generic[M]):
         for part in progress(self.parts, desc="validation", unit="batch", leave=False):
             n = len(part["image"])
             inputs = on_device(part, device)
-            draws = Draws(mixed(self.seed, HELD_OUT), range(row, row + n))
+            draws = RowRng(derive_seed(self.seed, HELD_OUT), range(row, row + n))
             with autocast(device, self.dtype):
                 terms = self.task(model, inputs, self.t[row : row + n].to(device), draws)
             found.append(terms["loss"].float().cpu())

@@ -30,7 +30,7 @@ class Entries:
     most: int
 
 
-USUAL = Entries(64)
+DEFAULT_ENTRIES = Entries(64)
 
 
 class Config(Protocol):
@@ -70,7 +70,7 @@ def checked(config: C, where: str) -> C:
     return config_from_dict(type(config), values, where)
 
 
-def _read(hint: Any, value: Any, name: str, allowed: Range = ANY, entries: Entries = USUAL) -> Any:
+def _read(hint: Any, value: Any, name: str, allowed: Range = ANY, entries: Entries = DEFAULT_ENTRIES) -> Any:
     """A value of a JSON file as the type `hint` of its field has it."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:

@@ -12,7 +12,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Held(Generic[K, V]):
+class SharedCache(Generic[K, V]):
     """At most `most` values, for many threads: who asks for what another is making waits for that one."""
 
     def __init__(self, most: int) -> None:

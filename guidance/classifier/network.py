@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from glide.checkpoints.init_from import stem_without_mask
 from glide.checkpoints.load import resolve
 from glide.checkpoints.model_folder import CONFIG, load_weights, read_config, write_folder
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.process import Process
 from glide.networks.attention import self_attention
 from glide.networks.layers import GroupNorm, zero_init
@@ -147,7 +147,7 @@ class NoisyClassifier(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x [N,C,H,W] at training timesteps t, LongTensor [N] -> logits [N,K]."""
-        cond = Cond()
+        cond = Conditioning()
         activations = self.encoder.encode(x, self.encoder.embed(t, cond), cond)
         if self.spatial:
             return self.pool(torch.cat([h.float().mean(dim=(2, 3)) for h in activations], dim=1))  # [N,F]

@@ -21,7 +21,7 @@ from glide.networks.unet import UNetConfig
 from glide.training.distributed import Processes, start
 from glide.training.fit import TrainConfig
 from glide.training.optim import OptimConfig
-from glide.training.row_rng import Draws
+from glide.training.row_rng import RowRng
 from glide.training.run_folder import model_folder
 from glide.utils.errors import InputError
 from guidance.classifier.guide import check_classifier
@@ -62,7 +62,7 @@ class TrainClassifier(TrainGuide):
     """As ADM: the learning rate falls linearly to zero from the start (--cooldown 1)."""
 
 
-KEPT = ("preset", "recipe", "init", "noised", "dropout", "like")
+FROZEN_FLAGS = ("preset", "recipe", "init", "noised", "dropout", "like")
 """Settings of a run that are in its folder by now."""
 
 
@@ -72,7 +72,7 @@ class Classification:
 
     noised: bool = True
 
-    def __call__(self, model: NoisyClassifier, batch: Batch, t: Tensor, draws: Draws) -> dict[str, Tensor]:
+    def __call__(self, model: NoisyClassifier, batch: Batch, t: Tensor, draws: RowRng) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with y [N]; t [N] -> [N] losses and accuracies."""
         x, y = batch["image"], batch["y"]
         if self.noised:
@@ -117,7 +117,7 @@ def _train(args: TrainClassifier, processes: Processes, resume: Path | None) -> 
     model.to(processes.device)
     task = Classification(model.config.noised)
     return train_guide(
-        args, args.train, model, task, data, save_classifier, measured, processes, resume, KEPT
+        args, args.train, model, task, data, save_classifier, measured, processes, resume, FROZEN_FLAGS
     )
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glide.data.datasets import Batch
-from glide.training.row_rng import Draws
+from glide.training.row_rng import RowRng
 from guidance.clip.network import MAX_SCALE, NoisyClip
 from guidance.clip.score_matching import Teacher, gradient_terms, twice_differentiable
 
@@ -34,7 +34,7 @@ class Contrastive:
     teacher: Teacher | None = None
     gradient_weight: float = 0.0
 
-    def __call__(self, model: NoisyClip, batch: Batch, t: Tensor, draws: Draws) -> dict[str, Tensor]:
+    def __call__(self, model: NoisyClip, batch: Batch, t: Tensor, draws: RowRng) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with caption (list of N); t [N] -> [N] losses and their companions.
 
         wrong in batch: N lists of K captions each, none of which is right.
@@ -61,7 +61,7 @@ class Contrastive:
         return terms | {"loss": loss, "scale": model.scale.detach().expand(n)}
 
 
-def told(draws: Draws, wrong: int) -> list[int]:
+def told(draws: RowRng, wrong: int) -> list[int]:
     """For each of N pictures the caption that its gradient is learned for, as a row of N right and then N times `wrong`
     wrong ones: half of them a wrong one, where there is any, as what is drawn is not always what was asked for."""
     numbers = draws.uniform()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Predict
 from glide.diffusion.process import Process
 from glide.networks.fixed_batch import computing_in
@@ -97,7 +97,7 @@ def clean_clip_guidance(
     return LogLikelihood(clean_clip_log_prob, scale, interval)
 
 
-def through_network(predict: Predict, cond: Cond) -> X0Of:
+def through_network(predict: Predict, cond: Conditioning) -> X0Of:
     """The predicted x0 with its whole gradient in x_t.
 
     It costs a network call more at each step, and its backward pass, with the activations in memory: about three
@@ -110,7 +110,7 @@ def through_network(predict: Predict, cond: Cond) -> X0Of:
     return x0_of
 
 
-def past_network(predict: Predict, cond: Cond, process: Process) -> X0Of:
+def past_network(predict: Predict, cond: Conditioning, process: Process) -> X0Of:
     """The predicted x0, whose gradient takes the predicted noise for a constant: d x0 / d x_t = 1 / sqrt(alpha_bar).
 
     It costs a network call more at each step, and no backward pass. process: the training process. Where noise

@@ -12,7 +12,7 @@ import torch
 import tyro
 
 from glide.data.datasets import Dataset, is_generated, open_data
-from glide.data.hard_negatives import WithWrong
+from glide.data.hard_negatives import WithHardNegatives
 from glide.networks.model import ModelConfig
 from glide.networks.tokenizer import Tokenizer
 from glide.training.distributed import Processes, start
@@ -92,10 +92,12 @@ def _train(args: TrainClip, processes: Processes, resume: Path | None) -> NoisyC
     dtype = getattr(torch, args.train.dtype)
     teacher = Teacher(str(args.like), processes.device, dtype) if args.gradient_weight else None
     task = Contrastive(teacher, args.gradient_weight)
-    return train_guide(args, args.train, model, task, data, save_clip, measured, processes, resume, KEPT)
+    return train_guide(
+        args, args.train, model, task, data, save_clip, measured, processes, resume, FROZEN_FLAGS
+    )
 
 
-KEPT = ("preset", "recipe", "init", "deepen", "like", "vocab", "vocab_size", "context")
+FROZEN_FLAGS = ("preset", "recipe", "init", "deepen", "like", "vocab", "vocab_size", "context")
 """Settings of a run that are in its folder by now."""
 
 
@@ -160,7 +162,7 @@ def _open(args: TrainClip, size: int, **options: Any) -> Dataset:
         raise InputError(
             f"{args.data} has classes, expected captions: give pictures with a caption each (x.png and x.txt)"
         )
-    return WithWrong(data, args.train.seed, args.wrong_captions) if args.wrong_captions else data
+    return WithHardNegatives(data, args.train.seed, args.wrong_captions) if args.wrong_captions else data
 
 
 def _held_out(args: TrainClip, size: int) -> Measure[NoisyClip] | None:

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.measure.layers import KINDS, LayerTimes
 from benchmarks.measure.networks import CONFIGS, random_model
 from benchmarks.measure.work import attention_work, call_work, conv_work, counted, linear_work
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.networks.model import PRESETS, Model, ModelConfig
 from upsampler.presets import UPSAMPLERS
 
@@ -74,7 +74,7 @@ def test_three_counts_of_a_network_agree(config: ModelConfig) -> None:
     batch["inpaint_mask"] = torch.zeros(rows, 1, size, size)
     x, t = torch.randn(rows, 3, size, size), torch.zeros(rows, dtype=torch.int64)
     with torch.inference_mode():
-        cond: Cond = model.unet.with_keys(model.condition(batch))
+        cond: Conditioning = model.unet.with_keys(model.condition(batch))
         wanted = call_work(config, rows)
         assert counted(lambda: model.unet(x, t, cond)) == wanted
         with LayerTimes(model.unet, torch.device("cpu")) as times:

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from glide.checkpoints.openai import convert as openai
-from glide.diffusion.denoiser import clamp, keep_known, predictor, project
+from glide.diffusion.denoiser import clamp, predictor, project, replace_known
 from glide.diffusion.process import respacing
 from glide.diffusion.samplers.ddpm_ddim import ancestral, ddim
 from guidance.base import guide
@@ -48,7 +48,7 @@ def test_every_step_is_the_originals(name):
     if "target" in golden:
         target, strength = golden["target"], golden["cond_weight"].item()
         terms.append(LogLikelihood(lambda x, t: -0.5 * (x - target).square().flatten(1).sum(1), strength))
-    maps = [keep_known(planes["inpaint_image"], planes["inpaint_mask"])] if planes else []
+    maps = [replace_known(planes["inpaint_image"], planes["inpaint_mask"])] if planes else []
     maps += [clamp] if config["clip_denoised"] else []
     denoise = project(guide(predictor(model.unet, model.process), cond, terms), *maps)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from glide.diffusion.conditioning import Cond
-from glide.diffusion.denoiser import clamp, keep_known, predictor, project
+from glide.diffusion.conditioning import Conditioning
+from glide.diffusion.denoiser import clamp, predictor, project, replace_known
 from glide.diffusion.process import make_process, respacing
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim
 from glide.utils.errors import InputError
@@ -21,7 +21,7 @@ X = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
 def cond(value):
-    return Cond(torch.full((1, 1), float(value)))
+    return Conditioning(torch.full((1, 1), float(value)))
 
 
 def net(x, t, cond):
@@ -168,7 +168,7 @@ def test_a_plug_in_of_ones_own_with_two_references():
         """Along the line from one conditioning to another, and pulled to the origin."""
 
         scale: float
-        ends: tuple[Cond, Cond]
+        ends: tuple[Conditioning, Conditioning]
         interval: tuple[int, int] = EVERYWHERE
 
         @property
@@ -283,7 +283,7 @@ def test_everything_at_once_through_both_samplers():
     image, mask = torch.full((1, 3, 4, 4), 0.25), torch.zeros(1, 1, 4, 4)
     mask[..., :2] = 1
     terms = [ClassifierFree(3.0, cond(0)), LogLikelihood(toward(0.9), 5.0, interval=(100, 999))]
-    denoise = project(guide(Counted(), cond(1), terms), keep_known(image, mask), clamp)
+    denoise = project(guide(Counted(), cond(1), terms), replace_known(image, mask), clamp)
     process = PROCESS.respaced(respacing("8", 1000))
     for steps in (
         ancestral(process, denoise, X, SeededNoise([0, 1])),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction, predictor
 from glide.diffusion.process import make_process
 from glide.diffusion.threshold import dynamic_threshold
@@ -30,10 +30,10 @@ from support.predictions import X
 PROCESS = make_process("cosine")
 
 
-def cond(*values: float) -> Cond:
+def cond(*values: float) -> Conditioning:
     """A row for each value."""
     spread = torch.linspace(-1, 1, 8)
-    return Cond(torch.stack([value + spread for value in values]))
+    return Conditioning(torch.stack([value + spread for value in values]))
 
 
 class Counted:
@@ -42,13 +42,13 @@ class Counted:
     def __init__(self, factor: float = 1.0) -> None:
         self.factor = factor
         self.calls: list[int] = []
-        self.told: list[Cond] = []
+        self.told: list[Conditioning] = []
 
-    def __call__(self, x: Tensor, t: int, conds: Sequence[Cond]) -> list[Prediction]:
+    def __call__(self, x: Tensor, t: int, conds: Sequence[Conditioning]) -> list[Prediction]:
         self.calls.append(len(conds))
         self.told = list(conds)
 
-        def net(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        def net(x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
             assert cond.vector is not None
             return torch.tanh(self.factor * x + cond.vector[:, :1, None, None])
 
@@ -58,7 +58,9 @@ class Counted:
 MAIN, NULL = cond(1.0, 2.0), cond(0.0)
 
 
-def x0_of(guidances: Sequence[Guidance] = (), t: int = 500, x: Tensor = X, main: Cond = MAIN) -> Tensor:
+def x0_of(
+    guidances: Sequence[Guidance] = (), t: int = 500, x: Tensor = X, main: Conditioning = MAIN
+) -> Tensor:
     return guide(Counted(), main, guidances)(x, t).x0
 
 
@@ -210,7 +212,9 @@ def test_perturbed_attention_guidance_is_its_equation() -> None:
 # --- condition annealing --------------------------------------------------------------------------------------------
 
 
-def annealed(t: int, seeds: Sequence[int] = (3, 4), main: Cond = MAIN, **changes: float) -> Cond:
+def annealed(
+    t: int, seeds: Sequence[int] = (3, 4), main: Conditioning = MAIN, **changes: float
+) -> Conditioning:
     return ConditionAnnealing(**{"scale": 0.5, "seeds": seeds, "interval": (400, 800), **changes}).condition(
         main, t
     )  # type: ignore[arg-type]
@@ -271,7 +275,7 @@ def test_annealing_refuses_what_does_not_fit() -> None:
     with pytest.raises(InputError, match="1 seeds for a condition of 2 rows"):
         annealed(700, [3])
     with pytest.raises(InputError, match="without a condition"):
-        annealed(700, [3], Cond())
+        annealed(700, [3], Conditioning())
     twice = [ConditionAnnealing(0.5, [3, 4], (0, 800)), ConditionAnnealing(0.1, [3, 4], (600, 800))]
     denoise = guide(Counted(), MAIN, twice)
     denoise(X, 600)  # where only one of them acts

@@ -8,7 +8,7 @@ import torch
 
 import guidance
 from glide.data.datasets import on_device, open_data
-from glide.data.hard_negatives import WithWrong
+from glide.data.hard_negatives import WithHardNegatives
 from glide.shapes.dataset import held_out_scenes
 from glide.shapes.scene import SHAPES
 from glide.utils.images import read_recipe, to_float
@@ -16,7 +16,7 @@ from guidance.classifier.network import load_classifier
 from guidance.clip.guide import clip_guidance
 from guidance.clip.network import NoisyClip, load_clip
 from guidance.clip.noise_levels import retrieval
-from guidance.guide_networks import Guides
+from guidance.guide_networks import GuideNetworks
 from guidance.options import Options
 from support.sample_script import QUICK, call
 
@@ -43,7 +43,7 @@ def test_the_classifier_tells_shapes_apart() -> None:
 
 
 def test_the_clip_tells_one_wrong_fact() -> None:
-    batch = on_device(WithWrong(open_data("shapes", 64, split="held_out"), 0, 4).batch(0, 64), "cpu")
+    batch = on_device(WithHardNegatives(open_data("shapes", 64, split="held_out"), 0, 4).batch(0, 64), "cpu")
     (level,) = retrieval(
         load_clip("shapes-clip"), batch["image"], batch["caption"], [100], torch.float32, batch["wrong"]
     )
@@ -53,7 +53,7 @@ def test_the_clip_tells_one_wrong_fact() -> None:
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-4), (torch.bfloat16, 0.15)])
 def test_the_clip_of_a_pipeline_is_the_same_in_its_type(dtype: torch.dtype, most: float) -> None:
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    clip = Guides(torch.device("cpu"), dtype=dtype).clip(Options())
+    clip = GuideNetworks(torch.device("cpu"), dtype=dtype).clip(Options())
     assert isinstance(clip, NoisyClip)
     assert dtype in {p.dtype for p in clip.image.parameters()}
     assert {p.dtype for p in clip.text.parameters()} == {torch.float32}

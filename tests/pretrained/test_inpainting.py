@@ -16,13 +16,15 @@ from glide.utils.images import read_recipe, save_png
 from toolkit.evaluation.inpainting import cases, paint_and_judge
 from toolkit.pipelines.inpaint import plan
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 
 def test_it_paints_what_is_asked_for() -> None:
     pipe = Pipeline.from_pretrained("shapes", "cpu", torch.bfloat16, call_size=8)
     found = cases(16, seed=1)
-    how = plan(pipe, found[0].unknown(64), Settings("ddim", "25", 0.0, "cfg", 3.0), context=float("inf"))
+    how = plan(
+        pipe, found[0].unknown(64), SamplingConfig("ddim", "25", 0.0, "cfg", 3.0), context=float("inf")
+    )
     assert how.method == "model"
     answers = list(paint_and_judge(pipe, found, how, batch_size=8, seed=1))
     assert sum(answer.holds["right"] for answer in answers) >= 14

@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 
 import upsampler
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.shapes.dataset import held_out_scenes
 from glide.shapes.render import render
 from glide.utils.images import read_recipe
 from support.sample_script import call
 from toolkit.evaluation.upsampling import FILTERS, Errors, filtered
 from toolkit.pipelines.parts import UPSAMPLING
-from toolkit.pipelines.upscale import Stage
+from toolkit.pipelines.upscale import Upscaler
 
 FOLDER = Path(upsampler.__file__).parent / "pretrained/shapes"
 
@@ -27,11 +27,11 @@ def test_it_is_small_and_says_how_it_was_trained() -> None:
 
 
 def test_it_is_far_better_than_a_filter() -> None:
-    stage = Stage.load("shapes", UPSAMPLING, "cpu", torch.bfloat16)
+    stage = Upscaler.load("shapes", UPSAMPLING, "cpu", torch.bfloat16)
     errors = {name: Errors() for name in (*FILTERS, "upsampler")}
     for index, scene in enumerate(held_out_scenes(3, seed=1)):
         small, truth = render([scene], 64)[0], render([scene], 256)[0]
-        large = stage.enlarged(torch.from_numpy(small), Picture(index, scene.caption))
+        large = stage.enlarged(torch.from_numpy(small), ImageRequest(index, scene.caption))
         errors["upsampler"].add(large.numpy(), truth)
         for name in FILTERS:
             errors[name].add(filtered(small, 256, name), truth)

@@ -37,14 +37,14 @@ def possible() -> bool:
     return hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
 
 
-class Far(Tensor):
+class FakeTensor(Tensor):
     """A tensor of the device, around the CPU's that holds its numbers."""
 
     inner: Tensor
 
     @staticmethod
-    def __new__(cls, inner: Tensor) -> Far:
-        assert not isinstance(inner, Far)
+    def __new__(cls, inner: Tensor) -> FakeTensor:
+        assert not isinstance(inner, FakeTensor)
         return Tensor._make_wrapper_subclass(  # type: ignore[return-value]
             cls,
             inner.shape,
@@ -59,7 +59,7 @@ class Far(Tensor):
         self.inner = inner
 
     def __repr__(self) -> str:
-        return f"Far({self.inner!r})"
+        return f"FakeTensor({self.inner!r})"
 
     @classmethod
     def __torch_dispatch__(cls, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -78,37 +78,39 @@ def _compute(op: Any, args: Any, kwargs: Any) -> Any:
     """One operation, of which some tensor is the device's, or whose result shall be."""
     flat, spec = tree_flatten((args, kwargs))
     tensors = [x for x in flat if isinstance(x, Tensor)]
-    far = any(isinstance(x, Far) for x in tensors)
+    far = any(isinstance(x, FakeTensor) for x in tensors)
     copies = op is aten.copy_.default
-    if far and not copies and any(x.ndim and not isinstance(x, Far) for x in tensors):
+    if far and not copies and any(x.ndim and not isinstance(x, FakeTensor) for x in tensors):
         of = ", ".join(f"{x.device} {list(x.shape)}" for x in tensors)
         raise RuntimeError(f"{op}: expected tensors of one device, got {of}")
     if copies:
-        far = isinstance(args[0], Far)
+        far = isinstance(args[0], FakeTensor)
     elif kwargs.get("device") is not None:
         far = torch.device(kwargs["device"]).type == NAME
     elif op is aten._local_scalar_dense.default:
         far = False
-    near = [x.inner if isinstance(x, Far) else CPU if isinstance(x, torch.device) else x for x in flat]
+    near = [x.inner if isinstance(x, FakeTensor) else CPU if isinstance(x, torch.device) else x for x in flat]
     near_args, near_kwargs = tree_unflatten(near, spec)
     out = op(*near_args, **near_kwargs)
     if far:
-        out = tree_map(lambda x: Far(x) if isinstance(x, Tensor) and not isinstance(x, Far) else x, out)
+        out = tree_map(
+            lambda x: FakeTensor(x) if isinstance(x, Tensor) and not isinstance(x, FakeTensor) else x, out
+        )
     if op.is_view or op._schema.is_mutable:
         return return_and_correct_aliasing(op, args, kwargs, out)
     return out
 
 
 def _empty(size: Any, dtype: Any = None, memory_format: Any = None, **kwargs: Any) -> Tensor:
-    return Far(torch.empty(size, dtype=dtype, memory_format=memory_format or torch.contiguous_format))
+    return FakeTensor(torch.empty(size, dtype=dtype, memory_format=memory_format or torch.contiguous_format))
 
 
 def _empty_strided(size: Any, stride: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
-    return Far(torch.empty_strided(size, stride, dtype=dtype))
+    return FakeTensor(torch.empty_strided(size, stride, dtype=dtype))
 
 
 def _copy_from(x: Tensor, to: Tensor, non_blocking: bool = False) -> Tensor:
-    near, there = (y.inner if isinstance(y, Far) else y for y in (x, to))
+    near, there = (y.inner if isinstance(y, FakeTensor) else y for y in (x, to))
     there.copy_(near)
     return to
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import predictor
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ddim
 from glide.networks.model import Model, ModelConfig, ProcessConfig
@@ -60,7 +60,7 @@ def test_a_local_network_gives_the_same_in_tiles():
     """Exactly what it gives at once, to rounding, where tiles overlap by what a pixel sees."""
     net = model(low_res=True)
     x = torch.randn(2, 3, 96, 160, generator=torch.Generator().manual_seed(1))
-    cond = Cond(planes=torch.randn(x.shape, generator=torch.Generator().manual_seed(2)))
+    cond = Conditioning(planes=torch.randn(x.shape, generator=torch.Generator().manual_seed(2)))
     t = torch.tensor([3, 40])
     whole = net.unet(x, t, cond)
     tiled = in_tiles(plain(net), net, tile=64, overlap=4 * SEES / 64)
@@ -75,8 +75,8 @@ def test_what_is_seen_does_not_depend_on_the_rest():
     errors = []
     for unet in (LOCAL, dataclasses.replace(LOCAL, local=False, attention=(1,))):
         net = model(unet)
-        part = net.unet(x[..., 16:56, 8:48], t, Cond())[..., inner, inner]
-        whole = net.unet(x, t, Cond())[..., 16:56, 8:48][..., inner, inner]
+        part = net.unet(x[..., 16:56, 8:48], t, Conditioning())[..., inner, inner]
+        whole = net.unet(x, t, Conditioning())[..., 16:56, 8:48][..., inner, inner]
         errors.append(float((part - whole).abs().max() / whole.std()))
     assert errors[0] < 1e-5 and errors[1] > 1e-2
 
@@ -85,14 +85,14 @@ def test_small_pictures_are_left_alone():
     net = model()
     seen: list[tuple[int, ...]] = []
 
-    def network(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+    def network(x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         seen.append(tuple(x.shape))
         return x
 
     tiled = in_tiles(network, net)
     x = torch.randn(1, 3, 40, 64)
-    assert tiled(x, torch.tensor([0]), Cond()) is x
-    tiled(torch.randn(1, 3, 40, 65), torch.tensor([0]), Cond())
+    assert tiled(x, torch.tensor([0]), Conditioning()) is x
+    tiled(torch.randn(1, 3, 40, 65), torch.tensor([0]), Conditioning())
     assert seen == [(1, 3, 40, 64), *[(1, 3, 40, 64)] * 2]
 
 
@@ -102,10 +102,10 @@ def test_no_seams_are_left_of_a_network_that_draws_them():
     net, size = model(), (160, 160)
     level = iter(range(1000))
 
-    def network(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+    def network(x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         return torch.full_like(x, next(level) % 2)
 
-    blended = in_tiles(network, net)(torch.zeros(1, 3, *size), torch.tensor([0]), Cond())
+    blended = in_tiles(network, net)(torch.zeros(1, 3, *size), torch.tensor([0]), Conditioning())
     steps = max(float(blended.diff(dim=dim).abs().max()) for dim in (2, 3))
     assert blended.min() == 0 and blended.max() == 1
     assert steps <= 1 / (16 * (1 - 2 * 0.25)) + 1e-5  # the ramp's own slope over an overlap of 16 pixels

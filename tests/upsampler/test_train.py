@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from glide.checkpoints.load import load_model, save_model
 from glide.data.datasets import open_data
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.networks.model import PRESETS, Model
 from glide.training.fit import TrainConfig
 from glide.utils.contact_sheet import MARGIN, row_height
@@ -19,8 +19,8 @@ from glide.utils.errors import InputError
 from support.models import CLASSES
 from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
-from toolkit.pipelines.upscale import Stage, enlarger
+from toolkit.pipelines.settings import SamplingConfig
+from toolkit.pipelines.upscale import Upscaler, enlarger
 from upsampler.crops import LowResCrops
 from upsampler.low_res import LowRes
 from upsampler.presets import UPSAMPLERS
@@ -56,13 +56,13 @@ def test_a_run_is_a_model_that_enlarges(run: Path):
     with Image.open(run / "samples/0000004.png") as sheet:
         # small, enlarged and true, of the batch's four pictures, with their captions
         assert sheet.size == (3 * (96 + 2 * MARGIN), 4 * row_height(96))
-    stage = Stage(
+    stage = Upscaler(
         Pipeline(model, call_size=1, around=UPSAMPLING.tiles),
-        Settings("ddim", "3", guidance="none"),
+        SamplingConfig("ddim", "3", guidance="none"),
         UPSAMPLING,
     )
     small = torch.zeros(8, 8, 3, dtype=torch.uint8)
-    assert stage.enlarged(small, Picture(0, "a red circle")).shape == (32, 32, 3)
+    assert stage.enlarged(small, ImageRequest(0, "a red circle")).shape == (32, 32, 3)
 
 
 def test_resume_is_exact(run: Path, tmp_path: Path):

@@ -15,8 +15,8 @@ from glide.checkpoints.init_from import init_from
 from glide.checkpoints.openai.convert import from_state_dict, mapping
 from glide.checkpoints.openai.options import model_config
 from glide.checkpoints.openai.releases import options_for
-from glide.diffusion.conditioning import Cond
-from glide.networks.conditioner import Conditions, Given, Picture
+from glide.diffusion.conditioning import Conditioning
+from glide.networks.conditioner import Conditioner, ImageRequest, KnownPixels
 from glide.networks.layers import PixelNorm, TokenAttention
 from glide.networks.model import PRESETS, Model, ModelConfig
 from glide.networks.tokenizer import Tokenizer
@@ -27,8 +27,8 @@ from support.openai_nets import golden
 from toolkit.evaluation.upsampling import EvaluateUpsampler, decibels, evaluate_upsampler
 from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
-from toolkit.pipelines.upscale import Stage
+from toolkit.pipelines.settings import SamplingConfig
+from toolkit.pipelines.upscale import Upscaler
 from upsampler.cascade import enlarge
 from upsampler.presets import UPSAMPLERS, check_upsampler
 
@@ -40,9 +40,9 @@ def tiny(upsampler_model: Model) -> Model:
     return upsampler_model
 
 
-def stage_of(model: Model, **settings: object) -> Stage:
+def stage_of(model: Model, **settings: object) -> Upscaler:
     pipe = Pipeline(model, call_size=1, around=UPSAMPLING.tiles)
-    return Stage(pipe, Settings("ddim", "3", guidance="none", **settings), UPSAMPLING)  # type: ignore[arg-type]
+    return Upscaler(pipe, SamplingConfig("ddim", "3", guidance="none", **settings), UPSAMPLING)  # type: ignore[arg-type]
 
 
 def pixels(height: int = 8, width: int = 8, seed: int = 0) -> Tensor:
@@ -133,9 +133,13 @@ def test_without_captions_there_is_no_attention(tiny: Model):
     model = Model(dataclasses.replace(TINY, text=None))
     assert not [name for name, _ in model.named_modules() if name.endswith("attn")]
     assert [name for name, _ in tiny.named_modules() if name.endswith("attn")]
-    low_res = Given(low_res=torch.zeros(3, 8, 8))
+    low_res = KnownPixels(low_res=torch.zeros(3, 8, 8))
     with pytest.raises(InputError, match="do not attend to each other"):
-        list(Pipeline(model).draw([Picture(0, given=low_res)], Settings("ddim", "2", guidance="pag")))
+        list(
+            Pipeline(model).draw(
+                [ImageRequest(0, given=low_res)], SamplingConfig("ddim", "2", guidance="pag")
+            )
+        )
 
 
 # --- what they are told ---------------------------------------------------------------------------------------------
@@ -170,9 +174,10 @@ def test_a_published_upsampler_takes_noise_without_changing():
 
 @torch.no_grad()
 def test_conditions_tell_each_picture_its_level(tiny: Model):
-    conditions = Conditions(tiny)
+    conditions = Conditioner(tiny)
     pictures = [
-        Picture(i, "a red circle", given=Given(torch.zeros(3, 8, 8), noise=0.1 * i)) for i in range(3)
+        ImageRequest(i, "a red circle", given=KnownPixels(torch.zeros(3, 8, 8), noise=0.1 * i))
+        for i in range(3)
     ]
     cond = conditions.of(pictures)
     assert cond.level is not None and cond.level.shape == (3, 128) and cond.planes.shape == (3, 3, 32, 32)
@@ -183,25 +188,25 @@ def test_conditions_tell_each_picture_its_level(tiny: Model):
     # the null condition differs in words alone
     shared = conditions.null().sharing_planes(cond)
     assert torch.equal(shared.level, cond.level) and torch.equal(shared.planes, cond.planes)
-    assert Cond.cat([cond, shared]).rows == 6
+    assert Conditioning.cat([cond, shared]).rows == 6
     untold = Model(dataclasses.replace(TINY, text=None, low_res_noise=False))
     with pytest.raises(InputError, match=r"noise 0\.1 for a model that is not told"):
-        Conditions(untold).of([Picture(0, given=Given(torch.zeros(3, 8, 8), noise=0.1))])
-    assert Conditions(untold).of([Picture(0, given=Given(torch.zeros(3, 8, 8)))]).level is None
+        Conditioner(untold).of([ImageRequest(0, given=KnownPixels(torch.zeros(3, 8, 8), noise=0.1))])
+    assert Conditioner(untold).of([ImageRequest(0, given=KnownPixels(torch.zeros(3, 8, 8)))]).level is None
 
 
 def test_the_caption_and_the_noise_reach_the_picture(tiny: Model):
     stage = stage_of(tiny)
-    first = stage.enlarged(pixels(), Picture(0, "a red circle"))
+    first = stage.enlarged(pixels(), ImageRequest(0, "a red circle"))
     assert first.shape == (32, 32, 3) and torch.equal(
-        first, stage.enlarged(pixels(), Picture(0, "a red circle"))
+        first, stage.enlarged(pixels(), ImageRequest(0, "a red circle"))
     )
     other = [
-        stage.enlarged(pixels(), Picture(0, "a blue square")),
-        stage.enlarged(pixels(), Picture(1, "a red circle")),
-        stage.enlarged(pixels(seed=1), Picture(0, "a red circle")),
-        dataclasses.replace(stage, noise=0.3).enlarged(pixels(), Picture(0, "a red circle")),
-        stage_of(tiny, temperature=0.9).enlarged(pixels(), Picture(0, "a red circle")),
+        stage.enlarged(pixels(), ImageRequest(0, "a blue square")),
+        stage.enlarged(pixels(), ImageRequest(1, "a red circle")),
+        stage.enlarged(pixels(seed=1), ImageRequest(0, "a red circle")),
+        dataclasses.replace(stage, noise=0.3).enlarged(pixels(), ImageRequest(0, "a red circle")),
+        stage_of(tiny, temperature=0.9).enlarged(pixels(), ImageRequest(0, "a red circle")),
     ]
     assert not any(torch.equal(first, pixels) for pixels in other)
 
@@ -209,9 +214,9 @@ def test_the_caption_and_the_noise_reach_the_picture(tiny: Model):
 def test_guided(tiny: Model):
     stage = stage_of(tiny)
     scaled = [
-        dataclasses.replace(stage, noise=0.2, settings=Settings("ddim", "2", guidance=guidance)).enlarged(
-            pixels(), Picture(0, "a red circle")
-        )
+        dataclasses.replace(
+            stage, noise=0.2, settings=SamplingConfig("ddim", "2", guidance=guidance)
+        ).enlarged(pixels(), ImageRequest(0, "a red circle"))
         for guidance in ("none", "cfg:1", "cfg:3")
     ]
     assert torch.equal(scaled[0], scaled[1]) and not torch.equal(scaled[0], scaled[2])
@@ -220,9 +225,11 @@ def test_guided(tiny: Model):
 def test_the_temperature_multiplies_the_first_noise(tiny: Model):
     """Of a model that changes nothing (its x0 is 0), what is left after one step of two is the noise itself."""
     still = Model(dataclasses.replace(TINY, text=None)).eval()  # its head begins at zero
-    picture = Picture(4, given=Given(low_res=torch.zeros(3, 8, 8)))
+    picture = ImageRequest(4, given=KnownPixels(low_res=torch.zeros(3, 8, 8)))
     runs = [
-        next(iter(Pipeline(still).draw([picture], Settings("ddim", "2", guidance="none", temperature=t)))).x
+        next(
+            iter(Pipeline(still).draw([picture], SamplingConfig("ddim", "2", guidance="none", temperature=t)))
+        ).x
         for t in (1.0, 0.5, 0.0)
     ]
     assert float(runs[0].std()) > 0.01
@@ -230,8 +237,10 @@ def test_the_temperature_multiplies_the_first_noise(tiny: Model):
     assert runs[2].abs().max() == 0
     for temperature in (-0.1, float("nan")):
         with pytest.raises(InputError, match="temperature"):
-            Settings(temperature=temperature)
-    recipe = Pipeline(still).recipe(picture, Settings("ddim", "2", guidance="none", temperature=0.997), 0)
+            SamplingConfig(temperature=temperature)
+    recipe = Pipeline(still).recipe(
+        picture, SamplingConfig("ddim", "2", guidance="none", temperature=0.997), 0
+    )
     assert recipe["temperature"] == 0.997
 
 
@@ -295,12 +304,12 @@ def test_a_picture_that_would_be_too_large_is_refused(monkeypatch: pytest.Monkey
 def test_a_large_picture_comes_in_tiles_of_the_models_size(tiny: Model, monkeypatch: pytest.MonkeyPatch):
     forward, shapes = tiny.unet.forward, []
 
-    def watched(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+    def watched(x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         shapes.append((tuple(x.shape), tuple(cond.planes.shape)))
         return forward(x, t, cond)
 
     monkeypatch.setattr(tiny.unet, "forward", watched)
-    assert stage_of(tiny).enlarged(pixels(11, 20), Picture(0)).shape == (44, 80, 3)
+    assert stage_of(tiny).enlarged(pixels(11, 20), ImageRequest(0)).shape == (44, 80, 3)
     assert set(shapes) == {((1, 3, 32, 32), (1, 3, 32, 32))}
     assert len(shapes) == 3 * 2 * 3  # three steps of two by three tiles
 
@@ -329,9 +338,13 @@ def test_the_golden_upsampler_enlarges_through_the_cascade():
     model.tokenizer = Tokenizer.train(CAPTIONS, vocab_size=280, context=model.config.text.context)  # type: ignore[union-attr]
     stage = stage_of(model)
     small = model.config.low_res_size
-    large = stage.enlarged(pixels(small, small), Picture(0, "a red circle"))
+    large = stage.enlarged(pixels(small, small), ImageRequest(0, "a red circle"))
     assert large.shape == (model.config.unet.image_size,) * 2 + (3,) and large.float().std() > 1
-    assert stage.enlarged(pixels(small + 3, 5), Picture(0, "a red circle")).shape == (4 * small + 12, 20, 3)
+    assert stage.enlarged(pixels(small + 3, 5), ImageRequest(0, "a red circle")).shape == (
+        4 * small + 12,
+        20,
+        3,
+    )
 
 
 @pytest.mark.parametrize(("large", "small"), [(64, 16), (64, 32)])
@@ -345,12 +358,12 @@ def test_class_conditional_upsamplers(large: int, small: int):
     generator = torch.Generator().manual_seed(0)
     state = {s.name: 0.1 * torch.randn(s.shape, generator=generator) for s in mapping(options).values()}
     stage = stage_of(from_state_dict(state, options))
-    drawn = [stage.enlarged(pixels(small, small), Picture(0, "not told", label)) for label in (0, 3)]
+    drawn = [stage.enlarged(pixels(small, small), ImageRequest(0, "not told", label)) for label in (0, 3)]
     assert drawn[0].shape == (large, large, 3) and not torch.equal(*drawn)
     with pytest.raises(InputError, match="got no class for a model that needs one"):
-        stage.check([Picture(0)])
+        stage.check([ImageRequest(0)])
     with pytest.raises(InputError, match="class 5 for an upsampler of 5 classes"):
-        stage.check([Picture(0, label=5)])
+        stage.check([ImageRequest(0, label=5)])
     with pytest.raises(InputError, match="large_size=64 is not a whole multiple of small_size=24"):
         model_config(options | {"small_size": 24})
 

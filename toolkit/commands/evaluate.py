@@ -14,7 +14,7 @@ from typing import Annotated
 import torch
 from tyro.conf import arg
 
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.shapes.dataset import held_out_scenes
 from glide.shapes.oracle import Oracle
 from glide.utils.atomic_write import write_text
@@ -24,7 +24,7 @@ from glide.utils.progress import progress
 from glide.utils.results_folder import Results
 from toolkit.evaluation.oracle_run import JudgedRun
 from toolkit.evaluation.prompt_fidelity import Judged, Tally, judge, judge_model, table, write_csv
-from toolkit.pipelines.upscale import Stage, Upsampling
+from toolkit.pipelines.upscale import Upsampling, Upscaler
 
 NAMES = (
     "evaluate.csv",
@@ -99,25 +99,25 @@ def evaluate(args: Evaluate, upsampling: Upsampling | None = None) -> dict[str, 
     return tallies
 
 
-def _stage(args: Evaluate, upsampling: Upsampling | None) -> Stage | None:
+def _stage(args: Evaluate, upsampling: Upsampling | None) -> Upscaler | None:
     if args.upsampler is None:
         return None
     assert upsampling is not None
-    stage = Stage.load(args.upsampler, upsampling, args.device, args.dtype)
+    stage = Upscaler.load(args.upsampler, upsampling, args.device, args.dtype)
     spec = args.upsample_respacing or stage.settings.respacing
     stage = replace(stage, settings=replace(stage.settings, respacing=spec), noise=args.upsample_noise)
-    stage.check([Picture(args.seed, "")])
+    stage.check([ImageRequest(args.seed, "")])
     return stage
 
 
 def _judge_enlarged(
-    stage: Stage, drawn: Sequence[Judged], args: Evaluate, name: str, results: Results
+    stage: Upscaler, drawn: Sequence[Judged], args: Evaluate, name: str, results: Results
 ) -> Tally:
     """The tally of pictures once they are enlarged; the first ones are written as one picture."""
     oracle, tally = Oracle(), Tally()
     large: list[torch.Tensor] = []
     for index, picture in enumerate(progress(drawn, desc=name, unit="picture")):
-        pixels = stage.enlarged(picture.pixels, Picture(args.seed + index, picture.scene.caption))
+        pixels = stage.enlarged(picture.pixels, ImageRequest(args.seed + index, picture.scene.caption))
         judge(oracle, picture.scene, pixels, tally)
         if len(large) < 16:
             large.append(pixels)

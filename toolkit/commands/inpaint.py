@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError, warn
 from glide.utils.file_locks import count, report_when_stopped, write_beside
@@ -29,14 +29,14 @@ from glide.utils.memory import check_memory
 from glide.utils.printable import few, say
 from glide.utils.progress import progress
 from toolkit.commands.inpaint_flags import Inpaint
-from toolkit.pipelines.again import return_to
+from toolkit.pipelines.again import restore
 from toolkit.pipelines.enlarge import EnlargeAround
 from toolkit.pipelines.inpaint import JUMP, RESAMPLINGS, Plan, check_mask, inpaint, plan
 from toolkit.pipelines.inpaint_region import Bytes, Unknown
 from toolkit.pipelines.mask_files import mask_of_box, mask_of_file, mask_of_transparency
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.second_stage import SecondStage
-from toolkit.pipelines.upscale import Stage, Upsampling, check_weights
+from toolkit.pipelines.upscale import Upsampling, Upscaler, check_weights
 
 OVERVIEW = 1024  # pixels of a result's longer side, at most, where all are shown side by side
 
@@ -96,7 +96,7 @@ def inpaint_file(
     pipe = Pipeline.from_pretrained(
         args.model, args.device, args.dtype, args.call_size, args.vocab, revision=args.revision
     )
-    place = return_to(recipe, args, pipe) if recipe is not None else 0
+    place = restore(recipe, args, pipe) if recipe is not None else 0
     enlarge = _second_stage(args, pipe, upsampling)
     if enlarge is not None and recipe is not None and "upsampler" in recipe:
         check_weights(enlarge.stage, enlarge.stage.pipe.name, recipe["upsampler"], str(args.like))
@@ -117,7 +117,7 @@ def inpaint_file(
         f"--num-samples {args.num_samples}",
         "ask for fewer results",
     )
-    pictures = [Picture(args.seed + i, args.prompt, label) for i in range(args.num_samples)]
+    pictures = [ImageRequest(args.seed + i, args.prompt, label) for i in range(args.num_samples)]
     steps = pipe.steps(how.settings)
     run = pipe.for_run(len(pictures))
     with progress(total=steps, desc=f"painting {count(pictures)}", unit="step") as bar:
@@ -138,7 +138,7 @@ def _second_stage(args: Inpaint, pipe: Pipeline, upsampling: Upsampling | None) 
     if args.upsampler is None:
         return None
     assert upsampling is not None
-    stage = Stage.load(args.upsampler, upsampling, pipe.device, args.dtype, args.upsampler_vocab)
+    stage = Upscaler.load(args.upsampler, upsampling, pipe.device, args.dtype, args.upsampler_vocab)
     if args.upsample_respacing is not None:
         stage = replace(stage, settings=replace(stage.settings, respacing=args.upsample_respacing))
     return SecondStage(stage, pipe.model.config.unet.image_size)
@@ -161,7 +161,7 @@ def _recipe(
     pipe: Pipeline,
     how: Plan,
     enlarge: EnlargeAround | None,
-    picture: Picture,
+    picture: ImageRequest,
     place: int,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"made_by": "inpaint.py", "image": args.image, "image_sha256": original.sha256}

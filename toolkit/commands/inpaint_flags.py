@@ -14,25 +14,25 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from glide.diffusion.samplers.registry import (
+    DEFAULT_SAMPLER,
+    DEFAULT_STEPS,
     SAMPLER_HELP,
     SPACING_HELP,
     STEPS_HELP,
-    USUAL_SAMPLER,
-    USUAL_STEPS,
 )
 from glide.utils import cli as cli
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.ranges import COUNT, ETA, FROM_ZERO, SEED, check_numbers, range_of
 from guidance.names import FOR_ALL, check_read, read_by
-from guidance.options import USUAL, Options
-from guidance.spec import Term
+from guidance.options import DEFAULT_OPTIONS, Options
+from guidance.spec import GuidanceSpec
 from toolkit.commands.sample_flags import GUIDANCE
 from toolkit.pipelines.recipe_reader import Recorded, check_trust
 from toolkit.pipelines.retell import OLD_CALL_SIZE, read_guidance
-from toolkit.pipelines.settings import Settings, spec_of_steps
+from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
-USUAL_CONTEXT = 3.0  # lengths of what is masked
+DEFAULT_CONTEXT = 3.0  # lengths of what is masked
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Inpaint:
     """How it is painted. model: by a model trained to inpaint, which sees what is around (the default where there is
     one). repaint: by any model, going back and forth until the new fits the old (RePaint; the default for all others;
     slow). replace: by any model, putting the known pixels back at each step (quick; new and old may not fit)."""
-    context: float = USUAL_CONTEXT
+    context: float = DEFAULT_CONTEXT
     """How much of the picture the model looks at: a square so many times as long as what is masked. Less shows the
     new in more detail, more (inf: all that fits into a square) lets a caption speak of the whole picture."""
     feather: Annotated[int | None, arg(metavar="PIXELS")] = None
@@ -89,13 +89,13 @@ class Inpaint:
     ] = ()
     scale: Annotated[float | None, arg(metavar="FLOAT")] = None
     """Strength of the guidances that are written without one, from 0. By default each one's usual strength."""
-    guiding: Annotated[Options, OmitArgPrefixes] = USUAL
+    guiding: Annotated[Options, OmitArgPrefixes] = DEFAULT_OPTIONS
     """Of single guidances, whose names are in brackets."""
     steps: Annotated[int | None, arg(metavar="INT", help=STEPS_HELP)] = None
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """Instead of --steps: "100", "fast27", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
     spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
-    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = USUAL_SAMPLER
+    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = DEFAULT_SAMPLER
     eta: float = 0.0
     """Noise that DDIM adds on the way, 0 to 1."""
     seed: int = 0
@@ -130,12 +130,12 @@ class Inpaint:
                 f"got --jump or --resamplings with --method {self.method}, expected --method repaint: leave them out"
             )
 
-    def settings(self, has_null: bool) -> Settings:
+    def settings(self, has_null: bool) -> SamplingConfig:
         """How to draw; has_null: whether the model knows classifier-free guidance. InputError out of range."""
-        spec = self.respacing or spec_of_steps(USUAL_STEPS if self.steps is None else self.steps)
+        spec = self.respacing or spec_of_steps(DEFAULT_STEPS if self.steps is None else self.steps)
         told = bool(self.prompt or self.label is not None)
         usual = "cfg" if (has_null and told) or self.guiding.negative is not None else "none"
-        settings = Settings(
+        settings = SamplingConfig(
             self.sampler,
             spec,
             self.eta,
@@ -221,6 +221,6 @@ def _as_painted(given: Inpaint, recipe: Recorded) -> Inpaint:
     if given.method is not None:
         default = replace(default, jump=None, resamplings=None)
     if given.guidance:  # of the options only those that still belong to one
-        read = read_by([Term.parse(text) for text in given.guidance]) | FOR_ALL
+        read = read_by([GuidanceSpec.parse(text) for text in given.guidance]) | FOR_ALL
         default = replace(default, guidance=(), scale=None, guiding=options.of(read))
     return default

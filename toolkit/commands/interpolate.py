@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glide.networks.conditioner import Given, Picture
+from glide.networks.conditioner import ImageRequest, KnownPixels
 from glide.utils.errors import InputError
 from glide.utils.file_locks import write_beside
 from glide.utils.image_files import check_output
@@ -23,10 +23,10 @@ from glide.utils.progress import progress
 from guidance.base import EVERYWHERE, Guidance
 from guidance.interpolation import BetweenConditions, BetweenPredictions, slerp
 from toolkit.commands.interpolate_flags import Interpolate
-from toolkit.pipelines.image_to_image import Start, read_start
+from toolkit.pipelines.image_to_image import InitImage, read_init_image
 from toolkit.pipelines.invert import decode, encode, psnr
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 HOLD, SHOW = 800, 120  # ms that the ends and the frames between them are shown
 
@@ -53,7 +53,7 @@ def interpolate(args: Interpolate) -> Tensor:
     side = pipe.model.config.unet.image_size
     check_memory(args.frames * side**2 * 3 * 12, f"--frames {args.frames}", "ask for fewer frames")
     share = torch.linspace(0, 1, args.frames)
-    starts = [read_start(path, pipe.model) for path in args.image]
+    starts = [read_init_image(path, pipe.model) for path in args.image]
     if args.inverts:
         x = _between_latents(args, pipe, settings, starts, share)
     else:
@@ -74,17 +74,17 @@ def interpolate(args: Interpolate) -> Tensor:
 
 
 def _drawn(
-    args: Interpolate, pipe: Pipeline, settings: Settings, starts: list[Start], share: Tensor
+    args: Interpolate, pipe: Pipeline, settings: SamplingConfig, starts: list[InitImage], share: Tensor
 ) -> Tensor:
     """Frames [N,C,H,W] from one noise: of mixed pictures (DDPM, 2006.11239, section 4.3), or between two captions.
 
     Noised with the same noise, the mixture of two noised pictures is the noised mixture.
     """
-    given = [Given()] * len(share)
+    given = [KnownPixels()] * len(share)
     if starts:
         first, last = (start.image for start in starts)
-        given = [Given(start=first + one * (last - first)) for one in share.tolist()]
-    frames = [Picture(args.seed, args.captions[0], given=one) for one in given]
+        given = [KnownPixels(start=first + one * (last - first)) for one in share.tolist()]
+    frames = [ImageRequest(args.seed, args.captions[0], given=one) for one in given]
     steps = pipe.draw(frames, settings, _between_captions(args, pipe, settings, share))
     for step in progress(
         steps, total=pipe.steps(settings), desc=f"drawing {len(frames)} frames", unit="step"
@@ -94,17 +94,17 @@ def _drawn(
 
 
 def _between_latents(
-    args: Interpolate, pipe: Pipeline, settings: Settings, starts: list[Start], share: Tensor
+    args: Interpolate, pipe: Pipeline, settings: SamplingConfig, starts: list[InitImage], share: Tensor
 ) -> Tensor:
     """Frames [N,C,H,W] between the latents of two pictures; the ends are the pictures (2010.02502, section 5.3)."""
     ends = [
-        Picture(args.seed, caption, given=Given(start=start.image))
+        ImageRequest(args.seed, caption, given=KnownPixels(start=start.image))
         for caption, start in zip(args.captions, starts, strict=True)
     ]
     steps = pipe.steps(settings)
     first, last = encode(pipe, ends, settings, args.iterations, _bar("inverting 2 pictures", steps))
     frames = [
-        Picture(args.seed, args.captions[0], given=Given(latent=slerp(first, last, one)))
+        ImageRequest(args.seed, args.captions[0], given=KnownPixels(latent=slerp(first, last, one)))
         for one in share.tolist()
     ]
     between = _between_captions(args, pipe, settings, share)
@@ -114,13 +114,15 @@ def _between_latents(
     return drawn
 
 
-def _between_captions(args: Interpolate, pipe: Pipeline, settings: Settings, share: Tensor) -> list[Guidance]:
+def _between_captions(
+    args: Interpolate, pipe: Pipeline, settings: SamplingConfig, share: Tensor
+) -> list[Guidance]:
     """What leads the frames of a share [N] from the first caption to the second; nothing where they are the same."""
     first, second = args.captions
     if first == second:
         return []
     size = (pipe.model.config.unet.image_size,) * 2
-    other = pipe.conditions.of([Picture(args.seed, second)], size)
+    other = pipe.conditions.of([ImageRequest(args.seed, second)], size)
     if args.mix == "conditions":
         return [BetweenConditions(other, share)]
     found: list[Guidance] = [BetweenPredictions(1.0, other, share)]
@@ -132,7 +134,9 @@ def _between_captions(args: Interpolate, pipe: Pipeline, settings: Settings, sha
     return found
 
 
-def _recipe(args: Interpolate, pipe: Pipeline, settings: Settings, starts: list[Start]) -> dict[str, Any]:
+def _recipe(
+    args: Interpolate, pipe: Pipeline, settings: SamplingConfig, starts: list[InitImage]
+) -> dict[str, Any]:
     found: dict[str, Any] = {"made_by": "interpolate.py", "frames": args.frames}
     if starts:
         found |= {"images": [start.path for start in starts], "method": args.method}
@@ -140,7 +144,7 @@ def _recipe(args: Interpolate, pipe: Pipeline, settings: Settings, starts: list[
         found |= {"iterations": args.iterations} if args.inverts else {}
     if args.captions[0] != args.captions[1]:
         found |= {"prompts": list(args.captions), "mix": args.mix}
-    return found | pipe.for_run(args.frames).recipe(Picture(args.seed, args.captions[0]), settings, 0)
+    return found | pipe.for_run(args.frames).recipe(ImageRequest(args.seed, args.captions[0]), settings, 0)
 
 
 def _bar(words: str, total: int) -> Callable[[], object]:

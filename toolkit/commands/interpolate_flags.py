@@ -11,14 +11,14 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
-from glide.diffusion.samplers.registry import SPACING_HELP, USUAL_SAMPLER, USUAL_STEPS
+from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS, SPACING_HELP
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.ranges import check_numbers
 from guidance.names import check_read
-from guidance.options import USUAL, Options
+from guidance.options import DEFAULT_OPTIONS, Options
 from toolkit.commands.sample_flags import GUIDANCE
-from toolkit.pipelines.settings import Settings, spec_of_steps
+from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 DDPM_STRENGTH = 0.5  # where DDPM's figure 8 interpolates: step 500 of 1000
 
@@ -57,12 +57,12 @@ class Interpolate:
     ] = ()
     scale: Annotated[float | None, arg(metavar="FLOAT")] = None
     """Strength of the guidances that are written without one, from 0. By default each one's usual strength."""
-    guiding: Annotated[Options, OmitArgPrefixes] = USUAL
+    guiding: Annotated[Options, OmitArgPrefixes] = DEFAULT_OPTIONS
     """Of single guidances, whose names are in brackets."""
     steps: Annotated[int | None, arg(metavar="INT")] = None
     """Sampling steps. By default 100 for pictures and ddim, else as of sample.py."""
     spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
-    sampler: Annotated[str, arg(metavar="NAME")] = USUAL_SAMPLER
+    sampler: Annotated[str, arg(metavar="NAME")] = DEFAULT_SAMPLER
     """(captions, ddpm) What the frames are drawn by, as of sample.py."""
     seed: int = 0
     """Of the noise, which is the same for all frames."""
@@ -102,16 +102,16 @@ class Interpolate:
         """Whether pictures are taken to the noise that they are drawn from."""
         return bool(self.image) and self.method == "ddim"
 
-    def settings(self, has_null: bool) -> Settings:
+    def settings(self, has_null: bool) -> SamplingConfig:
         """How to draw; has_null: whether the model knows classifier-free guidance. InputError out of range."""
-        steps = self.steps or (100 if self.inverts else USUAL_STEPS)
+        steps = self.steps or (100 if self.inverts else DEFAULT_STEPS)
         strength = self.strength
         if strength is None:
             strength = DDPM_STRENGTH if self.image and self.method == "ddpm" else 1.0
         # guidance pulls a picture away from what it was inverted from: only where it is asked for
         told = bool(self.prompt) and has_null and not self.inverts
         usual = "cfg" if told or self.guiding.negative is not None else "none"
-        settings = Settings(
+        settings = SamplingConfig(
             "ddim" if self.inverts else self.sampler,  # the way back has to be the way there
             spec_of_steps(steps),
             0.0,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from glide.checkpoints.model_folder import CONFIG
-from glide.networks.conditioner import NOTHING_GIVEN, Given, Picture
+from glide.networks.conditioner import NO_PIXELS, ImageRequest, KnownPixels
 from glide.networks.fixed_batch import batches
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError
@@ -26,11 +26,11 @@ from glide.utils.progress import Bar, progress
 from guidance.names import named
 from toolkit.commands.sample_flags import CAPTIONS, Sample
 from toolkit.commands.upscale_flags import with_stage
-from toolkit.pipelines.again import return_to
-from toolkit.pipelines.image_to_image import read_start
+from toolkit.pipelines.again import restore
+from toolkit.pipelines.image_to_image import read_init_image
 from toolkit.pipelines.pipeline import Pipeline, Step
-from toolkit.pipelines.settings import Settings
-from toolkit.pipelines.upscale import Stage, Upsampling, check_weights
+from toolkit.pipelines.settings import SamplingConfig
+from toolkit.pipelines.upscale import Upsampling, Upscaler, check_weights
 
 FRAMES = 60  # of an animation, at most
 LABELS = 8  # classes drawn where none is asked for
@@ -54,17 +54,17 @@ def sample(
         compiles=args.compile,
         revision=args.revision,
     )
-    place = return_to(recipe, args, pipe) if recipe is not None else 0
+    place = restore(recipe, args, pipe) if recipe is not None else 0
     settings = args.settings(pipe.conditions.has_null)
     stage = _second_stage(args, pipe, upsampling, recipe)
     subjects = _subjects(args, pipe, settings)
-    first = None if args.init_image is None else read_start(args.init_image, pipe.model)
+    first = None if args.init_image is None else read_init_image(args.init_image, pipe.model)
     if first is not None and recipe is not None:
         first.check(recipe, str(args.like))
     _check_memory(args, pipe, stage, len(subjects))
-    given = NOTHING_GIVEN if first is None else Given(start=first.image)
+    given = NO_PIXELS if first is None else KnownPixels(start=first.image)
     pictures = [
-        Picture(args.seed + i, *subjects[i // args.num_samples], given)
+        ImageRequest(args.seed + i, *subjects[i // args.num_samples], given)
         for i in range(len(subjects) * args.num_samples)
     ]
     run = pipe.for_run(len(pictures))
@@ -121,7 +121,7 @@ def _draw(args: Sample, batch: Iterator[Step], steps: int, bar: Bar) -> tuple[Te
     return to_uint8(step.x), seen
 
 
-def _check_memory(args: Sample, pipe: Pipeline, stage: Stage | None, subjects: int) -> None:
+def _check_memory(args: Sample, pipe: Pipeline, stage: Upscaler | None, subjects: int) -> None:
     """InputError for more pictures than the machine can hold at once, as a grid of all of them needs them."""
     count, side = subjects * args.num_samples, pipe.model.config.unet.image_size
     final = side * (1 if stage is None else stage.scale)
@@ -133,7 +133,7 @@ def _check_memory(args: Sample, pipe: Pipeline, stage: Stage | None, subjects: i
 
 def _second_stage(
     args: Sample, pipe: Pipeline, upsampling: Upsampling | None, recipe: Mapping[str, Any] | None
-) -> Stage | None:
+) -> Upscaler | None:
     """The upsampler of the pictures; None where they are to have the model's own size.
 
     recipe: of the picture that --like repeats. InputError for a size that the two models do not draw, an upsampler that
@@ -151,7 +151,7 @@ def _second_stage(
                 f"got --size {second.size} for {args.model}, a model of {own} pixels without an embedded upsampler, "
                 f"expected {own}, or the name of one: give --upsampler NAME"
             )
-    stage = Stage.load(name, upsampling, args.device, args.dtype, second.upsampler_vocab, args.compile)
+    stage = Upscaler.load(name, upsampling, args.device, args.dtype, second.upsampler_vocab, args.compile)
     if (channels := pipe.model.config.unet.in_channels) != 3:
         raise InputError(
             f"{args.model} draws pictures of {channels} channels and {name} enlarges RGB ones, which have 3: leave the "
@@ -171,9 +171,9 @@ def _second_stage(
 
 
 def _enlarge(
-    stage: Stage,
+    stage: Upscaler,
     small: Tensor,
-    pictures: Sequence[Picture],
+    pictures: Sequence[ImageRequest],
     recipes: Sequence[dict[str, Any]],
     out: NumberedOutputs,
 ) -> tuple[Tensor, list[Path]]:
@@ -256,7 +256,7 @@ def _recipe_of_all(recipes: Sequence[dict[str, Any]], args: Sample) -> dict[str,
     return found | {"num_samples": args.num_samples, "num_pictures": len(recipes)}
 
 
-def _subjects(args: Sample, pipe: Pipeline, settings: Settings) -> list[tuple[str, int | None]]:
+def _subjects(args: Sample, pipe: Pipeline, settings: SamplingConfig) -> list[tuple[str, int | None]]:
     """A caption and a class number, where the model or a guidance takes them, for each `num_samples` pictures."""
     config, classes = pipe.model.config, pipe.classes(settings)
     captions = [caption.strip() for caption in args.captions()]

@@ -11,11 +11,11 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from glide.data.captions import decode_text
 from glide.diffusion.samplers.registry import (
+    DEFAULT_SAMPLER,
+    DEFAULT_STEPS,
     SAMPLER_HELP,
     SPACING_HELP,
     STEPS_HELP,
-    USUAL_SAMPLER,
-    USUAL_STEPS,
     is_count,
 )
 from glide.utils import cli as cli
@@ -24,12 +24,12 @@ from glide.utils.errors import InputError, warn
 from glide.utils.ranges import COUNT, ETA, FROM_ZERO, SEED, check_numbers
 from glide.utils.ranges import STRENGTH as STRENGTH_RANGE
 from guidance.names import FOR_ALL, READ_BY_RERANK, check_read, listing, read_by
-from guidance.options import USUAL, Options
-from guidance.spec import Term
+from guidance.options import DEFAULT_OPTIONS, Options
+from guidance.spec import GuidanceSpec
 from toolkit.commands.upscale_flags import ONE_STAGE, StageArgs, stage_of
 from toolkit.pipelines.recipe_reader import Recorded, check_trust
 from toolkit.pipelines.retell import OLD_CALL_SIZE, read_guidance
-from toolkit.pipelines.settings import Settings, spec_of_steps
+from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 CAPTIONS = (
     "a large red circle to the left of a small blue square",
@@ -74,7 +74,7 @@ class Sample:
     ] = ()
     scale: Annotated[float | None, arg(metavar="FLOAT")] = None
     """Strength of the guidances that are written without one, from 0. By default each one's usual strength."""
-    guiding: Annotated[Options, OmitArgPrefixes] = USUAL
+    guiding: Annotated[Options, OmitArgPrefixes] = DEFAULT_OPTIONS
     """Of single guidances, whose names are in brackets."""
     rerank: Annotated[str | None, arg(metavar="{clip}")] = None
     """Keep only those pictures of each caption that fit it best, the best first, as --clip finds."""
@@ -91,7 +91,7 @@ class Sample:
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """Instead of --steps: "100", "fast27", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
     spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
-    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = USUAL_SAMPLER
+    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = DEFAULT_SAMPLER
     eta: float = 0.0
     """Noise that DDIM adds on the way, 0 to 1."""
     deep_every: int = 1
@@ -157,12 +157,12 @@ class Sample:
         """Pictures of each caption that are written."""
         return self.num_samples if self.rerank is None else 1 if self.keep is None else self.keep
 
-    def settings(self, has_null: bool) -> Settings:
+    def settings(self, has_null: bool) -> SamplingConfig:
         """How to draw; has_null: whether the model knows classifier-free guidance. InputError out of range."""
-        spec = self.respacing or spec_of_steps(USUAL_STEPS if self.steps is None else self.steps)
+        spec = self.respacing or spec_of_steps(DEFAULT_STEPS if self.steps is None else self.steps)
         usual = "cfg" if has_null or self.guiding.negative is not None else "none"
         strength = 1.0 if self.init_image is None else STRENGTH if self.strength is None else self.strength
-        settings = Settings(
+        settings = SamplingConfig(
             self.sampler,
             spec,
             self.eta,
@@ -254,7 +254,7 @@ def _as_drawn(given: Sample, recipe: Recorded) -> Sample:
     if not (given.prompt or given.prompts_file or given.label):
         default = replace(default, prompt=prompts, label=labels)
     if given.guidance:  # of the options only those that still belong to one
-        read = read_by([Term.parse(text) for text in given.guidance]) | FOR_ALL
+        read = read_by([GuidanceSpec.parse(text) for text in given.guidance]) | FOR_ALL
         read |= READ_BY_RERANK if default.rerank else frozenset()
         read |= read_by(default.second.terms)
         default = replace(default, guidance=(), scale=None, guiding=options.of(read))

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError
 from glide.utils.file_locks import count, ready_folder, report_when_stopped, write_beside
@@ -28,7 +28,7 @@ from glide.utils.printable import few, say
 from glide.utils.progress import progress
 from toolkit.commands.sample_flags import read_captions
 from toolkit.commands.upsample_flags import Upsample
-from toolkit.pipelines.upscale import Stage, Upsampling
+from toolkit.pipelines.upscale import Upsampling, Upscaler
 
 
 def upsample(args: Upsample, upsampling: Upsampling) -> list[Path]:
@@ -38,14 +38,15 @@ def upsample(args: Upsample, upsampling: Upsampling) -> list[Path]:
     """
     args.check()
     plan = list(_plan(args))
-    stage = Stage.load(
+    stage = Upscaler.load(
         at_revision(args.model, args.revision), upsampling, args.device, args.dtype, args.vocab
     )
     stage = replace(stage, settings=args.settings(stage.settings), noise=args.noise)
     label = None if args.label is None else class_number(stage.pipe.model.config, args.label)
-    stage.check([Picture(args.seed, args.prompt or "", label)])
+    stage.check([ImageRequest(args.seed, args.prompt or "", label)])
     pictures = [
-        Picture(args.seed + i, _caption(args, stage, source), label) for i, (source, _) in enumerate(plan)
+        ImageRequest(args.seed + i, _caption(args, stage, source), label)
+        for i, (source, _) in enumerate(plan)
     ]
     runs = (_begin(stage, source, picture) for (source, _), picture in zip(plan, pictures, strict=True))
     head = next(runs)  # what is wrong with the first picture is said before there is a folder or a bar
@@ -71,7 +72,7 @@ def upsample(args: Upsample, upsampling: Upsampling) -> list[Path]:
     return written
 
 
-def _begin(stage: Stage, source: Path, picture: Picture) -> tuple[Image.Image, Iterator[Tensor]]:
+def _begin(stage: Upscaler, source: Path, picture: ImageRequest) -> tuple[Image.Image, Iterator[Tensor]]:
     """The picture in a file, and x after each step of its enlargement. InputError, at once, for what cannot be done."""
     image = read_picture(source)
     return image, stage.enlarge(_colours(image), picture)
@@ -97,13 +98,17 @@ def _plan(args: Upsample) -> Iterator[tuple[Path, Path]]:
         yield path, result
 
 
-def _caption(args: Upsample, stage: Stage, source: Path) -> str:
+def _caption(args: Upsample, stage: Upscaler, source: Path) -> str:
     beside = source.with_suffix(".txt")
     if args.prompt is None and Path(args.picture).is_dir() and beside.is_file():
         caption = " ".join(read_captions(str(beside)))
     else:
         caption = (args.prompt or "").strip()
-    if args.prompt and stage.pipe.model.config.text is None and not stage.asked(Picture(0, caption)).caption:
+    if (
+        args.prompt
+        and stage.pipe.model.config.text is None
+        and not stage.asked(ImageRequest(0, caption)).caption
+    ):
         raise InputError(
             f"got a caption for {args.model}, a model without text, expected none: leave --prompt out"
         )

@@ -10,14 +10,14 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
-from glide.diffusion.samplers.registry import SAMPLER_HELP, SPACING_HELP, USUAL_SAMPLER
+from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, SAMPLER_HELP, SPACING_HELP
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.ranges import check_numbers
 from guidance.names import check_read
-from guidance.options import USUAL, Options
-from guidance.spec import Term
-from toolkit.pipelines.settings import Settings, spec_of_steps
+from guidance.options import DEFAULT_OPTIONS, Options
+from guidance.spec import GuidanceSpec
+from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Upsample:
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """Instead of --steps: "fast27", "100", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
     spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
-    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = USUAL_SAMPLER
+    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = DEFAULT_SAMPLER
     eta: float = 0.0
     """Noise that DDIM adds on the way, 0 to 1."""
     guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]")] = ()
     """As in sample.py; by default none."""
-    guiding: Annotated[Options, OmitArgPrefixes] = USUAL
+    guiding: Annotated[Options, OmitArgPrefixes] = DEFAULT_OPTIONS
     """Of single guidances, whose names are in brackets."""
     temp: float = 1.0
     """Multiplies the noise that a picture begins with: 0.997 is a little calmer than 1."""
@@ -68,14 +68,14 @@ class Upsample:
         if self.steps is not None and self.respacing is not None:
             raise InputError("got --steps and --respacing, expected one of them: leave one out")
         check_numbers(self)
-        check_read([Term.parse(text) for text in self.guidance], self.guiding)
+        check_read([GuidanceSpec.parse(text) for text in self.guidance], self.guiding)
 
-    def settings(self, usual: Settings) -> Settings:
+    def settings(self, usual: SamplingConfig) -> SamplingConfig:
         """How to enlarge. usual: of the upsampler, where nothing is given."""
         spec = self.respacing or usual.respacing
         if self.steps is not None:
             spec = spec_of_steps(self.steps)
         guidance = self.guidance or usual.guidance
-        return Settings(
+        return SamplingConfig(
             self.sampler, spec, self.eta, guidance, None, self.guiding, self.temp, spacing=self.spacing
         )

@@ -11,15 +11,15 @@ from typing import Annotated, Any
 
 from tyro.conf import UseAppendAction, arg
 
-from glide.diffusion.samplers.registry import USUAL_SAMPLER
+from glide.diffusion.samplers.registry import DEFAULT_SAMPLER
 from glide.utils.errors import InputError
 from glide.utils.ranges import ETA, NOISE, PIXELS, TEMPERATURE
 from guidance.names import read_by
 from guidance.options import Options
-from guidance.spec import Term
+from guidance.spec import GuidanceSpec
 from toolkit.pipelines.recipe_reader import Recorded
 from toolkit.pipelines.retell import read_guidance
-from toolkit.pipelines.settings import Settings, spec_of_steps
+from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class StageArgs:
     """(size) Instead of --upsample-steps, as --respacing: "fast27", "ddim50", "10,10,3,2,2"."""
     upsample_spacing: Annotated[str | None, arg(metavar="NAME")] = None
     """(size) As --spacing, of the upsampler."""
-    upsample_sampler: Annotated[str, arg(metavar="NAME")] = USUAL_SAMPLER
+    upsample_sampler: Annotated[str, arg(metavar="NAME")] = DEFAULT_SAMPLER
     """(size) As --sampler, of the upsampler."""
     upsample_eta: float = 0.0
     """(size) Noise that DDIM adds on the way, 0 to 1."""
@@ -52,8 +52,8 @@ class StageArgs:
     upsampler that was trained with noise."""
 
     @property
-    def terms(self) -> tuple[Term, ...]:
-        return tuple(Term.parse(text) for text in self.upsample_guidance)
+    def terms(self) -> tuple[GuidanceSpec, ...]:
+        return tuple(GuidanceSpec.parse(text) for text in self.upsample_guidance)
 
     def check(self) -> None:
         """InputError for flags that exclude each other, or that say how to enlarge where nothing is."""
@@ -67,12 +67,12 @@ class StageArgs:
                 "got --upsample-steps and --upsample-respacing, expected one of them: leave one out"
             )
 
-    def settings(self, usual: Settings, options: Options) -> Settings:
+    def settings(self, usual: SamplingConfig, options: Options) -> SamplingConfig:
         """How to enlarge. usual: of the upsampler, where nothing is given. options: of the guidances of both stages."""
         spec = self.upsample_respacing or usual.respacing
         if self.upsample_steps is not None:
             spec = spec_of_steps(self.upsample_steps)
-        return Settings(
+        return SamplingConfig(
             self.upsample_sampler,
             spec,
             self.upsample_eta,
@@ -111,9 +111,9 @@ def stage_of(recipe: Recorded) -> dict[str, Any]:
     }
 
 
-def _with_scale(text: str, scale: float) -> Term:
-    term = Term.parse(text)
-    return Term(term.name, scale, term.interval)
+def _with_scale(text: str, scale: float) -> GuidanceSpec:
+    term = GuidanceSpec.parse(text)
+    return GuidanceSpec(term.name, scale, term.interval)
 
 
 SHARED = frozenset({"prompt", "label", "class", "seed", "dtype", "call_size", "place", "version", "torch"})

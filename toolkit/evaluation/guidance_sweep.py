@@ -25,14 +25,14 @@ from glide.utils.progress import progress
 from glide.utils.results_folder import Results
 from guidance.clip.rerank import best_places
 from guidance.names import FOR_ALL, READ_BY_RERANK, check_read, read_by
-from guidance.options import USUAL, Options
-from guidance.spec import Term
+from guidance.options import DEFAULT_OPTIONS, Options
+from guidance.spec import GuidanceSpec
 from toolkit.evaluation.diversity import Spread, mean, of_data, saturation
 from toolkit.evaluation.oracle_run import JudgedRun, drawn
 from toolkit.evaluation.prompts import classes, held_out, open_captions
 from toolkit.evaluation.sweep_results import Point, plot, words, write_csv
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 USUAL_LINES = ("none", "cfg", "cfg@200-800", "apg")
 SHOWN = 8  # captions whose pictures are written, a row for each
@@ -48,7 +48,7 @@ class Sweep(JudgedRun):
     """As of sample.py; repeat the flag for several lines of the plot. Without SCALE it is run at all of --scales.
     Several at once are joined by +. By default none, cfg, cfg@200-800 and apg."""
     scales: tuple[float, ...] = (1.5, 2.0, 3.0, 5.0, 8.0)
-    guiding: Annotated[Options, OmitArgPrefixes] = USUAL
+    guiding: Annotated[Options, OmitArgPrefixes] = DEFAULT_OPTIONS
     """Of single guidances, whose names are in brackets."""
     best_of: int = 1
     """Over 1: so many pictures of each held-out caption are drawn, and that one is judged which fits it best, as --clip
@@ -98,12 +98,12 @@ def picture_name(line: str, scale: float) -> str:
     return line.replace(":", "").replace("+", "-") + strength + ".png"
 
 
-def plan(args: Sweep) -> list[tuple[str, float, Settings]]:
+def plan(args: Sweep) -> list[tuple[str, float, SamplingConfig]]:
     """Every point: its line of the plot, its scale (NaN where there is no one scale), how it is drawn.
 
     InputError for guidances that there are not, and options that belong to none of them.
     """
-    runs = [[Term.parse(part) for part in text.split("+")] for text in args.guidance or USUAL_LINES]
+    runs = [[GuidanceSpec.parse(part) for part in text.split("+")] for text in args.guidance or USUAL_LINES]
     ranked = READ_BY_RERANK if args.best_of > 1 else frozenset()
     check_read([term for terms in runs for term in terms], args.guiding, ranked)
     found = []
@@ -120,7 +120,7 @@ def plan(args: Sweep) -> list[tuple[str, float, Settings]]:
     return found
 
 
-def measure(pipe: Pipeline, settings: Settings, args: Sweep) -> tuple[Point, Tensor]:
+def measure(pipe: Pipeline, settings: SamplingConfig, args: Sweep) -> tuple[Point, Tensor]:
     """The point, still without its name; and the pictures of the open captions, uint8 [N,H,W,3]."""
     if args.ask == "class":
         opened = classes(pipe.classes(settings))
@@ -170,7 +170,7 @@ def measure(pipe: Pipeline, settings: Settings, args: Sweep) -> tuple[Point, Ten
 
 
 @contextmanager
-def counted(pipe: Pipeline, settings: Settings) -> Iterator[list[int]]:
+def counted(pipe: Pipeline, settings: SamplingConfig) -> Iterator[list[int]]:
     """A list of one number, the pictures that went through U-Nets within."""
     count = [0]
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glide.networks.conditioner import Given, Picture
+from glide.networks.conditioner import ImageRequest, KnownPixels
 from glide.shapes.dataset import VISIBLE_COLORS, held_out_scenes, render
 from glide.shapes.oracle import Oracle, Reading, read_scene
 from glide.shapes.scene import POSITIONS, SHAPES, Scene, Thing, make_facts, write_caption
@@ -123,8 +123,8 @@ def paint_and_judge(
         pictures = []
         for i, (case, rgb) in enumerate(zip(part, scenes, strict=True)):
             image, known = shown(plan.region, rgb, case.unknown(size), size)
-            given = Given(image=image, mask=known, told=plan.method == "model")
-            pictures.append(Picture(seed + start + i, case.caption, given=given))
+            given = KnownPixels(image=image, mask=known, told=plan.method == "model")
+            pictures.append(ImageRequest(seed + start + i, case.caption, given=given))
         for step in pipe.draw(pictures, plan.settings):
             x = step.x
         for case, rgb, pixels in zip(part, scenes, to_uint8(x), strict=True):

@@ -11,17 +11,17 @@ from torch import Tensor
 from tyro.conf import arg
 
 from glide.checkpoints.trained_on import check_built_in_scenes
-from glide.diffusion.samplers.registry import SAMPLER_HELP, SPACING_HELP, USUAL_SAMPLER, USUAL_STEPS
-from glide.networks.conditioner import Picture
+from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS, SAMPLER_HELP, SPACING_HELP
+from glide.networks.conditioner import ImageRequest
 from glide.networks.fixed_batch import batches, whole_calls
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.progress import progress
 from glide.utils.ranges import check_numbers
-from guidance.options import USUAL, Options
-from toolkit.evaluation.prompts import Asked
+from guidance.options import DEFAULT_OPTIONS, Options
+from toolkit.evaluation.prompts import Prompt
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings, spec_of_steps
+from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class JudgedPictures:
 
     model: str = "shapes"
     """A folder, an embedded name or a hub id."""
-    steps: int = USUAL_STEPS
+    steps: int = DEFAULT_STEPS
     spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
-    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = USUAL_SAMPLER
+    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = DEFAULT_SAMPLER
     eta: float = 0.0
     deep_every: int = 1
     """Over 1: the deep levels of the network are computed at every so many steps only (DeepCache)."""
@@ -75,11 +75,11 @@ class JudgedPictures:
         return run, whole_calls(self.batch_size, run.call_size)
 
     def settings(
-        self, guidance: str | tuple[str, ...], scale: float | None = None, options: Options = USUAL
-    ) -> Settings:
+        self, guidance: str | tuple[str, ...], scale: float | None = None, options: Options = DEFAULT_OPTIONS
+    ) -> SamplingConfig:
         """How it draws with this guidance."""
         spec = spec_of_steps(self.steps)
-        return Settings(
+        return SamplingConfig(
             self.sampler,
             spec,
             self.eta,
@@ -100,9 +100,11 @@ class JudgedRun(JudgedPictures):
     kinds: tuple[Literal["one", "count", "pair"], ...] = ("one", "count", "pair")
 
 
-def drawn(pipe: Pipeline, settings: Settings, asked: Sequence[Asked], batch_size: int, seed: int) -> Tensor:
+def drawn(
+    pipe: Pipeline, settings: SamplingConfig, asked: Sequence[Prompt], batch_size: int, seed: int
+) -> Tensor:
     """x [N,C,H,W] of what is asked for, on the CPU, nominally from -1 to 1; picture i has the seed `seed + i`."""
-    pictures = [Picture(seed + i, one.caption, one.label) for i, one in enumerate(asked)]
+    pictures = [ImageRequest(seed + i, one.caption, one.label) for i, one in enumerate(asked)]
     run = pipe.for_run(len(pictures))
     assert run.call_size is not None
     parts = []

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.shapes.dataset import Scene
 from glide.shapes.oracle import Oracle
 from glide.shapes.scene import FACT_KINDS, KINDS
 from glide.utils.atomic_write import write_text
 from glide.utils.images import to_uint8
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 EVERYTHING = "all facts"
 
@@ -53,7 +53,7 @@ class Judged:
 def judge_model(
     pipe: Pipeline,
     scenes: Sequence[Scene],
-    settings: Settings,
+    settings: SamplingConfig,
     tally: Tally,
     batch_size: int = 32,
     seed: int = 0,
@@ -62,7 +62,7 @@ def judge_model(
     oracle = Oracle()
     for start in range(0, len(scenes), batch_size):
         part = scenes[start : start + batch_size]
-        pictures = [Picture(seed + start + i, scene.caption) for i, scene in enumerate(part)]
+        pictures = [ImageRequest(seed + start + i, scene.caption) for i, scene in enumerate(part)]
         for step in pipe.draw(pictures, settings):
             x = step.x
         for scene, pixels in zip(part, to_uint8(x), strict=True):

@@ -23,7 +23,7 @@ from glide.utils.errors import InputError
 
 
 @dataclass(frozen=True)
-class Asked:
+class Prompt:
     """One thing to draw."""
 
     facts: tuple[Fact, ...]
@@ -31,12 +31,12 @@ class Asked:
     label: int | None = None
 
 
-def held_out(count: int, kinds: Sequence[str], seed: int) -> list[Asked]:
+def held_out(count: int, kinds: Sequence[str], seed: int) -> list[Prompt]:
     """Captions that no training saw."""
-    return [Asked(scene.facts, scene.caption) for scene in held_out_scenes(count, kinds, seed)]
+    return [Prompt(scene.facts, scene.caption) for scene in held_out_scenes(count, kinds, seed)]
 
 
-def open_captions(count: int, seed: int) -> list[Asked]:
+def open_captions(count: int, seed: int) -> list[Prompt]:
     """Captions of one thing, its shape and at most one more fact; all else is left open."""
     rng = np.random.default_rng((seed, 0x09E4))
     found = []
@@ -52,11 +52,11 @@ def open_captions(count: int, seed: int) -> list[Asked]:
             position=position if says == "position" else None,
             background=background if says == "background" else None,
         )
-        found.append(Asked(facts, write_caption(facts)))
+        found.append(Prompt(facts, write_caption(facts)))
     return found
 
 
-def classes(known: HasClasses) -> list[Asked]:
+def classes(known: HasClasses) -> list[Prompt]:
     """One for each class; right is a picture with a thing of that shape, or colour. InputError for other classes."""
     kinds = {**dict.fromkeys(SHAPES, "shape"), **dict.fromkeys(COLORS, "color")}
     strange = [name for name in known.class_names if name not in kinds]
@@ -65,4 +65,4 @@ def classes(known: HasClasses) -> list[Asked]:
             f"got classes that the oracle cannot judge ({', '.join(strange) or 'without names'}), expected shapes or "
             "colours of the built-in scenes: sweep a classifier of the data set shapes"
         )
-    return [Asked((Fact(kinds[name], name),), label=i) for i, name in enumerate(known.class_names)]
+    return [Prompt((Fact(kinds[name], name),), label=i) for i, name in enumerate(known.class_names)]

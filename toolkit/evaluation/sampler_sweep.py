@@ -29,13 +29,13 @@ from glide.utils.progress import progress
 from glide.utils.ranges import COUNT
 from glide.utils.results_folder import Results
 from guidance.names import check_read
-from guidance.options import USUAL, Options
+from guidance.options import DEFAULT_OPTIONS, Options
 from guidance.registry import SAMPLERS, choose
 from toolkit.evaluation.oracle_run import JudgedRun, drawn
-from toolkit.evaluation.prompts import Asked, held_out
+from toolkit.evaluation.prompts import Prompt, held_out
 from toolkit.evaluation.solver_points import SolverPoint, plot, standard_error, table, words
 from toolkit.evaluation.sweep_results import write_csv
-from toolkit.pipelines.settings import Settings, spec_of_steps
+from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 USUAL_LINES = (*SAMPLERS, "ddpm:250")
 SHOWN = 32  # pictures of each point that are written
@@ -64,7 +64,7 @@ class SolverSweep(JudgedRun):
     guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]")] = ("cfg",)
     """As of sample.py, of all."""
     scale: float | None = None
-    guiding: Annotated[Options, OmitArgPrefixes] = USUAL
+    guiding: Annotated[Options, OmitArgPrefixes] = DEFAULT_OPTIONS
     """Of single guidances, whose names are in brackets."""
     dtype: DType = AUTO
     """Distances show the rounding of others."""
@@ -144,7 +144,7 @@ def stem(line: str) -> str:
     return re.sub("[, :]+", "-", line)
 
 
-def _point(line: str, settings: Settings, process: Process, right: int, asked: int) -> SolverPoint:
+def _point(line: str, settings: SamplingConfig, process: Process, right: int, asked: int) -> SolverPoint:
     """Without distance and time."""
     return SolverPoint(
         line=line,
@@ -181,8 +181,8 @@ def check(args: SolverSweep) -> list[Line]:
 
 
 def plan(
-    lines: Sequence[Line], calls: Sequence[int], usual: Settings, process: Process
-) -> list[tuple[str, Settings]]:
+    lines: Sequence[Line], calls: Sequence[int], usual: SamplingConfig, process: Process
+) -> list[tuple[str, SamplingConfig]]:
     """The points, each with its line's name: solver, spacing and steps in place of those of the usual settings."""
     found = []
     for line in lines:
@@ -193,7 +193,7 @@ def plan(
     return found
 
 
-def most_steps(process: Process, settings: Settings, budget: int) -> int:
+def most_steps(process: Process, settings: SamplingConfig, budget: int) -> int:
     """The most steps that a sampler takes with so many network calls, at least 1."""
     for steps in range(min(budget, len(process)), 1, -1):
         kept = spaced(process, str(steps), replace(settings, respacing=str(steps)).spaced)
@@ -217,7 +217,7 @@ def network_calls(process: Process, sampler: str) -> int:
     return count
 
 
-def count_right(pixels: Tensor, asked: Sequence[Asked]) -> int:
+def count_right(pixels: Tensor, asked: Sequence[Prompt]) -> int:
     """How many of the pictures, uint8 [N,H,W,3], show all that was asked, as the oracle sees."""
     oracle = Oracle()
     return sum(

@@ -16,7 +16,7 @@ GUIDES = ("weak", "classifier", "clip")
 """Options that name a network whose weights a recipe holds."""
 
 
-class Asked(Protocol):
+class SamplingFlags(Protocol):
     """Flags of a script that draws."""
 
     @property
@@ -27,7 +27,7 @@ class Asked(Protocol):
     def like(self) -> str | None: ...
 
 
-def return_to(recipe: Mapping[str, Any], args: Asked, pipe: Pipeline) -> int:
+def restore(recipe: Mapping[str, Any], args: SamplingFlags, pipe: Pipeline) -> int:
     """Make this process what drew the recipe's picture; returns the picture's place in its network call.
 
     InputError where a network of that name has other weights now.
@@ -50,5 +50,5 @@ def return_to(recipe: Mapping[str, Any], args: Asked, pipe: Pipeline) -> int:
                     f"the network {names[name]} has other weights ({found}) than the one that guided {args.like} "
                     f"({weights[name]}): give that one by --{name}"
                 )
-    machine.return_to(recipe, pipe.device)
+    machine.restore_environment(recipe, pipe.device)
     return int(recorded.whole("place", FROM_ZERO, 0))

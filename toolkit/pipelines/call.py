@@ -14,23 +14,23 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from glide.diffusion.samplers.registry import USUAL_SAMPLER, USUAL_STEPS
-from glide.networks.conditioner import Given, Picture
+from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
+from glide.networks.conditioner import ImageRequest, KnownPixels
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError
 from glide.utils.memory import ABOUT_ONE, check_memory
 from glide.utils.numbers import real, shown_number, whole
 from guidance.base import Guidance
 from guidance.names import check_read, named
-from guidance.options import USUAL, Options
+from guidance.options import DEFAULT_OPTIONS, Options
 from guidance.spec import check_scale
 from toolkit.pipelines.callbacks import Callback, Watch
 from toolkit.pipelines.device import find_seeds
 from toolkit.pipelines.image_arguments import Read, read_pictures
-from toolkit.pipelines.image_to_image import start_of
+from toolkit.pipelines.image_to_image import init_image_of
 from toolkit.pipelines.keyword_arguments import refuse_unknown
 from toolkit.pipelines.output import Result, as_output, check_output_type
-from toolkit.pipelines.settings import Settings, spec_of_steps
+from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 if TYPE_CHECKING:
     from toolkit.pipelines.pipeline import Pipeline
@@ -47,16 +47,16 @@ def call(
     negative_prompt: str | Sequence[str] | None = None,
     label: str | int | Sequence[str | int] | None = None,
     guidance_scale: float | None = None,
-    num_inference_steps: int | str = USUAL_STEPS,
+    num_inference_steps: int | str = DEFAULT_STEPS,
     num_images_per_prompt: int = 1,
-    sampler: str = USUAL_SAMPLER,
+    sampler: str = DEFAULT_SAMPLER,
     spacing: str | None = None,
     eta: float = 0.0,
     seed: int | None = None,
     generator: torch.Generator | Sequence[torch.Generator] | None = None,
     latents: Tensor | None = None,
     guidances: Guidance | str | Sequence[Guidance | str] = (),
-    options: Options = USUAL,
+    options: Options = DEFAULT_OPTIONS,
     image: Pictured | None = None,
     init_image: Pictured | None = None,
     mask_image: Pictured | None = None,
@@ -118,7 +118,7 @@ def call(
     if names:
         chosen = (*([] if guidance_scale == 1.0 else [f"cfg:{guidance_scale!r}"]), *names)
     steps = num_inference_steps
-    settings = Settings(
+    settings = SamplingConfig(
         sampler,
         steps if isinstance(steps, str) else spec_of_steps(steps),
         eta,
@@ -139,7 +139,7 @@ def call(
     )
     subjects = [subject for subject in subjects for _ in range(each)]
     seeds = find_seeds(len(subjects), seed, generator)
-    pictures = [Picture(s, *subject) for s, subject in zip(seeds, subjects, strict=True)]
+    pictures = [ImageRequest(s, *subject) for s, subject in zip(seeds, subjects, strict=True)]
     watch = Watch(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
     if mask_image is None:
         x, recipes = _drawn(self, pictures, settings, objects, watch, starts, latents)
@@ -157,8 +157,8 @@ def call(
 
 def _drawn(
     pipe: Pipeline,
-    pictures: Sequence[Picture],
-    settings: Settings,
+    pictures: Sequence[ImageRequest],
+    settings: SamplingConfig,
     objects: Sequence[Guidance],
     watch: Watch,
     starts: Sequence[Read],
@@ -175,14 +175,16 @@ def _drawn(
     marks: list[dict[str, Any]] = [{} for _ in pictures]
     if starts:
         each = len(pictures) // len(starts)
-        begins = [start_of(start.picture, pipe.model) for start in starts]
-        pictures = [replace(one, given=Given(start=begins[i // each])) for i, one in enumerate(pictures)]
+        begins = [init_image_of(start.picture, pipe.model) for start in starts]
+        pictures = [
+            replace(one, given=KnownPixels(start=begins[i // each])) for i, one in enumerate(pictures)
+        ]
         marks = [
             {"strength": settings.strength, **starts[i // each].recipe("init")} for i in range(len(pictures))
         ]
     elif latents is not None:
         noise = _latents(pipe, latents, len(pictures))
-        pictures = [replace(one, given=Given(latent=x)) for one, x in zip(pictures, noise, strict=True)]
+        pictures = [replace(one, given=KnownPixels(latent=x)) for one, x in zip(pictures, noise, strict=True)]
         marks = [{"made_by": "Python, from latents"} for _ in pictures]
     run = pipe.for_run(len(pictures))
     steps = run.draw(pictures, settings, objects)
@@ -278,7 +280,7 @@ def _subjects(
     pipe: Pipeline,
     prompt: str | Sequence[str] | None,
     label: str | int | Sequence[str | int] | None,
-    settings: Settings,
+    settings: SamplingConfig,
 ) -> list[tuple[str, int | None]]:
     """Captions and class numbers, one pair for each picture."""
     prompts = [prompt] if isinstance(prompt, str) else _several(prompt, "prompt", "a text or a list of texts")

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from glide.diffusion.denoiser import Denoiser, Predict, Prediction, clamp, held, keep_known, project
+from glide.diffusion.denoiser import Denoiser, Predict, Prediction, clamp, pin_known, project, replace_known
 from glide.diffusion.process import Process
 from glide.diffusion.self_conditioning import SelfConditioned
 from glide.diffusion.threshold import dynamic_threshold
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.networks.deep_cache import DeepCache
-from glide.networks.fixed_batch import OnlyReal, Places
+from glide.networks.fixed_batch import Padding, RealRowsOnly
 from glide.utils.errors import InputError
 from guidance.base import Guidance, guide
 from guidance.names import named
 from guidance.registry import Subject, make
 from toolkit.pipelines.known_pixels import known_of
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 if TYPE_CHECKING:
     from toolkit.pipelines.pipeline import Pipeline
@@ -40,8 +40,8 @@ class Loop:
 
     denoise: Denoiser
     process: Process
-    rows: Sequence[Picture]
-    places: Places
+    rows: Sequence[ImageRequest]
+    places: Padding
     size: tuple[int, int]  # (H, W)
     known: tuple[Tensor, Tensor] | None  # image [N,3,H,W] and mask [N,1,H,W], 1 where it is known
 
@@ -55,13 +55,13 @@ class Loop:
                 "the network drew values that are not finite (nan or infinite), which are no picture: use --dtype "
                 "float32 and a smaller guidance scale, or other weights"
             )
-        return x if self.known is None or not last else keep_known(*self.known)(x)
+        return x if self.known is None or not last else replace_known(*self.known)(x)
 
 
 def loop_of(
     pipe: Pipeline,
-    pictures: Sequence[Picture],
-    settings: Settings,
+    pictures: Sequence[ImageRequest],
+    settings: SamplingConfig,
     guidances: Sequence[Guidance],
     place: int,
     size: tuple[int, int] | None,
@@ -73,24 +73,24 @@ def loop_of(
     assert pipe.call_size is not None
     _check_told(pipe, pictures, settings)
     size = size or (pipe.model.config.unet.image_size,) * 2
-    places = Places.of(len(pictures), place % pipe.call_size, pipe.call_size)
+    places = Padding.of(len(pictures), place % pipe.call_size, pipe.call_size)
     rows = [pictures[0]] * places.front + list(pictures) + [pictures[-1]] * places.back
     options = settings.options
     cond = pipe.conditions.of(rows, size)
     subject = Subject(pipe, rows, cond, options)
     all_guidances = [
         *(guidance for term in settings.terms for guidance in make(term, subject)),
-        *(OnlyReal(guidance, places) for guidance in guidances),
+        *(RealRowsOnly(guidance, places) for guidance in guidances),
     ]
     steered = guide(_predict_of(pipe, settings), cond, all_guidances, options.rescale)
     bound = clamp if options.threshold is None else dynamic_threshold(options.threshold)
     denoise, known = project(steered, bound), known_of(rows, pipe.device)
     if known is not None:  # after the bound, which may scale a whole picture
-        denoise = held(denoise, *known)
+        denoise = pin_known(denoise, *known)
     return Loop(denoise, pipe.process(settings), rows, places, size, known)
 
 
-def _predict_of(pipe: Pipeline, settings: Settings) -> Predict:
+def _predict_of(pipe: Pipeline, settings: SamplingConfig) -> Predict:
     """The network's, or one that remembers, which is of one run alone."""
     predict = pipe.predict
     if settings.deep_every > 1:
@@ -103,7 +103,7 @@ def _predict_of(pipe: Pipeline, settings: Settings) -> Predict:
     return SelfConditioned(predict) if pipe.model.config.unet.self_condition else predict
 
 
-def _check_told(pipe: Pipeline, pictures: Sequence[Picture], settings: Settings) -> None:
+def _check_told(pipe: Pipeline, pictures: Sequence[ImageRequest], settings: SamplingConfig) -> None:
     """InputError for a caption that neither the model nor a guidance would look at."""
     captions = [picture.caption for picture in pictures if picture.caption]
     read = pipe.model.config.text is not None or any(named(term.name).captions for term in settings.terms)

@@ -25,7 +25,7 @@ from glide.utils.resize import square_picture
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class InitImage:
     """The middle square of a picture's file, as large as the model's pictures."""
 
     path: str
@@ -45,7 +45,7 @@ class Start:
             )
 
 
-def read_start(path: str, model: Model) -> Start:
+def read_init_image(path: str, model: Model) -> InitImage:
     """InputError and warnings as `glide.utils.image_files.read_picture`; a picture that is no square is said to be
     cut.
     """
@@ -55,10 +55,10 @@ def read_start(path: str, model: Model) -> Start:
         warn(f"{path} {what}", stacklevel=2)
     if abs(picture.width - picture.height) > 1:
         warn(f"{path} is {picture.width}x{picture.height}: its middle square is the start", stacklevel=2)
-    return Start(path, start_of(picture, model), hashlib.sha256(data).hexdigest())
+    return InitImage(path, init_image_of(picture, model), hashlib.sha256(data).hexdigest())
 
 
-def start_of(picture: Image.Image, model: Model) -> Tensor:
+def init_image_of(picture: Image.Image, model: Model) -> Tensor:
     """The middle square of a picture, as large as the model's: [C,H,W] in [-1, 1]; transparency lies on white.
 
     The picture is taken as its file would be: turned as its EXIF data say, deep colours reduced to 8 bits.

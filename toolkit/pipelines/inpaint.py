@@ -1,8 +1,8 @@
 """Inpainting of a picture of any size: what is masked is painted anew, all else stays as it is, bit for bit.
 
     pipe = Pipeline.from_pretrained("shapes")
-    how = plan(pipe, unknown, Settings())
-    new = inpaint(pipe, photo, unknown, [Picture(seed=0, caption="a red ring")], how)
+    how = plan(pipe, unknown, SamplingConfig())
+    new = inpaint(pipe, photo, unknown, [ImageRequest(seed=0, caption="a red ring")], how)
 
 Shape letters: N results, H W pixels of the picture, s side of the model's pictures.
 """
@@ -16,21 +16,21 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from glide.networks.conditioner import Given, Picture
+from glide.networks.conditioner import ImageRequest, KnownPixels
 from glide.utils.errors import InputError
-from toolkit.commands.inpaint_flags import USUAL_CONTEXT
+from toolkit.commands.inpaint_flags import DEFAULT_CONTEXT
 from toolkit.pipelines.enlarge import EnlargeAround
 from toolkit.pipelines.inpaint_region import (
     Bytes,
     Region,
     Unknown,
+    default_feather,
     pasted,
     region_around,
     shown,
-    usual_feather,
 )
 from toolkit.pipelines.pipeline import Pipeline, Step
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 METHODS = ("model", "repaint", "replace")
 JUMP, RESAMPLINGS = 5, 10  # of RePaint; 10 and 10 there, in 250 steps
@@ -42,7 +42,7 @@ class Plan:
 
     region: Region
     method: str
-    settings: Settings
+    settings: SamplingConfig
     feather: int
     """Pixels of the picture over which the mask's border is blended, inside it."""
     small: int
@@ -59,9 +59,9 @@ class Plan:
 def plan(
     pipe: Pipeline,
     unknown: Unknown,
-    settings: Settings,
+    settings: SamplingConfig,
     method: str | None = None,
-    context: float = USUAL_CONTEXT,
+    context: float = DEFAULT_CONTEXT,
     feather: int | None = None,
     enlarge: EnlargeAround | None = None,
 ) -> Plan:
@@ -107,7 +107,7 @@ def plan(
     small = pipe.model.config.unet.image_size
     final = small if enlarge is None else enlarge.size
     region = region_around(unknown, final, context)
-    width = usual_feather(region, final) if feather is None else feather
+    width = default_feather(region, final) if feather is None else feather
     return Plan(region, method, settings, width, small, final)
 
 
@@ -128,7 +128,7 @@ def inpaint(
     pipe: Pipeline,
     rgb: Bytes,
     unknown: Unknown,
-    pictures: Sequence[Picture],
+    pictures: Sequence[ImageRequest],
     plan: Plan,
     enlarge: EnlargeAround | None = None,
     on_step: Callable[[Step], object] = lambda step: None,
@@ -144,7 +144,7 @@ def inpaint(
     start = None
     if plan.settings.strength < 1.0:  # what is to be painted over is what the run begins with
         start, _ = shown(plan.region, rgb, np.zeros_like(unknown), plan.small)
-    given = Given(image=image, mask=known, told=plan.method == "model", start=start)
+    given = KnownPixels(image=image, mask=known, told=plan.method == "model", start=start)
     rows = [replace(picture, given=given) for picture in pictures]
     for step in pipe.draw(rows, plan.settings, place=place):
         on_step(step)

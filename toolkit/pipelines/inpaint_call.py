@@ -12,23 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.utils.errors import InputError
 from glide.utils.images import from_uint8
 from toolkit.commands.inpaint import Original
-from toolkit.commands.inpaint_flags import USUAL_CONTEXT
+from toolkit.commands.inpaint_flags import DEFAULT_CONTEXT
 from toolkit.pipelines.callbacks import Watch
 from toolkit.pipelines.image_arguments import Read, read_pictures
 from toolkit.pipelines.inpaint import inpaint, plan
 from toolkit.pipelines.mask_files import mask_of_picture
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 
 def painted(
     pipe: Pipeline,
-    pictures: Sequence[Picture],
-    settings: Settings,
+    pictures: Sequence[ImageRequest],
+    settings: SamplingConfig,
     watch: Watch,
     images: Sequence[Read],
     mask_image: object,
@@ -42,7 +42,7 @@ def painted(
         )
     image, mask = images[0], masks[0]
     unknown = mask_of_picture(mask.picture, mask.path or "mask_image", image.picture.size)
-    how = plan(pipe, unknown, settings, context=USUAL_CONTEXT)
+    how = plan(pipe, unknown, settings, context=DEFAULT_CONTEXT)
     original = Original(image.picture, image.grey, image.sha256)
     run = pipe.for_run(len(pictures))
     with watch.run(run.steps(how.settings)):
@@ -57,6 +57,6 @@ def painted(
         **image.recipe("image"),
         **mask.recipe("mask"),
     }
-    edit |= {"invert_mask": False, "context": USUAL_CONTEXT, **how.recipe()}
+    edit |= {"invert_mask": False, "context": DEFAULT_CONTEXT, **how.recipe()}
     recipes = [edit | run.recipe(one, how.settings, place) | watch.mark for place, one in enumerate(pictures)]
     return from_uint8(torch.from_numpy(results)), recipes

@@ -125,7 +125,7 @@ def _scaled(x: Tensor, shape: tuple[int, int]) -> Tensor:
     return F.interpolate(x, shape, mode="bilinear", align_corners=False)
 
 
-def usual_feather(region: Region, size: int) -> int:
+def default_feather(region: Region, size: int) -> int:
     """How wide the border is blended: as one pixel of the model's is in the picture, if it is larger there."""
     return round(region.side / size) if region.side > size else 0
 

@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from glide.diffusion.ddim_inversion import ITERATIONS, invert, picture_of, revert
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.utils.errors import InputError
 from guidance.base import Guidance
 from toolkit.pipelines.known_pixels import begin
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 OnStep = Callable[[], object]
 
 
 def encode(
     pipe: Pipeline,
-    pictures: Sequence[Picture],
-    settings: Settings,
+    pictures: Sequence[ImageRequest],
+    settings: SamplingConfig,
     iterations: int = ITERATIONS,
     on_step: OnStep = lambda: None,
 ) -> Tensor:
@@ -49,8 +49,8 @@ def encode(
 
 def decode(
     pipe: Pipeline,
-    pictures: Sequence[Picture],
-    settings: Settings,
+    pictures: Sequence[ImageRequest],
+    settings: SamplingConfig,
     guidances: Sequence[Guidance] = (),
     on_step: OnStep = lambda: None,
 ) -> Tensor:

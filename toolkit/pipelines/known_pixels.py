@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from glide.diffusion.process import Process
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.utils.errors import InputError
 
 
-def known_of(rows: Sequence[Picture], device: torch.device) -> tuple[Tensor, Tensor] | None:
+def known_of(rows: Sequence[ImageRequest], device: torch.device) -> tuple[Tensor, Tensor] | None:
     """The known pixels of N pictures [N,3,H,W] and where they are [N,1,H,W]; None where none is given.
 
     InputError where only some of the pictures have some.
@@ -33,7 +33,7 @@ def known_of(rows: Sequence[Picture], device: torch.device) -> tuple[Tensor, Ten
     return torch.stack(images).to(device), torch.stack(masks).to(device)
 
 
-def begin(rows: Sequence[Picture], process: Process, unit: Tensor, strength: float) -> Tensor:
+def begin(rows: Sequence[ImageRequest], process: Process, unit: Tensor, strength: float) -> Tensor:
     """The x [N,C,H,W] that a run begins with at the last entry of its process.
 
     unit: noise of each picture's seed, with which its `start` is noised (SDEdit, 2108.01073); without a start it is

@@ -1,10 +1,10 @@
 """What an upsampler's pipeline needs of this package, in one object: `toolkit.pipelines.upscale` takes it, and neither
 package imports the other.
 
-    from toolkit.pipelines.upscale import Stage
+    from toolkit.pipelines.upscale import Upscaler
     from toolkit.pipelines.parts import UPSAMPLING
 
-    stage = Stage.load("shapes", UPSAMPLING)
+    stage = Upscaler.load("shapes", UPSAMPLING)
 """
 
 from __future__ import annotations

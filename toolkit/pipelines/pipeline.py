@@ -20,11 +20,11 @@ from glide.checkpoints.provenance import fingerprint
 from glide.checkpoints.vocabulary import load_with_vocabulary
 from glide.diffusion.denoiser import Network, Predict
 from glide.diffusion.process import Process
-from glide.diffusion.repaint import repaint, walk
+from glide.diffusion.repaint import repaint, repaint_schedule
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise
 from glide.diffusion.timestep_spacing import spaced
 from glide.networks.compile import compiled
-from glide.networks.conditioner import Conditions, Picture
+from glide.networks.conditioner import Conditioner, ImageRequest
 from glide.networks.cpu.prepacked import pack_
 from glide.networks.fixed_batch import call_size_of, default_call_size, network_of, predict_by
 from glide.networks.model import Model
@@ -38,7 +38,7 @@ from glide.utils.hub import at_revision
 from glide.utils.memory import check_memory
 from glide.utils.numbers import whole
 from guidance.base import Guidance
-from guidance.guide_networks import Guides
+from guidance.guide_networks import GuideNetworks
 from guidance.registry import SAMPLERS, choose
 from toolkit.pipelines.call import call
 from toolkit.pipelines.callbacks import Interrupts
@@ -48,7 +48,7 @@ from toolkit.pipelines.known_pixels import begin
 from toolkit.pipelines.output import Result, Step
 from toolkit.pipelines.recipe import recipe_of
 from toolkit.pipelines.save import Make, push_to_hub, rebuilt, save_pretrained, to
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 Around = Callable[[Network, Model], Network]
 """From a network, and the model whose it is, to one that is called in its place."""
@@ -56,7 +56,7 @@ Around = Callable[[Network, Model], Network]
 __all__ = ["Pipeline", "Result", "Step"]
 
 BAR = {"unit": "step", "desc": "drawing"}
-KEPT = 2**28  # bytes of freed memory, for the activations of the next network call
+CACHE_BYTES = 2**28  # bytes of freed memory, for the activations of the next network call
 
 
 class Pipeline:
@@ -122,9 +122,9 @@ class Pipeline:
         self.unet = (lower_ if owned else lowered)(model.unet, self.dtype)
         if not compiles and (owned or self.unet is not model.unet):
             pack_(self.unet)
-        keep_freed_memory(self.device, KEPT)
-        self.conditions = Conditions(model, self.unet)
-        self.guides = Guides(self.device, vocab, self.dtype)
+        keep_freed_memory(self.device, CACHE_BYTES)
+        self.conditions = Conditioner(model, self.unet)
+        self.guides = GuideNetworks(self.device, vocab, self.dtype)
         self._around: Around = around or (lambda network, model: network)
         self.compiles = compiles
         self.runner = compiled(self.unet) if compiles else self.unet
@@ -191,8 +191,8 @@ class Pipeline:
 
     def draw(
         self,
-        pictures: Sequence[Picture],
-        settings: Settings,
+        pictures: Sequence[ImageRequest],
+        settings: SamplingConfig,
         guidances: Sequence[Guidance] = (),
         place: int = 0,
         size: tuple[int, int] | None = None,
@@ -218,7 +218,7 @@ class Pipeline:
             return run(process, seen, x, noise, eta=settings.eta, variance=variance)
 
         xs = steps_of(process, x)
-        entries = walk(len(process), settings.jump, settings.resamplings)
+        entries = repaint_schedule(len(process), settings.jump, settings.resamplings)
         if settings.resamplings > 1:
             if loop.known is None:
                 raise InputError("got RePaint's resampling without known pixels, expected some: give a mask")
@@ -236,8 +236,8 @@ class Pipeline:
 
     def loop(
         self,
-        pictures: Sequence[Picture],
-        settings: Settings,
+        pictures: Sequence[ImageRequest],
+        settings: SamplingConfig,
         guidances: Sequence[Guidance] = (),
         place: int = 0,
         size: tuple[int, int] | None = None,
@@ -249,7 +249,7 @@ class Pipeline:
         """By what stands for the U-Net: in calls of the same size, with the same around it."""
         return predict_by(self._around(network_of(unet), self.model), self.model, self.call_size)
 
-    def process(self, settings: Settings) -> Process:
+    def process(self, settings: SamplingConfig) -> Process:
         """The process that a run walks down: respaced, and without the noisiest part that its strength leaves out."""
         whole, strength = self.model.process, settings.strength
         kept = spaced(whole, settings.respacing, settings.spaced)
@@ -298,18 +298,18 @@ class Pipeline:
         side, dtype = self.model.config.unet.image_size, str(self.dtype).removeprefix("torch.")
         return f"Pipeline({self.name!r}, {side}x{side}, {self.device}, {dtype})"
 
-    def steps(self, settings: Settings) -> int:
+    def steps(self, settings: SamplingConfig) -> int:
         """How many steps a run with these settings takes. InputError for a respacing that does not fit."""
-        return len(walk(len(self.process(settings)), settings.jump, settings.resamplings))
+        return len(repaint_schedule(len(self.process(settings)), settings.jump, settings.resamplings))
 
-    def recipe(self, picture: Picture, settings: Settings, place: int) -> dict[str, Any]:
+    def recipe(self, picture: ImageRequest, settings: SamplingConfig, place: int) -> dict[str, Any]:
         """All that is needed to draw the picture again, JSON-able. place: its place in the run, counted as `draw`.
 
         By the pipeline of its run (`for_run`); by one without a call size it is that of a picture drawn alone.
         """
         return recipe_of(self.for_run(1), picture, settings, place)
 
-    def classes(self, settings: Settings) -> HasClasses:
+    def classes(self, settings: SamplingConfig) -> HasClasses:
         """Whose classes a label is of: the model's, or, where it has none, those of the classifier that guides it."""
         config = self.model.config
         if not config.num_classes and any(term.name == "classifier" for term in settings.terms):

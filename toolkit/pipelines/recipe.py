@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from glide.checkpoints.provenance import environment
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from guidance.names import read_by
 from toolkit.pipelines.retell import guidance_of
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 if TYPE_CHECKING:
     from toolkit.pipelines.pipeline import Pipeline
 
 
-def recipe_of(pipe: Pipeline, picture: Picture, settings: Settings, place: int) -> dict[str, Any]:
+def recipe_of(pipe: Pipeline, picture: ImageRequest, settings: SamplingConfig, place: int) -> dict[str, Any]:
     """JSON-able. pipe: of the run. place: of the picture in it, counted as `Pipeline.draw` does."""
     found: dict[str, Any] = {"model": pipe.name, "weights": pipe.fingerprint}
     found |= {"commit": pipe.model.commit} if pipe.model.commit else {}

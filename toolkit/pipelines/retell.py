@@ -11,9 +11,9 @@ from typing import Any
 from glide.utils.ranges import SCALE, kinds, range_of
 from guidance.names import FOR_ALL, interval_of, read_by
 from guidance.options import Options
-from guidance.spec import EVERYWHERE, Term
+from guidance.spec import EVERYWHERE, GuidanceSpec
 from toolkit.pipelines.recipe_reader import Recorded
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 OLD_CALL_SIZE = 8
 """Of the network calls that drew pictures whose recipes name no size."""
@@ -24,7 +24,7 @@ OLD_INTERVALS = {"classifier": EVERYWHERE, "clip": EVERYWHERE, "cads": (600, 900
 models of 1000 timesteps, which all presets have."""
 
 
-def guidance_of(settings: Settings, steps: int | None = None) -> dict[str, Any]:
+def guidance_of(settings: SamplingConfig, steps: int | None = None) -> dict[str, Any]:
     """The guidances with their scales, and the options that they read, JSON-able.
 
     One guidance is {"guidance": "cfg", "scale": 3.0}, as it always was; several are a list of "name:scale@from-to".
@@ -67,7 +67,7 @@ def read_options(recorded: Recorded) -> Options:
     return Options(**found)
 
 
-def _placed(term: Term, steps: int) -> Term:
+def _placed(term: GuidanceSpec, steps: int) -> GuidanceSpec:
     usual = interval_of(term, steps)
     return term if usual == EVERYWHERE else replace(term, interval=usual)
 

@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glide.networks.conditioner import Given, Picture
+from glide.networks.conditioner import ImageRequest, KnownPixels
 from glide.utils.images import to_uint8
-from toolkit.pipelines.upscale import Stage
+from toolkit.pipelines.upscale import Upscaler
 
 
 class SecondStage:
     """The known pixels are told to an upsampler with inpainting planes, and pinned in any."""
 
-    def __init__(self, stage: Stage, small: int) -> None:
+    def __init__(self, stage: Upscaler, small: int) -> None:
         """small: side of the first stage's pictures."""
         self.stage, self.small = stage, small
         stage.pipe.steps(stage.settings)  # a respacing that does not fit, before the first stage has drawn
@@ -42,7 +42,7 @@ class SecondStage:
             "dtype",
             "vocab",
         )
-        told = self.stage.recipe(Picture(0))
+        told = self.stage.recipe(ImageRequest(0))
         return {name: told[name] for name in kept if name in told}
 
     def __call__(
@@ -56,10 +56,10 @@ class SecondStage:
         seeds: Sequence[int],
     ) -> Tensor:
         """As `EnlargeAround`. small is rounded to 8 bits, as the pictures are that an upsampler is trained on."""
-        given = Given(image=image, mask=mask)
+        given = KnownPixels(image=image, mask=mask)
         large = []
         for pixels, caption, label, seed in zip(to_uint8(small), captions, labels, seeds, strict=True):
-            for x in self.stage.enlarge(pixels, Picture(seed, caption, label, given)):
+            for x in self.stage.enlarge(pixels, ImageRequest(seed, caption, label, given)):
                 last = x
             large.append(last.cpu())
         return torch.cat(large)

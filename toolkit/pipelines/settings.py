@@ -8,27 +8,27 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from glide.diffusion.samplers.registry import (
-    USUAL_SAMPLER,
-    USUAL_STEPS,
+    DEFAULT_SAMPLER,
+    DEFAULT_STEPS,
+    default_spacing,
     known_sampler,
     known_spacing,
-    usual_spacing,
 )
 from glide.utils.errors import InputError
 from glide.utils.numbers import shown_number, whole
 from glide.utils.ranges import ETA, STRENGTH, TEMPERATURE, range_of
 from guidance.names import named
-from guidance.options import USUAL, Options
-from guidance.spec import Term, check_scale
+from guidance.options import DEFAULT_OPTIONS, Options
+from guidance.spec import GuidanceSpec, check_scale
 
 
 @dataclass(frozen=True)
-class Settings:
+class SamplingConfig:
     """InputError for numbers out of their range and unknown guidances; samplers, respacings and spacings are checked
     where they are looked up."""
 
-    sampler: str = USUAL_SAMPLER
-    respacing: str = str(USUAL_STEPS)
+    sampler: str = DEFAULT_SAMPLER
+    respacing: str = str(DEFAULT_STEPS)
     """A number of steps, or what else `glide.diffusion.process.respacing` takes."""
     eta: float = 0.0
     """Noise that DDIM adds on the way: 0 (none) to 1 (as much as DDPM)."""
@@ -36,7 +36,7 @@ class Settings:
     """One or several, each as `guidance.spec` says: "cfg", "cfg:3", "clip:50@0-800"."""
     scale: float | None = None
     """From 0; of the guidances that are written without one. None: their usual one."""
-    options: Options = USUAL
+    options: Options = DEFAULT_OPTIONS
     temperature: float = 1.0
     """Multiplies the noise that a picture begins with: a little less than 1 (0.997) is calmer (GLIDE's release)."""
     strength: float = 1.0
@@ -62,7 +62,7 @@ class Settings:
             "strength": STRENGTH.real(self.strength, "the strength"),
             "jump": whole(self.jump, "the jump", 1),
             "resamplings": whole(self.resamplings, "the resamplings", 1, do="1 is none"),
-            "deep_every": range_of(Settings, "deep_every").whole(self.deep_every, "deep_every"),
+            "deep_every": range_of(SamplingConfig, "deep_every").whole(self.deep_every, "deep_every"),
         }
         if self.scale is not None:
             numbers["scale"] = check_scale(self.scale)
@@ -82,7 +82,7 @@ class Settings:
         if (
             self.scale is not None
             and terms
-            and all(Term.parse(text).scale is not None for text in self._texts)
+            and all(GuidanceSpec.parse(text).scale is not None for text in self._texts)
         ):
             raise InputError(
                 f"got the scale {self.scale:g}, and guidances that all have their own, expected one or the other: "
@@ -107,18 +107,18 @@ class Settings:
     @property
     def spaced(self) -> str:
         """The spacing, the sampler's usual one where none is asked for."""
-        return usual_spacing(self.sampler, self.respacing) if self.spacing is None else self.spacing
+        return default_spacing(self.sampler, self.respacing) if self.spacing is None else self.spacing
 
     @property
-    def terms(self) -> tuple[Term, ...]:
+    def terms(self) -> tuple[GuidanceSpec, ...]:
         """The guidances, each with its scale."""
-        return tuple(self._full(Term.parse(text)) for text in self._texts)
+        return tuple(self._full(GuidanceSpec.parse(text)) for text in self._texts)
 
     @property
     def _texts(self) -> tuple[str, ...]:
         return (self.guidance,) if isinstance(self.guidance, str) else self.guidance
 
-    def _full(self, term: Term) -> Term:
+    def _full(self, term: GuidanceSpec) -> GuidanceSpec:
         usual = named(term.name).scale if self.scale is None else self.scale
         return term if term.scale is not None else replace(term, scale=usual)
 
@@ -127,5 +127,5 @@ def spec_of_steps(steps: int) -> str:
     """A number of steps as a respacing. InputError below 1, and for what is no whole number."""
     number = whole(steps, "the number of steps")
     if number < 1:
-        raise InputError(f"got {shown_number(number)} steps, expected at least 1: try {USUAL_STEPS}")
+        raise InputError(f"got {shown_number(number)} steps, expected at least 1: try {DEFAULT_STEPS}")
     return str(number)

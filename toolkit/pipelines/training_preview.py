@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glide.diffusion.samplers.registry import USUAL_SAMPLER
-from glide.networks.conditioner import NOTHING_GIVEN, Given, Picture
+from glide.diffusion.samplers.registry import DEFAULT_SAMPLER
+from glide.networks.conditioner import NO_PIXELS, ImageRequest, KnownPixels
 from glide.networks.model import Model, ModelConfig
 from glide.utils.contact_sheet import contact_sheet, enlarged, row_height
 from glide.utils.errors import warn
@@ -22,7 +22,7 @@ from glide.utils.images import grid, save_png, to_float, to_uint8
 from glide.utils.progress import progress
 from toolkit.pipelines.denoising_loop import NotFinite
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 GREY = 0.0  # what a masked pixel is shown as
 ROOM = 4  # pixels of a grid's white lines above and below its first row
@@ -43,7 +43,7 @@ def sample_grid(model: Model, path: Path, captions: Sequence[str], scale: float 
     elif config.text is not None:
         subjects = [(caption, None) for caption in captions]
     twice = [subject for subject in subjects for _ in range(2)]
-    x = _drawn(pipe, [Picture(i, *subject) for i, subject in enumerate(twice)], scale)
+    x = _drawn(pipe, [ImageRequest(i, *subject) for i, subject in enumerate(twice)], scale)
     if x is None:
         return None
     names = [caption if label is None else _name(config, label) for caption, label in twice]
@@ -62,13 +62,13 @@ def fill_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float =
     captions = batch["caption"] if config.text is not None else [""] * len(image)
     labels = batch["y"].tolist() if config.num_classes else [None] * len(image)
 
-    def draw(given: Sequence[Given]) -> Tensor | None:
+    def draw(given: Sequence[KnownPixels]) -> Tensor | None:
         told = zip(captions, labels, given, strict=True)
-        pictures = [Picture(i, *of_one) for i, of_one in enumerate(told)]
+        pictures = [ImageRequest(i, *of_one) for i, of_one in enumerate(told)]
         return _drawn(pipe, pictures, scale, "ddim")
 
-    filled = draw([Given(image=one, mask=known) for one, known in zip(image, mask, strict=True)])
-    free = draw([NOTHING_GIVEN] * len(image))
+    filled = draw([KnownPixels(image=one, mask=known) for one, known in zip(image, mask, strict=True)])
+    free = draw([NO_PIXELS] * len(image))
     if filled is None or free is None:
         return None
     columns = [image, image * mask + GREY * (1 - mask), filled, free]
@@ -82,11 +82,13 @@ def fill_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float =
 
 
 def _drawn(
-    pipe: Pipeline, pictures: Sequence[Picture], scale: float, sampler: str = USUAL_SAMPLER
+    pipe: Pipeline, pictures: Sequence[ImageRequest], scale: float, sampler: str = DEFAULT_SAMPLER
 ) -> Tensor | None:
     """x [N,C,H,W] of these pictures, on the CPU, with a bar of its own; None, with a warning, if it is not finite."""
     guided = pipe.conditions.has_null and scale != 1.0
-    settings = Settings(sampler, "25", guidance="cfg" if guided else "none", scale=scale if guided else None)
+    settings = SamplingConfig(
+        sampler, "25", guidance="cfg" if guided else "none", scale=scale if guided else None
+    )
     run = pipe.for_run(len(pictures))
     drawing = run.draw(pictures, settings)
     try:

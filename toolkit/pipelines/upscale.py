@@ -1,7 +1,7 @@
 """The second stage: an upsampler with its settings, which enlarges what a base model drew, or a picture of a user.
 
-    stage = Stage.load("shapes", UPSAMPLING)                      # from upsampler.parts
-    large = stage.enlarged(pixels, Picture(seed=0, caption="a red ring"))
+    stage = Upscaler.load("shapes", UPSAMPLING)                      # from upsampler.parts
+    large = stage.enlarged(pixels, ImageRequest(seed=0, caption="a red ring"))
 
 How a picture is fitted, noised and cut into tiles is the package `upsampler`'s, which is handed over as `Upsampling`:
 the two packages never import each other. Shape letters: H W pixels, h w pixels of the low-resolution picture.
@@ -20,16 +20,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glide.diffusion.samplers.registry import UPSAMPLING_STEPS
-from glide.networks.conditioner import Given, Picture
+from glide.networks.conditioner import ImageRequest, KnownPixels
 from glide.networks.model import Model, ModelConfig
 from glide.utils.dtype import AUTO
 from glide.utils.errors import InputError
 from glide.utils.images import to_uint8
 from guidance.names import named
 from toolkit.pipelines.pipeline import Around, Pipeline, Step
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
-USUAL = Settings(respacing=str(UPSAMPLING_STEPS), guidance="none")
+DEFAULT_CONFIG = SamplingConfig(respacing=str(UPSAMPLING_STEPS), guidance="none")
 """How an upsampler enlarges where nothing else is asked for."""
 
 DrawOne = Callable[[Tensor, float, int, tuple[int, int]], Iterator[Step]]
@@ -57,11 +57,11 @@ class Upsampling(Protocol):
 
 
 @dataclass(frozen=True)
-class Stage:
+class Upscaler:
     """An upsampler, ready to enlarge."""
 
     pipe: Pipeline
-    settings: Settings
+    settings: SamplingConfig
     upsampling: Upsampling
     noise: float = 0.0
     """Added to what is enlarged, see `upsampler.cascade.enlarge`."""
@@ -75,14 +75,14 @@ class Stage:
         dtype: torch.dtype | str = AUTO,
         vocab: str | None = None,
         compiles: bool = False,
-    ) -> Stage:
+    ) -> Upscaler:
         """The upsampler of that name, with the usual settings. Names and errors as `Pipeline.from_pretrained`."""
         # calls of one picture, which is large: so what is enlarged beside it changes nothing
         pipe = Pipeline.from_pretrained(
             name, device, dtype, 1, vocab, upsampling.tiles, upsampling.places, compiles
         )
         upsampling.check(pipe.model.config, name)
-        return cls(pipe, USUAL, upsampling)
+        return cls(pipe, DEFAULT_CONFIG, upsampling)
 
     @property
     def scale(self) -> int:
@@ -94,7 +94,7 @@ class Stage:
         """Of the sampler, for each picture."""
         return self.pipe.steps(self.settings)
 
-    def check(self, pictures: Sequence[Picture]) -> None:
+    def check(self, pictures: Sequence[ImageRequest]) -> None:
         """InputError for what the model cannot be told of these pictures, or guided by; no step is made."""
         config = self.pipe.model.config
         blank = torch.zeros(config.low_res_size, config.low_res_size, 3, dtype=torch.uint8)
@@ -106,7 +106,7 @@ class Stage:
                 )
             self.enlarge(blank, picture)
 
-    def asked(self, picture: Picture) -> Picture:
+    def asked(self, picture: ImageRequest) -> ImageRequest:
         """The picture with only as much of its caption and class as something here reads."""
         config = self.pipe.model.config
         readers = [named(term.name) for term in self.settings.terms]
@@ -116,7 +116,7 @@ class Stage:
             picture, caption=picture.caption if caption else "", label=picture.label if label else None
         )
 
-    def enlarge(self, pixels: Tensor, picture: Picture) -> Iterator[Tensor]:
+    def enlarge(self, pixels: Tensor, picture: ImageRequest) -> Iterator[Tensor]:
         """Enlarge uint8 [h,w,3] of any size, told the picture's caption or class; yields x [1,3,H,W] after each step.
 
         What is known of the large picture (`given.image`, where `given.mask` is 1) stays as it is. InputError, at once,
@@ -130,24 +130,24 @@ class Stage:
 
         return self.upsampling.enlarge(draw, self.pipe.model.config, pixels, picture.seed, self.noise)
 
-    def enlarged(self, pixels: Tensor, picture: Picture) -> Tensor:
+    def enlarged(self, pixels: Tensor, picture: ImageRequest) -> Tensor:
         """The same without watching: uint8 [H,W,3]."""
         for x in self.enlarge(pixels, picture):
             last = x
         return to_uint8(last)[0]
 
-    def recipe(self, picture: Picture) -> dict[str, Any]:
+    def recipe(self, picture: ImageRequest) -> dict[str, Any]:
         """All that is needed to enlarge the picture again, besides what it was, JSON-able."""
         return {**self.pipe.recipe(self.asked(picture), self.settings, 0), "noise": self.noise}
 
 
-def _framed(given: Given, size: tuple[int, int]) -> Given:
+def _framed(given: KnownPixels, size: tuple[int, int]) -> KnownPixels:
     """The known pixels alone, for a picture of `size` (H, W): what lies beyond them to the right and below is not."""
     if given.image is None or given.mask is None:
-        return Given()
+        return KnownPixels()
     height, width = given.image.shape[-2:]
     beyond = (0, size[1] - width, 0, size[0] - height)
-    return Given(image=F.pad(given.image, beyond), mask=F.pad(given.mask, beyond), told=given.told)
+    return KnownPixels(image=F.pad(given.image, beyond), mask=F.pad(given.mask, beyond), told=given.told)
 
 
 def enlarger(
@@ -158,15 +158,15 @@ def enlarger(
     It takes uint8 [h,w,3], a caption, a class and a seed, and returns uint8 [H,W,3].
     """
     pipe = Pipeline(copy.deepcopy(model), "", dtype, 1, around=upsampling.tiles, owned=True)
-    stage = Stage(pipe, USUAL, upsampling)
+    stage = Upscaler(pipe, DEFAULT_CONFIG, upsampling)
 
     def enlarge(pixels: Tensor, caption: str, label: int | None, seed: int) -> Tensor:
-        return stage.enlarged(pixels, Picture(seed, caption, label))
+        return stage.enlarged(pixels, ImageRequest(seed, caption, label))
 
     return enlarge
 
 
-def check_weights(stage: Stage, name: str, recipe: Mapping[str, Any], file: str) -> None:
+def check_weights(stage: Upscaler, name: str, recipe: Mapping[str, Any], file: str) -> None:
     """InputError where the upsampler of that name is not the one that enlarged the picture in `file`."""
     if name.partition("@")[0] == str(recipe.get("model")).partition("@")[
         0

@@ -18,7 +18,7 @@ from glide.data.shards.tar_index import ShardIndex
 from glide.utils.errors import InputError
 from glide.utils.filesystem import LocalFile, is_remote, join, read_bytes, read_range
 from glide.utils.image_files import LARGEST_FILE as LARGEST_PICTURE
-from glide.utils.shared_cache import Held
+from glide.utils.shared_cache import SharedCache
 
 # whose indices are in memory, and which are open: those that are mixed, those before and after them
 HELD_SHARDS = 4 * MIXED
@@ -44,9 +44,9 @@ class Shards:
         """keep: take the pictures whose names it takes. unconditional: take all, with nothing said of them."""
         self.folder, self.keep, self.unconditional = spec, keep, unconditional
         self.paths = shard_names(spec)
-        self._indices: Held[int, ShardIndex] = Held(HELD_SHARDS)
-        self._files: Held[int, LocalFile] = Held(HELD_SHARDS)
-        self._blocks: Held[tuple[int, int], bytes] = Held(HELD_BLOCKS)
+        self._indices: SharedCache[int, ShardIndex] = SharedCache(HELD_SHARDS)
+        self._files: SharedCache[int, LocalFile] = SharedCache(HELD_SHARDS)
+        self._blocks: SharedCache[tuple[int, int], bytes] = SharedCache(HELD_BLOCKS)
         index_all(self.paths)
         self.most_classes = SURE_CLASSES
         self.captioned, classes = (False, 0) if unconditional else self._kinds()

@@ -24,7 +24,7 @@ MIXED = 16
 WINDOW = 8192
 LANES = 16
 ORDER = 0x0DE5  # sets these random numbers apart from all others of the same (seed, epoch)
-KEPT = 4  # windows that are remembered: batches are made a little ahead, by several threads
+CACHED_WINDOWS = 4  # windows that are remembered: batches are made a little ahead, by several threads
 
 
 class EpochOrder:
@@ -56,7 +56,7 @@ class EpochOrder:
         number, inside = divmod(place, self.window)
         with self._lock:
             if number not in self._windows:
-                while len(self._windows) >= KEPT:
+                while len(self._windows) >= CACHED_WINDOWS:
                     del self._windows[next(iter(self._windows))]
                 self._windows[number] = self._shuffled(number)
             return int(self._windows[number][inside])

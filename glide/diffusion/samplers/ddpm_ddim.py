@@ -70,7 +70,7 @@ def ddim(
     """DDIM (2010.02502), eq. 12, with the variance of eq. 16 times eta^2: 0 is deterministic, 1 is ancestral.
 
     Yields x [N,C,H,W] after each of the S steps; `noise` is drawn only where eta > 0. A gradient moves x0 as
-    `steered` says. Raises InputError for an eta outside [0, 1], and for eta > 0 without noise.
+    `apply_gradient` says. Raises InputError for an eta outside [0, 1], and for eta > 0 without noise.
     """
     if not 0.0 <= eta <= 1.0:
         raise InputError(
@@ -84,7 +84,7 @@ def ddim(
     for i in reversed(range(len(process))):
         alpha_bar, alpha_bar_prev = float(process.alpha_bar[i]), float(process.alpha_bar_prev[i])
         sigma, left = ddim_noise(alpha_bar, alpha_bar_prev, eta)
-        x0 = steered(denoise(x, int(process.timesteps[i])), x, alpha_bar)
+        x0 = apply_gradient(denoise(x, int(process.timesteps[i])), x, alpha_bar)
         # in place where nobody else looks: pictures can be large
         eps = (x - math.sqrt(alpha_bar) * x0).div_(math.sqrt(1.0 - alpha_bar))
         x = eps.mul_(left).add_(math.sqrt(alpha_bar_prev) * x0)
@@ -108,7 +108,7 @@ def ddim_noise(alpha_bar: float, alpha_bar_prev: float, eta: float) -> tuple[flo
     return eta * math.sqrt(share * beta), math.sqrt(share * kept)
 
 
-def steered(prediction: Prediction, x: Tensor, alpha_bar: float) -> Tensor:
+def apply_gradient(prediction: Prediction, x: Tensor, alpha_bar: float) -> Tensor:
     """x0 with the gradient spent, as every deterministic solver does: eps -= sqrt(1 - alpha_bar) * grad.
 
     ADM (2105.05233), algorithm 2; that is, x0 moves by (1 - alpha_bar) / sqrt(alpha_bar) * grad. Without signal

@@ -4,9 +4,9 @@ Shape letters: N batch, C channels, H W pixels, S entries of the (respaced) proc
 
 With lambda = log(alpha / sigma) a step is x' = sigma'/sigma x + sigma' * integral of e^lambda x0(lambda), from lambda
 to lambda' (DPM-Solver++, 2211.01095, proposition 4.1): what is linear is exact, and only x0 is approximated, by a
-polynomial through what was predicted before. x0 constant is DDIM's step, `glide.diffusion.samplers.euler_heun.along`.
-All take S network calls. The picture's lambda is infinite, so the last step is of first order, and gives x0; so is one
-that leaves noise alone.
+polynomial through what was predicted before. x0 constant is DDIM's step,
+`glide.diffusion.samplers.euler_heun.euler_step`. All take S network calls. The picture's lambda is infinite, so the
+last step is of first order, and gives x0; so is one that leaves noise alone.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from torch import Tensor
 from glide.diffusion.denoiser import Denoiser
 from glide.diffusion.process import Process
 from glide.diffusion.samplers.ddpm_ddim import Noise
-from glide.diffusion.samplers.euler_heun import Level, along, full, ladder, predicted
+from glide.diffusion.samplers.euler_heun import NoiseLevel, as_float32, denoise_x0, euler_step, noise_levels
 from glide.utils.errors import InputError
 
-Point = tuple[Level, Tensor]  # where x0 [N,C,H,W] was predicted
+Point = tuple[NoiseLevel, Tensor]  # where x0 [N,C,H,W] was predicted
 
 STRETCH = 2.0
 """A step in lambda may be so many times as long as the last one for what came before to say where x0 goes."""
 
 
-def foreseen(before: Level, here: Level, below: Level) -> bool:
+def foreseen(before: NoiseLevel, here: NoiseLevel, below: NoiseLevel) -> bool:
     """Whether a polynomial through earlier predictions, the last one `before`, is of use for a step.
 
     Where steps even in time end, the last ones are long in lambda: there x0 hardly changes any more, and a line through
@@ -42,7 +42,7 @@ def foreseen(before: Level, here: Level, below: Level) -> bool:
     return below.log_snr - here.log_snr <= STRETCH * (here.log_snr - before.log_snr)
 
 
-def _ahead(x0: Tensor, before: Point | None, here: Level, below: Level) -> Tensor:
+def _ahead(x0: Tensor, before: Point | None, here: NoiseLevel, below: NoiseLevel) -> Tensor:
     """D of 2211.01095, algorithm 2, line 8: x0 as a line through the last two predictions has it halfway."""
     if before is None or not foreseen(before[0], here, below):
         return x0
@@ -54,11 +54,11 @@ def _ahead(x0: Tensor, before: Point | None, here: Level, below: Level) -> Tenso
 @torch.no_grad()
 def dpmpp_2m(process: Process, denoise: Denoiser, x: Tensor) -> Iterator[Tensor]:
     """DPM-Solver++(2M) (2211.01095, algorithm 2): second order."""
-    x = full(x)
+    x = as_float32(x)
     before: Point | None = None
-    for here, below in pairwise(ladder(process)):
-        x0 = predicted(denoise, x, here)
-        x = along(x, _ahead(x0, before, here, below), here, below)
+    for here, below in pairwise(noise_levels(process)):
+        x0 = denoise_x0(denoise, x, here)
+        x = euler_step(x, _ahead(x0, before, here, below), here, below)
         before = here, x0
         yield x
 
@@ -70,12 +70,12 @@ def dpmpp_2m_sde(process: Process, denoise: Denoiser, x: Tensor, noise: Noise) -
     x' = sigma'/sigma e^-h x + alpha' (1 - e^-2h) D + sigma' sqrt(1 - e^-2h) noise, h = lambda' - lambda. With x0 in
     place of D it is DDPM's step with the posterior's variance. The last step draws nothing.
     """
-    x = full(x)
+    x = as_float32(x)
     before: Point | None = None
-    for here, below in pairwise(ladder(process)):
+    for here, below in pairwise(noise_levels(process)):
         shrink = below.ratio / here.ratio  # e^-h
         fresh = 1.0 - shrink**2
-        x0 = predicted(denoise, x, here)
+        x0 = denoise_x0(denoise, x, here)
         ahead = _ahead(x0, before, here, below)
         x = below.sigma / here.sigma * shrink * x + below.alpha * fresh * ahead
         if below.sigma > 0.0:
@@ -95,16 +95,16 @@ def unipc(process: Process, denoise: Denoiser, x: Tensor, order: int = 2) -> Ite
         raise InputError(
             f"got order {order} of UniPC, expected at least 1: 2 suits guided, 3 unguided sampling"
         )
-    x = full(x)
+    x = as_float32(x)
     points: list[Point] = []  # the newest first
     start: Tensor | None = None  # the x that the last step began with
-    for here, below in pairwise(ladder(process)):
-        new = here, predicted(denoise, x, here)
+    for here, below in pairwise(noise_levels(process)):
+        new = here, denoise_x0(denoise, x, here)
         if points and start is not None:
             x = _through(start, points, here, new)
         start = x
         if math.isinf(here.ratio):
-            x = along(x, new[1], here, below)
+            x = euler_step(x, new[1], here, below)
         else:
             known = bool(points) and foreseen(points[0][0], here, below)
             points = [new, *points][: order if known else 1]
@@ -112,11 +112,11 @@ def unipc(process: Process, denoise: Denoiser, x: Tensor, order: int = 2) -> Ite
         yield x
 
 
-def _through(x: Tensor, points: Sequence[Point], below: Level, end: Point | None = None) -> Tensor:
+def _through(x: Tensor, points: Sequence[Point], below: NoiseLevel, end: Point | None = None) -> Tensor:
     """One step from points[0] to `below`, x0 a polynomial through all points and, where it is known, its end."""
     (here, x0), *others = points
     others = others if end is None else [*others, end]
-    x = along(x, x0, here, below)
+    x = euler_step(x, x0, here, below)
     if others:
         h = below.log_snr - here.log_snr
         weights = moment_weights([(level.log_snr - here.log_snr) / h for level, _ in others], h)

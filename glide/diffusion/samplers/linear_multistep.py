@@ -19,7 +19,15 @@ from torch import Tensor
 
 from glide.diffusion.denoiser import Denoiser
 from glide.diffusion.process import Process
-from glide.diffusion.samplers.euler_heun import Level, along, full, gentle, ladder, noise_in, predicted
+from glide.diffusion.samplers.euler_heun import (
+    NoiseLevel,
+    as_float32,
+    correctable,
+    denoise_x0,
+    eps_from_x0,
+    euler_step,
+    noise_levels,
+)
 
 NEAR = 0.05  # sigma / alpha where a picture is as good as there
 
@@ -46,9 +54,11 @@ def mean_slope(past: Past, end: float) -> Tensor:
     return mean
 
 
-def _transfer(x: Tensor, x0: Tensor, eps: Tensor, mean: Tensor, here: Level, below: Level) -> Tensor:
+def _transfer(
+    x: Tensor, x0: Tensor, eps: Tensor, mean: Tensor, here: NoiseLevel, below: NoiseLevel
+) -> Tensor:
     """PNDM's transfer (2202.09778, section 3) of x by `mean` in place of eps: DDIM's step, and their difference."""
-    return along(x, x0, here, below) + below.alpha * (below.ratio - here.ratio) * (mean - eps)
+    return euler_step(x, x0, here, below) + below.alpha * (below.ratio - here.ratio) * (mean - eps)
 
 
 @torch.no_grad()
@@ -57,22 +67,22 @@ def plms(process: Process, denoise: Denoiser, x: Tensor, order: int = 4) -> Iter
 
     The polynomial is of the training timestep, so for evenly spaced ones the weights are the paper's, and other
     spacings have theirs; the picture's timestep is -1. The first step is the pseudo improved Euler method's, of two
-    calls, where it is `gentle`, else DDIM's; then the order of the weights rises to `order`.
+    calls, where it is `correctable`, else DDIM's; then the order of the weights rises to `order`.
     """
-    x = full(x)
+    x = as_float32(x)
     past: Past = []
-    for here, below in pairwise(ladder(process)):
-        x0 = predicted(denoise, x, here)
-        eps = noise_in(x, x0, here)
+    for here, below in pairwise(noise_levels(process)):
+        x0 = denoise_x0(denoise, x, here)
+        eps = eps_from_x0(x, x0, here)
         past = [(here.t, eps), *past][:order]
         if len(past) > 1:
             x = _transfer(x, x0, eps, mean_slope(past, below.t), here, below)
-        elif gentle(here, below):
-            tried = along(x, x0, here, below)
-            eps_below = noise_in(tried, predicted(denoise, tried, below), below)
+        elif correctable(here, below):
+            tried = euler_step(x, x0, here, below)
+            eps_below = eps_from_x0(tried, denoise_x0(denoise, tried, below), below)
             x = _transfer(x, x0, eps, (eps + eps_below) / 2.0, here, below)
         else:
-            x = along(x, x0, here, below)
+            x = euler_step(x, x0, here, below)
         yield x
 
 
@@ -86,14 +96,14 @@ def lms(process: Process, denoise: Denoiser, x: Tensor, order: int = 4) -> Itera
     which goes to x0: there eps is what x_t is off x0 by, over next to no noise, and what a network in reduced precision
     rounds grows with the order.
     """
-    x = full(x)
+    x = as_float32(x)
     past: Past = []
-    for here, below in pairwise(ladder(process)):
-        x0 = predicted(denoise, x, here)
+    for here, below in pairwise(noise_levels(process)):
+        x0 = denoise_x0(denoise, x, here)
         if math.isinf(here.ratio) or (below.ratio == 0.0 and here.ratio < NEAR):
-            x = along(x, x0, here, below)
+            x = euler_step(x, x0, here, below)
         else:
-            eps = noise_in(x, x0, here)
+            eps = eps_from_x0(x, x0, here)
             past = [(here.ratio, eps), *past][:order]
             x = _transfer(x, x0, eps, mean_slope(past, below.ratio), here, below)
         yield x

@@ -5,8 +5,8 @@ Imports nothing heavy, so that `--help` lists them at once; `guidance.registry` 
 
 from __future__ import annotations
 
-USUAL_SAMPLER = "dpmpp-2m"
-USUAL_STEPS = 20
+DEFAULT_SAMPLER = "dpmpp-2m"
+DEFAULT_STEPS = 20
 """Defaults of all that draws; an upsampler takes fewer steps."""
 UPSAMPLING_STEPS = 8
 """The small picture already shows most of the large one. By these steps the embedded upsampler comes nearer to what
@@ -34,7 +34,7 @@ SPACINGS = {
     "karras": "EDM's, denser towards the picture",
 }
 
-USUAL_SPACINGS = {"dpmpp-2m": "log-snr"}
+DEFAULT_SPACINGS = {"dpmpp-2m": "log-snr"}
 """Of the samplers whose steps lie otherwise than "uniform" where nothing is asked for."""
 
 OTHER_NAMES = {
@@ -64,10 +64,10 @@ def _listing(table: dict[str, str]) -> str:
     return "\n".join(f"{name}  {words}" for name, words in table.items())
 
 
-STEPS_HELP = f"Sampling steps. By default {USUAL_STEPS}."
+STEPS_HELP = f"Sampling steps. By default {DEFAULT_STEPS}."
 SAMPLER_HELP = f"What walks from noise to the picture:\n{_listing(SAMPLERS)}"
 SPACING_HELP = (
-    f"Which timesteps --steps keeps. By default {', '.join(f'{s} for {name}' for name, s in USUAL_SPACINGS.items())} "
+    f"Which timesteps --steps keeps. By default {', '.join(f'{s} for {name}' for name, s in DEFAULT_SPACINGS.items())} "
     f"and uniform for others; a --respacing that is no number is always uniform:\n{_listing(SPACINGS)}"
 )
 
@@ -101,9 +101,9 @@ def _plain(name: str) -> str:
     return "".join(letter for letter in name.lower().replace("+", "p") if letter.isalnum())
 
 
-def usual_spacing(sampler: str, respacing: str) -> str:
+def default_spacing(sampler: str, respacing: str) -> str:
     """The spacing where none is asked for: whatever is no number of steps names its timesteps itself."""
-    return USUAL_SPACINGS.get(sampler, "uniform") if is_count(respacing) else "uniform"
+    return DEFAULT_SPACINGS.get(sampler, "uniform") if is_count(respacing) else "uniform"
 
 
 def is_count(respacing: str) -> bool:

@@ -15,7 +15,7 @@ from glide.checkpoints import load as checkpoint
 from glide.checkpoints.load import load_model, read_config, resolve, save_model
 from glide.checkpoints.model_folder import load_weights, write_folder
 from glide.checkpoints.openai import convert as openai
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.networks.model import Model, ModelConfig, ProcessConfig, TextConfig
 from glide.networks.tokenizer import Tokenizer
 from glide.networks.unet import UNetConfig
@@ -24,7 +24,7 @@ from glide.utils.hub import at_revision
 from glide.version import __version__
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.recipe_reader import Recorded
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 UNET = UNetConfig(
     image_size=8,
@@ -356,11 +356,13 @@ def test_the_commit_of_a_hub_model_is_in_its_recipes(saved, tmp_path, monkeypatc
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     pipe = Pipeline.from_pretrained("someone/shapes", revision="main")
-    recipe = pipe.recipe(Picture(0, "a red ring"), Settings(), 0)
+    recipe = pipe.recipe(ImageRequest(0, "a red ring"), SamplingConfig(), 0)
     assert recipe["model"] == "someone/shapes@main" and recipe["commit"] == commit
     assert Recorded(recipe, "x.png").network() == f"someone/shapes@{commit}"
     assert asked == [("someone/shapes", "main")]
-    assert "commit" not in Pipeline.from_pretrained(saved).recipe(Picture(0, "a red ring"), Settings(), 0)
+    assert "commit" not in Pipeline.from_pretrained(saved).recipe(
+        ImageRequest(0, "a red ring"), SamplingConfig(), 0
+    )
     with pytest.raises(InputError, match=r"has commit '\.\./x', expected 40 hexadecimal digits"):
         Recorded(recipe | {"commit": "../x"}, "x.png").network()
 

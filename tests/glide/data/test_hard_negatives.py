@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import normalize
 
 from glide.data.datasets import open_data
-from glide.data.hard_negatives import WithWrong, wrong_captions
+from glide.data.hard_negatives import WithHardNegatives, wrong_captions
 from glide.shapes.dataset import held_out_scenes, parse_caption
 from glide.utils.errors import InputError
 from guidance.clip.contrastive import contrast
@@ -33,7 +33,7 @@ def test_each_is_wrong_in_exactly_one_fact() -> None:
 
 def test_a_batch_is_the_same_with_wrong_captions_beside_it() -> None:
     plain = open_data("shapes", 16, seed=1)
-    data = WithWrong(plain, 1, 3)
+    data = WithHardNegatives(plain, 1, 3)
     batch, again = data.batch(4, 6), data.batch(4, 6)
     assert torch.equal(batch["image"], plain.batch(4, 6)["image"])
     assert batch["caption"] == plain.batch(4, 6)["caption"]

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from glide.diffusion.denoiser import Denoiser, Prediction, held
+from glide.diffusion.denoiser import Denoiser, Prediction, pin_known
 from glide.diffusion.process import Process, make_process, respacing
-from glide.diffusion.repaint import repaint, walk
+from glide.diffusion.repaint import repaint, repaint_schedule
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim
 from glide.utils.errors import InputError
 
@@ -39,14 +39,14 @@ def paper_schedule(steps: int, jump: int, times: int) -> list[int]:
 def test_the_walk_is_the_papers(steps: int, jump: int, times: int) -> None:
     states = paper_schedule(steps, jump, times)
     downward = [a for a, b in pairwise(states) if b < a]
-    assert walk(steps, jump, times) == downward
+    assert repaint_schedule(steps, jump, times) == downward
 
 
 def test_without_resampling_it_is_the_plain_way_down() -> None:
-    assert walk(5, 3, 1) == walk(5, 100, 1) == [4, 3, 2, 1, 0]
+    assert repaint_schedule(5, 3, 1) == repaint_schedule(5, 100, 1) == [4, 3, 2, 1, 0]
     for steps, jump, times in ((5, 0, 2), (5, 2, 0), (5, 5, 2), (1, 1, 2)):
         with pytest.raises(InputError, match="jump of"):
-            walk(steps, jump, times)
+            repaint_schedule(steps, jump, times)
 
 
 def gaussian(process: Process) -> Denoiser:
@@ -70,7 +70,7 @@ def fill(times: int, sampler: str = "ddpm", count: int = 4000) -> Tensor:
     def noise(like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=generator)
 
-    denoise = held(gaussian(PROCESS), image, mask)
+    denoise = pin_known(gaussian(PROCESS), image, mask)
 
     def steps(process: Process, x: Tensor):
         if sampler == "ddim":
@@ -100,7 +100,7 @@ def test_known_pixels_have_the_noise_of_their_step() -> None:
         yield x * 0
 
     xs = list(repaint(PROCESS, steps, noise(image), noise, image, mask, jump=3, times=2))
-    entries = walk(len(PROCESS), 3, 2)
+    entries = repaint_schedule(len(PROCESS), 3, 2)
     assert len(xs) == len(entries) and torch.equal(xs[-1], image)
     for x, entry in list(zip(xs, entries, strict=True))[::7]:
         if entry:

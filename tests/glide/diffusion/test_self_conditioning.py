@@ -7,14 +7,14 @@ import torch
 
 from glide.checkpoints.init_from import init_from
 from glide.checkpoints.load import load_model
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction
 from glide.diffusion.losses import LossConfig
 from glide.diffusion.self_conditioning import SelfConditioned
 from glide.networks.model import Model
 from glide.training.fit import TrainConfig
-from glide.training.objectives import Diffusion, estimate_of
-from glide.training.row_rng import Draws
+from glide.training.objectives import DiffusionObjective, estimate_of
+from glide.training.row_rng import RowRng
 from glide.training.train_base import TrainBase, train_base
 from support.models import CAPTIONS, randomised
 from toolkit.pipelines.pipeline import Pipeline
@@ -48,7 +48,7 @@ def test_half_of_the_examples_are_shown_the_models_own_estimate(text_model: Mode
     n = 40
     batch = {"image": torch.rand(n, 3, 8, 8), "caption": [CAPTIONS[0]] * n}
     t = torch.arange(n)
-    Diffusion(LossConfig(), null_captions=0.0)(model, batch, t, Draws(0, range(n)))
+    DiffusionObjective(LossConfig(), null_captions=0.0)(model, batch, t, RowRng(0, range(n)))
     first, second = seen
     assert "estimate" not in first and not first["grad"] and second["grad"]
     shown = second["estimate"].flatten(1).any(dim=1)
@@ -58,16 +58,16 @@ def test_half_of_the_examples_are_shown_the_models_own_estimate(text_model: Mode
 
 
 def test_sampling_shows_the_last_estimate() -> None:
-    told: list[Cond] = []
+    told: list[Conditioning] = []
 
-    def predict(x: torch.Tensor, t: int, conds: list[Cond]) -> list[Prediction]:
+    def predict(x: torch.Tensor, t: int, conds: list[Conditioning]) -> list[Prediction]:
         told.extend(conds)
         return [Prediction(torch.full_like(x, 5.0 * (i - 0.5)), None) for i, _ in enumerate(conds)]
 
     one = SelfConditioned(predict)  # type: ignore[arg-type]
     x = torch.zeros(3, 3, 4, 4)
     for t in (9, 8):
-        one(x, t, [Cond(vector=torch.zeros(1, 2)), Cond(vector=torch.ones(3, 2))])
+        one(x, t, [Conditioning(vector=torch.zeros(1, 2)), Conditioning(vector=torch.ones(3, 2))])
     estimates = [cond.estimate for cond in told]
     assert all(cond.rows == 3 for cond in told)
     assert [float(e.mean()) for e in estimates if e is not None] == [

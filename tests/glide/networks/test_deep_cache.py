@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
-from glide.networks.conditioner import Picture
+from glide.diffusion.conditioning import Conditioning
+from glide.networks.conditioner import ImageRequest
 from glide.networks.deep_cache import DeepCache
 from glide.networks.model import Model
 from glide.networks.unet import UNet
@@ -16,18 +16,18 @@ from glide.utils.images import read_recipe
 from support.models import CAPTIONS
 from support.sample_script import Capture, call, refused
 from toolkit import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 RED, SQUARE = CAPTIONS[:2]
 
 
-def inputs(model: Model, step: int) -> tuple[Tensor, Tensor, Cond]:
+def inputs(model: Model, step: int) -> tuple[Tensor, Tensor, Conditioning]:
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(step))
     return x, torch.full((2,), 90 - step), model.condition(model.caption_batch([RED, SQUARE]))
 
 
 @torch.no_grad()
-def with_deep_of(unet: UNet, now: tuple[Tensor, Tensor, Cond], deep: Tensor) -> Tensor:
+def with_deep_of(unet: UNet, now: tuple[Tensor, Tensor, Conditioning], deep: Tensor) -> Tensor:
     """The whole U-Net, but that its first level gets `deep` from below: what the paper's figure 4 shows."""
     entry = unet.up[-(unet.config.num_res_blocks + 1)]
 
@@ -42,7 +42,7 @@ def with_deep_of(unet: UNet, now: tuple[Tensor, Tensor, Cond], deep: Tensor) -> 
 
 
 @torch.no_grad()
-def deep_of(unet: UNet, now: tuple[Tensor, Tensor, Cond]) -> Tensor:
+def deep_of(unet: UNet, now: tuple[Tensor, Tensor, Conditioning]) -> Tensor:
     """What comes up to the first level."""
     last = unet.up[-(unet.config.num_res_blocks + 1) - 1]
     found: list[Tensor] = []
@@ -79,18 +79,18 @@ def test_another_condition_in_the_same_place_is_computed_whole(text_model: Model
     assert not torch.equal(cached(x[:1], t[:1], cond), unet(x[:1], t[:1], cond))
 
 
-def settings(deep_every: int, **changes: Any) -> Settings:
-    return Settings("ddim", "6", 0.0, "cfg", 2.0, deep_every=deep_every, **changes)
+def settings(deep_every: int, **changes: Any) -> SamplingConfig:
+    return SamplingConfig("ddim", "6", 0.0, "cfg", 2.0, deep_every=deep_every, **changes)
 
 
-def last(pipe: Pipeline, pictures: list[Picture], how: Settings) -> Tensor:
+def last(pipe: Pipeline, pictures: list[ImageRequest], how: SamplingConfig) -> Tensor:
     *_, step = pipe.draw(pictures, how)
     return step.x
 
 
 def test_a_run_computes_the_deep_levels_so_often(text_model: Model) -> None:
     pipe = Pipeline(text_model, call_size=2)
-    pictures = [Picture(i, caption) for i, caption in enumerate([RED, SQUARE, RED])]
+    pictures = [ImageRequest(i, caption) for i, caption in enumerate([RED, SQUARE, RED])]
     count = {"deep": 0, "first": 0}
 
     def counter(name: str) -> Any:

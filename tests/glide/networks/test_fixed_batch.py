@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction, predictor
-from glide.networks.conditioner import Picture
-from glide.networks.fixed_batch import Places, call_size_of, default_call_size, in_calls
+from glide.networks.conditioner import ImageRequest
+from glide.networks.fixed_batch import Padding, call_size_of, default_call_size, in_calls
 from glide.networks.layers import ROWS, linear_by_rows
 from glide.networks.model import Model, ModelConfig
 from glide.utils.errors import InputError
@@ -20,7 +20,7 @@ from guidance.base import Guidance
 from support.models import CAPTIONS, close, tiny_unet
 from toolkit import Pipeline
 from toolkit.commands.sample import batches
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 RED, SQUARE = CAPTIONS[:2]
 
@@ -34,10 +34,10 @@ def pipe(text_model: Model) -> Pipeline:
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_the_same_picture_whatever_the_batch(text_model: Model, dtype: str, sampler: str) -> None:
     pipe = Pipeline(text_model, dtype=dtype, call_size=3)
-    settings = Settings(sampler, "4", eta=0.5 if sampler == "ddim" else 0.0)
-    pictures = [Picture(i, CAPTIONS[i % 3]) for i in range(7)]
+    settings = SamplingConfig(sampler, "4", eta=0.5 if sampler == "ddim" else 0.0)
+    pictures = [ImageRequest(i, CAPTIONS[i % 3]) for i in range(7)]
 
-    def run(size: int, some: list[Picture] = pictures, place: int = 0) -> Tensor:
+    def run(size: int, some: list[ImageRequest] = pictures, place: int = 0) -> Tensor:
         parts = []
         for start, batch in batches(some, size, pipe.call_size, place):
             *_, last = pipe.draw(batch, settings, place=place + start)
@@ -54,7 +54,7 @@ def test_network_calls_have_one_shape(pipe: Pipeline, monkeypatch: pytest.Monkey
     rows: set[int] = set()
     forward = pipe.model.unet.forward
 
-    def watched(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+    def watched(x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         rows.add(len(x))
         assert len(t) == cond.rows == len(x) and x.dtype == torch.float32
         assert x.is_contiguous(memory_format=torch.channels_last)
@@ -67,10 +67,10 @@ def test_network_calls_have_one_shape(pipe: Pipeline, monkeypatch: pytest.Monkey
 
 
 def test_places() -> None:
-    places = Places.of(pictures=4, first=2, size=3)
+    places = Padding.of(pictures=4, first=2, size=3)
     assert (places.front, places.back, places.real) == (2, 0, slice(2, 6))
     assert places.fill(torch.arange(4)).tolist() == [0, 0, 0, 1, 2, 3]
-    assert Places.of(4, 0, 3).fill(torch.arange(4)).tolist() == [0, 1, 2, 3, 3, 3]
+    assert Padding.of(4, 0, 3).fill(torch.arange(4)).tolist() == [0, 1, 2, 3, 3, 3]
 
 
 def test_calls_change_nothing_else(text_model: Model) -> None:
@@ -111,8 +111,8 @@ def test_a_run_of_one_and_a_run_of_many(text_model: Model) -> None:
         assert np.abs(ours - theirs).max() <= 1
     run = pipe.for_run(10)
     assert run.call_size == 5 and run.unet is pipe.unet and run.for_run(3) is run
-    pictures = [Picture(3 + i, [RED, SQUARE][i % 2]) for i in range(10)]
-    *_, last = run.draw(pictures[5:], Settings(), place=5)
+    pictures = [ImageRequest(3 + i, [RED, SQUARE][i % 2]) for i in range(10)]
+    *_, last = run.draw(pictures[5:], SamplingConfig(), place=5)
     assert torch.equal(last.x, many.tensors[5:])
 
 
@@ -124,12 +124,12 @@ class Watched(Guidance):
     """Sees what it is called with, and moves every picture by an amount of its own."""
 
     amounts: Tensor  # [N]
-    null: Cond  # [N,...]
+    null: Conditioning  # [N,...]
     scale: float = 1.0
     interval: tuple[int, int] = (50, 100)
 
     @property
-    def references(self) -> tuple[Cond, ...]:
+    def references(self) -> tuple[Conditioning, ...]:
         return (self.null,)
 
     def shift(self, main: Prediction, references: Sequence[Prediction]) -> Tensor:

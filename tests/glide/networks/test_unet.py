@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.networks.layers import coordinates, patches
 from glide.networks.unet import UNet, UNetConfig
 from support.models import randomised
@@ -39,6 +39,6 @@ def test_a_network_with_coordinates_knows_places_far_from_the_edges() -> None:
     spreads = []
     for octaves in (0, 3):
         config = UNetConfig(**{**vars(small), "coordinates": octaves})
-        inside = randomised(UNet(config), seed=1)(x, t, Cond())[:, :, 22:26:2, 22:26:2]
+        inside = randomised(UNet(config), seed=1)(x, t, Conditioning())[:, :, 22:26:2, 22:26:2]
         spreads.append(float(inside.std(dim=(2, 3)).max()))
     assert spreads[0] < 1e-3 < 1e-1 < spreads[1]

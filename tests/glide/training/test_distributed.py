@@ -20,7 +20,7 @@ from glide.networks.layers import Dropout
 from glide.training.distributed import Processes, start
 from glide.training.fit import TrainConfig
 from glide.training.optim import OptimConfig
-from glide.training.row_rng import Draws, DropoutRows, mixed
+from glide.training.row_rng import DropoutRows, RowRng, derive_seed
 from glide.training.train_base import TrainBase, train_base
 from glide.utils.errors import InputError
 from support.launch import ROOT, finished, free_port, started
@@ -200,14 +200,14 @@ def test_torchrun_takes_a_lost_run_up_again(tmp_path: Path, ddp: Path) -> None:
 
 def test_draws_belong_to_rows() -> None:
     like = torch.zeros(6, 3, 4, 4)
-    whole = Draws(5, range(6))
-    first, rest = Draws(5, range(2)), Draws(5, range(2, 6))
+    whole = RowRng(5, range(6))
+    first, rest = RowRng(5, range(2)), RowRng(5, range(2, 6))
     for _ in range(2):
         assert torch.equal(whole.normal(like), torch.cat([first.normal(like[:2]), rest.normal(like[2:])]))
         assert torch.equal(whole.uniform(), torch.cat([first.uniform(), rest.uniform()]))
-    x = Draws(6, range(2000)).normal(torch.zeros(2000, 16))
+    x = RowRng(6, range(2000)).normal(torch.zeros(2000, 16))
     assert abs(x.mean().item()) < 0.02 and abs(x.std().item() - 1) < 0.02
-    assert len({mixed(a, b) for a in range(50) for b in range(-50, 50)}) == 5000
+    assert len({derive_seed(a, b) for a in range(50) for b in range(-50, 50)}) == 5000
 
 
 def test_dropout_belongs_to_rows() -> None:

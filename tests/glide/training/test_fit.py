@@ -18,13 +18,13 @@ from safetensors.torch import load_file
 from glide.checkpoints.load import load_model, read_config
 from glide.data.encoded import caption_inputs
 from glide.data.prefetch import FREE
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.timestep_sampling import TimestepConfig
 from glide.networks.model import Model
-from glide.training.objectives import Diffusion
-from glide.training.row_rng import Draws
+from glide.training.objectives import DiffusionObjective
+from glide.training.row_rng import RowRng
 from glide.training.step import Stepper
-from glide.training.train_base import WATCHED, train_base
+from glide.training.train_base import PREVIEW_CAPTIONS, train_base
 from glide.utils.errors import InputError
 from support.models import CAPTIONS
 from support.paths import ROOT
@@ -81,7 +81,7 @@ def test_resume_is_exact(tmp_path: Path, timesteps: str) -> None:
         pass
 
     def stop(model: Model, path: Path, captions: Sequence[str]) -> None:
-        assert captions == WATCHED
+        assert captions == PREVIEW_CAPTIONS
         raise Stop
 
     with pytest.raises(Stop):
@@ -156,17 +156,17 @@ def test_training_learns(tmp_path: Path) -> None:
 
 
 def test_captions_by_tokens_alone(text_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Cond] = []
+    told: list[Conditioning] = []
 
-    def unet(x: torch.Tensor, t: torch.Tensor, cond: Cond) -> torch.Tensor:
+    def unet(x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
         told.append(cond)
         return torch.cat([x, x], dim=1)
 
     monkeypatch.setattr(text_model.unet, "forward", unet)
     batch = {"image": torch.zeros(400, 3, 8, 8), "caption": [CAPTIONS[0]] * 400}
     for share in (0.0, 0.25):
-        task = Diffusion(null_captions=0.0, token_captions=share)
-        task(text_model, batch, torch.zeros(400, dtype=torch.int64), Draws(0, range(400)))
+        task = DiffusionObjective(null_captions=0.0, token_captions=share)
+        task(text_model, batch, torch.zeros(400, dtype=torch.int64), RowRng(0, range(400)))
     whole, part = told
     assert whole.vector is not None and part.vector is not None
     without = (part.vector == 0).all(dim=1)

@@ -22,7 +22,7 @@ from glide.networks.tokenizer import Tokenizer
 from glide.training.curves import draw_curves
 from glide.training.fit import TrainConfig
 from glide.training.metrics import Meters, logged
-from glide.training.objectives import Diffusion
+from glide.training.objectives import DiffusionObjective
 from glide.training.optim import OptimConfig
 from glide.training.trackers import numbers, open_trackers
 from glide.training.train_base import TrainBase, train_base
@@ -73,7 +73,7 @@ def test_a_run_shows_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_validation_is_the_tasks_loss(text_model: Model) -> None:
     data = open_data("shapes", 8, split="held_out")
-    task = Diffusion(LossConfig(), null_captions=1.0 - 1e-9)  # the tokenizer knows few words
+    task = DiffusionObjective(LossConfig(), null_captions=1.0 - 1e-9)  # the tokenizer knows few words
     validate = Validation(task, data, 2, 6, 100, seed=3, dtype="float32")
     assert sorted(validate.t.tolist()) == [int((i + 0.5) * 100 / 12) for i in range(12)]
     said = validate(text_model)

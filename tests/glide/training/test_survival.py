@@ -22,9 +22,9 @@ from glide.networks.model import Model
 from glide.training.checkpoints import MANIFEST, Checkpoints, damage
 from glide.training.fit import TrainConfig
 from glide.training.metrics import last_line, logged
-from glide.training.objectives import Diffusion
+from glide.training.objectives import DiffusionObjective
 from glide.training.optim import OptimConfig
-from glide.training.resume import Settings, changes
+from glide.training.resume import RunFlags, changes
 from glide.training.run_folder import check_run_folder
 from glide.training.signals import Stopped
 from glide.training.train_base import TrainBase, train_base
@@ -219,13 +219,13 @@ def test_a_full_disk_does_not_end_the_run(tmp_path: Path) -> None:
 
 def broken_at(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
     """The task's losses are not a number in these calls, counted from 0."""
-    real, count = Diffusion.__call__, iter(range(10**6))
+    real, count = DiffusionObjective.__call__, iter(range(10**6))
 
-    def call(self: Diffusion, *args: Any) -> dict[str, torch.Tensor]:
+    def call(self: DiffusionObjective, *args: Any) -> dict[str, torch.Tensor]:
         terms = real(self, *args)
         return {k: v * float("nan") for k, v in terms.items()} if next(count) in calls else terms
 
-    monkeypatch.setattr(Diffusion, "__call__", call)
+    monkeypatch.setattr(DiffusionObjective, "__call__", call)
 
 
 def test_a_step_that_is_not_finite_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +275,7 @@ def test_changed_settings_are_said_or_refused(
 
 
 def test_changes() -> None:
-    new = Settings({"a": 1, "b": [1, 2], "c": None}, {"c": None}, kept=("c",))
+    new = RunFlags({"a": 1, "b": [1, 2], "c": None}, {"c": None}, kept=("c",))
     assert changes({"a": 2, "b": [1], "c": "x"}, new) == ["--a 1, before 2", "--b 1 2, before 1"]
     assert changes({}, new) == []
 

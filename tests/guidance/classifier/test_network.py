@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.checkpoints.load import load_model
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim
 from glide.networks.model import PRESETS, Model, ModelConfig
@@ -72,7 +72,7 @@ def test_pools(pool: str) -> None:
     state = tiny_state(pool)
     model = from_state_dict(state, TINY | {"pool": pool})
     x, t = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 40, 999])
-    trunk = list(model.encoder.encode(x, model.encoder.embed(t, Cond()), Cond()))
+    trunk = list(model.encoder.encode(x, model.encoder.embed(t, Conditioning()), Conditioning()))
     out = {
         key.removeprefix("out."): value.flatten(1) if value.ndim > 2 else value
         for key, value in state.items()
@@ -250,13 +250,13 @@ def test_log_p_rises(net: NoisyClassifier, sampler: str) -> None:
     """Pictures of white noise, whose ideal denoiser is known: both samplers go where log p is larger."""
     process = net.process.respaced(range(0, 100, 5))
 
-    def predict(x: Tensor, t: int, conds: Sequence[Cond]) -> list[Prediction]:
+    def predict(x: Tensor, t: int, conds: Sequence[Conditioning]) -> list[Prediction]:
         return [Prediction(net.process.alpha_bar[t] ** 0.5 * x)]
 
     ends, means = [], []
     for scale in (0.0, 100.0):
         guidance = classifier_guidance(net, "gold fish", scale)
-        denoise = guide(predict, Cond(), [guidance])
+        denoise = guide(predict, Conditioning(), [guidance])
         start, noise = (SeededNoise(range(16)) for _ in range(2))
         x = start.randn((3, 8, 8), torch.device("cpu"))
         chain = (

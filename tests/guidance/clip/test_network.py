@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from glide.checkpoints.load import load_model
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim
 from glide.networks.model import PRESETS, Model, ModelConfig
@@ -265,16 +265,16 @@ def test_log_p_rises(clip: NoisyClip, sampler: str, clean: bool) -> None:
     """Pictures of white noise, whose ideal denoiser is known: both samplers go where log p is larger."""
     process = clip.process.respaced(range(0, 100, 5))
 
-    def predict(x: Tensor, t: int, conds: Sequence[Cond]) -> list[Prediction]:
+    def predict(x: Tensor, t: int, conds: Sequence[Conditioning]) -> list[Prediction]:
         return [Prediction(clip.process.alpha_bar[t] ** 0.5 * x)]
 
     ends = []
     for scale in (0.0, 20.0):
         if clean:
-            guidance = clean_clip_guidance(clip, RED, scale, through_network(predict, Cond()))
+            guidance = clean_clip_guidance(clip, RED, scale, through_network(predict, Conditioning()))
         else:
             guidance = clip_guidance(clip, RED, scale)
-        denoise = guide(predict, Cond(), [guidance])
+        denoise = guide(predict, Conditioning(), [guidance])
         start, noise = (SeededNoise(range(8)) for _ in range(2))
         x = start.randn((3, 8, 8), torch.device("cpu"))
         if sampler == "ddpm":

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import predictor
 from glide.networks.model import Model, ProcessConfig
 from glide.networks.tokenizer import Tokenizer
@@ -98,8 +98,8 @@ def test_the_predicted_x0_through_and_past_the_network() -> None:
     d = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     ends = [x + 1e-5 * d, x - 1e-5 * d]
     for x0_of, epsilons in [
-        (through_network(predict, Cond()), [torch.sin(2 * end) for end in ends]),
-        (past_network(predict, Cond(), process), [torch.sin(2 * x)] * 2),
+        (through_network(predict, Conditioning()), [torch.sin(2 * end) for end in ends]),
+        (past_network(predict, Conditioning(), process), [torch.sin(2 * x)] * 2),
     ]:
         gradient = clean_clip_guidance(clean, RED, 3.0, x0_of).gradient(x, t)
         up, down = (log_p(end, eps) for end, eps in zip(ends, epsilons, strict=True))

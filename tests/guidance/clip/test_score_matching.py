@@ -18,7 +18,7 @@ from glide.diffusion.process import gather
 from glide.networks.model import Model, ProcessConfig
 from glide.training.fit import TrainConfig
 from glide.training.optim import OptimConfig
-from glide.training.row_rng import Draws
+from glide.training.row_rng import RowRng
 from glide.utils.errors import InputError
 from guidance.clip.contrastive import Contrastive, told
 from guidance.clip.network import NoisyClip, clip_from
@@ -116,12 +116,12 @@ def test_the_shift_is_the_difference_of_two_predictions(
 
 
 def test_half_of_the_captions_are_wrong_ones() -> None:
-    rows = told(Draws(0, range(400)), 3)
+    rows = told(RowRng(0, range(400)), 3)
     wrong = [(i, row - 400) for i, row in enumerate(rows) if row != i]
     assert 160 < len(wrong) < 240 and all(row // 3 == i for i, row in wrong)
     assert {row % 3 for _, row in wrong} == {0, 1, 2}
-    assert told(Draws(0, range(5)), 0) == [0, 1, 2, 3, 4]
-    assert told(Draws(0, range(200)), 3)[:9] == [row if row < 9 else row - 200 for row in rows[:9]]
+    assert told(RowRng(0, range(5)), 0) == [0, 1, 2, 3, 4]
+    assert told(RowRng(0, range(200)), 3)[:9] == [row if row < 9 else row - 200 for row in rows[:9]]
 
 
 def batch(n: int, captions: Sequence[str]) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def test_a_clip_learns_its_gradient(text_folder: Path) -> None:
         task, optimizer = Contrastive(teacher, weight), torch.optim.Adam(clip.parameters(), lr=3e-3)
         errors = []
         for _ in range(40):
-            terms = task(clip, batch(8, WORDS[:2]), t, Draws(0, range(8)))
+            terms = task(clip, batch(8, WORDS[:2]), t, RowRng(0, range(8)))
             optimizer.zero_grad()
             terms["loss"].mean().backward()
             optimizer.step()
@@ -161,7 +161,7 @@ def test_activations_may_be_computed_again(text_folder: Path) -> None:
     for again in (False, True):
         clip = clip_like(text_folder)
         clip.image.encoder.gradient_checkpointing = again  # type: ignore[union-attr]
-        Contrastive(teacher, 1.0)(clip, batch(3, WORDS), t, Draws(0, range(3)))["loss"].mean().backward()
+        Contrastive(teacher, 1.0)(clip, batch(3, WORDS), t, RowRng(0, range(3)))["loss"].mean().backward()
         gradients.append([p.grad for p in clip.parameters()])
     assert any(g is not None and g.abs().max() > 0 for g in gradients[0])
     for one, two in zip(*gradients, strict=True):

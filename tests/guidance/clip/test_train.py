@@ -18,7 +18,7 @@ from glide.checkpoints.model_folder import read_config
 from glide.networks.model import PRESETS, Model, ModelConfig, ProcessConfig, TextConfig
 from glide.networks.tokenizer import Tokenizer
 from glide.training.optim import OptimConfig
-from glide.training.row_rng import Draws
+from glide.training.row_rng import RowRng
 from glide.utils.errors import InputError
 from guidance.clip.add_layers import deepened
 from guidance.clip.contrastive import Contrastive, contrast
@@ -115,7 +115,7 @@ def test_the_temperature_is_clamped(tmp_path: Path) -> None:
         net.logit_scale.fill_(9.0)
     assert net.scale.item() == pytest.approx(100.0)
     batch = {"image": torch.zeros(2, 3, 16, 16), "caption": ["a red circle", "a blue star"]}
-    terms = Contrastive()(net, batch, torch.tensor([3, 7]), Draws(0, range(2)))
+    terms = Contrastive()(net, batch, torch.tensor([3, 7]), RowRng(0, range(2)))
     assert net.logit_scale.item() == pytest.approx(math.log(100.0)) and terms["scale"].shape == (2,)
     terms["loss"].mean().backward()
     assert net.logit_scale.grad is not None and net.logit_scale.grad != 0

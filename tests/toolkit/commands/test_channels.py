@@ -28,7 +28,7 @@ from toolkit.evaluation.bits_per_dim import Nll, nll
 from toolkit.evaluation.oracle_run import JudgedPictures
 from toolkit.pipelines.inpaint import plan
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 from toolkit.pipelines.training_preview import fill_grid, sample_grid
 from upsampler.presets import UPSAMPLERS, check_upsampler
 
@@ -179,7 +179,7 @@ def test_what_takes_rgb_alone_says_so(tmp_path):
     unknown = np.zeros((16, 16), bool)
     unknown[4:8, 4:8] = True
     with pytest.raises(InputError, match="got a model of 1 channels, expected one for RGB"):
-        plan(pipe, unknown, Settings("ddim", "2", 0.0, "none"))
+        plan(pipe, unknown, SamplingConfig("ddim", "2", 0.0, "none"))
     grey = dataclasses.replace(UPSAMPLERS["shapes-upsampler"], unet=config_of(1).unet)
     with pytest.raises(InputError, match="pictures of 1 channels, expected 3"):
         check_upsampler(grey, "grey")

@@ -46,7 +46,7 @@ from toolkit.evaluation.guidance_sweep import Sweep
 from toolkit.evaluation.sampler_sweep import SolverSweep
 from toolkit.evaluation.upsampling import EvaluateUpsampler
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 from upsampler.train import TrainUpsampler
 
 SCRIPTS = (
@@ -366,9 +366,9 @@ def test_the_limit_of_the_process_counts(monkeypatch):
     ],
 )
 def test_samplers_by_the_names_of_other_tools(text, sampler, spacing):
-    settings = Settings(text)
+    settings = SamplingConfig(text)
     assert (settings.sampler, settings.spacing) == (sampler, spacing)
-    assert Settings(sampler, spacing=spacing) == settings
+    assert SamplingConfig(sampler, spacing=spacing) == settings
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -383,12 +383,12 @@ def test_samplers_that_there_are_not_stay_unknown(text):
 
 
 def test_spacings_by_the_names_of_other_tools():
-    assert Settings(spacing="Karras").spacing == "karras"
-    assert Settings(spacing="exponential").spacing == "log-snr" == known_spacing("Log_SNR")
+    assert SamplingConfig(spacing="Karras").spacing == "karras"
+    assert SamplingConfig(spacing="exponential").spacing == "log-snr" == known_spacing("Log_SNR")
     assert known_spacing("nonsense") == "nonsense"
-    assert Settings("LMS Karras", spacing="karras").spacing == "karras"
+    assert SamplingConfig("LMS Karras", spacing="karras").spacing == "karras"
     with pytest.raises(InputError, match="expected one spacing"):
-        Settings("LMS Karras", spacing="uniform")
+        SamplingConfig("LMS Karras", spacing="uniform")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from glide.checkpoints.load import save_model
 from glide.checkpoints.openai.convert import from_state_dict
-from glide.networks.conditioner import Given, Picture
+from glide.networks.conditioner import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.networks.tokenizer import Tokenizer
 from glide.utils.cli import run
@@ -24,7 +24,7 @@ from support.openai_nets import golden
 from support.sample_script import Capture, refused
 from toolkit import Pipeline
 from toolkit.pipelines.inpaint import inpaint, plan
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 # --- nothing outside the mask changes -------------------------------------------------------------------------------
 
@@ -122,11 +122,11 @@ def test_known_pixels_stay_under_a_gradient(filler: Model) -> None:
     pipe = Pipeline(filler, call_size=2)
     image, mask = torch.rand(3, 8, 8) * 2 - 1, torch.zeros(1, 8, 8)
     mask[:, :, :5] = 1
-    pictures = [Picture(i, RED, given=Given(image=image, mask=mask)) for i in range(3)]
+    pictures = [ImageRequest(i, RED, given=KnownPixels(image=image, mask=mask)) for i in range(3)]
     pull = LogLikelihood(lambda x, t: 30 * x.flatten(1).sum(1), 1.0)
     for sampler in ("ddim", "ddpm"):
         for resamplings in (1, 3):
-            settings = Settings(sampler, "4", 0.0, "none", jump=2, resamplings=resamplings)
+            settings = SamplingConfig(sampler, "4", 0.0, "none", jump=2, resamplings=resamplings)
             *_, plain = pipe.draw(pictures, settings)
             *_, step = pipe.draw(pictures, settings, [pull])
             known = image[:, :, :5].expand(3, -1, -1, -1)
@@ -138,10 +138,10 @@ def test_replacing_tells_the_model_nothing(filler: Model) -> None:
     pipe = Pipeline(filler, call_size=1)
     image, mask = torch.rand(3, 8, 8), torch.ones(1, 8, 8)
     told, hidden = (
-        pipe.conditions.of([Picture(0, RED, given=Given(image=image, mask=mask, told=tell))])
+        pipe.conditions.of([ImageRequest(0, RED, given=KnownPixels(image=image, mask=mask, told=tell))])
         for tell in (True, False)
     )
-    nothing = pipe.conditions.of([Picture(0, RED)])
+    nothing = pipe.conditions.of([ImageRequest(0, RED)])
     assert hidden.same(nothing) and not told.same(nothing)
 
 
@@ -151,8 +151,8 @@ def test_dynamic_thresholds_do_not_scale_what_is_known(filler: Model) -> None:
     pipe = Pipeline(filler, call_size=1)
     image, mask = torch.rand(3, 8, 8) * 2 - 1, torch.zeros(1, 8, 8)
     mask[:, 4:] = 1
-    settings = Settings("ddim", "4", 0.0, "cfg", 9.0, Options(threshold=0.5))
-    for step in pipe.draw([Picture(0, RED, given=Given(image=image, mask=mask))], settings):
+    settings = SamplingConfig("ddim", "4", 0.0, "cfg", 9.0, Options(threshold=0.5))
+    for step in pipe.draw([ImageRequest(0, RED, given=KnownPixels(image=image, mask=mask))], settings):
         assert torch.equal(step.x0[0, :, 4:], image[:, 4:])
 
 
@@ -283,9 +283,9 @@ def test_two_stages(filler: Model) -> None:
     pipe, twice = Pipeline(filler), Twice()
     rgb = RNG.integers(0, 256, (16, 16, 3), dtype=np.uint8)
     unknown = inside((16, 16))
-    how = plan(pipe, unknown, Settings("ddim", "2", 0.0, "none"), enlarge=twice)
+    how = plan(pipe, unknown, SamplingConfig("ddim", "2", 0.0, "none"), enlarge=twice)
     assert (how.small, how.final, how.region.side, how.feather) == (8, 16, 16, 0)
-    (new,) = inpaint(pipe, rgb, unknown, [Picture(4, RED)], how, twice)
+    (new,) = inpaint(pipe, rgb, unknown, [ImageRequest(4, RED)], how, twice)
     assert twice.seen["small"].shape == (1, 3, 8, 8) and twice.seen["captions"] == [RED]
     assert twice.seen["seeds"] == [4] and twice.seen["labels"] == [None]
     assert torch.equal(twice.seen["mask"][0] == 0, torch.from_numpy(unknown))  # at the pixels themselves

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from glide.diffusion.samplers.registry import SPACINGS
-from glide.networks.conditioner import Given, Picture
+from glide.networks.conditioner import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.images import from_uint8, read_recipe
 from support.interpolate_script import call, photo
@@ -21,7 +21,7 @@ from support.models import CAPTIONS
 from support.sample_script import QUICK, Capture, pngs, refused
 from support.sample_script import call as sample
 from toolkit import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 RED, SQUARE = CAPTIONS[:2]
 
@@ -33,15 +33,15 @@ def test_it_begins_with_the_noised_picture(text_model: Model) -> None:
     """SDEdit (2108.01073): x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) z with the noise of the seed."""
     pipe = Pipeline(text_model, call_size=2)
     start = torch.rand(3, 8, 8) * 2 - 1
-    settings = Settings("ddim", "10", 0.0, "cfg", 3.0, strength=0.45)
+    settings = SamplingConfig("ddim", "10", 0.0, "cfg", 3.0, strength=0.45)
     assert pipe.process(settings).timesteps.tolist() == [0, 11, 22, 33, 44]
     assert pipe.steps(settings) == 5
-    loop = pipe.loop([Picture(7, RED)], settings)
+    loop = pipe.loop([ImageRequest(7, RED)], settings)
     z = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(7))
     alpha_bar = text_model.process.alpha_bar[44]
     x = alpha_bar**0.5 * start + (1 - alpha_bar) ** 0.5 * z
     expected = loop.denoise(x.float().expand(2, -1, -1, -1), 44).x0[0]
-    step = next(iter(pipe.draw([Picture(7, RED, given=Given(start=start))], settings)))
+    step = next(iter(pipe.draw([ImageRequest(7, RED, given=KnownPixels(start=start))], settings)))
     assert step.t == 44
     torch.testing.assert_close(step.x0[0], expected, rtol=0, atol=1e-4)
 
@@ -50,7 +50,7 @@ def test_it_begins_with_the_noised_picture(text_model: Model) -> None:
 def test_one_step_begins_at_the_strength(text_model: Model, spacing: str) -> None:
     pipe = Pipeline(text_model)
     for strength, timestep in ((0.005, 0), (0.3, 29), (0.995, 99), (1.0, 99)):
-        settings = Settings("dpmpp-2m", "1", strength=strength, spacing=spacing)
+        settings = SamplingConfig("dpmpp-2m", "1", strength=strength, spacing=spacing)
         assert pipe.process(settings).timesteps.tolist() == [timestep]
 
 
@@ -58,7 +58,7 @@ def test_one_step_begins_at_the_strength(text_model: Model, spacing: str) -> Non
 @pytest.mark.parametrize("strength", [0.005, 0.3, 0.6])
 def test_a_start_is_as_noisy_as_its_strength_says(text_model: Model, spacing: str, strength: float) -> None:
     pipe = Pipeline(text_model, "tiny")  # 100 timesteps
-    settings = Settings("dpmpp-2m", "10", strength=strength, spacing=spacing)
+    settings = SamplingConfig("dpmpp-2m", "10", strength=strength, spacing=spacing)
     timesteps = pipe.process(settings).timesteps.tolist()
     last = math.ceil(100 * strength) - 1
     assert last - timesteps[-1] in (range(11) if spacing == "uniform" else (0,))
@@ -71,8 +71,8 @@ def test_little_strength_keeps_the_picture_and_all_of_it_forgets_it(text_model: 
     starts = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
     def drawn(strength: float) -> torch.Tensor:
-        settings = Settings("ddim", "50", 0.0, "none", strength=strength)
-        *_, step = pipe.draw([Picture(1, RED, given=Given(start=one)) for one in starts], settings)
+        settings = SamplingConfig("ddim", "50", 0.0, "none", strength=strength)
+        *_, step = pipe.draw([ImageRequest(1, RED, given=KnownPixels(start=one)) for one in starts], settings)
         return step.x
 
     assert (drawn(0.02) - starts).abs().mean() < 0.1  # next to no noise was added
@@ -217,8 +217,8 @@ def test_between_pictures_by_mixing_them(class_folder: Path, class_model: Model,
     with Image.open(a) as first, Image.open(b) as last:
         one, other = from_uint8(np.stack([np.asarray(first), np.asarray(last)]))
     pipe = Pipeline(class_model)
-    settings = Settings("ddpm", "6", 0.0, "none", strength=0.5)
-    *_, step = pipe.draw([Picture(2, given=Given(start=(one + other) / 2))], settings)
+    settings = SamplingConfig("ddpm", "6", 0.0, "none", strength=0.5)
+    *_, step = pipe.draw([ImageRequest(2, given=KnownPixels(start=(one + other) / 2))], settings)
     pixels = ((step.x[0].permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255)
     assert (pixels - found[1].float()).abs().max() <= 1
     assert len({frame.numpy().tobytes() for frame in found}) == 3

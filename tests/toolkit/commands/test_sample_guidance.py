@@ -19,14 +19,14 @@ from glide.utils.images import load_image, read_recipe, save_png
 from guidance.classifier.network import load_classifier, save_classifier
 from guidance.names import BUILT_IN, known
 from guidance.options import Options
-from guidance.spec import EVERYWHERE, Term
+from guidance.spec import EVERYWHERE, GuidanceSpec
 from support.guides import guides as guides  # a fixture
 from support.guides import shaken
 from support.models import CAPTIONS, tiny_unet
 from support.sample_script import QUICK, ROOT, Capture, call, pngs, refused
 from toolkit.pipelines.recipe_reader import Recorded
 from toolkit.pipelines.retell import guidance_of, read_guidance
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 RED, SQUARE = CAPTIONS[:2]
 
@@ -37,16 +37,16 @@ RED, SQUARE = CAPTIONS[:2]
 @pytest.mark.parametrize(
     ("text", "term"),
     [
-        ("cfg", Term("cfg")),
-        ("cfg:3", Term("cfg", 3.0)),
-        ("clip:50@0-800", Term("clip", 50.0, (0, 800))),
-        ("pag@200-200", Term("pag", None, (200, 200))),
-        ("cfg:1e-3", Term("cfg", 0.001)),
-        ("cfg:0.30000000000000004", Term("cfg", 0.1 + 0.2)),
+        ("cfg", GuidanceSpec("cfg")),
+        ("cfg:3", GuidanceSpec("cfg", 3.0)),
+        ("clip:50@0-800", GuidanceSpec("clip", 50.0, (0, 800))),
+        ("pag@200-200", GuidanceSpec("pag", None, (200, 200))),
+        ("cfg:1e-3", GuidanceSpec("cfg", 0.001)),
+        ("cfg:0.30000000000000004", GuidanceSpec("cfg", 0.1 + 0.2)),
     ],
 )
-def test_terms(text: str, term: Term) -> None:
-    assert Term.parse(text) == term == Term.parse(str(term))
+def test_terms(text: str, term: GuidanceSpec) -> None:
+    assert GuidanceSpec.parse(text) == term == GuidanceSpec.parse(str(term))
 
 
 @pytest.mark.parametrize(
@@ -68,45 +68,45 @@ def test_terms(text: str, term: Term) -> None:
 )
 def test_terms_that_are_none(text: str) -> None:
     with pytest.raises(InputError):
-        Term.parse(text)
+        GuidanceSpec.parse(text)
 
 
 def test_scales_that_are_not_written() -> None:
-    terms = Settings(guidance=("cfg", "pag:1", "clip"), scale=7.0).terms
+    terms = SamplingConfig(guidance=("cfg", "pag:1", "clip"), scale=7.0).terms
     assert [term.scale for term in terms] == [7.0, 1.0, 7.0]
-    usual = Settings(guidance=tuple(BUILT_IN)).terms
+    usual = SamplingConfig(guidance=tuple(BUILT_IN)).terms
     assert [term.scale for term in usual] == [named.scale for named in BUILT_IN.values()]
     with pytest.raises(InputError, match="guidances that all have their own"):
-        Settings(guidance=("cfg:3", "pag:1"), scale=7.0)
+        SamplingConfig(guidance=("cfg:3", "pag:1"), scale=7.0)
 
 
 def test_a_recipe_names_usual_intervals_and_older_ones_had_none() -> None:
     for name, at in (("clip", "clip@0-900"), ("classifier", "classifier@0-600"), ("cads", "cads@800-1000")):
-        assert guidance_of(Settings(guidance=name), 1000)["guidance"] == at
-    assert guidance_of(Settings(guidance="clip:1@5-7"), 1000)["guidance"] == "clip@5-7"
-    assert guidance_of(Settings(guidance=("cfg", "clip")), 100)["guidance"] == ["cfg:3", "clip:2@0-90"]
+        assert guidance_of(SamplingConfig(guidance=name), 1000)["guidance"] == at
+    assert guidance_of(SamplingConfig(guidance="clip:1@5-7"), 1000)["guidance"] == "clip@5-7"
+    assert guidance_of(SamplingConfig(guidance=("cfg", "clip")), 100)["guidance"] == ["cfg:3", "clip:2@0-90"]
     old = {"guidance": "clip", "scale": 2.0}
     texts, _, _ = read_guidance(Recorded(old, "x.png"))
-    assert [Term.parse(text).interval for text in texts] == [EVERYWHERE]
+    assert [GuidanceSpec.parse(text).interval for text in texts] == [EVERYWHERE]
     texts, _, _ = read_guidance(Recorded({"guidance": ["cfg:3", "classifier:5", "cads:0.1"]}, "x.png"))
-    assert [Term.parse(text).interval for text in texts] == [None, EVERYWHERE, (600, 900)]
+    assert [GuidanceSpec.parse(text).interval for text in texts] == [None, EVERYWHERE, (600, 900)]
 
 
 def test_what_a_recipe_says() -> None:
-    assert guidance_of(Settings()) == {"guidance": "cfg", "scale": 3.0}  # as the first version wrote it
-    assert guidance_of(Settings(guidance="cfg:2@10-90")) == {"guidance": "cfg@10-90", "scale": 2.0}
+    assert guidance_of(SamplingConfig()) == {"guidance": "cfg", "scale": 3.0}  # as the first version wrote it
+    assert guidance_of(SamplingConfig(guidance="cfg:2@10-90")) == {"guidance": "cfg@10-90", "scale": 2.0}
     options = Options(negative="x", rescale=0.7, threshold=0.9)
-    several = Settings(guidance=("cfg", "apg:0.1@0-5"), options=options)
+    several = SamplingConfig(guidance=("cfg", "apg:0.1@0-5"), options=options)
     recipe = guidance_of(several)
     assert recipe == {
         "guidance": ["cfg:3", "apg:0.1@0-5"],
         "options": {"negative": "x", "apg_eta": 0.0, "apg_momentum": 0.0, "rescale": 0.7, "threshold": 0.9},
     }
-    for settings in (Settings(), Settings(guidance="cfg:2@10-90"), several):
+    for settings in (SamplingConfig(), SamplingConfig(guidance="cfg:2@10-90"), several):
         guidance, scale, read = read_guidance(
             Recorded(json.loads(json.dumps(guidance_of(settings))), "x.png")
         )
-        again = Settings(guidance=guidance, scale=scale, options=read)
+        again = SamplingConfig(guidance=guidance, scale=scale, options=read)
         assert again.terms == settings.terms and again.options == settings.options
     for wrong in ({"guidance": "cfg"}, {"guidance": ["cfg"], "options": {"x": 1}}, {"guidance": 3}):
         with pytest.raises(InputError, match=r"the recipe in x\.png"):

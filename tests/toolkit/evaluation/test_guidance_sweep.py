@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from glide.checkpoints.load import save_model
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.networks.model import PRESETS, Model
 from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import captions_for_tokenizer, held_out_scenes, render
@@ -27,7 +27,7 @@ from toolkit.evaluation.diversity import OPEN, Spread, differing, free, of_data,
 from toolkit.evaluation.guidance_sweep import Sweep, plan, sweep
 from toolkit.evaluation.prompts import classes, held_out, open_captions
 from toolkit.pipelines.pipeline import Pipeline, Step
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 # --- measures -------------------------------------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ def test_a_classifier_says_what_to_draw(folder: Path, tmp_path: Path) -> None:
 def test_perfect_pictures_that_are_all_alike(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def draw(self: Pipeline, pictures: list[Picture], settings: Settings) -> Iterator[Step]:
+    def draw(self: Pipeline, pictures: list[ImageRequest], settings: SamplingConfig) -> Iterator[Step]:
         images = render([picture_of(parse_caption(picture.caption)) for picture in pictures], 64)
         x = torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
         yield Step(0, 0, x, x)
@@ -196,7 +196,7 @@ def test_the_best_of_several_is_judged(folder: Path, tmp_path: Path, monkeypatch
     """Of three pictures of each caption the last is right, and a CLIP that sees so finds it: all or nothing."""
     seen = []
 
-    def draw(self: Pipeline, pictures: list[Picture], settings: Settings) -> Iterator[Step]:
+    def draw(self: Pipeline, pictures: list[ImageRequest], settings: SamplingConfig) -> Iterator[Step]:
         scenes = [picture_of(parse_caption(picture.caption)) for picture in pictures]
         images = render(scenes, 64).astype(np.float32)
         for image, picture in zip(images, pictures, strict=True):

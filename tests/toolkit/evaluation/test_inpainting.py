@@ -20,7 +20,7 @@ from toolkit.evaluation.inpainting import CORNERS, QUESTIONS, Case, cases, judge
 from toolkit.pipelines.inpaint import Plan, plan
 from toolkit.pipelines.inpaint_region import Region
 from toolkit.pipelines.pipeline import Pipeline, Step
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 FOUND = cases(60)
 
@@ -94,7 +94,7 @@ class Painter(Pipeline):
 
 
 def test_a_perfect_painter_is_judged_perfect_and_a_spoiled_one_is_not() -> None:
-    how = Plan(Region(0, 0, 64), "model", Settings(), 0, 64, 64)
+    how = Plan(Region(0, 0, 64), "model", SamplingConfig(), 0, 64, 64)
     for spoiled in (set(), {3, 12, 17}):
         answers = list(paint_and_judge(Painter(spoiled), FOUND[:20], how, batch_size=16))
         assert {i for i, answer in enumerate(answers) if not answer.holds["right"]} == spoiled
@@ -116,5 +116,5 @@ def test_the_script_writes_its_table_and_pictures(tmp_path: Path, class_folder: 
     with pytest.raises(InputError, match="draws no captions"):
         evaluate_inpainting(EvaluateInpainting(str(class_folder), out=tmp_path / "no"))
     pipe = Pipeline(model)
-    how = plan(pipe, FOUND[0].unknown(16), Settings(), "replace", context=float("inf"))
+    how = plan(pipe, FOUND[0].unknown(16), SamplingConfig(), "replace", context=float("inf"))
     assert how.region == Region(0, 0, 16) and how.feather == 0

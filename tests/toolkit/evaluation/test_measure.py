@@ -12,7 +12,7 @@ from torch import Tensor
 
 from glide.checkpoints.init_from import init_from
 from glide.checkpoints.load import load_model, save_model
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.networks.model import PRESETS, Model
 from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import captions_for_tokenizer, held_out_scenes, render
@@ -22,7 +22,7 @@ from toolkit.evaluation import prompt_fidelity as judging
 from toolkit.evaluation.bits_per_dim import Nll, nll
 from toolkit.evaluation.prompt_fidelity import Tally, judge_model, table
 from toolkit.pipelines.pipeline import Pipeline, Step
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ class TruePictures(Pipeline):
         self.spoiled = spoiled
         self.scenes = held_out_scenes(40)
 
-    def draw(self, pictures: list[Picture], settings: Settings) -> list[Step]:  # type: ignore[override]
+    def draw(self, pictures: list[ImageRequest], settings: SamplingConfig) -> list[Step]:  # type: ignore[override]
         scenes = [self.scenes[(p.seed + (p.seed in self.spoiled)) % 40] for p in pictures]
         x: Tensor = torch.from_numpy(render(scenes, 64).astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
         return [Step(0, 0, x, x)]
@@ -81,7 +81,7 @@ def test_a_perfect_model_is_judged_perfect_and_a_spoiled_one_is_not() -> None:
     for spoiled in (set(), {3, 17, 30}):
         pipe = TruePictures(spoiled)
         tally = Tally()
-        judged = list(judge_model(pipe, pipe.scenes, Settings(), tally, batch_size=16))
+        judged = list(judge_model(pipe, pipe.scenes, SamplingConfig(), tally, batch_size=16))
         wrong = {i for i, picture in enumerate(judged) if not picture.right}
         assert wrong == spoiled
         assert tally.share("any") == 1 - len(spoiled) / 40

@@ -28,7 +28,7 @@ from toolkit.evaluation.sampler_sweep import (
     solver_sweep,
 )
 from toolkit.evaluation.solver_points import SolverPoint, standard_error, table
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 PROCESS = make_process("linear")
 
@@ -58,7 +58,7 @@ def test_network_calls_are_counted() -> None:
     ("sampler", "budget", "steps"), [("ddim", 7, 7), ("heun", 9, 5), ("heun", 8, 4), ("plms", 7, 6)]
 )
 def test_as_many_steps_as_the_calls_allow(sampler: str, budget: int, steps: int) -> None:
-    settings = Settings(sampler, spacing="trailing")
+    settings = SamplingConfig(sampler, spacing="trailing")
     assert most_steps(PROCESS, settings, budget) == steps
     assert most_steps(PROCESS, settings, 1) == 1
 
@@ -70,7 +70,7 @@ def test_lines() -> None:
     )
     assert (Line.parse("ddpm:250").calls, Line.parse("unipc@karras").spacing) == (250, "karras")
     points = plan(
-        [Line.parse("heun@trailing"), Line.parse("ddpm:9")], (5, 7), Settings("ddim", "50"), PROCESS
+        [Line.parse("heun@trailing"), Line.parse("ddpm:9")], (5, 7), SamplingConfig("ddim", "50"), PROCESS
     )
     found = [(line, s.sampler, s.respacing, s.spaced) for line, s in points]
     assert found == [

@@ -18,7 +18,7 @@ from torch import Tensor
 from glide.checkpoints.load import load_model, read_config, save_model
 from glide.checkpoints.provenance import fingerprint
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.networks.model import Model
 from glide.utils.errors import InputError
 from glide.utils.images import save_png, to_uint8
@@ -26,7 +26,7 @@ from guidance import Options
 from guidance.registry import SAMPLERS
 from support.models import CAPTIONS
 from toolkit import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 RED, SQUARE = CAPTIONS[:2]
 QUICK: dict[str, Any] = {"num_inference_steps": 3, "seed": 0}
@@ -171,25 +171,25 @@ def test_what_is_given_by_habit_or_mistake(pipe: Pipeline) -> None:
         (lambda: Pipeline("shapes"), "str as the model"),
         (lambda: Pipeline.from_pretrained(5), "the model 5"),
         (lambda: Pipeline.from_pretrained("shapes", []), r"the device '\[\]'"),
-        (lambda: Settings(guidance=3), "the guidance 3"),
+        (lambda: SamplingConfig(guidance=3), "the guidance 3"),
         (lambda: Options(pag_layers=5), "--pag-layers 5"),
         (lambda: Options(rescale="0.7"), "--rescale '0.7'"),
-        (lambda: Picture("5", RED), "the seed '5'"),
-        (lambda: Picture(2**63, RED), "the seed"),
-        (lambda: Picture(0, RED, 1.5), "the class 1.5"),
+        (lambda: ImageRequest("5", RED), "the seed '5'"),
+        (lambda: ImageRequest(2**63, RED), "the seed"),
+        (lambda: ImageRequest(0, RED, 1.5), "the class 1.5"),
     ):
         with pytest.raises(InputError, match=said):
             act()
 
 
 def test_numbers_of_settings_are_those_of_python(pipe: Pipeline) -> None:
-    settings = Settings(
+    settings = SamplingConfig(
         respacing=np.int64(2), eta=np.float32(0), options=Options(rescale=np.float32(0.5)), guidance=["cfg"]
     )
-    picture = Picture(np.int64(3), RED, np.uint8(1))
+    picture = ImageRequest(np.int64(3), RED, np.uint8(1))
     assert (settings.respacing, settings.options.rescale, settings.guidance) == ("2", 0.5, ("cfg",))
     json.dumps(pipe.recipe(picture, settings, 0))
-    assert len([*pipe.draw([Picture(np.int64(3), RED)], settings)]) == 2
+    assert len([*pipe.draw([ImageRequest(np.int64(3), RED)], settings)]) == 2
 
 
 def test_a_negative_prompt_is_that_of_the_options(pipe: Pipeline) -> None:

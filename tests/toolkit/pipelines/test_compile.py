@@ -8,13 +8,13 @@ import torch
 
 from glide.checkpoints.load import load_model
 from glide.networks import compile as module
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.networks.model import Model
 from glide.utils.images import read_recipe
 from support.models import CAPTIONS
 from support.sample_script import Capture, call, refused
 from toolkit import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 RED, SQUARE = CAPTIONS[:2]
 # of PyTorch's own, about parts of itself
@@ -35,8 +35,8 @@ def test_a_u_net_is_one_graph(text_model: Model) -> None:
 
 @pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
 def test_the_same_pictures_but_for_rounding(text_folder: Path) -> None:
-    pictures = [Picture(i, caption) for i, caption in enumerate([RED, SQUARE])]
-    settings = Settings("ddim", "4", 0.0, "cfg", 2.0)
+    pictures = [ImageRequest(i, caption) for i, caption in enumerate([RED, SQUARE])]
+    settings = SamplingConfig("ddim", "4", 0.0, "cfg", 2.0)
     found = []
     for compiles in (False, True):
         pipe = Pipeline(load_model(text_folder), call_size=2, compiles=compiles)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from glide.checkpoints.load import load_model, save_model
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.shapes.dataset import held_out_scenes
 from glide.shapes.oracle import Oracle
 from glide.shapes.scene import SHAPES
@@ -12,7 +12,7 @@ from glide.utils.images import to_uint8
 from guidance.names import BUILT_IN
 from guidance.options import Options
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 SCENES = held_out_scenes(24, ("one", "count", "pair"), 0)
 RIGHT = 19
@@ -41,10 +41,11 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
 @pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "none"])
 def test_as_it_comes(pipe: Pipeline, options: Options, name: str) -> None:
     reads = BUILT_IN[name]
-    settings = Settings(guidance=name, options=options.of(reads.reads))
+    settings = SamplingConfig(guidance=name, options=options.of(reads.reads))
     labels = [SHAPES.index(scene.things[0].shape) if reads.labels else None for scene in SCENES]
     pictures = [
-        Picture(i, scene.caption, label) for i, (scene, label) in enumerate(zip(SCENES, labels, strict=True))
+        ImageRequest(i, scene.caption, label)
+        for i, (scene, label) in enumerate(zip(SCENES, labels, strict=True))
     ]
     *_, last = pipe.draw(pictures, settings)
     oracle = Oracle()

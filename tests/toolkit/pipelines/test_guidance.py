@@ -13,7 +13,7 @@ from torch import Tensor
 
 from glide.checkpoints import vocabulary as vocabulary
 from glide.checkpoints.load import save_model
-from glide.networks.conditioner import Picture
+from glide.networks.conditioner import ImageRequest
 from glide.networks.model import Model, ModelConfig, ProcessConfig
 from glide.utils.errors import InputError
 from guidance import ClassifierFree
@@ -22,12 +22,12 @@ from guidance.clip.guide import clean_clip_guidance, through_network
 from guidance.clip.network import load_clip
 from guidance.condition_annealing import ConditionAnnealing
 from guidance.options import Options
-from guidance.spec import Term
+from guidance.spec import GuidanceSpec
 from support.guides import guides as guides
 from support.models import CAPTIONS, CLASSES, close, randomised, tiny_unet
 from toolkit import Pipeline
 from toolkit.commands.sample import batches
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 RED, SQUARE, STARS = CAPTIONS
 ALL = ("cfg:3", "apg:4@10-90", "pag:2", "auto:2", "cads:0.2@20-90", "classifier:5@0-80", "clip:20")
@@ -50,10 +50,10 @@ def test_threads_that_share_a_pipeline(text_model: Model, guides: Options, owned
     pipe = Pipeline(model, owned=owned)  # owned: its weights lie in the orders of what it was last given
 
     def draw(i: int) -> Tensor:
-        how = Settings(
+        how = SamplingConfig(
             "ddim" if i % 2 else "dpmpp-2m", "6", 0.0, MIXED[i], options=guides, deep_every=1 + (i == 1)
         )
-        *_, step = pipe.draw([Picture(j, CAPTIONS[j % 2], j % 3) for j in range(1 + i % 3)], how)
+        *_, step = pipe.draw([ImageRequest(j, CAPTIONS[j % 2], j % 3) for j in range(1 + i % 3)], how)
         return step.x
 
     alone = [draw(i) for i in range(len(MIXED))]
@@ -64,7 +64,7 @@ def test_threads_that_share_a_pipeline(text_model: Model, guides: Options, owned
 
 
 def last(
-    pipe: Pipeline, settings: Settings, pictures: Sequence[Picture], size: int, place: int = 0
+    pipe: Pipeline, settings: SamplingConfig, pictures: Sequence[ImageRequest], size: int, place: int = 0
 ) -> Tensor:
     parts = []
     for start, batch in batches(pictures, size, pipe.call_size, place):
@@ -76,9 +76,9 @@ def last(
 def test_all_at_once_whatever_the_batch(pipe: Pipeline, guides: Options) -> None:
     """Every built-in guidance together: the same picture alone, in parts and in a run, and finite."""
     options = dataclasses.replace(guides, rescale=0.7, threshold=0.9, negative=STARS)
-    pictures = [Picture(i, CAPTIONS[i % 2], i % 3) for i in range(5)]
+    pictures = [ImageRequest(i, CAPTIONS[i % 2], i % 3) for i in range(5)]
     for sampler in ("ddim", "ddpm"):
-        settings = Settings(sampler, "4", 0.0, ALL, options=options)
+        settings = SamplingConfig(sampler, "4", 0.0, ALL, options=options)
         whole = last(pipe, settings, pictures, 100)
         assert torch.isfinite(whole).all()
         assert torch.equal(whole, last(pipe, settings, pictures, 1))
@@ -88,9 +88,11 @@ def test_all_at_once_whatever_the_batch(pipe: Pipeline, guides: Options) -> None
 @pytest.mark.parametrize("term", ALL)
 def test_each_changes_the_picture_but_not_at_no_strength(pipe: Pipeline, guides: Options, term: str) -> None:
     def drawn(guidance: str) -> Tensor:
-        return last(pipe, Settings("ddim", "4", 0.0, guidance, options=guides), [Picture(1, RED, 2)], 1)
+        return last(
+            pipe, SamplingConfig("ddim", "4", 0.0, guidance, options=guides), [ImageRequest(1, RED, 2)], 1
+        )
 
-    plain, name = drawn("none"), Term.parse(term).name
+    plain, name = drawn("none"), GuidanceSpec.parse(term).name
     none = 1 if name in ("cfg", "apg", "auto") else 0
     assert torch.equal(drawn(f"{name}:{none}"), plain)
     never = "101-200" if name == "cads" else "1-2"  # there is no such timestep in four steps
@@ -121,7 +123,7 @@ def test_negative_captions(pipe: Pipeline, text_model: Model, class_model: Model
     def drawn(pipe: Pipeline, **flags: Any) -> Tensor:
         return pipe(num_inference_steps=3, seed=0, **flags).tensors
 
-    cond = pipe.conditions.of([Picture(0, STARS)])
+    cond = pipe.conditions.of([ImageRequest(0, STARS)])
     away = drawn(pipe, prompt=RED, guidance_scale=3.0, options=Options(negative=STARS))
     close(drawn(pipe, prompt=RED, guidance_scale=1.0, guidances=[ClassifierFree(3.0, cond)]), away)
     assert not torch.allclose(away, drawn(pipe, prompt=RED), atol=1e-3)
@@ -149,12 +151,12 @@ def test_a_noisy_clip_may_see_the_predicted_picture(pipe: Pipeline, guides: Opti
     """By name as by object, the same alone and in a run, another picture than by what it sees of x_t."""
     assert guides.clip is not None
     options = dataclasses.replace(guides, clip_sees="x0")
-    pictures = [Picture(i, RED) for i in range(3)]
+    pictures = [ImageRequest(i, RED) for i in range(3)]
     alone = Pipeline(pipe.model, call_size=1)
     x0_of = through_network(alone.predict, alone.conditions.of([pictures[0]]))
     by_object = clean_clip_guidance(load_clip(guides.clip), RED, 20.0, x0_of, call_size=1)
-    settings = Settings("ddim", "4", 0.0, "clip:20@0-100", options=options)
-    (step,) = [*alone.draw(pictures[:1], Settings("ddim", "4", 0.0, "none"), [by_object])][-1:]
+    settings = SamplingConfig("ddim", "4", 0.0, "clip:20@0-100", options=options)
+    (step,) = [*alone.draw(pictures[:1], SamplingConfig("ddim", "4", 0.0, "none"), [by_object])][-1:]
     close(step.x, last(alone, settings, pictures[:1], 1))
     whole = last(pipe, settings, pictures, 3)
     assert torch.equal(whole, last(pipe, settings, pictures, 1))
@@ -251,12 +253,12 @@ def test_a_weaker_model_of_other_pictures_or_noise(
 
 
 def test_the_guides_are_loaded_once(pipe: Pipeline, guides: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings("ddim", "2", 0.0, ("auto", "clip"), options=guides)
-    last(pipe, settings, [Picture(0, RED)], 1)
+    settings = SamplingConfig("ddim", "2", 0.0, ("auto", "clip"), options=guides)
+    last(pipe, settings, [ImageRequest(0, RED)], 1)
     monkeypatch.setattr("guidance.guide_networks.load_with_vocabulary", None)
     monkeypatch.setattr("guidance.clip.pretrained.load_any_clip", None)
-    last(pipe, settings, [Picture(i, RED) for i in range(4)], 1)
-    assert set(pipe.recipe(Picture(0, RED), settings, 0)["guides"]) == {"weak", "clip"}
+    last(pipe, settings, [ImageRequest(i, RED) for i in range(4)], 1)
+    assert set(pipe.recipe(ImageRequest(0, RED), settings, 0)["guides"]) == {"weak", "clip"}
 
 
 def test_captions_of_a_published_model_need_a_vocabulary(

@@ -9,11 +9,11 @@ import torch
 from toolkit.pipelines.inpaint_region import (
     Region,
     _enlarged,
+    default_feather,
     pasted,
     region_around,
     shown,
     softened,
-    usual_feather,
 )
 
 RNG = np.random.default_rng(0)
@@ -113,7 +113,7 @@ def test_at_the_models_own_size_pixels_are_pasted_as_they_are() -> None:
     region = region_around(unknown, 16, 3.0)
     painted = torch.randint(0, 256, (3, 16, 16))
     new = pasted(np.zeros((16, 16, 3), np.uint8), unknown, region, painted / 127.5 - 1, 0)
-    assert usual_feather(region, 16) == 0 and usual_feather(Region(0, 0, 256), 64) == 4
+    assert default_feather(region, 16) == 0 and default_feather(Region(0, 0, 256), 64) == 4
     assert np.array_equal(new[unknown], painted.permute(1, 2, 0).numpy()[unknown])
 
 
@@ -183,7 +183,7 @@ def test_memory_grows_with_the_pixels() -> None:
     tracemalloc.start()
     with torch.profiler.profile(profile_memory=True) as profile:
         image, known = shown(region, rgb, unknown, 64)
-        result = pasted(rgb, unknown, region, torch.zeros(3, 64, 64), usual_feather(region, 64))
+        result = pasted(rgb, unknown, region, torch.zeros(3, 64, 64), default_feather(region, 64))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     largest = max((event.cpu_memory_usage for event in profile.events()), default=0)

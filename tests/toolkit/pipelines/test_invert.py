@@ -10,7 +10,7 @@ from torch import Tensor
 from glide.diffusion.ddim_inversion import invert, picture_of, revert
 from glide.diffusion.denoiser import Denoiser, Prediction, clamp, project
 from glide.diffusion.process import Process, make_process, respacing
-from glide.networks.conditioner import Given, Picture
+from glide.networks.conditioner import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.errors import InputError
 from guidance.base import guide
@@ -19,7 +19,7 @@ from guidance.interpolation import BetweenConditions, BetweenPredictions, slerp
 from support.models import CAPTIONS
 from toolkit import Pipeline
 from toolkit.pipelines.invert import decode, encode, psnr
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 MEAN, DEVIATION = 0.2, 0.4
 RED, SQUARE = CAPTIONS[:2]
@@ -99,25 +99,25 @@ def pipe(class_model: Model) -> Pipeline:
     return Pipeline(class_model, "classes", call_size=2)
 
 
-def starts(count: int) -> list[Picture]:
+def starts(count: int) -> list[ImageRequest]:
     draws = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    return [Picture(i, label=i, given=Given(start=one)) for i, one in enumerate(draws)]
+    return [ImageRequest(i, label=i, given=KnownPixels(start=one)) for i, one in enumerate(draws)]
 
 
 def test_a_latent_does_not_depend_on_what_stands_beside_it(pipe: Pipeline) -> None:
-    settings = Settings("ddim", "5", 0.0, "cfg", 2.0)
+    settings = SamplingConfig("ddim", "5", 0.0, "cfg", 2.0)
     together, alone = encode(pipe, starts(3), settings), encode(pipe, starts(3)[:1], settings)
     assert together.shape == (3, 3, 8, 8) and torch.equal(together[:1], alone)
-    rows = [replace(row, given=Given(latent=one)) for row, one in zip(starts(3), together, strict=True)]
+    rows = [replace(row, given=KnownPixels(latent=one)) for row, one in zip(starts(3), together, strict=True)]
     assert torch.equal(decode(pipe, rows, settings)[:1], decode(pipe, rows[:1], settings))
 
 
 def test_a_pipeline_gives_pictures_back(pipe: Pipeline) -> None:
-    rows, settings = starts(2), Settings("ddim", "20", 0.0, "none", strength=0.5)
+    rows, settings = starts(2), SamplingConfig("ddim", "20", 0.0, "none", strength=0.5)
     ticks: list[int] = []
     latents = encode(pipe, rows, settings, 20, lambda: ticks.append(1))
     assert len(ticks) == 10 == pipe.steps(settings)
-    found = [replace(row, given=Given(latent=one)) for row, one in zip(rows, latents, strict=True)]
+    found = [replace(row, given=KnownPixels(latent=one)) for row, one in zip(rows, latents, strict=True)]
     given = torch.stack([row.given.start for row in rows if row.given.start is not None])
     assert min(psnr(decode(pipe, found, settings), given)) > 30  # a random network is far from smooth
     # a latent is at its noise already: drawn on from there, it is that picture to the network
@@ -130,13 +130,13 @@ def test_a_pipeline_gives_pictures_back(pipe: Pipeline) -> None:
 
 
 def test_what_cannot_be_inverted(pipe: Pipeline) -> None:
-    settings = Settings("ddim", "5", 0.0, "none")
+    settings = SamplingConfig("ddim", "5", 0.0, "none")
     with pytest.raises(InputError, match="without a picture to begin with"):
-        encode(pipe, [Picture(0)], settings)
+        encode(pipe, [ImageRequest(0)], settings)
     with pytest.raises(InputError, match="4x4 pixels to begin with, expected 8x8"):
-        encode(pipe, [Picture(0, given=Given(start=torch.zeros(3, 4, 4)))], settings)
+        encode(pipe, [ImageRequest(0, given=KnownPixels(start=torch.zeros(3, 4, 4)))], settings)
     with pytest.raises(InputError, match="with and without one"):
-        encode(pipe, [*starts(1), Picture(1)], settings)
+        encode(pipe, [*starts(1), ImageRequest(1)], settings)
 
 
 # --- in between -----------------------------------------------------------------------------------------------------
@@ -155,15 +155,15 @@ def test_between_latents() -> None:
 def test_between_conditions_and_predictions(text_model: Model) -> None:
     pipe = Pipeline(text_model, call_size=4)
     share = torch.tensor([0.0, 0.5, 1.0])
-    other = pipe.conditions.of([Picture(0, SQUARE)])
+    other = pipe.conditions.of([ImageRequest(0, SQUARE)])
     x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)).repeat_interleave(4, 0)[:12:4]
     x = x[:1].expand(3, -1, -1, -1)
-    red, null = pipe.conditions.of([Picture(0, RED)] * 3), pipe.conditions.null()
+    red, null = pipe.conditions.of([ImageRequest(0, RED)] * 3), pipe.conditions.null()
     from glide.diffusion.denoiser import predictor
 
     predict = predictor(text_model.unet, text_model.process)
     with torch.no_grad():
-        ends = [guide(predict, pipe.conditions.of([Picture(0, c)] * 3), [ClassifierFree(3.0, null)])(x, 50).x0
+        ends = [guide(predict, pipe.conditions.of([ImageRequest(0, c)] * 3), [ClassifierFree(3.0, null)])(x, 50).x0
                 for c in (RED, SQUARE)]  # fmt: skip
         told = guide(predict, red, [BetweenConditions(other, share), ClassifierFree(3.0, null)])(x, 50).x0
         mixed = guide(

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from glide.checkpoints.load import load_model
 from glide.checkpoints.provenance import fingerprint
-from glide.networks.conditioner import Given, Picture
+from glide.networks.conditioner import ImageRequest, KnownPixels
 from glide.networks.model import Model, ModelConfig, ProcessConfig
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError
 from glide.utils.images import to_uint8
 from support.models import CAPTIONS, CLASSES, close, randomised, tiny_unet
 from toolkit import Pipeline
-from toolkit.pipelines.settings import Settings
+from toolkit.pipelines.settings import SamplingConfig
 
 RED, SQUARE = CAPTIONS[:2]
 
@@ -101,7 +101,7 @@ def test_the_face(pipe: Pipeline) -> None:
 def test_steps(pipe: Pipeline, spec: int | str, steps: int) -> None:
     seen: list[int] = []
     pipe(RED, num_inference_steps=spec, seed=0, callback_on_step_end=lambda index, t, x: seen.append(t))
-    assert len(seen) == steps == pipe.steps(Settings(respacing=str(spec))) and seen == sorted(
+    assert len(seen) == steps == pipe.steps(SamplingConfig(respacing=str(spec))) and seen == sorted(
         seen, reverse=True
     )
 
@@ -217,12 +217,15 @@ def test_known_pixels_stay_and_reach_every_condition() -> None:
     pipe = Pipeline(untrained(inpaint=True, num_classes=3, null_class=True))
     image, mask = torch.rand(3, 8, 8) * 2 - 1, torch.zeros(1, 8, 8)
     mask[:, :, :5] = 1
-    pictures = [Picture(i, label=i, given=Given(image=image, mask=mask)) for i in range(2)]
+    pictures = [ImageRequest(i, label=i, given=KnownPixels(image=image, mask=mask)) for i in range(2)]
     cond = pipe.conditions.of(pictures)
     assert cond.planes is not None and torch.equal(cond.planes[1], torch.cat([image * mask, mask]))
     shared = pipe.conditions.null().sharing_planes(cond)
     assert shared.planes is cond.planes and shared.rows == 2
-    for settings in (Settings("ddim", "4", 0.0, "cfg", 3.0), Settings("ddpm", "4", 0.0, "cfg", 3.0)):
+    for settings in (
+        SamplingConfig("ddim", "4", 0.0, "cfg", 3.0),
+        SamplingConfig("ddpm", "4", 0.0, "cfg", 3.0),
+    ):
         *_, step = pipe.draw(pictures, settings)
         assert torch.equal(step.x[:, :, :, :5], image[:, :, :5].expand(2, -1, -1, -1))
         assert not torch.equal(step.x[0, :, :, 5:], step.x[1, :, :, 5:])
@@ -230,8 +233,8 @@ def test_known_pixels_stay_and_reach_every_condition() -> None:
 
 def test_another_size_than_the_models() -> None:
     pipe = Pipeline(untrained(low_res=True))
-    picture = Picture(0, given=Given(low_res=torch.zeros(3, 6, 4)))
-    *_, step = pipe.draw([picture], Settings("ddim", "2", 0.0, "none"), size=(24, 16))
+    picture = ImageRequest(0, given=KnownPixels(low_res=torch.zeros(3, 6, 4)))
+    *_, step = pipe.draw([picture], SamplingConfig("ddim", "2", 0.0, "none"), size=(24, 16))
     assert step.x.shape == (1, 3, 24, 16)
 
 

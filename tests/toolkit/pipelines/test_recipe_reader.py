@@ -164,7 +164,7 @@ def test_threads_within_the_machine() -> None:
     try:
         for threads in (10**6, (os.cpu_count() or 1) + 1, 0, -1, True, "2", None):
             with pytest.warns(UserWarning, match="drawn with threads|drawn with norms|version"):
-                machine.return_to({"threads": threads, "version": "other"}, torch.device("cpu"))
+                machine.restore_environment({"threads": threads, "version": "other"}, torch.device("cpu"))
             assert torch.get_num_threads() == before
     finally:
         torch.set_num_threads(before)

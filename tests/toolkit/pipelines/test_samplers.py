@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from glide.diffusion.samplers.registry import (
+    DEFAULT_SAMPLER,
+    DEFAULT_SPACINGS,
+    DEFAULT_STEPS,
     SAMPLERS,
     SPACINGS,
     STOCHASTIC,
-    USUAL_SAMPLER,
-    USUAL_SPACINGS,
-    USUAL_STEPS,
 )
 from glide.diffusion.timestep_spacing import SPACINGS as FORMULAS
-from glide.networks.conditioner import Given, Picture
+from glide.networks.conditioner import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.images import read_recipe
 from guidance import LogLikelihood
@@ -32,9 +32,9 @@ from toolkit.commands.upsample_flags import Upsample
 from toolkit.commands.upscale_flags import StageArgs
 from toolkit.evaluation.oracle_run import JudgedRun
 from toolkit.pipelines.parts import UPSAMPLING
-from toolkit.pipelines.settings import Settings
-from toolkit.pipelines.upscale import USUAL as ENLARGING
-from toolkit.pipelines.upscale import Stage
+from toolkit.pipelines.settings import SamplingConfig
+from toolkit.pipelines.upscale import DEFAULT_CONFIG as ENLARGING
+from toolkit.pipelines.upscale import Upscaler
 
 RED, SQUARE = CAPTIONS[:2]
 NEW = [name for name in SAMPLERS if name not in ("ddim", "ddpm")]
@@ -48,25 +48,28 @@ def pipe(text_model: Model) -> Pipeline:
 
 def test_names_have_functions_and_defaults_one_place() -> None:
     assert list(SAMPLERS) == list(DRAWS) and set(SPACINGS) == {"uniform", *FORMULAS}
-    assert USUAL_SAMPLER in SAMPLERS and set(SAMPLERS) > STOCHASTIC
-    assert set(USUAL_SPACINGS) < set(SAMPLERS) and set(USUAL_SPACINGS.values()) < set(SPACINGS)
-    defaults = [Settings().sampler, Sample().sampler, JudgedRun().sampler]
+    assert DEFAULT_SAMPLER in SAMPLERS and set(SAMPLERS) > STOCHASTIC
+    assert set(DEFAULT_SPACINGS) < set(SAMPLERS) and set(DEFAULT_SPACINGS.values()) < set(SPACINGS)
+    defaults = [SamplingConfig().sampler, Sample().sampler, JudgedRun().sampler]
     defaults += [Inpaint("x", "y").sampler, Interpolate("x").sampler]
     defaults += [Upsample("x").sampler, StageArgs().upsample_sampler]
-    assert set(defaults) == {USUAL_SAMPLER}
-    assert Settings().respacing == Sample().settings(False).respacing == str(USUAL_STEPS)
-    assert Settings("dpmpp-2m", "20").spaced == "log-snr" and Settings("ddim", "20").spaced == "uniform"
+    assert set(defaults) == {DEFAULT_SAMPLER}
+    assert SamplingConfig().respacing == Sample().settings(False).respacing == str(DEFAULT_STEPS)
+    assert (
+        SamplingConfig("dpmpp-2m", "20").spaced == "log-snr"
+        and SamplingConfig("ddim", "20").spaced == "uniform"
+    )
     assert (ENLARGING.respacing, ENLARGING.spaced) == ("8", "log-snr")
-    assert Settings("dpmpp-2m", "fast27").spaced == "uniform"
-    assert Settings("dpmpp-2m", "20", spacing="trailing").spaced == "trailing"
+    assert SamplingConfig("dpmpp-2m", "fast27").spaced == "uniform"
+    assert SamplingConfig("dpmpp-2m", "20", spacing="trailing").spaced == "trailing"
 
 
 @every_new
 def test_the_same_picture_whatever_the_batch(pipe: Pipeline, sampler: str) -> None:
-    settings = Settings(sampler, "5", spacing="log-snr")
-    pictures = [Picture(i, CAPTIONS[i % 3]) for i in range(5)]
+    settings = SamplingConfig(sampler, "5", spacing="log-snr")
+    pictures = [ImageRequest(i, CAPTIONS[i % 3]) for i in range(5)]
 
-    def run(size: int, some: list[Picture] = pictures, place: int = 0) -> torch.Tensor:
+    def run(size: int, some: list[ImageRequest] = pictures, place: int = 0) -> torch.Tensor:
         parts = []
         for start, batch in batches(some, size, pipe.call_size, place):
             *_, last = pipe.draw(batch, settings, place=place + start)
@@ -93,8 +96,8 @@ def test_solvers_without_noise_agree_and_differ_from_those_with(pipe: Pipeline) 
 @every_new
 def test_a_gradient_is_seen_by_each_picture(pipe: Pipeline, sampler: str) -> None:
     pull = LogLikelihood(lambda x, t: 0.3 * x.flatten(1).sum(1), 1.0)
-    settings = Settings(sampler, "6", 0.0, "cfg:2", spacing="trailing")
-    pictures = [Picture(i, RED) for i in range(2)]
+    settings = SamplingConfig(sampler, "6", 0.0, "cfg:2", spacing="trailing")
+    pictures = [ImageRequest(i, RED) for i in range(2)]
     *_, plain = pipe.draw(pictures, settings)
     *_, led = pipe.draw(pictures, settings, [pull])
     assert (
@@ -108,11 +111,11 @@ def test_a_gradient_is_seen_by_each_picture(pipe: Pipeline, sampler: str) -> Non
 def test_known_pixels_stay(pipe: Pipeline, sampler: str) -> None:
     image, mask = torch.rand(3, 8, 8) * 2 - 1, torch.zeros(1, 8, 8)
     mask[:, :, :5] = 1
-    pictures = [Picture(i, RED, given=Given(image=image, mask=mask)) for i in range(2)]
+    pictures = [ImageRequest(i, RED, given=KnownPixels(image=image, mask=mask)) for i in range(2)]
     # not at the noisiest timestep: what does not fade there takes x0 out of every bound
     pull = LogLikelihood(lambda x, t: 0.3 * x.flatten(1).sum(1), 1.0, (0, 80))
     for resamplings in (1, 2):
-        settings = Settings(sampler, "5", 0.0, "cfg:2", jump=2, resamplings=resamplings)
+        settings = SamplingConfig(sampler, "5", 0.0, "cfg:2", jump=2, resamplings=resamplings)
         *_, step = pipe.draw(pictures, settings, [pull])
         assert torch.equal(step.x[..., :5], image[..., :5].expand(2, -1, -1, -1))
         assert torch.isfinite(step.x).all() and not torch.equal(step.x[0], step.x[1])
@@ -121,8 +124,8 @@ def test_known_pixels_stay(pipe: Pipeline, sampler: str) -> None:
 @every_new
 def test_a_run_that_begins_with_a_picture(pipe: Pipeline, sampler: str) -> None:
     start = torch.rand(3, 8, 8) * 2 - 1
-    pictures = [Picture(0, RED, given=Given(start=start))]
-    settings = Settings(sampler, "10", 0.0, "none", strength=0.45, spacing="karras")
+    pictures = [ImageRequest(0, RED, given=KnownPixels(start=start))]
+    settings = SamplingConfig(sampler, "10", 0.0, "none", strength=0.45, spacing="karras")
     steps = list(pipe.draw(pictures, settings))
     assert steps[0].t < 45 and 2 < len(steps) == pipe.steps(settings) < 10
     assert torch.isfinite(steps[-1].x).all()
@@ -131,11 +134,11 @@ def test_a_run_that_begins_with_a_picture(pipe: Pipeline, sampler: str) -> None:
 @every_new
 def test_an_upsampler_draws_by_it(upsampler_model: Model, sampler: str) -> None:
     pipe = Pipeline(upsampler_model, call_size=1, around=UPSAMPLING.tiles)
-    stage = Stage(pipe, Settings(sampler, "3", guidance="none", spacing="quadratic"), UPSAMPLING)
+    stage = Upscaler(pipe, SamplingConfig(sampler, "3", guidance="none", spacing="quadratic"), UPSAMPLING)
     pixels = torch.randint(0, 256, (10, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    large = stage.enlarged(pixels, Picture(0, RED))
-    assert large.shape == (40, 32, 3) and torch.equal(large, stage.enlarged(pixels, Picture(0, RED)))
-    assert not torch.equal(large, stage.enlarged(pixels, Picture(1, RED)))
+    large = stage.enlarged(pixels, ImageRequest(0, RED))
+    assert large.shape == (40, 32, 3) and torch.equal(large, stage.enlarged(pixels, ImageRequest(0, RED)))
+    assert not torch.equal(large, stage.enlarged(pixels, ImageRequest(1, RED)))
 
 
 # --- command lines --------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from glide.training.distributed import Processes
 from glide.utils import filesystem as paths
 from glide.utils.errors import InputError
 from glide.utils.filesystem import LocalFile
-from glide.utils.shared_cache import Held
+from glide.utils.shared_cache import SharedCache
 from support.data_files import FakeBlobs, captioned, same, values
 from support.paths import ROOT
 from support.tar_files import png, tar
@@ -460,7 +460,7 @@ def test_a_file_stays_open_while_somebody_holds_it(tmp_path):
 
 
 def test_a_value_is_made_once_for_all_who_ask():
-    held: Held[int, int] = Held(2)
+    held: SharedCache[int, int] = SharedCache(2)
     made = []
 
     def make(key: int) -> int:

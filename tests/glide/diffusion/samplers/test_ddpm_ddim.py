@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction, predictor
 from glide.diffusion.process import make_process, respacing
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim, ddim_noise
@@ -44,7 +44,7 @@ def test_ddim_from_zero_terminal_snr():
 
     predict = predictor(net, process, "v")
     x = start(1, 1, 8, 8)
-    result = last(ddim(process, lambda x, t: predict(x, t, [Cond()])[0], x))
+    result = last(ddim(process, lambda x, t: predict(x, t, [Conditioning()])[0], x))
     torch.testing.assert_close(result, data.mean + data.std * x, rtol=0, atol=0.005)
 
 

@@ -7,12 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from glide.diffusion.denoiser import Prediction, held
+from glide.diffusion.denoiser import Prediction, pin_known
 from glide.diffusion.process import Process, make_process
 from glide.diffusion.repaint import repaint
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim
 from glide.diffusion.samplers.dpm_solver import dpmpp_2m, dpmpp_2m_sde, moment_weights, unipc
-from glide.diffusion.samplers.euler_heun import LEAP, euler, euler_ancestral, heun, ladder
+from glide.diffusion.samplers.euler_heun import (
+    MAX_CORRECTED_RATIO,
+    euler,
+    euler_ancestral,
+    heun,
+    noise_levels,
+)
 from glide.diffusion.samplers.linear_multistep import adams_bashforth, lms, plms
 from glide.diffusion.timestep_spacing import spaced
 from glide.utils.errors import InputError
@@ -135,14 +141,14 @@ def test_lms_is_exact_for_cubic_slopes():
     """eps that is a cubic of the noise ratio, whatever x: after three steps of warm-up the error stays."""
     cubic = np.polynomial.Polynomial([0.3, -0.5, 0.2, 0.1])
     process = smooth(12, (2.0, -1.0))
-    levels = {level.t: level for level in ladder(process)}
+    levels = {level.t: level for level in noise_levels(process)}
 
     def denoise(x, t):
         at = levels[t]
         return Prediction((x - at.sigma * float(cubic(at.ratio))) / at.alpha)
 
     errors = []
-    for x, at in zip(lms(process, denoise, start(1, 1, 1, 1)), ladder(process)[1:], strict=True):
+    for x, at in zip(lms(process, denoise, start(1, 1, 1, 1)), noise_levels(process)[1:], strict=True):
         errors.append((x / at.alpha - cubic.integ()(at.ratio)).item())
     assert max(errors[3:]) - min(errors[3:]) < 1e-12 < abs(errors[1] - errors[2])
 
@@ -238,7 +244,7 @@ def test_known_pixels(name):
     x, image = start(2, 1, 4, 4, dtype=torch.float32), start(2, 1, 4, 4, seed=1, dtype=torch.float32)
     mask = torch.zeros(2, 1, 4, 4)
     mask[..., :2] = 1.0
-    denoise = held(data.denoise, image, mask)
+    denoise = pin_known(data.denoise, image, mask)
     found = last(ALL[name](process, denoise, x, SeededNoise([0, 1])))
     torch.testing.assert_close(found * mask, image * mask, rtol=0, atol=2e-3)
     noise = SeededNoise([2, 3])
@@ -311,8 +317,8 @@ def test_calls_timesteps_gradients_and_types(name):
 
 def textbook(process, denoise, x):
     """Heun's method as EDM and k-diffusion write it (2206.00364, algorithm 1), in z."""
-    z = x / ladder(process)[0].alpha
-    for here, below in pairwise(ladder(process)):
+    z = x / noise_levels(process)[0].alpha
+    for here, below in pairwise(noise_levels(process)):
         slope = (z - denoise(here.alpha * z, here.t).x0) / here.ratio
         tried = z + (below.ratio - here.ratio) * slope
         if below.ratio == 0.0:
@@ -350,8 +356,11 @@ def test_a_leap_is_corrected_where_that_holds():
     for std in (0.5, 0.02):
         data = Gaussian(make_process("cosine"), mean=0.3, std=std)
         process = data.process.respaced([0, 500, 600])
-        levels = ladder(process)
-        assert levels[0].ratio < LEAP * levels[1].ratio and levels[1].ratio > LEAP * levels[2].ratio
+        levels = noise_levels(process)
+        assert (
+            levels[0].ratio < MAX_CORRECTED_RATIO * levels[1].ratio
+            and levels[1].ratio > MAX_CORRECTED_RATIO * levels[2].ratio
+        )
         told, x = [], start(1, 1, 2, 2)
 
         def denoise(x, t, data=data, told=told):

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.networks.cpu import fused as fused
 from glide.networks.unet import UNet, UNetConfig
 from support.models import randomised
@@ -148,7 +148,7 @@ def test_a_network_says_the_same_with_and_without(
         if not there:
             monkeypatch.setattr(fused, "library", lambda: None)
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            y = unet(x, t, Cond(tokens=tokens))
+            y = unet(x, t, Conditioning(tokens=tokens))
         gradients = torch.autograd.grad(y.float().square().sum(), list(unet.parameters()))
         # all in one, for some are nothing but rounding: of a bias before a norm
         runs.append((y.float(), torch.cat([g.flatten() for g in gradients])))

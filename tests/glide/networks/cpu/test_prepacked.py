@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glide.diffusion.conditioning import Cond
+from glide.diffusion.conditioning import Conditioning
 from glide.networks.cpu import prepacked as packed
 from glide.networks.cpu.prepacked import PackedConv2d, PackedLinear, pack_
 from glide.networks.model import Model
@@ -28,10 +28,10 @@ def plain(dtype: torch.dtype) -> Iterator[UNet]:
     yield lower_(unet.to(memory_format=torch.channels_last), dtype)  # type: ignore[call-overload]
 
 
-def given(rows: int, side: int) -> tuple[Tensor, Tensor, Cond]:
+def given(rows: int, side: int) -> tuple[Tensor, Tensor, Conditioning]:
     generator = torch.Generator().manual_seed(rows + side)
     x = torch.randn(rows, 3, side, side, generator=generator).contiguous(memory_format=torch.channels_last)
-    return x, torch.full((rows,), 500), Cond(tokens=torch.randn(rows, 4, 8, generator=generator))
+    return x, torch.full((rows,), 500), Conditioning(tokens=torch.randn(rows, 4, 8, generator=generator))
 
 
 def layers(network: nn.Module, kind: type) -> list[nn.Module]:
