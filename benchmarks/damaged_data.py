@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from glide.data.shards.writer import Sample, write_shards
-from glide.training.fit import TrainConfig
+from glide.training.config import TrainConfig
 from glide.training.train_base import TrainBase, train_base
 from glide.utils.cli import fail, parse, run
 from glide.utils.errors import InputError

@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load_file
 
 from glide.training.checkpoints import Checkpoints
-from glide.training.fit import TrainConfig
+from glide.training.config import TrainConfig
 from glide.training.metrics import logged
 from glide.training.optim import OptimConfig
 from glide.training.train_base import TrainBase, train_base

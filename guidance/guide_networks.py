@@ -53,7 +53,7 @@ class GuideNetworks:
 
     def classifier(self, options: Options) -> NoisyClassifier:
         """The noisy classifier."""
-        from guidance.classifier.network import load_classifier
+        from guidance.classifier.load import load_classifier
 
         def load(name: str) -> NoisyClassifier:
             classifier = load_classifier(name, self.device)

@@ -22,8 +22,9 @@ from glide.data.stored_dataset import StoredData
 from glide.diffusion.process import Process
 from glide.diffusion.timestep_sampling import TimestepConfig
 from glide.networks.model import ModelConfig
+from glide.training.config import TrainConfig
 from glide.training.distributed import Processes
-from glide.training.fit import RunFlags, Task, TrainConfig, fit, jsonable, last_line
+from glide.training.fit import RunFlags, Task, fit, jsonable, last_line
 from glide.training.run_folder import run_folder
 from glide.utils.errors import InputError
 from glide.utils.plots import figure

@@ -36,9 +36,9 @@ from glide.utils.errors import InputError
 from glide.utils.printable import say
 from glide.utils.progress import progress
 from guidance.classifier import openai as classifier_openai
-from guidance.classifier.network import save_classifier
+from guidance.classifier.load import save_classifier
 from guidance.clip import openai as clip_openai
-from guidance.clip.network import save_clip
+from guidance.clip.load import save_clip
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from glide.diffusion.timestep_spacing import spaced
 from glide.networks.model import PRESETS, Model, ModelConfig
 from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import Shapes
-from glide.training.fit import TrainConfig
+from glide.training.config import TrainConfig
 from glide.training.optim import OptimConfig
 from glide.training.published_recipes import parse_with_recipe
 from glide.training.train_base import TrainBase, train_base

@@ -21,7 +21,8 @@ from glide.data.datasets import Batch, Dataset, on_device, open_data
 from glide.data.masked import Masked
 from glide.diffusion.losses import LossConfig, UniformTimesteps
 from glide.networks.model import Model
-from glide.training.fit import TrainConfig, fit
+from glide.training.config import TrainConfig
+from glide.training.fit import fit
 from glide.training.objectives import DiffusionObjective
 from glide.training.optim import OptimConfig
 from glide.training.row_rng import RowRng

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from glide.data.captions import decode_text
+from glide.utils.captions import decode_text
 from glide.utils.errors import InputError
 from glide.utils.filesystem import read_bytes
 from glide.utils.json_files import parse_json

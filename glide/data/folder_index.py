@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from glide.data.caption_tables import TABLES, read_table
-from glide.data.captions import LARGEST_FILE, BrokenCaptionError, clean_caption, decode_text, shown_name
+from glide.utils.captions import LARGEST_FILE, BrokenCaptionError, clean_caption, decode_text, shown_name
 from glide.utils.errors import InputError, warn
 from glide.utils.filesystem import join, list_files, read_bytes
 from glide.utils.image_files import LARGEST_FILE as LARGEST_PICTURE

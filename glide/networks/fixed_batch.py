@@ -12,8 +12,6 @@ nobody asked for, and many share large calls. So the same picture of two runs of
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -23,7 +21,6 @@ from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Network, Predict, Prediction, predictor
 from glide.networks.model import Model
 from glide.networks.unet import UNet
-from guidance.base import Guidance, Reference
 
 SMALL = 50_000_000  # parameters: below it, one picture alone does not keep a CPU busy
 
@@ -63,11 +60,6 @@ def batches(
         start, stop = stop, stop + size
 
 
-def computing_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
-    """Autocast to `dtype`; nothing at all for float32."""
-    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
-
-
 def network_of(unet: Network | UNet) -> Network:
     """The U-Net, or what stands for it, run in the memory format in which it is fastest."""
 
@@ -105,85 +97,3 @@ def _rows(cond: Conditioning, place: slice) -> Conditioning:
 def _join(parts: Sequence[Prediction]) -> Prediction:
     v = [part.v for part in parts if part.v is not None]
     return Prediction(torch.cat([part.x0 for part in parts]), torch.cat(v) if v else None)  # [N,C,H,W]
-
-
-@dataclass(frozen=True)
-class Padding:
-    """Where the pictures of a run stand among the places that its calls have: `front`, the pictures, `back`."""
-
-    front: int
-    pictures: int
-    back: int
-
-    @staticmethod
-    def of(pictures: int, first: int, size: int) -> "Padding":
-        """Places for so many pictures in calls of `size`, the first one in place `first` of its call."""
-        return Padding(first, pictures, -(first + pictures) % size)
-
-    @property
-    def real(self) -> slice:
-        return slice(self.front, self.front + self.pictures)
-
-    def fill(self, rows: Tensor) -> Tensor:
-        """[pictures,...] -> [N,...]: copies of the first and last row in the places left over."""
-        return torch.cat(
-            [rows[:1].expand(self.front, *rows.shape[1:]), rows, rows[-1:].expand(self.back, *rows.shape[1:])]
-        )
-
-    def fill_cond(self, cond: Conditioning) -> Conditioning:
-        if cond.rows in (None, 1):
-            return cond
-        return Conditioning(**{name: self.fill(part) for name, part in cond.parts().items()})
-
-
-@dataclass(frozen=True, eq=False)
-class RealRowsOnly(Guidance):
-    """A guidance that was made for the pictures alone, in a loop that also has places to fill."""
-
-    inner: Guidance
-    places: Padding
-
-    @property
-    def scale(self) -> float:  # type: ignore[override]
-        return self.inner.scale
-
-    @property
-    def interval(self) -> tuple[int, int]:  # type: ignore[override]
-        return self.inner.interval
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    @property
-    def references(self) -> tuple[Conditioning | Reference, ...]:
-        return tuple(self._fill_reference(reference) for reference in self.inner.references)
-
-    def start(self) -> "RealRowsOnly":
-        return RealRowsOnly(self.inner.start(), self.places)
-
-    def active(self, t: int) -> bool:
-        return self.inner.active(t)
-
-    def condition(self, cond: Conditioning, t: int) -> Conditioning:
-        real = cond if cond.rows in (None, 1) else cond[self.places.real]
-        new = self.inner.condition(real, t)
-        return cond if new is real else self.places.fill_cond(new)
-
-    def shift(self, main: Prediction, references: Sequence[Prediction]) -> Tensor | float:
-        return self._fill(self.inner.shift(self._real(main), [self._real(other) for other in references]))
-
-    def gradient(self, x: Tensor, t: int) -> Tensor | float:
-        return self._fill(self.inner.gradient(x[self.places.real], t))
-
-    def _real(self, prediction: Prediction) -> Prediction:
-        v = None if prediction.v is None else prediction.v[self.places.real]
-        return replace(prediction, x0=prediction.x0[self.places.real], v=v)
-
-    def _fill_reference(self, reference: Conditioning | Reference) -> Conditioning | Reference:
-        if isinstance(reference, Reference):
-            return replace(reference, cond=self.places.fill_cond(reference.cond))
-        return self.places.fill_cond(reference)
-
-    def _fill(self, value: Tensor | float) -> Tensor | float:
-        return self.places.fill(value) if isinstance(value, Tensor) else value

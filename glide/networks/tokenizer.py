@@ -17,9 +17,9 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, proc
 from tokenizers import Tokenizer as BPE
 from torch import Tensor
 
-from glide.data.captions import encodable
 from glide.utils import errors as errors
 from glide.utils.atomic_write import atomic_path
+from glide.utils.captions import encodable
 from glide.utils.errors import InputError
 from glide.utils.filesystem import read_bytes
 from glide.utils.hub import hub_folder

@@ -11,107 +11,28 @@ import time
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-import tyro
 from torch import nn
 
 from glide.data.datasets import Batch
 from glide.diffusion.losses import TimestepSampler
-from glide.training.checkpoints import read_manifest
+from glide.training.config import TrainConfig
 from glide.training.distributed import Processes, others_lost
 from glide.training.dry_run import rehearse
 from glide.training.metrics import last_line
-from glide.training.optim import OptimConfig
 from glide.training.resume import RunFlags, jsonable
 from glide.training.run import MEASURED_AFTER, Run
-from glide.training.signals import Signals
 from glide.training.step import Stepper, Task
-from glide.training.trackers import TrackerName
-from glide.utils.dtype import AUTO, DTYPES, DType, check_dtype, find_dtype
-from glide.utils.errors import InputError
 from glide.utils.printable import say
 from glide.utils.progress import progress
-from glide.utils.ranges import check_numbers
+from glide.utils.signals import Signals
 
 __all__ = ["RunFlags", "Task", "TrainConfig", "fit", "jsonable", "last_line"]
 
 M = TypeVar("M", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The run, besides the model, the data and the loss."""
-
-    steps: int = 100_000
-    batch_size: int = 64
-    """Pictures of a step, over all processes together."""
-    accumulate: int = 1
-    """Parts each process cuts its share of a batch into, one after the other, to save memory."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, a third more time."""
-    compile: bool = False
-    """Compile the networks first (torch.compile): a minute or two, then a step takes a quarter to a third less time."""
-    shard: bool = False
-    """(several processes) Each keeps a part of every weight (FSDP2), for models that do not fit; without, each has all
-    of them (DDP)."""
-    optim: Annotated[OptimConfig, tyro.conf.arg(name="")] = field(default_factory=OptimConfig)
-    ema: tuple[float, ...] = (0.999,)
-    """Decays of the weight averages; the first is the model that is saved."""
-    ema_snapshots: tuple[float, ...] = ()
-    """Relative widths of power-function averages whose snapshots are kept in averages/, to choose the length of an
-    average after training by scripts/posthoc_ema.py (post-hoc EMA, 2312.02696, which keeps 0.05 0.1)."""
-    snapshot_every: int = 1000
-    """(ema-snapshots) Steps between two; some tens in all are enough."""
-    dtype: DType = AUTO
-    """float16 scales the loss; weights are float32 always."""
-    seed: int = 0
-    log_every: int = 50
-    sample_every: int = 1000
-    save_every: int = 1000
-    keep: int = 2
-    """Checkpoints kept, the newest."""
-    keep_every: int = 0
-    """Over 0: checkpoints of multiples of so many steps are kept for good."""
-    max_skipped: int = 10
-    """Steps in a row that may be skipped because their loss or gradient is not finite; then the run stops."""
-    track: tuple[TrackerName, ...] = ()
-    """Besides log.jsonl: tensorboard, wandb, trackio (each an extra)."""
-    dry_run: bool = False
-    """Build everything, do two steps, say what the run would take in memory and time, and write nothing."""
-
-    def check(self) -> None:
-        """InputError for numbers that no run can have."""
-        check_dtype(self.dtype)
-        if self.compile and self.shard:
-            raise InputError("got both --compile and --shard, expected one or the other: leave one out.")
-        check_numbers(self)
-        if not self.ema:
-            raise InputError("got --ema without a decay, expected at least one: leave it out for 0.999")
-
-    def settled(self, processes: Processes, checkpoint: Path | None = None, half: bool = True) -> TrainConfig:
-        """The same with a type in place of "auto", the same one on all processes, which all call it.
-
-        It is that of the run that goes on from `checkpoint`, or else what is fast on the main process's device.
-        half: False where float16 cannot be.
-        """
-        dtype = self.dtype
-        if processes.main:
-            before = dtype_of_run(checkpoint) if checkpoint is not None and dtype == AUTO else None
-            dtype = str(find_dtype(before or dtype, processes.device)).removeprefix("torch.")
-            if dtype == "float16" and self.dtype == AUTO and not half:
-                dtype = "float32"
-        return replace(self, dtype=DTYPES[processes.agree(DTYPES.index(dtype) if processes.main else 0)])
-
-
-def dtype_of_run(checkpoint: Path) -> str | None:
-    """The type that a run computed in, as its checkpoint says; None where it does not."""
-    settings = read_manifest(checkpoint).get("settings")
-    dtype = settings.get("train.dtype") if isinstance(settings, dict) else None
-    return dtype if dtype in DTYPES else None
 
 
 def fit(

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from glide.training.fit import TrainConfig
+from glide.training.config import TrainConfig
 from glide.training.optim import OptimConfig
 from glide.utils.cli import parse
 from glide.utils.errors import InputError

@@ -22,16 +22,16 @@ from glide.training.metrics import LogFile, Meters
 from glide.training.posthoc_ema_snapshots import write_snapshot
 from glide.training.resume import RunFlags, changes
 from glide.training.run_folder import model_folder
-from glide.training.signals import Signals, Stopped
 from glide.training.step import Outcome, Stepper
 from glide.training.trackers import Tracker, numbers, open_trackers
 from glide.training.train_state import write_files
 from glide.utils.errors import CannotWrite, InputError, warn
 from glide.utils.hardware import measured_peak, memory_in_use
 from glide.utils.printable import say
+from glide.utils.signals import Signals, Stopped
 
 if TYPE_CHECKING:
-    from glide.training.fit import TrainConfig
+    from glide.training.config import TrainConfig
 
 M = TypeVar("M", bound=nn.Module)
 _HAS_PLOTS = importlib.util.find_spec("matplotlib") is not None

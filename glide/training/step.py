@@ -27,7 +27,7 @@ from glide.utils.hardware import flops_of, keep_freed_memory
 from glide.utils.mixed_precision import LossScale, autocast
 
 if TYPE_CHECKING:
-    from glide.training.fit import TrainConfig
+    from glide.training.config import TrainConfig
 
 CACHE_BYTES = 2**31 - 1  # bytes of freed memory, for the activations of the next step
 M = TypeVar("M", bound=nn.Module)

@@ -24,8 +24,9 @@ from glide.diffusion.losses import LossConfig
 from glide.diffusion.timestep_sampling import TimestepConfig
 from glide.networks.model import PRESETS, Model, ModelConfig
 from glide.networks.tokenizer import Tokenizer
+from glide.training.config import TrainConfig
 from glide.training.distributed import Processes, start
-from glide.training.fit import RunFlags, TrainConfig, fit, jsonable, last_line
+from glide.training.fit import RunFlags, fit, jsonable, last_line
 from glide.training.objectives import DiffusionObjective
 from glide.training.run_folder import model_folder, run_folder
 from glide.training.validation import Validation

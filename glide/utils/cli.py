@@ -11,11 +11,11 @@ from typing import NoReturn, TextIO, TypeVar
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from glide.training.signals import Terminated, raised
 from glide.utils.errors import InputError, one_line, reason_of
 from glide.utils.flags import prepared
 from glide.utils.printable import be_quiet, say
 from glide.utils.ranges import check_numbers
+from glide.utils.signals import Terminated, raised
 from glide.version import __version__
 
 INPUT_ERROR = 2  # the code of argument parsers, tyro's included, for "you asked for something that cannot be"

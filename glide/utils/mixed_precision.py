@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -47,3 +47,8 @@ class LossScale:
     def load_state_dict(self, state: dict[str, float]) -> None:
         if self.active and state:  # a run that goes on in float16 from another format begins to search
             self.factor, self.good = float(state["factor"]), int(state["good"])
+
+
+def computing_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
+    """Autocast to `dtype`; nothing at all for float32."""
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)

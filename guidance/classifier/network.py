@@ -9,32 +9,24 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glide.checkpoints.init_from import stem_without_mask
-from glide.checkpoints.load import resolve
-from glide.checkpoints.model_folder import CONFIG, load_weights, read_config, write_folder
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.process import Process
 from glide.networks.attention import self_attention
 from glide.networks.layers import GroupNorm, zero_init
-from glide.networks.model import PRESETS, Model, ProcessConfig, check_class_names
+from glide.networks.model import PRESETS, ProcessConfig, check_class_names
 from glide.networks.unet import Encoder, UNetConfig
-from glide.utils.config_check import Entries, blank, config_from_dict
-from glide.utils.errors import InputError
-from glide.utils.filesystem import is_remote
+from glide.utils.config_check import Entries, config_from_dict
 from glide.utils.numbers import Range
 
 Pool = Literal["attention", "adaptive", "spatial", "spatial_v2"]
 POOLS = ("attention", "adaptive", "spatial", "spatial_v2")
 HIDDEN = 2048  # width of the spatial pools
-KIND = "classifier"
-EMBEDDED = Path(__file__).parents[1] / "pretrained"
 
 
 @dataclass(frozen=True)
@@ -154,60 +146,6 @@ class NoisyClassifier(nn.Module):
         assert self.norm is not None
         *_, h = activations
         return self.pool(self.norm(h, silu=True))
-
-
-@torch.no_grad()
-def begin_with(classifier: NoisyClassifier, model: Model, name: str) -> None:
-    """Give a classifier the down path of a diffusion model, which has learned to see through noise; its pool stays.
-
-    name: the model's, for messages. InputError for a model whose down path is of other sizes.
-    """
-    source = model.unet.state_dict() | {"stem.weight": stem_without_mask(model)}
-    for key, to in classifier.encoder.state_dict().items():
-        if key not in source or source[key].shape != to.shape:
-            found = list(source[key].shape) if key in source else "missing"
-            raise InputError(
-                f"--init {name}: {key} is {found} there and {list(to.shape)} here, expected a model of "
-                "the classifier's sizes: give one of its preset, or leave --init out"
-            )
-        to.copy_(source[key])
-
-
-def save_classifier(
-    folder: str | Path,
-    model: NoisyClassifier,
-    training: Mapping[str, Any] | None = None,
-    dtype: torch.dtype | None = None,
-    overwrite: bool = False,
-) -> None:
-    """Write a model folder that `load_classifier` rebuilds; arguments and errors as
-    `glide.checkpoints.load.save_model`.
-    """
-    write_folder(
-        folder,
-        KIND,
-        model.config.to_dict(),
-        model.state_dict(),
-        training=training,
-        dtype=dtype,
-        overwrite=overwrite,
-    )
-
-
-def load_classifier(name: str | Path, device: str | torch.device = "cpu") -> NoisyClassifier:
-    """The noisy classifier of that name, float32, in eval mode.
-
-    name: a folder, an embedded classifier, a published OpenAI `.pt` file (local or blobfile's path) or a hub id.
-    InputError if there is none of that name, it is another kind of model, or its files are damaged.
-    """
-    if is_remote(name) or (path := resolve(name, EMBEDDED)).is_file():
-        from guidance.classifier import openai as classifier_openai
-
-        return classifier_openai.load(name).to(device)
-    record = read_config(path, KIND)
-    model = blank(lambda: NoisyClassifier(ClassifierConfig.from_dict(record["model"])), f"{path / CONFIG}")
-    load_weights(model, path, device)
-    return model.eval()
 
 
 def _adm(base: str, depth: int) -> ClassifierConfig:

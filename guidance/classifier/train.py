@@ -18,21 +18,15 @@ from glide.data.datasets import Batch, Dataset, is_generated
 from glide.data.labelled import Target, open_labelled
 from glide.networks.model import ModelConfig
 from glide.networks.unet import UNetConfig
+from glide.training.config import TrainConfig
 from glide.training.distributed import Processes, start
-from glide.training.fit import TrainConfig
 from glide.training.optim import OptimConfig
 from glide.training.row_rng import RowRng
 from glide.training.run_folder import model_folder
 from glide.utils.errors import InputError
 from guidance.classifier.guide import check_classifier
-from guidance.classifier.network import (
-    CLASSIFIERS,
-    ClassifierConfig,
-    NoisyClassifier,
-    begin_with,
-    load_classifier,
-    save_classifier,
-)
+from guidance.classifier.load import begin_with, load_classifier, save_classifier
+from guidance.classifier.network import CLASSIFIERS, ClassifierConfig, NoisyClassifier
 from guidance.classifier.noise_levels import accuracy, measure, plot, table
 from guidance.train_common import Measure, Measured, TrainGuide, held_out_batch, noise_of, train_guide
 

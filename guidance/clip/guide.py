@@ -14,9 +14,9 @@ from torch import Tensor
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Predict
 from glide.diffusion.process import Process
-from glide.networks.fixed_batch import computing_in
 from glide.networks.model import ModelConfig
 from glide.utils.errors import InputError
+from glide.utils.mixed_precision import computing_in
 from guidance.base import EVERYWHERE
 from guidance.clip.network import NoisyClip
 from guidance.clip.pretrained import CleanClip

@@ -21,7 +21,8 @@ from glide.utils.errors import InputError
 from glide.utils.filesystem import is_remote
 from glide.utils.json_files import as_table, read_table
 from glide.utils.numbers import Range
-from guidance.clip.network import EMBEDDED, NoisyClip, load_clip, unit
+from guidance.clip.load import EMBEDDED, load_clip
+from guidance.clip.network import NoisyClip, unit
 from guidance.clip.openai import MEAN, STD, is_pair
 
 SIZES = {

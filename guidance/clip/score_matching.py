@@ -24,7 +24,7 @@ from glide.diffusion.process import Process, gather
 from glide.networks.cpu.prepacked import pack_
 from glide.networks.model import Model
 from glide.networks.reduced_precision import lower_
-from glide.training.fit import TrainConfig
+from glide.training.config import TrainConfig
 from glide.utils.errors import InputError
 
 LEAST_ALPHA = 0.05  # sqrt(alpha_bar) below which the error in v counts no more: next to nothing is seen there

@@ -15,14 +15,15 @@ from glide.data.datasets import Dataset, is_generated, open_data
 from glide.data.hard_negatives import WithHardNegatives
 from glide.networks.model import ModelConfig
 from glide.networks.tokenizer import Tokenizer
+from glide.training.config import TrainConfig
 from glide.training.distributed import Processes, start
-from glide.training.fit import TrainConfig
 from glide.training.optim import OptimConfig
 from glide.training.run_folder import model_folder
 from glide.utils.errors import InputError
 from guidance.clip.add_layers import deepened
 from guidance.clip.contrastive import Contrastive
-from guidance.clip.network import CLIPS, ClipConfig, NoisyClip, clip_from, load_clip, save_clip
+from guidance.clip.load import clip_from, load_clip, save_clip
+from guidance.clip.network import CLIPS, ClipConfig, NoisyClip
 from guidance.clip.noise_levels import plot, retrieval, table
 from guidance.clip.score_matching import Teacher, check_learns_gradient
 from guidance.compatibility import check_fits

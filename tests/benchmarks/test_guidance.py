@@ -9,7 +9,8 @@ import pytest
 from benchmarks import guidance
 from glide.networks.model import PRESETS, ModelConfig
 from glide.utils.errors import InputError
-from guidance.classifier.network import CLASSIFIERS, ClassifierConfig, load_classifier
+from guidance.classifier.load import load_classifier
+from guidance.classifier.network import CLASSIFIERS, ClassifierConfig
 from support.models import tiny_unet
 
 QUICK = guidance.Costs(batch_size=2, steps=2, repeats=1, dtype="float32", device="cpu")

@@ -12,9 +12,10 @@ from glide.data.hard_negatives import WithHardNegatives
 from glide.shapes.dataset import held_out_scenes
 from glide.shapes.scene import SHAPES
 from glide.utils.images import read_recipe, to_float
-from guidance.classifier.network import load_classifier
+from guidance.classifier.load import load_classifier
 from guidance.clip.guide import clip_guidance
-from guidance.clip.network import NoisyClip, load_clip
+from guidance.clip.load import load_clip
+from guidance.clip.network import NoisyClip
 from guidance.clip.noise_levels import retrieval
 from guidance.guide_networks import GuideNetworks
 from guidance.options import Options

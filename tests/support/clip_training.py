@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from glide.training.fit import TrainConfig
+from glide.training.config import TrainConfig
 from glide.training.optim import OptimConfig
 from guidance.clip.train import TrainClip
 

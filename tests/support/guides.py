@@ -11,8 +11,10 @@ from glide.checkpoints import vocabulary as vocabulary
 from glide.checkpoints.load import save_model
 from glide.networks.model import Model, ProcessConfig
 from glide.networks.vision_transformer import ImageConfig
-from guidance.classifier.network import ClassifierConfig, NoisyClassifier, save_classifier
-from guidance.clip.network import ClipConfig, NoisyClip, save_clip
+from guidance.classifier.load import save_classifier
+from guidance.classifier.network import ClassifierConfig, NoisyClassifier
+from guidance.clip.load import save_clip
+from guidance.clip.network import ClipConfig, NoisyClip
 from guidance.options import Options
 from support.models import randomised, tiny_unet
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from glide.diffusion.losses import LossConfig
-from glide.training.fit import TrainConfig
+from glide.training.config import TrainConfig
 from glide.training.optim import OptimConfig
 from glide.training.train_base import TrainBase
 

@@ -13,7 +13,7 @@ from glide.checkpoints.load import load_model, save_model
 from glide.data.datasets import open_data
 from glide.networks.conditioner import ImageRequest
 from glide.networks.model import PRESETS, Model
-from glide.training.fit import TrainConfig
+from glide.training.config import TrainConfig
 from glide.utils.contact_sheet import MARGIN, row_height
 from glide.utils.errors import InputError
 from support.models import CLASSES

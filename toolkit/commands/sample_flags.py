@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
-from glide.data.captions import decode_text
 from glide.diffusion.samplers.registry import (
     DEFAULT_SAMPLER,
     DEFAULT_STEPS,
@@ -19,6 +18,7 @@ from glide.diffusion.samplers.registry import (
     is_count,
 )
 from glide.utils import cli as cli
+from glide.utils.captions import decode_text
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError, warn
 from glide.utils.ranges import COUNT, ETA, FROM_ZERO, SEED, check_numbers

@@ -18,12 +18,12 @@ from glide.diffusion.self_conditioning import SelfConditioned
 from glide.diffusion.threshold import dynamic_threshold
 from glide.networks.conditioner import ImageRequest
 from glide.networks.deep_cache import DeepCache
-from glide.networks.fixed_batch import Padding, RealRowsOnly
 from glide.utils.errors import InputError
 from guidance.base import Guidance, guide
 from guidance.names import named
 from guidance.registry import Subject, make
 from toolkit.pipelines.known_pixels import known_of
+from toolkit.pipelines.padding import Padding, RealRowsOnly
 from toolkit.pipelines.settings import SamplingConfig
 
 if TYPE_CHECKING:

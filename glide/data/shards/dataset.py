@@ -10,11 +10,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from glide.data.captions import LARGEST_FILE, decode_text, encodable, shown_name
 from glide.data.shards.brace_expansion import shard_names
 from glide.data.shards.epoch_order import BLOCK, LANES, MIXED, WINDOW, EpochOrder
 from glide.data.shards.index_cache import index_all, shard_index
 from glide.data.shards.tar_index import ShardIndex
+from glide.utils.captions import LARGEST_FILE, decode_text, encodable, shown_name
 from glide.utils.errors import InputError
 from glide.utils.filesystem import LocalFile, is_remote, join, read_bytes, read_range
 from glide.utils.image_files import LARGEST_FILE as LARGEST_PICTURE

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, BinaryIO
 
-from glide.data.captions import LARGEST_CAPTION, BrokenCaptionError, clean_caption, decode_text
+from glide.utils.captions import LARGEST_CAPTION, BrokenCaptionError, clean_caption, decode_text
 from glide.utils.errors import InputError
 from glide.utils.filesystem import open_binary
 from glide.utils.image_files import SUFFIXES

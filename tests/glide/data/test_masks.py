@@ -17,7 +17,7 @@ from glide.data.masks import missing_sides, random_masks, rectangles, stroke, st
 from glide.networks.model import Model
 from glide.shapes.dataset import render
 from glide.shapes.oracle import Oracle
-from glide.training.fit import TrainConfig
+from glide.training.config import TrainConfig
 from glide.training.train_base import train_base
 from glide.utils.contact_sheet import MARGIN, row_height
 from glide.utils.errors import InputError

@@ -12,7 +12,7 @@ from glide.diffusion.denoiser import Prediction
 from glide.diffusion.losses import LossConfig
 from glide.diffusion.self_conditioning import SelfConditioned
 from glide.networks.model import Model
-from glide.training.fit import TrainConfig
+from glide.training.config import TrainConfig
 from glide.training.objectives import DiffusionObjective, estimate_of
 from glide.training.row_rng import RowRng
 from glide.training.train_base import TrainBase, train_base

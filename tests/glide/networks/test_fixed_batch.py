@@ -11,7 +11,7 @@ from torch import Tensor
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction, predictor
 from glide.networks.conditioner import ImageRequest
-from glide.networks.fixed_batch import Padding, call_size_of, default_call_size, in_calls
+from glide.networks.fixed_batch import call_size_of, default_call_size, in_calls
 from glide.networks.layers import ROWS, linear_by_rows
 from glide.networks.model import Model, ModelConfig
 from glide.utils.errors import InputError
@@ -20,6 +20,7 @@ from guidance.base import Guidance
 from support.models import CAPTIONS, close, tiny_unet
 from toolkit import Pipeline
 from toolkit.commands.sample import batches
+from toolkit.pipelines.padding import Padding
 from toolkit.pipelines.settings import SamplingConfig
 
 RED, SQUARE = CAPTIONS[:2]

@@ -19,8 +19,8 @@ from glide.data.datasets import open_data
 from glide.diffusion.losses import LossConfig
 from glide.networks.model import PRESETS, Model
 from glide.networks.tokenizer import Tokenizer
+from glide.training.config import TrainConfig
 from glide.training.curves import draw_curves
-from glide.training.fit import TrainConfig
 from glide.training.metrics import Meters, logged
 from glide.training.objectives import DiffusionObjective
 from glide.training.optim import OptimConfig

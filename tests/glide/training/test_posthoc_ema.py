@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from glide.checkpoints.load import load_model, read_config
-from glide.training.fit import TrainConfig
+from glide.training.config import TrainConfig
 from glide.training.optim import Averages
 from glide.training.posthoc_ema import Profile, decay, gamma_of, misfit, mixture
 from glide.training.posthoc_ema_snapshots import Posthoc, posthoc, put_together, snapshots

@@ -24,17 +24,17 @@ from glide.checkpoints.load import load_model, read_config, save_model
 from glide.data.datasets import open_data
 from glide.networks.model import Model
 from glide.training.checkpoints import Checkpoints, damage
-from glide.training.fit import TrainConfig
+from glide.training.config import TrainConfig
 from glide.training.metrics import Meters, logged
 from glide.training.optim import OptimConfig
 from glide.training.posthoc_ema_snapshots import Posthoc, posthoc
-from glide.training.signals import Stopped
 from glide.training.step import Stepper
 from glide.training.train_base import TrainBase, train_base
 from glide.utils import file_locks as claims
 from glide.utils.cli import run as run_script
 from glide.utils.errors import InputError
 from glide.utils.file_locks import FolderLock
+from glide.utils.signals import Stopped
 from support.launch import ROOT
 
 CONFIG = TrainConfig(

@@ -20,16 +20,16 @@ from safetensors.torch import load_file, save_file
 from glide.diffusion.timestep_sampling import TimestepConfig
 from glide.networks.model import Model
 from glide.training.checkpoints import MANIFEST, Checkpoints, damage
-from glide.training.fit import TrainConfig
+from glide.training.config import TrainConfig
 from glide.training.metrics import last_line, logged
 from glide.training.objectives import DiffusionObjective
 from glide.training.optim import OptimConfig
 from glide.training.resume import RunFlags, changes
 from glide.training.run_folder import check_run_folder
-from glide.training.signals import Stopped
 from glide.training.train_base import TrainBase, train_base
 from glide.utils.errors import CannotWrite, InputError
 from glide.utils.mixed_precision import LossScale
+from glide.utils.signals import Stopped
 from support.launch import ROOT
 
 CONFIG = TrainConfig(

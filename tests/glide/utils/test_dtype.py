@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from glide.networks.model import Model
+from glide.training.config import TrainConfig
 from glide.training.distributed import Processes
-from glide.training.fit import TrainConfig
 from glide.training.optim import OptimConfig, Optimizer, orthogonalize
 from glide.training.train_base import TrainBase, train_base
 from glide.utils import dtype as dtypes

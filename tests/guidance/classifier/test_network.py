@@ -24,13 +24,8 @@ from guidance.base import guide
 from guidance.classifier import guide as classifier_guidance_module
 from guidance.classifier import network as classifiers
 from guidance.classifier.guide import check_classifier, classifier_guidance
-from guidance.classifier.network import (
-    CLASSIFIERS,
-    ClassifierConfig,
-    NoisyClassifier,
-    load_classifier,
-    save_classifier,
-)
+from guidance.classifier.load import load_classifier, save_classifier
+from guidance.classifier.network import CLASSIFIERS, ClassifierConfig, NoisyClassifier
 from guidance.classifier.openai import (
     from_state_dict,
     mapping,

@@ -16,10 +16,8 @@ from torch import Tensor
 from glide.networks.model import PRESETS
 from glide.utils.errors import InputError
 from guidance.classifier.guide import check_classifier, classifier_guidance
-from guidance.classifier.network import (
-    CLASSIFIERS,
-    load_classifier,
-)
+from guidance.classifier.load import load_classifier
+from guidance.classifier.network import CLASSIFIERS
 from guidance.classifier.openai import (
     PUBLISHED,
     classifier_config,

@@ -17,11 +17,12 @@ from glide.checkpoints.load import read_config, save_model
 from glide.data.labelled import TARGETS, LabelledShapes, open_labelled
 from glide.networks.model import PRESETS, Model
 from glide.shapes.dataset import Shapes
-from glide.training.fit import TrainConfig
+from glide.training.config import TrainConfig
 from glide.training.optim import OptimConfig
 from glide.utils.errors import InputError
 from guidance.classifier import train as training
-from guidance.classifier.network import NoisyClassifier, load_classifier
+from guidance.classifier.load import load_classifier
+from guidance.classifier.network import NoisyClassifier
 from guidance.classifier.noise_levels import accuracy, measure
 from guidance.classifier.train import TrainClassifier, train_classifier
 from guidance.noise_levels import spread

@@ -26,7 +26,8 @@ from glide.utils.errors import InputError
 from guidance.base import guide
 from guidance.clip import network as clips
 from guidance.clip.guide import clean_clip_guidance, clip_guidance, through_network
-from guidance.clip.network import CLIPS, NoisyClip, load_clip, save_clip
+from guidance.clip.load import load_clip, save_clip
+from guidance.clip.network import CLIPS, NoisyClip
 from guidance.clip.openai import PAIR, from_state_dicts
 from guidance.clip.rerank import fit_of
 from guidance.compatibility import check_fits

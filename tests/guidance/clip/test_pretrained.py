@@ -16,7 +16,8 @@ from glide.networks.model import Model, ProcessConfig
 from glide.networks.tokenizer import Tokenizer
 from glide.utils.errors import InputError
 from guidance.clip.guide import clean_clip_guidance, past_network, through_network
-from guidance.clip.network import NoisyClip, save_clip
+from guidance.clip.load import save_clip
+from guidance.clip.network import NoisyClip
 from guidance.clip.pretrained import CleanClip, adapt, load_any_clip
 from guidance.clip.rerank import fit_of, rerank
 from support.clip_nets import LONG, RED, SQUARE, X, tiny_clip

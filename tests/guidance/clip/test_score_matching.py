@@ -16,12 +16,13 @@ from glide.checkpoints.load import save_model
 from glide.diffusion.denoiser import predictor
 from glide.diffusion.process import gather
 from glide.networks.model import Model, ProcessConfig
-from glide.training.fit import TrainConfig
+from glide.training.config import TrainConfig
 from glide.training.optim import OptimConfig
 from glide.training.row_rng import RowRng
 from glide.utils.errors import InputError
 from guidance.clip.contrastive import Contrastive, told
-from guidance.clip.network import NoisyClip, clip_from
+from guidance.clip.load import clip_from
+from guidance.clip.network import NoisyClip
 from guidance.clip.score_matching import LEAST_ALPHA, Teacher, gradient_terms
 from guidance.clip.train import TrainClip, train_clip
 from support.models import randomised

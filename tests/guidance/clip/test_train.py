@@ -22,7 +22,8 @@ from glide.training.row_rng import RowRng
 from glide.utils.errors import InputError
 from guidance.clip.add_layers import deepened
 from guidance.clip.contrastive import Contrastive, contrast
-from guidance.clip.network import CLIPS, NoisyClip, load_clip
+from guidance.clip.load import load_clip
+from guidance.clip.network import CLIPS, NoisyClip
 from guidance.clip.noise_levels import plot, retrieval, table
 from guidance.clip.train import TrainClip, train_clip
 from support.clip_training import photos, settings

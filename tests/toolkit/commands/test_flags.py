@@ -15,8 +15,8 @@ from tyro.conf import UseAppendAction, arg
 from glide.data.audit import CheckData
 from glide.data.datasets import open_data
 from glide.diffusion.samplers.registry import SAMPLERS, known_sampler, known_spacing
+from glide.training.config import TrainConfig
 from glide.training.distributed import start
-from glide.training.fit import TrainConfig
 from glide.training.posthoc_ema_snapshots import Posthoc
 from glide.training.train_base import TrainBase, train_base
 from glide.utils import cli as cli

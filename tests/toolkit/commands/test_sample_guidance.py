@@ -16,7 +16,7 @@ from glide.checkpoints.load import save_model
 from glide.networks.model import Model, ModelConfig, ProcessConfig
 from glide.utils.errors import InputError
 from glide.utils.images import load_image, read_recipe, save_png
-from guidance.classifier.network import load_classifier, save_classifier
+from guidance.classifier.load import load_classifier, save_classifier
 from guidance.names import BUILT_IN, known
 from guidance.options import Options
 from guidance.spec import EVERYWHERE, GuidanceSpec

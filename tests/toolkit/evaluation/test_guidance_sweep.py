@@ -20,7 +20,8 @@ from glide.shapes.dataset import captions_for_tokenizer, held_out_scenes, render
 from glide.shapes.oracle import Oracle, read_scene
 from glide.shapes.scene import POSITIONS, SIZES, Fact, Scene, Thing, parse_caption, write_caption
 from glide.utils.errors import InputError
-from guidance.classifier.network import CLASSIFIERS, ClassifierConfig, NoisyClassifier, save_classifier
+from guidance.classifier.load import save_classifier
+from guidance.classifier.network import CLASSIFIERS, ClassifierConfig, NoisyClassifier
 from guidance.options import Options
 from support.sample_script import ROOT, Capture
 from toolkit.evaluation.diversity import OPEN, Spread, differing, free, of_data, saturation

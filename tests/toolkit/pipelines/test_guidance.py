@@ -19,7 +19,7 @@ from glide.utils.errors import InputError
 from guidance import ClassifierFree
 from guidance.adaptive_projected import AdaptiveProjected
 from guidance.clip.guide import clean_clip_guidance, through_network
-from guidance.clip.network import load_clip
+from guidance.clip.load import load_clip
 from guidance.condition_annealing import ConditionAnnealing
 from guidance.options import Options
 from guidance.spec import GuidanceSpec

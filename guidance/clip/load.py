@@ -1,0 +1,97 @@
+"""Model folders of noisy CLIPs: written, read by name, and begun with a diffusion model's trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from glide.checkpoints.load import load_model, resolve
+from glide.checkpoints.model_folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
+from glide.utils.config_check import blank
+from glide.utils.errors import InputError
+from glide.utils.filesystem import is_remote
+from guidance.classifier.load import begin_with
+from guidance.classifier.network import NoisyClassifier
+
+if TYPE_CHECKING:
+    pass
+from guidance.clip.network import ClipConfig, NoisyClip, check_tokenizer
+
+KIND = "clip"
+
+
+EMBEDDED = Path(__file__).parents[1] / "pretrained"
+
+
+@torch.no_grad()
+def clip_from(name: str, embedding: int) -> NoisyClip:
+    """A CLIP whose two networks begin as the down path and the text transformer of that diffusion model.
+
+    Both have learned to see through noise what captions say of pictures. name: a CLIP's is that CLIP, to be trained
+    further. embedding: width of the space. InputError where there is none of that name, or it reads no captions.
+    """
+    if (
+        not is_remote(name)
+        and (path := resolve(name, EMBEDDED)).is_dir()
+        and read_config(path)["kind"] == KIND
+    ):
+        return load_clip(path)
+    model = load_model(name)
+    c = model.config
+    if model.text is None or c.text is None or model.tokenizer is None:
+        raise InputError(
+            f"--init {name}: that model reads no captions: give one that does, or leave --init out"
+        )
+    clip = NoisyClip(
+        ClipConfig(text=c.text, trunk=c.unet, embedding=embedding, process=c.process), model.tokenizer
+    )
+    assert isinstance(clip.image, NoisyClassifier)
+    begin_with(clip.image, model, name)
+    clip.text.load_state_dict(model.text.state_dict())
+    return clip
+
+
+def save_clip(
+    folder: str | Path,
+    clip: NoisyClip,
+    training: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a model folder that `load_clip` rebuilds; arguments and errors as `glide.checkpoints.load.save_model`."""
+    config, state = clip.config.to_dict(), clip.state_dict()
+    write_folder(
+        folder,
+        KIND,
+        config,
+        state,
+        tokenizer=clip.tokenizer,
+        training=training,
+        dtype=dtype,
+        overwrite=overwrite,
+    )
+
+
+def load_clip(name: str | Path, device: str | torch.device = "cpu", vocab: str | None = None) -> NoisyClip:
+    """The noisy CLIP of that name, float32, in eval mode.
+
+    name: a folder, an embedded CLIP, one of GLIDE's published pair clip_image_enc.pt and clip_text_enc.pt or the
+    folder they are in (local or blobfile's path), or a hub id.
+    vocab: folder or hub id of CLIP's vocabulary, for the captions of the published pair, which has no tokenizer.
+    InputError if there is none of that name, it is another kind of model, or its files are damaged.
+    """
+    from guidance.clip import openai as clip_openai
+
+    if clip_openai.is_pair(name):
+        return clip_openai.load(name, vocab).to(device)
+    if is_remote(name) or (path := resolve(name, EMBEDDED)).is_file():
+        raise InputError(f"{name} is no CLIP: give a folder, or one of {' and '.join(clip_openai.PAIR)}")
+    record = read_config(path, KIND)
+    tokenizer = read_tokenizer(path, record)
+    clip = blank(lambda: NoisyClip(ClipConfig.from_dict(record["model"]), tokenizer), f"{path / CONFIG}")
+    check_tokenizer(clip, str(path))
+    load_weights(clip, path, device)
+    return clip.eval()
