@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from glide.networks.config import UNetConfig
 from glide.networks.model import ModelConfig, ProcessConfig, TextConfig
-from glide.networks.unet import UNetConfig
 from glide.utils.errors import InputError
 
 EMBEDDED = Path(__file__).parent / "pretrained"

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.process import Process, make_process
+from glide.networks.config import UNetConfig
 from glide.networks.layers import linear_by_rows, timestep_embedding, zero_init
 from glide.networks.text_encoder import TextEncoder
-from glide.networks.unet import UNet, UNetConfig
+from glide.networks.unet import UNet
 from glide.utils.config_check import Entries, config_from_dict, need
 from glide.utils.errors import InputError
 from glide.utils.numbers import Range

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.diffusion.process import Process
+from glide.networks.config import UNetConfig
 from glide.networks.model import PRESETS, ProcessConfig, TextConfig
 from glide.networks.text_encoder import TextEncoder
-from glide.networks.unet import UNetConfig
 from glide.networks.vision_transformer import ImageConfig, ImageEncoder
 from glide.utils.config_check import config_from_dict
 from glide.utils.errors import InputError

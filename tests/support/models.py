@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from glide.networks.config import UNetConfig
 from glide.networks.model import Model
-from glide.networks.unet import UNetConfig
 from glide.utils import dtype as dtype
 
 CAPTIONS = ["a red circle", "a blue square above a green ring", "three yellow stars on a black background"]

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from glide.diffusion.conditioning import Conditioning
+from glide.networks.config import UNetConfig
 from glide.networks.layers import coordinates, patches
-from glide.networks.unet import UNet, UNetConfig
+from glide.networks.unet import UNet
 from support.models import randomised
 
 

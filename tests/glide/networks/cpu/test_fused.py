@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glide.diffusion.conditioning import Conditioning
+from glide.networks.config import UNetConfig
 from glide.networks.cpu import fused as fused
-from glide.networks.unet import UNet, UNetConfig
+from glide.networks.unet import UNet
 from support.models import randomised
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from glide.diffusion.conditioning import Conditioning
+from glide.networks.config import UNetConfig
 from glide.networks.cpu import prepacked as packed
 from glide.networks.cpu.prepacked import PackedConv2d, PackedLinear, pack_
 from glide.networks.model import Model
 from glide.networks.reduced_precision import lower_
-from glide.networks.unet import UNet, UNetConfig
+from glide.networks.unet import UNet
 from support.models import CAPTIONS, randomised
 from toolkit import Pipeline
 
