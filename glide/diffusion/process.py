@@ -1,10 +1,9 @@
-"""The forward process: noise schedules, respacing, q(x_t | x_0) and the posterior. Float64, no network.
+"""The forward process: q(x_t | x_0), the posterior and respacing. Float64, no network.
 
 Shape letters: N batch, C channels, H W pixels, T training timesteps, S entries of a (respaced) process.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,8 +16,6 @@ from glide.utils.errors import InputError
 from glide.utils.numbers import read_whole, shown_number
 
 Array = NDArray[np.float64]
-
-MAX_BETA = 0.999  # schedules given by alpha_bar would end in a singular step (2102.09672, section 3.2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,113 +111,6 @@ def gather(table: Array, t: Tensor, like: Tensor) -> Tensor:
     # Cast before moving: some devices have no float64.
     values = torch.from_numpy(table).to(dtype).to(t.device)[t]
     return values.reshape(-1, *[1] * (like.ndim - 1))
-
-
-# --- noise schedules --------------------------------------------------------------------------------
-
-
-def _betas_of(alpha_bar: Callable[[float], float], steps: int) -> Array:
-    """Betas of a continuous alpha_bar on [0, 1], cut into `steps` (2102.09672, eq. 17)."""
-    return np.array(
-        [min(1.0 - alpha_bar((i + 1) / steps) / alpha_bar(i / steps), MAX_BETA) for i in range(steps)],
-        dtype=np.float64,
-    )
-
-
-def linear_betas(steps: int) -> Array:
-    """1e-4 .. 0.02 for 1000 steps, scaled by 1000/steps (DDPM; the scaling is ADM's)."""
-    scale = 1000.0 / steps
-    return np.linspace(scale * 1e-4, scale * 0.02, steps, dtype=np.float64)
-
-
-def quadratic_betas(steps: int) -> Array:
-    """Linear in the square root of beta, with the ends of `linear_betas` ("quad" in DDPM's released code)."""
-    scale = 1000.0 / steps
-    return np.linspace(math.sqrt(scale * 1e-4), math.sqrt(scale * 0.02), steps, dtype=np.float64) ** 2
-
-
-def cosine_betas(steps: int) -> Array:
-    """alpha_bar(t) = cos^2((t + 0.008) / 1.008 * pi / 2) (iDDPM, 2102.09672, eq. 17)."""
-    return _betas_of(lambda t: math.cos((t + 0.008) / 1.008 * math.pi / 2.0) ** 2, steps)
-
-
-def sigmoid_betas(steps: int) -> Array:
-    """alpha_bar(t) = a sigmoid cut to [-3, 3], flipped and stretched to 1 .. 0.
-
-    RIN (2212.11972); as code in 2301.10972, algorithm 1, with tau = 1.
-    """
-
-    def sigmoid(z: float) -> float:
-        return 1.0 / (1.0 + math.exp(-z))
-
-    first, last = sigmoid(-3.0), sigmoid(3.0)
-    return _betas_of(lambda t: (last - sigmoid(6.0 * t - 3.0)) / (last - first), steps)
-
-
-SCHEDULES: dict[str, Callable[[int], Array]] = {
-    "linear": linear_betas,
-    "squaredcos_cap_v2": cosine_betas,
-    "cosine": cosine_betas,
-    "quadratic": quadratic_betas,
-    "sigmoid": sigmoid_betas,
-}
-
-MAX_SHIFT = 1e6  # beyond, not even the first timestep keeps anything of a picture
-
-
-def make_process(
-    schedule: str = "squaredcos_cap_v2",
-    steps: int = 1000,
-    shift: float = 1.0,
-    zero_terminal_snr: bool = False,
-) -> Process:
-    """The training process of `steps` timesteps.
-
-    schedule: a key of SCHEDULES.
-    shift: divides every SNR by shift^2; 1 is the schedule itself, more than 1 spends more timesteps on noisy
-    images, as larger pictures need (simple diffusion, 2301.11093, section 3).
-    zero_terminal_snr: see `rescale_to_zero_terminal_snr`; applied last.
-    Raises InputError for an unknown schedule or numbers that give no process.
-    """
-    if schedule not in SCHEDULES:
-        raise InputError(
-            f"got the noise schedule {schedule!r}, expected one of {', '.join(SCHEDULES)}: choose one"
-        )
-    if steps < 1 or not 0.0 < shift <= MAX_SHIFT:
-        raise InputError(
-            f"got {steps} steps and shift {shift}, expected both above 0 and a shift of at most {MAX_SHIFT:g}: give at "
-            "least one step, shift 1"
-        )
-    betas = SCHEDULES[schedule](steps)
-    if betas.max() >= 1.0:
-        raise InputError(
-            f"got {steps} steps of the {schedule} schedule, expected more than 20: its last beta exceeds 1"
-        )
-    alpha_bar: Array = np.cumprod(1.0 - betas, dtype=np.float64)
-    if shift != 1.0:
-        alpha_bar /= alpha_bar + shift**2 * (1.0 - alpha_bar)
-    if zero_terminal_snr:
-        alpha_bar = rescale_to_zero_terminal_snr(alpha_bar)
-    if not np.all(np.diff(alpha_bar, prepend=1.0) < 0.0):
-        raise InputError(
-            f"got shift {shift:g} for {steps} steps of the {schedule} schedule, expected noise that grows at every "
-            "step: give a shift nearer to 1"
-        )
-    return Process(alpha_bar, np.arange(steps, dtype=np.int64))
-
-
-def rescale_to_zero_terminal_snr(alpha_bar: Array) -> Array:
-    """Shift and scale sqrt(alpha_bar): the last entry becomes 0, the first stays (2305.08891, algorithm 1).
-
-    Such a process needs a network that predicts v or x0. Raises InputError for a process of one step.
-    """
-    if len(alpha_bar) < 2:
-        raise InputError(
-            "got zero terminal SNR with one step, expected two or more: give more diffusion steps"
-        )
-    root = np.sqrt(alpha_bar)
-    root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
-    return root**2
 
 
 # --- respacing --------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.diffusion.conditioning import Conditioning
-from glide.diffusion.process import Process, make_process
+from glide.diffusion.noise_schedules import make_process
+from glide.diffusion.process import Process
 from glide.networks.config import UNetConfig
 from glide.networks.layers import linear_by_rows, timestep_embedding, zero_init
 from glide.networks.text_encoder import TextEncoder

@@ -9,7 +9,8 @@ import torch
 
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import clamp, predictor, project, replace_known
-from glide.diffusion.process import make_process, respacing
+from glide.diffusion.noise_schedules import make_process
+from glide.diffusion.process import respacing
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim
 from glide.utils.errors import InputError
 from guidance.base import EVERYWHERE, Guidance, guide

@@ -15,7 +15,7 @@ from glide.diffusion.denoiser import (
     project,
     replace_known,
 )
-from glide.diffusion.process import make_process
+from glide.diffusion.noise_schedules import make_process
 from glide.utils.errors import InputError
 
 

@@ -16,7 +16,8 @@ from glide.diffusion.losses import (
     loss_weights,
     prior_bits,
 )
-from glide.diffusion.process import make_process, respacing
+from glide.diffusion.noise_schedules import make_process
+from glide.diffusion.process import respacing
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise
 from glide.utils.errors import InputError
 from support.paths import GOLDEN as FOLDER

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from glide.diffusion.denoiser import Denoiser, Prediction, pin_known
-from glide.diffusion.process import Process, make_process, respacing
+from glide.diffusion.noise_schedules import make_process
+from glide.diffusion.process import Process, respacing
 from glide.diffusion.repaint import repaint, repaint_schedule
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim
 from glide.utils.errors import InputError

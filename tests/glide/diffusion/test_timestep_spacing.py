@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from glide.diffusion.process import make_process, respacing
+from glide.diffusion.noise_schedules import make_process
+from glide.diffusion.process import respacing
 from glide.diffusion.timestep_spacing import MOST_NOISE, SPACINGS, spaced
 from glide.utils.errors import InputError
 

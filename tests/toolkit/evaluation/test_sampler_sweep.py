@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from glide.checkpoints.load import save_model
-from glide.diffusion.process import make_process
+from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.samplers.registry import SAMPLERS
 from glide.networks.model import PRESETS, Model
 from glide.networks.tokenizer import Tokenizer

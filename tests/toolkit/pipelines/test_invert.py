@@ -9,7 +9,8 @@ from torch import Tensor
 
 from glide.diffusion.ddim_inversion import invert, picture_of, revert
 from glide.diffusion.denoiser import Denoiser, Prediction, clamp, project
-from glide.diffusion.process import Process, make_process, respacing
+from glide.diffusion.noise_schedules import make_process
+from glide.diffusion.process import Process, respacing
 from glide.networks.conditioner import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.errors import InputError

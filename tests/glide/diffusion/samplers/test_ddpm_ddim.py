@@ -8,7 +8,8 @@ from torch import nn
 
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction, predictor
-from glide.diffusion.process import make_process, respacing
+from glide.diffusion.noise_schedules import make_process
+from glide.diffusion.process import respacing
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim, ddim_noise
 from glide.diffusion.timestep_spacing import SPACINGS, spaced
 from glide.utils.errors import InputError

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from glide.diffusion.denoiser import Prediction
-from glide.diffusion.process import make_process
+from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.samplers.ddpm_ddim import ancestral, ddim
 from glide.diffusion.samplers.dpm_solver import dpmpp_2m, dpmpp_2m_sde, unipc
 from glide.diffusion.samplers.euler_heun import euler, euler_ancestral, heun

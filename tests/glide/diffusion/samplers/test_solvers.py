@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from glide.diffusion.denoiser import Prediction, pin_known
-from glide.diffusion.process import Process, make_process
+from glide.diffusion.noise_schedules import make_process
+from glide.diffusion.process import Process
 from glide.diffusion.repaint import repaint
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim
 from glide.diffusion.samplers.dpm_solver import dpmpp_2m, dpmpp_2m_sde, moment_weights, unipc
