@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from glide.networks.model import ModelConfig, ProcessConfig
+from glide.networks.config import ModelConfig, ProcessConfig
 from glide.utils.errors import InputError
 
 

@@ -21,7 +21,7 @@ from glide.data.skipped_files import keep_broken, tell_broken
 from glide.data.stored_dataset import StoredData
 from glide.diffusion.process import Process
 from glide.diffusion.timestep_sampling import TimestepConfig
-from glide.networks.model import ModelConfig
+from glide.networks.config import ModelConfig
 from glide.training.config import TrainConfig
 from glide.training.distributed import Processes
 from glide.training.fit import RunFlags, Task, fit, jsonable, last_line

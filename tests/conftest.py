@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from glide.checkpoints.load import save_model
-from glide.networks.model import Model, ModelConfig, ProcessConfig, TextConfig
+from glide.networks.config import ModelConfig, ProcessConfig, TextConfig
+from glide.networks.model import Model
 from glide.networks.tokenizer import Tokenizer
 from glide.utils import dtype as dtype
 from support.models import CAPTIONS, CLASSES, randomised, tiny_unet

@@ -31,7 +31,9 @@ from glide.data.datasets import open_data
 from glide.data.shards.brace_expansion import shard_names
 from glide.diffusion.process import respacing
 from glide.diffusion.timestep_spacing import spaced
-from glide.networks.model import PRESETS, Model, ModelConfig
+from glide.networks.config import ModelConfig
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import Shapes
 from glide.training.config import TrainConfig

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from glide.networks.model import ModelConfig
+from glide.networks.config import ModelConfig
 from glide.utils.errors import InputError
 from glide.utils.images import from_uint8
 from upsampler.low_res import noised

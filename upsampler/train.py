@@ -13,7 +13,8 @@ import tyro
 from torch import Tensor
 
 from glide.data.datasets import Dataset
-from glide.networks.model import Model, ModelConfig
+from glide.networks.config import ModelConfig
+from glide.networks.model import Model
 from glide.training.train_base import Kind, TrainBase, train_base
 from glide.utils.contact_sheet import contact_sheet, enlarged, row_height
 from glide.utils.errors import InputError, warn

@@ -11,7 +11,9 @@ from torch import nn
 
 from benchmarks.measure.plan import Plan
 from glide.checkpoints.load import save_model
-from glide.networks.model import PRESETS, Model, ModelConfig, TextConfig
+from glide.networks.config import ModelConfig, TextConfig
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from upsampler.presets import UPSAMPLERS
 

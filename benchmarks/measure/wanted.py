@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from glide.networks.model import ModelConfig
+from glide.networks.config import ModelConfig
 
 
 @dataclass(frozen=True)

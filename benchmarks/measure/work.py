@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from glide.networks.model import Model, ModelConfig
+from glide.networks.config import ModelConfig
+from glide.networks.model import Model
 
 
 def conv_work(conv: nn.Conv2d, output: Tensor) -> int:

@@ -18,7 +18,8 @@ from glide.checkpoints.model_folder import (
     read_tokenizer,
     write_folder,
 )
-from glide.networks.model import Model, ModelConfig
+from glide.networks.config import ModelConfig
+from glide.networks.model import Model
 from glide.utils.config_check import blank
 from glide.utils.errors import InputError, one_line
 from glide.utils.filesystem import is_remote

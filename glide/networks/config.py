@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from glide.utils.config_check import Entries, need
+from glide.utils.config_check import Entries, config_from_dict, need
+from glide.utils.errors import InputError
 from glide.utils.memory import check_file_fits
 from glide.utils.numbers import Range
+
+if TYPE_CHECKING:
+    from glide.diffusion.process import Process
 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Sizes of a U-Net. The fields are ADM's; published configurations are in `glide.networks.model.PRESETS`."""
+    """Sizes of a U-Net. The fields are ADM's; published configurations are in `glide.networks.presets.PRESETS`."""
 
     image_size: Annotated[int, Range(1, 16384)] = 64
     in_channels: Annotated[int, Range(1, 1024)] = 3
@@ -90,3 +96,121 @@ class UNetConfig:
         width = max(int(self.channel_mult[0] * self.channels), self.stem_channels)
         needed = 4 * side**2 * width * (self.num_res_blocks + 4)
         check_file_fits(needed, f"image_size {self.image_size}", "one picture")
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Sizes of the text transformer."""
+
+    vocab: Annotated[int, Range(1, 2**24)] = 50257
+    context: Annotated[int, Range(1, 65536)] = 128
+    width: Annotated[int, Range(1, 65536)] = 512
+    layers: Annotated[int, Range(0, 1000)] = 16
+    heads: Annotated[int, Range(1, 65536)] = 8
+    padding: bool = True
+    """Padded positions have embeddings of their own."""
+    final_norm: bool = True
+    pooled: Literal["last", "mean"] = "last"
+    """What joins the time embedding: the last token's output (GLIDE), or the mean of the caption's own. The mean holds
+    every word from the first step on, so small models bind words to pictures many times sooner."""
+
+    def check(self) -> None:
+        """InputError for sizes that do not fit each other."""
+        need(
+            self.width % self.heads == 0,
+            f"a text width of {self.width} cannot be split into {self.heads} attention heads, expected a multiple",
+        )
+
+
+@dataclass(frozen=True)
+class ProcessConfig:
+    """The noise schedule a model was trained with, and what its output means."""
+
+    schedule: Literal["linear", "squaredcos_cap_v2", "cosine", "quadratic", "sigmoid"] = "squaredcos_cap_v2"
+    steps: Annotated[int, Range(1, 100_000)] = 1000
+    shift: Annotated[float, Range(1e-3, 1e3)] = 1.0
+    """Divides the signal-to-noise ratio by shift**2: more noise at every step."""
+    zero_terminal_snr: bool = False
+    prediction: Literal["eps", "x0", "v"] = "eps"
+    variance: Literal["learned", "fixed_small", "fixed_large"] = "learned"
+    """The ancestral sampler's; "learned" needs a U-Net with twice the image's channels."""
+
+    def build(self) -> Process:
+        """The training process. InputError for numbers that give none."""
+        from glide.diffusion.noise_schedules import make_process  # with NumPy and torch
+
+        return make_process(self.schedule, self.steps, self.shift, self.zero_terminal_snr)
+
+    def check(self) -> None:
+        """InputError for numbers that give no process."""
+        try:
+            self.build()
+        except AssertionError as error:  # rounding makes of two steps one
+            raise InputError(
+                f"the noise schedule {self.schedule} with {self.steps} steps and shift {self.shift:g} does not add "
+                "noise at every step, expected one that does: use 1000 steps and shift 1"
+            ) from error
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything needed to rebuild a model."""
+
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    text: TextConfig | None = None
+    num_classes: Annotated[int, Range(0, 2**24)] = 0
+    null_class: bool = False
+    """One more class, numbered `num_classes`, that stands for "no class": the null of classifier-free guidance."""
+    class_names: Annotated[tuple[str, ...], Entries(2**24)] = ()
+    low_res: bool = False
+    """Conditioned on a low-resolution picture, enlarged to as many input planes as a picture has channels."""
+    scale: Annotated[int, Range(2, 256)] = 4
+    """(low_res) How many times higher and wider the picture is than the low-resolution one."""
+    low_res_noise: bool = False
+    """(low_res) Told how much noise was added to the low-resolution picture (cascaded diffusion, 2106.15282)."""
+    inpaint: bool = False
+    """Conditioned on a masked picture and its mask: input planes for its channels and one more."""
+    process: ProcessConfig = field(default_factory=ProcessConfig)
+
+    @property
+    def planes(self) -> int:
+        """Input channels besides those of x_t: the known pixels and their mask, the low-resolution picture."""
+        return (self.unet.in_channels + 1) * self.inpaint + self.unet.in_channels * self.low_res
+
+    @property
+    def low_res_size(self) -> int:
+        """(low_res) Height and width of the low-resolution picture of one of the model's own size."""
+        return self.unet.image_size // self.scale
+
+    def check(self) -> None:
+        """InputError for settings that do not fit each other."""
+        check_class_names(self.num_classes, self.class_names)
+        pixels, out = self.unet.in_channels, self.unet.out_channels
+        learned = self.process.variance == "learned"
+        need(
+            out == 2 * pixels or (out == pixels and not learned),
+            f"a U-Net of {pixels} channels puts out {out}, expected {2 * pixels}"
+            + ("" if learned else f" or {pixels}"),
+        )
+        need(not self.null_class or self.num_classes, "got null_class without classes, expected num_classes")
+        need(not self.low_res_noise or self.low_res, "got low_res_noise without low_res, expected both")
+        need(
+            not self.low_res or self.unet.image_size % self.scale == 0,
+            f"image_size {self.unet.image_size} is no multiple of the scale {self.scale}, expected one",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """The inverse of `to_dict`, also after a trip through JSON. Raises InputError on unknown fields."""
+        return config_from_dict(cls, values, "model")
+
+
+def check_class_names(num_classes: int, names: Sequence[str]) -> None:
+    """InputError unless there is a name for each class, or none at all."""
+    need(
+        len(names) in (0, num_classes),
+        f"got {len(names)} class_names for {num_classes} classes, expected one for each, or none",
+    )

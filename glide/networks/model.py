@@ -1,148 +1,29 @@
-"""Model = text and label encoders + U-Net; its configuration, and the table of known configurations.
+"""The diffusion model: text and label encoders, input planes and the U-Net.
 
 Shape letters: N batch, C channels, H W pixels, L tokens.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.diffusion.conditioning import Conditioning
-from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.process import Process
-from glide.networks.config import UNetConfig
+from glide.networks.config import ModelConfig
 from glide.networks.layers import linear_by_rows, timestep_embedding, zero_init
 from glide.networks.text_encoder import TextEncoder
 from glide.networks.unet import UNet
-from glide.utils.config_check import Entries, config_from_dict, need
 from glide.utils.errors import InputError
-from glide.utils.numbers import Range
 
 if TYPE_CHECKING:
     from glide.networks.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class TextConfig:
-    """Sizes of the text transformer."""
-
-    vocab: Annotated[int, Range(1, 2**24)] = 50257
-    context: Annotated[int, Range(1, 65536)] = 128
-    width: Annotated[int, Range(1, 65536)] = 512
-    layers: Annotated[int, Range(0, 1000)] = 16
-    heads: Annotated[int, Range(1, 65536)] = 8
-    padding: bool = True
-    """Padded positions have embeddings of their own."""
-    final_norm: bool = True
-    pooled: Literal["last", "mean"] = "last"
-    """What joins the time embedding: the last token's output (GLIDE), or the mean of the caption's own. The mean holds
-    every word from the first step on, so small models bind words to pictures many times sooner."""
-
-    def check(self) -> None:
-        """InputError for sizes that do not fit each other."""
-        need(
-            self.width % self.heads == 0,
-            f"a text width of {self.width} cannot be split into {self.heads} attention heads, expected a multiple",
-        )
-
-
-@dataclass(frozen=True)
-class ProcessConfig:
-    """The noise schedule a model was trained with, and what its output means."""
-
-    schedule: Literal["linear", "squaredcos_cap_v2", "cosine", "quadratic", "sigmoid"] = "squaredcos_cap_v2"
-    steps: Annotated[int, Range(1, 100_000)] = 1000
-    shift: Annotated[float, Range(1e-3, 1e3)] = 1.0
-    """Divides the signal-to-noise ratio by shift**2: more noise at every step."""
-    zero_terminal_snr: bool = False
-    prediction: Literal["eps", "x0", "v"] = "eps"
-    variance: Literal["learned", "fixed_small", "fixed_large"] = "learned"
-    """The ancestral sampler's; "learned" needs a U-Net with twice the image's channels."""
-
-    def build(self) -> Process:
-        return make_process(self.schedule, self.steps, self.shift, self.zero_terminal_snr)
-
-    def check(self) -> None:
-        """InputError for numbers that give no process."""
-        try:
-            self.build()
-        except AssertionError as error:  # rounding makes of two steps one
-            raise InputError(
-                f"the noise schedule {self.schedule} with {self.steps} steps and shift {self.shift:g} does not add "
-                "noise at every step, expected one that does: use 1000 steps and shift 1"
-            ) from error
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything needed to rebuild a model."""
-
-    unet: UNetConfig = field(default_factory=UNetConfig)
-    text: TextConfig | None = None
-    num_classes: Annotated[int, Range(0, 2**24)] = 0
-    null_class: bool = False
-    """One more class, numbered `num_classes`, that stands for "no class": the null of classifier-free guidance."""
-    class_names: Annotated[tuple[str, ...], Entries(2**24)] = ()
-    low_res: bool = False
-    """Conditioned on a low-resolution picture, enlarged to as many input planes as a picture has channels."""
-    scale: Annotated[int, Range(2, 256)] = 4
-    """(low_res) How many times higher and wider the picture is than the low-resolution one."""
-    low_res_noise: bool = False
-    """(low_res) Told how much noise was added to the low-resolution picture (cascaded diffusion, 2106.15282)."""
-    inpaint: bool = False
-    """Conditioned on a masked picture and its mask: input planes for its channels and one more."""
-    process: ProcessConfig = field(default_factory=ProcessConfig)
-
-    @property
-    def planes(self) -> int:
-        """Input channels besides those of x_t: the known pixels and their mask, the low-resolution picture."""
-        return (self.unet.in_channels + 1) * self.inpaint + self.unet.in_channels * self.low_res
-
-    @property
-    def low_res_size(self) -> int:
-        """(low_res) Height and width of the low-resolution picture of one of the model's own size."""
-        return self.unet.image_size // self.scale
-
-    def check(self) -> None:
-        """InputError for settings that do not fit each other."""
-        check_class_names(self.num_classes, self.class_names)
-        pixels, out = self.unet.in_channels, self.unet.out_channels
-        learned = self.process.variance == "learned"
-        need(
-            out == 2 * pixels or (out == pixels and not learned),
-            f"a U-Net of {pixels} channels puts out {out}, expected {2 * pixels}"
-            + ("" if learned else f" or {pixels}"),
-        )
-        need(not self.null_class or self.num_classes, "got null_class without classes, expected num_classes")
-        need(not self.low_res_noise or self.low_res, "got low_res_noise without low_res, expected both")
-        need(
-            not self.low_res or self.unet.image_size % self.scale == 0,
-            f"image_size {self.unet.image_size} is no multiple of the scale {self.scale}, expected one",
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """The inverse of `to_dict`, also after a trip through JSON. Raises InputError on unknown fields."""
-        return config_from_dict(cls, values, "model")
-
-
-def check_class_names(num_classes: int, names: Sequence[str]) -> None:
-    """InputError unless there is a name for each class, or none at all."""
-    need(
-        len(names) in (0, num_classes),
-        f"got {len(names)} class_names for {num_classes} classes, expected one for each, or none",
-    )
 
 
 class Model(nn.Module):
@@ -271,88 +152,3 @@ class Model(nn.Module):
     def label_batch(self, labels: Sequence[int]) -> dict[str, Tensor]:
         """Class numbers -> y on the model's device; `num_classes` is the null class where the model has one."""
         return {"y": torch.tensor(list(labels), dtype=torch.int64, device=self.device)}
-
-
-def _adm(size: int, channels: int, mult: tuple[float, ...], blocks: int, **kwargs: Any) -> UNetConfig:
-    attention = tuple(size // r for r in (32, 16, 8))
-    return UNetConfig(size, 3, 6, channels, mult, blocks, attention, **kwargs)
-
-
-def _ddpm(channels: int, mult: tuple[float, ...], dropout: float) -> UNetConfig:
-    return UNetConfig(
-        32,
-        3,
-        3,
-        channels,
-        mult,
-        2,
-        (2,),
-        head_channels=0,
-        scale_shift=False,
-        resblock_updown=False,
-        dropout=dropout,
-    )
-
-
-_ddpm_process = ProcessConfig("linear", variance="fixed_large")
-_small_text = TextConfig(vocab=512, context=24, width=128, layers=3, heads=4, pooled="mean")
-_small_process = ProcessConfig(shift=2.0, prediction="x0", variance="fixed_small")
-_small_unet = UNetConfig(
-    image_size=32,
-    out_channels=3,
-    channels=64,
-    channel_mult=(1, 2, 2),
-    num_res_blocks=1,
-    attention=(2, 4),
-    head_channels=32,
-    resblock_updown=False,
-    patch_size=2,
-    coordinates=3,
-)
-_fine_unet = dataclasses.replace(
-    _small_unet, image_size=64, channel_mult=(1, 1, 2, 2), attention=(4, 8), patch_size=2
-)
-_process_64 = dataclasses.replace(_small_process, shift=4.0)
-
-PRESETS: dict[str, ModelConfig] = {
-    # for a look at the training loop, in seconds; it learns little
-    "tiny": ModelConfig(
-        UNetConfig(16, 3, 3, 32, (1, 2), 1, (2,), head_channels=32, resblock_updown=False, patch_size=2),
-        TextConfig(vocab=512, context=24, width=32, layers=1, heads=2),
-        process=_small_process,
-    ),
-    # small models for the built-in scenes: minutes to hours on a laptop
-    "shapes-32": ModelConfig(_small_unet, _small_text, process=_small_process),
-    "shapes-64": ModelConfig(
-        dataclasses.replace(_small_unet, image_size=64, patch_size=4),
-        _small_text,
-        process=_process_64,
-    ),
-    # one level more, at half the patch size: sharper outlines for 2.3 times the work
-    "shapes-64-fine": ModelConfig(_fine_unet, _small_text, process=_process_64),
-    # thousands of emoji in several styles: wider inside, and a longer vocabulary
-    "emoji-64": ModelConfig(
-        dataclasses.replace(_fine_unet, channel_mult=(1, 1, 2, 2.5)),
-        dataclasses.replace(_small_text, vocab=2048, width=144),
-        process=_process_64,
-    ),
-    # DDPM's for 32x32 (2006.11239, appendix B), and a narrower one for pictures as simple as Fashion-MNIST's
-    "ddpm-32": ModelConfig(_ddpm(128, (1, 2, 2, 2), 0.1), process=_ddpm_process),
-    "small-32": ModelConfig(_ddpm(64, (1, 2, 2), 0.1), process=_ddpm_process),
-    # the published configurations
-    "glide-base": ModelConfig(_adm(64, 192, (1, 2, 3, 4), 3, dropout=0.1), TextConfig()),
-    "adm-64": ModelConfig(_adm(64, 192, (1, 2, 3, 4), 3, dropout=0.1), num_classes=1000),
-    "adm-128": ModelConfig(
-        _adm(128, 256, (1, 1, 2, 3, 4), 2, num_heads=4, head_channels=0),
-        num_classes=1000,
-        process=ProcessConfig("linear"),
-    ),
-    "adm-256": ModelConfig(
-        _adm(256, 256, (1, 1, 2, 2, 4, 4), 2), num_classes=1000, process=ProcessConfig("linear")
-    ),
-    "adm-256-uncond": ModelConfig(_adm(256, 256, (1, 1, 2, 2, 4, 4), 2), process=ProcessConfig("linear")),
-    "adm-512": ModelConfig(
-        _adm(512, 256, (0.5, 1, 1, 2, 2, 4, 4), 2), num_classes=1000, process=ProcessConfig("linear")
-    ),
-}
-"""Known configurations by name. The vocabulary of the small text models is set when their tokenizer is trained."""

@@ -22,7 +22,9 @@ from glide.data.masks import EVERYTHING
 from glide.data.skipped_files import keep_broken, tell_broken
 from glide.diffusion.losses import LossConfig
 from glide.diffusion.timestep_sampling import TimestepConfig
-from glide.networks.model import PRESETS, Model, ModelConfig
+from glide.networks.config import ModelConfig
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.training.config import TrainConfig
 from glide.training.distributed import Processes, start

@@ -11,16 +11,16 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from glide.utils.errors import InputError, one_line
 from glide.utils.json_files import kind_of
 from glide.utils.numbers import ANY, Range, shown_number
 
-M = TypeVar("M", bound=nn.Module)
+if TYPE_CHECKING:
+    from torch import nn
+
+M = TypeVar("M", bound="nn.Module")
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,8 @@ def blank(make: Callable[[], M], where: str) -> M:
 
     where: the configuration's file, for the message. InputError if no module can be built.
     """
+    import torch
+
     try:
         with torch.device("meta"):
             return make()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glide.networks.model import ModelConfig
+from glide.networks.config import ModelConfig
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError
 from guidance.base import EVERYWHERE

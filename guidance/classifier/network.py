@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.process import Process
 from glide.networks.attention import self_attention
-from glide.networks.config import UNetConfig
+from glide.networks.config import ProcessConfig, UNetConfig, check_class_names
 from glide.networks.layers import GroupNorm, zero_init
-from glide.networks.model import PRESETS, ProcessConfig, check_class_names
+from glide.networks.presets import PRESETS
 from glide.networks.unet import Encoder
 from glide.utils.config_check import Entries, config_from_dict
 from glide.utils.numbers import Range

@@ -20,7 +20,7 @@ from glide.checkpoints.openai.convert import Source, encoder_layers, fill, recog
 from glide.checkpoints.openai.options import Options, model_config, parse_options
 from glide.checkpoints.openai.releases import PUBLISHED as DIFFUSION
 from glide.checkpoints.state_dicts import read_state_dict
-from glide.networks.model import ProcessConfig
+from glide.networks.config import ProcessConfig
 from glide.utils.errors import InputError, warn
 from glide.utils.filesystem import is_remote
 from guidance.classifier.network import POOLS, ClassifierConfig, NoisyClassifier

@@ -16,8 +16,7 @@ from torch import Tensor
 from glide.checkpoints.load import load_model
 from glide.data.datasets import Batch, Dataset, is_generated
 from glide.data.labelled import Target, open_labelled
-from glide.networks.config import UNetConfig
-from glide.networks.model import ModelConfig
+from glide.networks.config import ModelConfig, UNetConfig
 from glide.training.config import TrainConfig
 from glide.training.distributed import Processes, start
 from glide.training.optim import OptimConfig

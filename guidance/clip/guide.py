@@ -14,7 +14,7 @@ from torch import Tensor
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Predict
 from glide.diffusion.process import Process
-from glide.networks.model import ModelConfig
+from glide.networks.config import ModelConfig
 from glide.utils.errors import InputError
 from glide.utils.mixed_precision import computing_in
 from guidance.base import EVERYWHERE

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.diffusion.process import Process
-from glide.networks.config import UNetConfig
-from glide.networks.model import PRESETS, ProcessConfig, TextConfig
+from glide.networks.config import ProcessConfig, TextConfig, UNetConfig
+from glide.networks.presets import PRESETS
 from glide.networks.text_encoder import TextEncoder
 from glide.networks.vision_transformer import ImageConfig, ImageEncoder
 from glide.utils.config_check import config_from_dict

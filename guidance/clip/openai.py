@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from glide.checkpoints.state_dicts import check_finite, read_state_dict
-from glide.networks.model import ProcessConfig, TextConfig
+from glide.networks.config import ProcessConfig, TextConfig
 from glide.networks.tokenizer import Tokenizer
 from glide.networks.vision_transformer import ImageConfig
 from glide.utils.config_check import blank, checked

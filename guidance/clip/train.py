@@ -13,7 +13,7 @@ import tyro
 
 from glide.data.datasets import Dataset, is_generated, open_data
 from glide.data.hard_negatives import WithHardNegatives
-from glide.networks.model import ModelConfig
+from glide.networks.config import ModelConfig
 from glide.networks.tokenizer import Tokenizer
 from glide.training.config import TrainConfig
 from glide.training.distributed import Processes, start

@@ -27,7 +27,8 @@ from benchmarks.measure.report import STEPS, Report
 from benchmarks.measure.results import Found, Measured, Note, Peak, Spent, Table
 from benchmarks.measure.work import call_work
 from glide.checkpoints.load import save_model
-from glide.networks.model import PRESETS, Model
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import captions_for_tokenizer
 from glide.utils.cli import parse

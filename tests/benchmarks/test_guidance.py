@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import guidance
-from glide.networks.model import PRESETS, ModelConfig
+from glide.networks.config import ModelConfig
+from glide.networks.presets import PRESETS
 from glide.utils.errors import InputError
 from guidance.classifier.load import load_classifier
 from guidance.classifier.network import CLASSIFIERS, ClassifierConfig

@@ -12,7 +12,9 @@ from benchmarks.measure.layers import KINDS, LayerTimes
 from benchmarks.measure.networks import CONFIGS, random_model
 from benchmarks.measure.work import attention_work, call_work, conv_work, counted, linear_work
 from glide.diffusion.conditioning import Conditioning
-from glide.networks.model import PRESETS, Model, ModelConfig
+from glide.networks.config import ModelConfig
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from upsampler.presets import UPSAMPLERS
 
 # What is counted

@@ -15,7 +15,7 @@ from data_loading import DataLoading
 from judge_emoji import JudgeEmoji
 
 from glide.data.audit import CheckData
-from glide.networks.model import PRESETS
+from glide.networks.presets import PRESETS
 from glide.training.train_base import TrainBase
 from glide.utils.cli import parse
 from upsampler.presets import UPSAMPLERS

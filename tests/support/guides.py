@@ -9,7 +9,8 @@ from torch import nn
 
 from glide.checkpoints import vocabulary as vocabulary
 from glide.checkpoints.load import save_model
-from glide.networks.model import Model, ProcessConfig
+from glide.networks.config import ProcessConfig
+from glide.networks.model import Model
 from glide.networks.vision_transformer import ImageConfig
 from guidance.classifier.load import save_classifier
 from guidance.classifier.network import ClassifierConfig, NoisyClassifier

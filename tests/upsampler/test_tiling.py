@@ -10,8 +10,8 @@ from torch import Tensor
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import predictor
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ddim
-from glide.networks.config import UNetConfig
-from glide.networks.model import Model, ModelConfig, ProcessConfig
+from glide.networks.config import ModelConfig, ProcessConfig, UNetConfig
+from glide.networks.model import Model
 from support.models import randomised
 from upsampler.tiling import in_tiles, ramps, starts
 

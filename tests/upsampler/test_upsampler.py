@@ -17,8 +17,10 @@ from glide.checkpoints.openai.options import model_config
 from glide.checkpoints.openai.releases import options_for
 from glide.diffusion.conditioning import Conditioning
 from glide.networks.conditioner import Conditioner, ImageRequest, KnownPixels
+from glide.networks.config import ModelConfig
 from glide.networks.layers import PixelNorm, TokenAttention
-from glide.networks.model import PRESETS, Model, ModelConfig
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.utils.errors import InputError
 from glide.utils.images import from_uint8

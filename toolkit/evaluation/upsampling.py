@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from tyro.conf import arg
 
-from glide.networks.model import ModelConfig
+from glide.networks.config import ModelConfig
 from glide.shapes.dataset import held_out_scenes
 from glide.shapes.render import render
 from glide.utils.atomic_write import write_text

@@ -16,7 +16,8 @@ from pathlib import Path
 from torch import Tensor
 
 from glide.diffusion.denoiser import Network
-from glide.networks.model import Model, ModelConfig
+from glide.networks.config import ModelConfig
+from glide.networks.model import Model
 from upsampler.cascade import Draw, enlarge
 from upsampler.presets import EMBEDDED, check_upsampler
 from upsampler.tiling import in_tiles

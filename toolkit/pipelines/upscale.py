@@ -21,7 +21,8 @@ from torch import Tensor
 
 from glide.diffusion.samplers.registry import UPSAMPLING_STEPS
 from glide.networks.conditioner import ImageRequest, KnownPixels
-from glide.networks.model import Model, ModelConfig
+from glide.networks.config import ModelConfig
+from glide.networks.model import Model
 from glide.utils.dtype import AUTO
 from glide.utils.errors import InputError
 from glide.utils.images import to_uint8

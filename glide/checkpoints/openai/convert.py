@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from glide.checkpoints.openai.options import Options, complete, model_config
 from glide.checkpoints.openai.releases import OTHER_KINDS, PUBLISHED, options_for
 from glide.checkpoints.state_dicts import check_finite, read_state_dict
+from glide.networks.config import ModelConfig
 from glide.networks.layers import Attention, Downsample, ResBlock, TransformerBlock, Upsample
-from glide.networks.model import Model, ModelConfig
+from glide.networks.model import Model
 from glide.networks.tokenizer import Tokenizer
 from glide.networks.unet import Block, Encoder, UNet
 from glide.utils.errors import InputError, warn

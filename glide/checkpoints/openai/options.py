@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from glide.checkpoints.openai.releases import ADM, GLIDE, GLIDE_UPSAMPLE, options_for
-from glide.networks.config import UNetConfig
-from glide.networks.model import ModelConfig, ProcessConfig, TextConfig
+from glide.networks.config import ModelConfig, ProcessConfig, TextConfig, UNetConfig
 from glide.utils.config_check import checked
 from glide.utils.errors import InputError
 from glide.utils.json_files import as_table, parse_json

@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glide.checkpoints.init_from import init_from, stem_without_mask
-from glide.networks.model import PRESETS, Model, ModelConfig
+from glide.networks.config import ModelConfig
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.utils.errors import InputError
 from support.models import randomised
 

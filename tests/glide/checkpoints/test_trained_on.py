@@ -7,7 +7,8 @@ import pytest
 
 from glide.checkpoints.load import save_model
 from glide.checkpoints.trained_on import check_built_in_scenes, trained_on
-from glide.networks.model import PRESETS, Model
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import captions_for_tokenizer
 from glide.utils.errors import InputError

@@ -11,9 +11,10 @@ from torch import Tensor
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction, predictor
 from glide.networks.conditioner import ImageRequest
+from glide.networks.config import ModelConfig
 from glide.networks.fixed_batch import call_size_of, default_call_size, in_calls
 from glide.networks.layers import ROWS, linear_by_rows
-from glide.networks.model import Model, ModelConfig
+from glide.networks.model import Model
 from glide.utils.errors import InputError
 from guidance import ClassifierFree, LogLikelihood
 from guidance.base import Guidance

@@ -17,7 +17,8 @@ from torch import nn
 
 from glide.data.datasets import open_data
 from glide.diffusion.losses import LossConfig
-from glide.networks.model import PRESETS, Model
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.training.config import TrainConfig
 from glide.training.curves import draw_curves

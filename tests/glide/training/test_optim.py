@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from glide.networks.model import PRESETS, Model
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.training.optim import Averages, Muon, OptimConfig, Optimizer, orthogonalize, split_parameters
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from glide.networks.model import PRESETS, Model
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.training.published_recipes import RECIPES, parse_with_recipe, table
 from glide.training.train_base import TrainBase
 from glide.utils.errors import InputError

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from glide.checkpoints.load import load_model, save_model
-from glide.networks.model import PRESETS, Model, ModelConfig
+from glide.networks.config import ModelConfig
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.utils import memory as memory
 from glide.utils.config_check import checked, config_from_dict
 from glide.utils.errors import InputError

@@ -16,7 +16,9 @@ from glide.checkpoints.load import load_model
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim
-from glide.networks.model import PRESETS, Model, ModelConfig
+from glide.networks.config import ModelConfig
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.networks.reduced_precision import lowered
 from glide.training.optim import split_parameters
 from glide.utils.errors import InputError

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glide.networks.model import PRESETS
+from glide.networks.presets import PRESETS
 from glide.utils.errors import InputError
 from guidance.classifier.guide import check_classifier, classifier_guidance
 from guidance.classifier.load import load_classifier

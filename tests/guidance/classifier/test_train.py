@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from glide.checkpoints.load import read_config, save_model
 from glide.data.labelled import TARGETS, LabelledShapes, open_labelled
-from glide.networks.model import PRESETS, Model
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.shapes.dataset import Shapes
 from glide.training.config import TrainConfig
 from glide.training.optim import OptimConfig

@@ -18,7 +18,9 @@ from glide.checkpoints.load import load_model
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction
 from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim
-from glide.networks.model import PRESETS, Model, ModelConfig
+from glide.networks.config import ModelConfig
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.networks.vision_transformer import ImageConfig
 from glide.training.optim import split_parameters

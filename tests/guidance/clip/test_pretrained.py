@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import predictor
-from glide.networks.model import Model, ProcessConfig
+from glide.networks.config import ProcessConfig
+from glide.networks.model import Model
 from glide.networks.tokenizer import Tokenizer
 from glide.utils.errors import InputError
 from guidance.clip.guide import clean_clip_guidance, past_network, through_network

@@ -15,7 +15,8 @@ from torch import Tensor
 from glide.checkpoints.load import save_model
 from glide.diffusion.denoiser import predictor
 from glide.diffusion.process import gather
-from glide.networks.model import Model, ProcessConfig
+from glide.networks.config import ProcessConfig
+from glide.networks.model import Model
 from glide.training.config import TrainConfig
 from glide.training.optim import OptimConfig
 from glide.training.row_rng import RowRng

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from glide.checkpoints.load import load_model, save_model
 from glide.checkpoints.model_folder import read_config
-from glide.networks.model import PRESETS, Model, ModelConfig, ProcessConfig, TextConfig
+from glide.networks.config import ModelConfig, ProcessConfig, TextConfig
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.training.optim import OptimConfig
 from glide.training.row_rng import RowRng

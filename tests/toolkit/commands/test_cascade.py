@@ -197,7 +197,7 @@ def test_the_oracle_judges_what_is_enlarged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     """A base model of 16x16, which is as small as the oracle reads, and an upsampler of that."""
-    from glide.networks.model import PRESETS
+    from glide.networks.presets import PRESETS
     from glide.networks.tokenizer import Tokenizer
     from glide.shapes.dataset import captions_for_tokenizer
     from upsampler.presets import UPSAMPLERS

@@ -13,7 +13,9 @@ from PIL import Image
 
 from glide.checkpoints.load import load_model, save_model
 from glide.data.datasets import open_data
-from glide.networks.model import PRESETS, Model, ModelConfig
+from glide.networks.config import ModelConfig
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.training.config import TrainConfig
 from glide.training.train_base import TrainBase, train_base
 from glide.utils.channels import in_channels, in_mode, on_white

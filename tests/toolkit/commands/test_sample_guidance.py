@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from glide.checkpoints.load import save_model
-from glide.networks.model import Model, ModelConfig, ProcessConfig
+from glide.networks.config import ModelConfig, ProcessConfig
+from glide.networks.model import Model
 from glide.utils.errors import InputError
 from glide.utils.images import load_image, read_recipe, save_png
 from guidance.classifier.load import load_classifier, save_classifier

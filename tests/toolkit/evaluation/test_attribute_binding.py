@@ -10,7 +10,8 @@ import torch
 
 from glide.checkpoints.load import save_model
 from glide.data.hard_negatives import changed
-from glide.networks.model import PRESETS, Model
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import captions_for_tokenizer, held_out_scenes, parse_caption, render
 from glide.utils.errors import InputError

@@ -14,7 +14,8 @@ import torch
 
 from glide.checkpoints.load import save_model
 from glide.networks.conditioner import ImageRequest
-from glide.networks.model import PRESETS, Model
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import captions_for_tokenizer, held_out_scenes, render
 from glide.shapes.oracle import Oracle, read_scene

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from glide.checkpoints.load import save_model
-from glide.networks.model import PRESETS, Model
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import captions_for_tokenizer, parse_caption, render
 from glide.shapes.oracle import Oracle

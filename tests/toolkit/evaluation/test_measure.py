@@ -13,7 +13,8 @@ from torch import Tensor
 from glide.checkpoints.init_from import init_from
 from glide.checkpoints.load import load_model, save_model
 from glide.networks.conditioner import ImageRequest
-from glide.networks.model import PRESETS, Model
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import captions_for_tokenizer, held_out_scenes, render
 from glide.utils.errors import InputError

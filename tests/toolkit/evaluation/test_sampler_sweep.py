@@ -12,7 +12,8 @@ import pytest
 from glide.checkpoints.load import save_model
 from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.samplers.registry import SAMPLERS
-from glide.networks.model import PRESETS, Model
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import captions_for_tokenizer
 from glide.utils.errors import InputError

@@ -12,7 +12,8 @@ from torch import Tensor
 from glide.checkpoints.openai.convert import from_state_dict, load, mapping
 from glide.checkpoints.openai.options import complete, model_config, parse_options
 from glide.checkpoints.openai.releases import PUBLISHED, options_for
-from glide.networks.model import PRESETS, ProcessConfig
+from glide.networks.config import ProcessConfig
+from glide.networks.presets import PRESETS
 from glide.networks.unet import Block
 from glide.utils.errors import InputError
 from support.openai_nets import GOLDEN, TINY, same_weights, tiny_state

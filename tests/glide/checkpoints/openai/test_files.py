@@ -17,7 +17,8 @@ from glide.checkpoints.openai.convert import from_state_dict, load
 from glide.checkpoints.openai.options import complete, model_config
 from glide.checkpoints.openai.releases import PUBLISHED
 from glide.checkpoints.vocabulary import load_with_vocabulary
-from glide.networks.model import PRESETS, Model
+from glide.networks.model import Model
+from glide.networks.presets import PRESETS
 from glide.utils.errors import InputError
 from support.openai_nets import ROOT, TINY, golden, same_weights, tiny_state
 
