@@ -25,7 +25,8 @@ from benchmarks.measure.work import counted
 from glide.checkpoints.load import load_model
 from glide.diffusion.denoiser import Prediction, clamp, to_x0
 from glide.diffusion.process import respacing
-from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral
+from glide.diffusion.samplers.base import SeededNoise
+from glide.diffusion.samplers.ddpm_ddim import ancestral
 from glide.networks.conditioner import ImageRequest
 from glide.networks.model import Model
 from glide.networks.reduced_precision import lower_

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from glide.diffusion.denoiser import Denoiser
 from glide.diffusion.process import Process
-from glide.diffusion.samplers.ddpm_ddim import apply_gradient, ddim
+from glide.diffusion.samplers.base import apply_gradient
+from glide.diffusion.samplers.ddpm_ddim import ddim
 from glide.utils.errors import InputError
 
 ITERATIONS = 8

@@ -24,7 +24,7 @@ from glide.diffusion.denoiser import (
     to_x0,
 )
 from glide.diffusion.process import Array, Process, gather
-from glide.diffusion.samplers.ddpm_ddim import Noise
+from glide.diffusion.samplers.base import Noise
 from glide.diffusion.timestep_sampling import LossSecondMoment, TimestepSampler, UniformTimesteps
 from glide.utils.errors import InputError
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from glide.diffusion.process import Process
-from glide.diffusion.samplers.ddpm_ddim import Noise
+from glide.diffusion.samplers.base import Noise
 from glide.utils.errors import InputError
 
 Steps = Callable[

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from glide.diffusion.samplers.ddpm_ddim import SeededNoise
+from glide.diffusion.samplers.base import SeededNoise
 from glide.networks.layers import Dropout
 
 _WORD = 2**64 - 1

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
-from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS, SPACING_HELP
+from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS, spacing_help
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.ranges import check_numbers
@@ -61,7 +61,7 @@ class Interpolate:
     """Of single guidances, whose names are in brackets."""
     steps: Annotated[int | None, arg(metavar="INT")] = None
     """Sampling steps. By default 100 for pictures and ddim, else as of sample.py."""
-    spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
+    spacing: Annotated[str | None, arg(metavar="NAME", help=spacing_help())] = None
     sampler: Annotated[str, arg(metavar="NAME")] = DEFAULT_SAMPLER
     """(captions, ddpm) What the frames are drawn by, as of sample.py."""
     seed: int = 0

@@ -12,10 +12,10 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 from glide.diffusion.samplers.registry import (
     DEFAULT_SAMPLER,
     DEFAULT_STEPS,
-    SAMPLER_HELP,
-    SPACING_HELP,
     STEPS_HELP,
     is_count,
+    sampler_help,
+    spacing_help,
 )
 from glide.utils import cli as cli
 from glide.utils.captions import decode_text
@@ -90,8 +90,8 @@ class Sample:
     steps: Annotated[int | None, arg(metavar="INT", help=STEPS_HELP)] = None
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """Instead of --steps: "100", "fast27", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
-    spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
-    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = DEFAULT_SAMPLER
+    spacing: Annotated[str | None, arg(metavar="NAME", help=spacing_help())] = None
+    sampler: Annotated[str, arg(metavar="NAME", help=sampler_help())] = DEFAULT_SAMPLER
     eta: float = 0.0
     """Noise that DDIM adds on the way, 0 to 1."""
     deep_every: int = 1

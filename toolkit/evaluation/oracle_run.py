@@ -11,7 +11,7 @@ from torch import Tensor
 from tyro.conf import arg
 
 from glide.checkpoints.trained_on import check_built_in_scenes
-from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS, SAMPLER_HELP, SPACING_HELP
+from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS, sampler_help, spacing_help
 from glide.networks.conditioner import ImageRequest
 from glide.networks.fixed_batch import batches, whole_calls
 from glide.utils.dtype import AUTO, DType
@@ -31,8 +31,8 @@ class JudgedPictures:
     model: str = "shapes"
     """A folder, an embedded name or a hub id."""
     steps: int = DEFAULT_STEPS
-    spacing: Annotated[str | None, arg(metavar="NAME", help=SPACING_HELP)] = None
-    sampler: Annotated[str, arg(metavar="NAME", help=SAMPLER_HELP)] = DEFAULT_SAMPLER
+    spacing: Annotated[str | None, arg(metavar="NAME", help=spacing_help())] = None
+    sampler: Annotated[str, arg(metavar="NAME", help=sampler_help())] = DEFAULT_SAMPLER
     eta: float = 0.0
     deep_every: int = 1
     """Over 1: the deep levels of the network are computed at every so many steps only (DeepCache)."""

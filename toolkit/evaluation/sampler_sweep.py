@@ -16,7 +16,7 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from glide.diffusion.denoiser import Prediction
 from glide.diffusion.process import Process
-from glide.diffusion.samplers.registry import SPACINGS, STOCHASTIC, known_sampler
+from glide.diffusion.samplers.registry import SAMPLERS, check_spacing, find_sampler, translate_sampler
 from glide.diffusion.timestep_spacing import spaced
 from glide.shapes.oracle import Oracle
 from glide.utils.atomic_write import write_text
@@ -30,7 +30,6 @@ from glide.utils.ranges import COUNT
 from glide.utils.results_folder import Results
 from guidance.names import check_read
 from guidance.options import DEFAULT_OPTIONS, Options
-from guidance.registry import SAMPLERS, choose
 from toolkit.evaluation.oracle_run import JudgedRun, drawn
 from toolkit.evaluation.prompts import Prompt, held_out
 from toolkit.evaluation.solver_points import SolverPoint, plot, standard_error, table, words
@@ -93,9 +92,9 @@ class Line:
                 f"got the solver {text!r}, expected NAME, NAME:CALLS or NAME:CALLS@SPACING: try heun@karras"
             )
         name, calls, spacing = match.groups()
-        choose("sampler", name, SAMPLERS)
+        find_sampler(name)
         if spacing is not None:
-            choose("spacing", spacing, SPACINGS)
+            check_spacing(spacing)
         count = None if calls is None else COUNT.read_whole(calls, f"the solver {name} with the calls")
         return cls(text, name, count, spacing)
 
@@ -127,7 +126,7 @@ def solver_sweep(args: SolverSweep) -> list[SolverPoint]:
             reference = x if reference is None else reference
             right = count_right(to_uint8(x), asked)
             point = _point(line, settings, pipe.process(settings), right, len(asked))
-            distance = math.nan if settings.sampler in STOCHASTIC else rms(x - reference)
+            distance = math.nan if find_sampler(settings.sampler).draws_noise else rms(x - reference)
             points.append(point := replace(point, distance=distance, seconds=seconds))
             save_png(results.path(f"{stem(line)}-{point.calls}.png"), grid(to_uint8(x[:SHOWN]), columns=8))
             write_csv(results.path("solvers.csv"), points)
@@ -169,13 +168,12 @@ def check(args: SolverSweep) -> list[Line]:
         raise InputError(
             "got --calls without a number, expected at least one: give --calls 5 10 20 or the like"
         )
-    sampler, _ = known_sampler(args.sampler)
-    if sampler in STOCHASTIC or args.eta:
+    sampler, _ = translate_sampler(args.sampler)
+    if find_sampler(sampler).draws_noise or args.eta:
         raise InputError(
             f"got the reference {args.sampler} with eta {args.eta:g}, which draws noise on the way, expected one that "
             "does not: leave --sampler and --eta out"
         )
-    choose("sampler", sampler, SAMPLERS)
     check_read(args.settings(args.guidance, args.scale, args.guiding).terms, args.guiding)
     return lines
 
@@ -212,7 +210,8 @@ def network_calls(process: Process, sampler: str) -> int:
         return Prediction(torch.zeros_like(x))
 
     x = torch.zeros(1, 1, 1, 1)
-    for _ in SAMPLERS[sampler](process, denoise, x, torch.zeros_like, eta=0.0, variance="fixed_small"):
+    run = find_sampler(sampler).run(process, denoise, x, torch.zeros_like, eta=0.0, variance="fixed_small")
+    for _ in run:
         pass
     return count
 

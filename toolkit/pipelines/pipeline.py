@@ -21,7 +21,8 @@ from glide.checkpoints.vocabulary import load_with_vocabulary
 from glide.diffusion.denoiser import Network, Predict
 from glide.diffusion.process import Process
 from glide.diffusion.repaint import repaint, repaint_schedule
-from glide.diffusion.samplers.ddpm_ddim import SeededNoise
+from glide.diffusion.samplers.base import SeededNoise
+from glide.diffusion.samplers.registry import find_sampler
 from glide.diffusion.timestep_spacing import spaced
 from glide.networks.compile import compiled
 from glide.networks.conditioner import Conditioner, ImageRequest
@@ -39,7 +40,6 @@ from glide.utils.memory import check_memory
 from glide.utils.numbers import whole
 from guidance.base import Guidance
 from guidance.guide_networks import GuideNetworks
-from guidance.registry import SAMPLERS, choose
 from toolkit.pipelines.call import call
 from toolkit.pipelines.callbacks import Interrupts
 from toolkit.pipelines.denoising_loop import Loop, Seen, loop_of
@@ -204,7 +204,7 @@ class Pipeline:
         glide/networks/fixed_batch.py). size: (H, W), by default the model's own. InputError, at once, for settings or
         pictures that do not fit.
         """
-        run = choose("sampler", settings.sampler, SAMPLERS)
+        sampler = find_sampler(settings.sampler)
         loop = self.loop(pictures, settings, guidances, place, size)
         process, rows = loop.process, loop.rows
         noise = SeededNoise([row.seed for row in rows])
@@ -215,7 +215,7 @@ class Pipeline:
 
         def steps_of(process: Process, x: Tensor) -> Iterator[Tensor]:
             variance = self.model.config.process.variance
-            return run(process, seen, x, noise, eta=settings.eta, variance=variance)
+            return sampler.run(process, seen, x, noise, eta=settings.eta, variance=variance)
 
         xs = steps_of(process, x)
         entries = repaint_schedule(len(process), settings.jump, settings.resamplings)

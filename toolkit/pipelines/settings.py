@@ -11,8 +11,8 @@ from glide.diffusion.samplers.registry import (
     DEFAULT_SAMPLER,
     DEFAULT_STEPS,
     default_spacing,
-    known_sampler,
-    known_spacing,
+    translate_sampler,
+    translate_spacing,
 )
 from glide.utils.errors import InputError
 from glide.utils.numbers import shown_number, whole
@@ -94,8 +94,8 @@ class SamplingConfig:
         for what, name in (("sampler", self.sampler), ("spacing", self.spacing)):
             if not isinstance(name, str) and (what, name) != ("spacing", None):
                 raise InputError(f"got the {what} {shown_number(name)}, expected its name: give a text")
-        sampler, held = known_sampler(self.sampler)
-        asked = None if self.spacing is None else known_spacing(self.spacing)
+        sampler, held = translate_sampler(self.sampler)
+        asked = None if self.spacing is None else translate_spacing(self.spacing)
         if None not in (held, asked) and held != asked:
             raise InputError(
                 f"got the sampler {self.sampler!r} and the spacing {self.spacing!r}, expected one spacing: leave one "

@@ -1,10 +1,10 @@
-"""Solvers that remember: linear multistep methods in eps, PLMS (of PNDM) and K-LMS.
+"""Linear multistep methods in eps: PLMS (of PNDM) and K-LMS.
 
 Shape letters: N batch, C channels, H W pixels, S entries of the (respaced) process.
 
-Both follow dz = eps d(sigma / alpha) (`glide.diffusion.samplers.euler_heun`) with one network call a step: the mean of
-eps over the step is that of the polynomial through the last few, by the Adams-Bashforth weights. They differ in what
-the polynomial is of.
+Both follow dz = eps d(sigma / alpha) (`glide.diffusion.samplers.base`) with one network call a step: the mean of eps
+over the step is that of the polynomial through the last few predictions, by the Adams-Bashforth weights. They differ in
+the variable of the polynomial.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from glide.diffusion.denoiser import Denoiser
 from glide.diffusion.process import Process
-from glide.diffusion.samplers.euler_heun import (
+from glide.diffusion.samplers.base import (
     NoiseLevel,
     as_float32,
     correctable,
@@ -29,15 +29,17 @@ from glide.diffusion.samplers.euler_heun import (
     noise_levels,
 )
 
-NEAR = 0.05  # sigma / alpha where a picture is as good as there
+LMS_END_RATIO = 0.05
+"""sigma / alpha below which the last step of K-LMS is Euler's."""
 
-Past = list[tuple[float, Tensor]]  # where on the polynomial's axis, and eps [N,C,H,W] there; the newest first
+History = list[tuple[float, Tensor]]
+"""Nodes of the polynomial and eps [N,C,H,W] at each, the newest first."""
 
 
 def adams_bashforth(nodes: Sequence[float], end: float) -> list[float]:
     """Weights of the values at distinct `nodes` in the mean, from nodes[0] to `end`, of the polynomial through them.
 
-    They solve sum_j w_j u_j^k = 1 / (k + 1), u going from 0 at nodes[0] to 1 at the end. Evenly spaced ones are the
+    They solve sum_j w_j u_j^k = 1 / (k + 1), u going from 0 at nodes[0] to 1 at the end. For even nodes they are the
     textbook's: (55, -59, 37, -9) / 24 for four.
     """
     u = (np.array(nodes, dtype=np.float64) - nodes[0]) / (end - nodes[0])
@@ -45,8 +47,8 @@ def adams_bashforth(nodes: Sequence[float], end: float) -> list[float]:
     return np.linalg.solve(u[None, :] ** powers[:, None], 1.0 / (powers + 1.0)).tolist()
 
 
-def mean_slope(past: Past, end: float) -> Tensor:
-    """The mean of eps [N,C,H,W] from the newest of `past` to `end`."""
+def mean_slope(past: History, end: float) -> Tensor:
+    """The mean of eps [N,C,H,W] from the newest node of `past` to `end`."""
     weights = adams_bashforth([node for node, _ in past], end)
     mean = weights[0] * past[0][1]
     for weight, (_, eps) in zip(weights[1:], past[1:], strict=True):
@@ -57,7 +59,7 @@ def mean_slope(past: Past, end: float) -> Tensor:
 def _transfer(
     x: Tensor, x0: Tensor, eps: Tensor, mean: Tensor, here: NoiseLevel, below: NoiseLevel
 ) -> Tensor:
-    """PNDM's transfer (2202.09778, section 3) of x by `mean` in place of eps: DDIM's step, and their difference."""
+    """PNDM's transfer (2202.09778, section 3) of x by `mean` in place of eps: DDIM's step and a correction."""
     return euler_step(x, x0, here, below) + below.alpha * (below.ratio - here.ratio) * (mean - eps)
 
 
@@ -70,7 +72,7 @@ def plms(process: Process, denoise: Denoiser, x: Tensor, order: int = 4) -> Iter
     calls, where it is `correctable`, else DDIM's; then the order of the weights rises to `order`.
     """
     x = as_float32(x)
-    past: Past = []
+    past: History = []
     for here, below in pairwise(noise_levels(process)):
         x0 = denoise_x0(denoise, x, here)
         eps = eps_from_x0(x, x0, here)
@@ -78,8 +80,8 @@ def plms(process: Process, denoise: Denoiser, x: Tensor, order: int = 4) -> Iter
         if len(past) > 1:
             x = _transfer(x, x0, eps, mean_slope(past, below.t), here, below)
         elif correctable(here, below):
-            tried = euler_step(x, x0, here, below)
-            eps_below = eps_from_x0(tried, denoise_x0(denoise, tried, below), below)
+            predicted = euler_step(x, x0, here, below)
+            eps_below = eps_from_x0(predicted, denoise_x0(denoise, predicted, below), below)
             x = _transfer(x, x0, eps, (eps + eps_below) / 2.0, here, below)
         else:
             x = euler_step(x, x0, here, below)
@@ -90,17 +92,17 @@ def plms(process: Process, denoise: Denoiser, x: Tensor, order: int = 4) -> Iter
 def lms(process: Process, denoise: Denoiser, x: Tensor, order: int = 4) -> Iterator[Tensor]:
     """K-LMS: the linear multistep method in EDM's noise level, S network calls.
 
-    The polynomial is of sigma / alpha, the equation's own variable (rho-AB in DEIS, 2204.13902), so the
-    weights are exact for any spacing. The first step is Euler's, then their order rises to `order`. Noise alone lies
-    infinitely far away: it is left by Euler's step, and forgotten. A last step from `NEAR` the picture is Euler's too,
-    which goes to x0: there eps is what x_t is off x0 by, over next to no noise, and what a network in reduced precision
-    rounds grows with the order.
+    The polynomial is of sigma / alpha, the equation's own variable (rho-AB in DEIS, 2204.13902), so the weights are
+    exact for any spacing. The first step is Euler's, then their order rises to `order`. Pure noise lies infinitely far
+    away: Euler's step leaves it, and its eps is not kept. A last step from less noise than `LMS_END_RATIO` is Euler's
+    too, and gives x0: there eps is the difference of x_t and x0 over next to no noise, and the rounding error of a
+    network in reduced precision grows with the order.
     """
     x = as_float32(x)
-    past: Past = []
+    past: History = []
     for here, below in pairwise(noise_levels(process)):
         x0 = denoise_x0(denoise, x, here)
-        if math.isinf(here.ratio) or (below.ratio == 0.0 and here.ratio < NEAR):
+        if math.isinf(here.ratio) or (below.ratio == 0.0 and here.ratio < LMS_END_RATIO):
             x = euler_step(x, x0, here, below)
         else:
             eps = eps_from_x0(x, x0, here)

@@ -18,7 +18,7 @@ from glide.diffusion.losses import (
 )
 from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.process import respacing
-from glide.diffusion.samplers.ddpm_ddim import SeededNoise
+from glide.diffusion.samplers.base import SeededNoise
 from glide.utils.errors import InputError
 from support.paths import GOLDEN as FOLDER
 

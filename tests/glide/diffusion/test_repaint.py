@@ -12,7 +12,8 @@ from glide.diffusion.denoiser import Denoiser, Prediction, pin_known
 from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.process import Process, respacing
 from glide.diffusion.repaint import repaint, repaint_schedule
-from glide.diffusion.samplers.ddpm_ddim import SeededNoise, ancestral, ddim
+from glide.diffusion.samplers.base import SeededNoise
+from glide.diffusion.samplers.ddpm_ddim import ancestral, ddim
 from glide.utils.errors import InputError
 
 CORRELATION = 0.9

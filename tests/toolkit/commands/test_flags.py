@@ -14,7 +14,7 @@ from tyro.conf import UseAppendAction, arg
 
 from glide.data.audit import CheckData
 from glide.data.datasets import open_data
-from glide.diffusion.samplers.registry import SAMPLERS, known_sampler, known_spacing
+from glide.diffusion.samplers.registry import SAMPLERS, translate_sampler, translate_spacing
 from glide.training.config import TrainConfig
 from glide.training.distributed import start
 from glide.training.posthoc_ema_snapshots import Posthoc
@@ -373,19 +373,19 @@ def test_samplers_by_the_names_of_other_tools(text, sampler, spacing):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samplers_by_their_own_names_stay(name):
-    assert known_sampler(name) == (name, None)
-    assert known_sampler(name.upper().replace("-", "_")) == (name, None)
+    assert translate_sampler(name) == (name, None)
+    assert translate_sampler(name.upper().replace("-", "_")) == (name, None)
 
 
 @pytest.mark.parametrize("text", ["dpm2 a", "lcm", "", "karras", "\x1b[31m", "k", "restart"])
 def test_samplers_that_there_are_not_stay_unknown(text):
-    assert known_sampler(text) == (text, None) and text not in SAMPLERS
+    assert translate_sampler(text) == (text, None) and text not in SAMPLERS
 
 
 def test_spacings_by_the_names_of_other_tools():
     assert SamplingConfig(spacing="Karras").spacing == "karras"
-    assert SamplingConfig(spacing="exponential").spacing == "log-snr" == known_spacing("Log_SNR")
-    assert known_spacing("nonsense") == "nonsense"
+    assert SamplingConfig(spacing="exponential").spacing == "log-snr" == translate_spacing("Log_SNR")
+    assert translate_spacing("nonsense") == "nonsense"
     assert SamplingConfig("LMS Karras", spacing="karras").spacing == "karras"
     with pytest.raises(InputError, match="expected one spacing"):
         SamplingConfig("LMS Karras", spacing="uniform")

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from glide.checkpoints.load import load_model, read_config, save_model
 from glide.checkpoints.provenance import fingerprint
-from glide.diffusion.samplers.ddpm_ddim import SeededNoise
+from glide.diffusion.samplers.base import SeededNoise
+from glide.diffusion.samplers.registry import SAMPLERS
 from glide.networks.conditioner import ImageRequest
 from glide.networks.model import Model
 from glide.utils.errors import InputError
 from glide.utils.images import save_png, to_uint8
 from guidance import Options
-from guidance.registry import SAMPLERS
 from support.models import CAPTIONS
 from toolkit import Pipeline
 from toolkit.pipelines.settings import SamplingConfig

@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from glide.diffusion.denoiser import Prediction
 from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.samplers.ddpm_ddim import ancestral, ddim
-from glide.diffusion.samplers.dpm_solver import dpmpp_2m, dpmpp_2m_sde, unipc
+from glide.diffusion.samplers.dpm_solver import dpmpp_2m, dpmpp_2m_sde
 from glide.diffusion.samplers.euler_heun import euler, euler_ancestral, heun
 from glide.diffusion.samplers.linear_multistep import lms, plms
+from glide.diffusion.samplers.unipc import unipc
 from glide.diffusion.timestep_spacing import spaced
 from support.gaussian import last
 
