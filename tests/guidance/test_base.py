@@ -12,8 +12,7 @@ from glide.diffusion.denoiser import clamp, predictor, project, replace_known
 from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.process import respacing
 from glide.diffusion.samplers.base import SeededNoise
-from glide.diffusion.samplers.ddpm_ddim import ancestral
-from glide.diffusion.samplers.ddpm_ddim import ddim
+from glide.diffusion.samplers.ddpm_ddim import ancestral, ddim
 from glide.utils.errors import InputError
 from guidance.base import EVERYWHERE, Guidance, guide
 from guidance.classifier_free import ClassifierFree

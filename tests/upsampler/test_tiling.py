@@ -11,9 +11,7 @@ from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import predictor
 from glide.diffusion.samplers.base import SeededNoise
 from glide.diffusion.samplers.ddpm_ddim import ddim
-from glide.networks.config import ModelConfig
-from glide.networks.config import ProcessConfig
-from glide.networks.config import UNetConfig
+from glide.networks.config import ModelConfig, ProcessConfig, UNetConfig
 from glide.networks.model import Model
 from support.models import randomised
 from upsampler.tiling import in_tiles, ramps, starts

@@ -18,8 +18,7 @@ from glide.checkpoints.load import load_model
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction
 from glide.diffusion.samplers.base import SeededNoise
-from glide.diffusion.samplers.ddpm_ddim import ancestral
-from glide.diffusion.samplers.ddpm_ddim import ddim
+from glide.diffusion.samplers.ddpm_ddim import ancestral, ddim
 from glide.networks.config import ModelConfig
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS

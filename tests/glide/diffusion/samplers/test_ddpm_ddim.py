@@ -11,9 +11,7 @@ from glide.diffusion.denoiser import Prediction, predictor
 from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.process import respacing
 from glide.diffusion.samplers.base import SeededNoise
-from glide.diffusion.samplers.ddpm_ddim import ancestral
-from glide.diffusion.samplers.ddpm_ddim import ddim
-from glide.diffusion.samplers.ddpm_ddim import ddim_noise
+from glide.diffusion.samplers.ddpm_ddim import ancestral, ddim, ddim_noise
 from glide.diffusion.timestep_spacing import SPACINGS, spaced
 from glide.utils.errors import InputError
 from support.gaussian import Gaussian, last, no_noise, observed, start
