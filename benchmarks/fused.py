@@ -22,11 +22,11 @@ from benchmarks.measure.machine import timed
 from glide.networks.attention import self_attention
 from glide.networks.conditioner import ImageRequest
 from glide.networks.cpu import fused as fused
+from glide.networks.cpu.allocator import keep_freed_memory
 from glide.networks.layers import GroupNorm
 from glide.utils.cli import parse, run
 from glide.utils.dtype import AUTO, DType, find_dtype
 from glide.utils.errors import InputError
-from glide.utils.hardware import keep_freed_memory
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
 

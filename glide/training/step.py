@@ -18,12 +18,13 @@ from glide.data.datasets import Batch, on_device
 from glide.data.prefetch import FREE
 from glide.diffusion.losses import TimestepSampler
 from glide.networks.compile import as_written, compile_for_training
+from glide.networks.cpu.allocator import keep_freed_memory
 from glide.training.distributed import Processes
 from glide.training.fsdp import shard
 from glide.training.optim import Averages, Optimizer
 from glide.training.row_rng import DropoutRows, RowRng, derive_seed
 from glide.training.train_state import TrainState, twin_of
-from glide.utils.hardware import flops_of, keep_freed_memory
+from glide.utils.hardware import flops_of
 from glide.utils.mixed_precision import LossScale, autocast
 
 if TYPE_CHECKING:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-_kept = 0  # what this process asked the C library to keep, at most
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # <malloc.h>
-LARGE_BLOCK = 2**27  # bytes from which a block comes from the system and goes back to it, whatever is kept
 ENOUGH = 0.005  # seconds that one measured run takes at least
 
 
@@ -61,43 +56,6 @@ def flops_of(forward: Callable[[], object]) -> float:
     with FlopCounterMode(display=False) as counter:
         forward()
     return 3.0 * counter.get_total_flops()
-
-
-def keep_freed_memory(device: torch.device, most: int) -> None:
-    """Have the C library keep what is freed, `most` bytes, for what is allocated next, where it is glibc on a CPU.
-
-    It gives large blocks back to the system, and each activation then lies in fresh pages: a tenth of the time of a
-    step of training or drawing, measured. Of the process as a whole, and for good.
-    """
-    global _kept
-    mallopt = _of_glibc("mallopt")
-    if mallopt is None or device.type != "cpu" or most <= _kept:
-        return
-    _kept = most
-    mallopt(TRIM_THRESHOLD, most)
-    mallopt(MMAP_THRESHOLD, LARGE_BLOCK)
-
-
-@contextmanager
-def in_own_pages() -> Iterator[None]:
-    """Within, every large block that is allocated gets pages of its own, which go back to the system with it.
-
-    For weights: what is freed of them leaves no holes, over which activations would lie strewn. With glibc, elsewhere
-    nothing is changed.
-    """
-    mallopt = _of_glibc("mallopt")
-    if mallopt is not None:
-        mallopt(MMAP_THRESHOLD, 2**18)
-    try:
-        yield
-    finally:
-        if mallopt is not None:
-            mallopt(MMAP_THRESHOLD, LARGE_BLOCK)
-
-
-def _of_glibc(name: str) -> Callable[..., int] | None:
-    """A function that glibc has and other C libraries have not."""
-    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def memory_in_use(device: torch.device) -> float:

@@ -26,6 +26,7 @@ from glide.diffusion.samplers.registry import find_sampler
 from glide.diffusion.timestep_spacing import spaced
 from glide.networks.compile import compiled
 from glide.networks.conditioner import Conditioner, ImageRequest
+from glide.networks.cpu.allocator import in_own_pages, keep_freed_memory
 from glide.networks.cpu.prepacked import pack_
 from glide.networks.fixed_batch import call_size_of, default_call_size, network_of, predict_by
 from glide.networks.model import Model
@@ -34,7 +35,6 @@ from glide.utils.class_names import HasClasses
 from glide.utils.device import find_device
 from glide.utils.dtype import AUTO, find_dtype
 from glide.utils.errors import InputError
-from glide.utils.hardware import in_own_pages, keep_freed_memory
 from glide.utils.hub import at_revision
 from glide.utils.memory import check_memory
 from glide.utils.numbers import whole

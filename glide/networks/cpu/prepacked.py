@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 
-from glide.utils.hardware import in_own_pages
+from glide.networks.cpu.allocator import in_own_pages
 
 M = TypeVar("M", bound=nn.Module)
 SETTLING = Lock()

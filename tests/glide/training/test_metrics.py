@@ -31,7 +31,7 @@ from glide.training.validation import Validation
 from glide.utils.contact_sheet import MARGIN as ROOM
 from glide.utils.contact_sheet import row_height
 from glide.utils.errors import InputError
-from glide.utils.hardware import flops_of, keep_freed_memory, measured_peak, memory_in_use
+from glide.utils.hardware import flops_of, measured_peak, memory_in_use
 from glide.utils.strip import MARGIN, write_strip
 from support.launch import ROOT
 from toolkit.pipelines.training_preview import sample_grid
@@ -159,26 +159,6 @@ def test_the_machines_numbers() -> None:
     assert 1e8 < measured_peak(device, "float32") < 1e15 and memory_in_use(device) > 0.05
     conv = nn.Conv2d(3, 5, 3, padding=1)
     assert flops_of(lambda: conv(torch.zeros(2, 3, 8, 8))) == 3 * 2 * (2 * 64) * 5 * 3 * 9
-
-
-def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, int]] = []
-
-    class Library:
-        def mallopt(self, *values: int) -> None:
-            asked.append(values)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr("glide.utils.hardware._kept", 0)
-    monkeypatch.setattr("ctypes.CDLL", lambda name: Library())
-    cpu = torch.device("cpu")
-    keep_freed_memory(cpu, 100)
-    keep_freed_memory(cpu, 99)  # a picture drawn in the middle of a training takes nothing from it
-    assert asked == [(-1, 100), (-3, 2**27)]
-    monkeypatch.setattr("ctypes.CDLL", lambda name: object())  # musl
-    keep_freed_memory(cpu, 101)
-    keep_freed_memory(torch.device("cuda"), 102)
-    assert len(asked) == 2
 
 
 def test_a_strip_of_many_grids(tmp_path: Path) -> None:
