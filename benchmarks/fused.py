@@ -20,9 +20,9 @@ from torch import Tensor
 
 from benchmarks.measure.machine import timed
 from glide.networks.attention import self_attention
-from glide.networks.conditioner import ImageRequest
 from glide.networks.cpu import fused as fused
 from glide.networks.cpu.allocator import keep_freed_memory
+from glide.networks.image_request import ImageRequest
 from glide.networks.layers import GroupNorm
 from glide.utils.cli import parse, run
 from glide.utils.dtype import AUTO, DType, find_dtype

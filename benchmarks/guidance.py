@@ -21,7 +21,7 @@ import torch
 from benchmarks.measure.machine import timed
 from benchmarks.measure.networks import fill_, random_model
 from glide.checkpoints.load import save_model
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.networks.presets import PRESETS
 from glide.utils.cli import parse, run
 from glide.utils.dtype import AUTO, DType

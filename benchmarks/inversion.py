@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from glide.diffusion.ddim_inversion import ITERATIONS
-from glide.networks.conditioner import ImageRequest, KnownPixels
+from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.shapes.dataset import held_out_scenes, render
 from glide.utils.cli import parse, run
 from glide.utils.dtype import DType

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks.measure.machine import timed
-from glide.networks.conditioner import ImageRequest
 from glide.networks.fixed_batch import default_call_size
+from glide.networks.image_request import ImageRequest
 from glide.utils.cli import parse, run
 from glide.utils.errors import InputError
 from toolkit.pipelines.pipeline import Pipeline

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.measure.machine import Memory
 from glide.diffusion.samplers.registry import DEFAULT_STEPS
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.networks.model import Model
 from glide.utils.cli import parse, run
 from glide.utils.dtype import AUTO, DType

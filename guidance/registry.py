@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from glide.diffusion.conditioning import Conditioning
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.utils.errors import InputError
 from guidance.base import Guidance
 from guidance.names import interval_of, named

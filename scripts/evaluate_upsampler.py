@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from torch import Tensor
 
-    from glide.networks.conditioner import ImageRequest
+    from glide.networks.image_request import ImageRequest
     from toolkit.evaluation.upsampling import Enlarge, EvaluateUpsampler, evaluate_upsampler
     from toolkit.pipelines.parts import UPSAMPLING
     from toolkit.pipelines.settings import SamplingConfig, spec_of_steps

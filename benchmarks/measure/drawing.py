@@ -14,8 +14,8 @@ from benchmarks.measure.networks import CAPTION
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.results import Found, Measured, Note, Spent
 from benchmarks.measure.work import call_work
-from glide.networks.conditioner import ImageRequest, KnownPixels
 from glide.networks.fixed_batch import default_call_size
+from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.errors import InputError
 from glide.utils.images import to_uint8

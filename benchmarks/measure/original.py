@@ -27,7 +27,7 @@ from glide.diffusion.denoiser import Prediction, clamp, to_x0
 from glide.diffusion.process import respacing
 from glide.diffusion.samplers.base import SeededNoise
 from glide.diffusion.samplers.ddpm_ddim import ancestral
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.networks.model import Model
 from glide.networks.reduced_precision import lower_
 

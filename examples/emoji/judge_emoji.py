@@ -27,7 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from glide.data.datasets import open_source
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.utils.atomic_write import write_text
 from glide.utils.cli import parse, run
 from glide.utils.contact_sheet import contact_sheet

@@ -4,53 +4,17 @@ Shape letters: N pictures, H W pixels, h w pixels of a low-resolution picture.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from glide.diffusion.conditioning import Conditioning
+from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.networks.unet import UNet
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError
-from glide.utils.numbers import whole
-from glide.utils.ranges import MAX_SEED
-
-
-@dataclass(frozen=True, eq=False)
-class KnownPixels:
-    """What is known of a picture in pixels, all in [-1, 1] but the mask. None is not given."""
-
-    low_res: Tensor | None = None  # [3,h,w]  what an upsampler enlarges
-    noise: float = 0.0  # of it, which a model that takes noise is told: its standard deviation, 0 to below 1
-    image: Tensor | None = None  # [3,H,W]  what stays of it where `mask` is 1
-    mask: Tensor | None = None  # [1,H,W]  1 where a pixel is known, 0 where it is to be painted
-    told: bool = True  # whether a model with inpainting planes is shown `image` and `mask`
-    start: Tensor | None = None  # [3,H,W]  what the run begins with, noised as far as its strength says
-    latent: Tensor | None = None  # [3,H,W]  the same, noised already
-
-
-NO_PIXELS = KnownPixels()
-
-
-@dataclass(frozen=True)
-class ImageRequest:
-    """What makes one picture of a run: its noise and its condition."""
-
-    seed: int
-    caption: str = ""
-    """"" is the null caption. A model without text is not told it; a guidance may be."""
-    label: int | None = None
-    """None is the null class. A model without classes is not told it; a guidance may be."""
-    given: KnownPixels = NO_PIXELS
-    """Pixels that are known. What an inpainting model's picture is not given, it paints."""
-
-    def __post_init__(self) -> None:
-        """Numbers of numpy as Python's own, as recipes need them. InputError for what is no seed or class number."""
-        object.__setattr__(self, "seed", whole(self.seed, "the seed", 0, MAX_SEED))
-        if self.label is not None:
-            object.__setattr__(self, "label", whole(self.label, "the class"))
 
 
 class Conditioner:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import upsampler
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.shapes.dataset import held_out_scenes
 from glide.shapes.render import render
 from glide.utils.images import read_recipe

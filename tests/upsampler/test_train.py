@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from glide.checkpoints.load import load_model, save_model
 from glide.data.datasets import open_data
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.training.config import TrainConfig

@@ -16,8 +16,9 @@ from glide.checkpoints.openai.convert import from_state_dict, mapping
 from glide.checkpoints.openai.options import model_config
 from glide.checkpoints.openai.releases import options_for
 from glide.diffusion.conditioning import Conditioning
-from glide.networks.conditioner import Conditioner, ImageRequest, KnownPixels
+from glide.networks.conditioner import Conditioner
 from glide.networks.config import ModelConfig
+from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.layers import PixelNorm, TokenAttention
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS

@@ -14,7 +14,7 @@ from typing import Annotated
 import torch
 from tyro.conf import arg
 
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.shapes.dataset import held_out_scenes
 from glide.shapes.oracle import Oracle
 from glide.utils.atomic_write import write_text

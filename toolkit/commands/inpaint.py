@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError, warn
 from glide.utils.file_locks import count, report_when_stopped, write_beside

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glide.networks.conditioner import ImageRequest, KnownPixels
+from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.utils.errors import InputError
 from glide.utils.file_locks import write_beside
 from glide.utils.image_files import check_output

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from glide.checkpoints.model_folder import CONFIG
-from glide.networks.conditioner import NO_PIXELS, ImageRequest, KnownPixels
 from glide.networks.fixed_batch import batches
+from glide.networks.image_request import NO_PIXELS, ImageRequest, KnownPixels
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError
 from glide.utils.file_locks import NumberedOutputs, count, names

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glide.networks.conditioner import ImageRequest, KnownPixels
+from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.shapes.dataset import VISIBLE_COLORS, held_out_scenes, render
 from glide.shapes.oracle import Oracle, Reading, read_scene
 from glide.shapes.scene import POSITIONS, SHAPES, Scene, Thing, make_facts, write_caption

@@ -12,8 +12,8 @@ from tyro.conf import arg
 
 from glide.checkpoints.trained_on import check_built_in_scenes
 from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS, sampler_help, spacing_help
-from glide.networks.conditioner import ImageRequest
 from glide.networks.fixed_batch import batches, whole_calls
+from glide.networks.image_request import ImageRequest
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.progress import progress

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.shapes.dataset import Scene
 from glide.shapes.oracle import Oracle
 from glide.shapes.scene import FACT_KINDS, KINDS

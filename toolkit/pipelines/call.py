@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
-from glide.networks.conditioner import ImageRequest, KnownPixels
+from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError
 from glide.utils.memory import ABOUT_ONE, check_memory

@@ -16,8 +16,8 @@ from glide.diffusion.denoiser import Denoiser, Predict, Prediction, clamp, pin_k
 from glide.diffusion.process import Process
 from glide.diffusion.self_conditioning import SelfConditioned
 from glide.diffusion.threshold import dynamic_threshold
-from glide.networks.conditioner import ImageRequest
 from glide.networks.deep_cache import DeepCache
+from glide.networks.image_request import ImageRequest
 from glide.utils.errors import InputError
 from guidance.base import Guidance, guide
 from guidance.names import named

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from glide.networks.conditioner import ImageRequest, KnownPixels
+from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.utils.errors import InputError
 from toolkit.commands.inpaint_flags import DEFAULT_CONTEXT
 from toolkit.pipelines.enlarge import EnlargeAround

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.utils.errors import InputError
 from glide.utils.images import from_uint8
 from toolkit.commands.inpaint import Original

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from glide.diffusion.ddim_inversion import ITERATIONS, invert, picture_of, revert
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.utils.errors import InputError
 from guidance.base import Guidance
 from toolkit.pipelines.known_pixels import begin

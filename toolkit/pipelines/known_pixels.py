@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from glide.diffusion.process import Process
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.utils.errors import InputError
 
 

@@ -25,10 +25,11 @@ from glide.diffusion.samplers.base import SeededNoise
 from glide.diffusion.samplers.registry import find_sampler
 from glide.diffusion.timestep_spacing import spaced
 from glide.networks.compile import compiled
-from glide.networks.conditioner import Conditioner, ImageRequest
+from glide.networks.conditioner import Conditioner
 from glide.networks.cpu.allocator import in_own_pages, keep_freed_memory
 from glide.networks.cpu.prepacked import pack_
 from glide.networks.fixed_batch import call_size_of, default_call_size, network_of, predict_by
+from glide.networks.image_request import ImageRequest
 from glide.networks.model import Model
 from glide.networks.reduced_precision import lower_, lowered
 from glide.utils.class_names import HasClasses

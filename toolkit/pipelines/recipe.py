@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from glide.checkpoints.provenance import environment
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from guidance.names import read_by
 from toolkit.pipelines.retell import guidance_of
 from toolkit.pipelines.settings import SamplingConfig

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glide.networks.conditioner import ImageRequest, KnownPixels
+from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.utils.images import to_uint8
 from toolkit.pipelines.upscale import Upscaler
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from glide.diffusion.samplers.registry import DEFAULT_SAMPLER
-from glide.networks.conditioner import NO_PIXELS, ImageRequest, KnownPixels
 from glide.networks.config import ModelConfig
+from glide.networks.image_request import NO_PIXELS, ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.contact_sheet import contact_sheet, enlarged, row_height
 from glide.utils.errors import warn

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glide.diffusion.samplers.registry import UPSAMPLING_STEPS
-from glide.networks.conditioner import ImageRequest, KnownPixels
 from glide.networks.config import ModelConfig
+from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.dtype import AUTO
 from glide.utils.errors import InputError

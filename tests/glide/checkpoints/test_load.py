@@ -15,8 +15,8 @@ from glide.checkpoints import load as checkpoint
 from glide.checkpoints.load import load_model, read_config, resolve, save_model
 from glide.checkpoints.model_folder import load_weights, write_folder
 from glide.checkpoints.openai import convert as openai
-from glide.networks.conditioner import ImageRequest
 from glide.networks.config import ModelConfig, ProcessConfig, TextConfig, UNetConfig
+from glide.networks.image_request import ImageRequest
 from glide.networks.model import Model
 from glide.networks.tokenizer import Tokenizer
 from glide.utils.errors import InputError

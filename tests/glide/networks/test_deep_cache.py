@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from glide.diffusion.conditioning import Conditioning
-from glide.networks.conditioner import ImageRequest
 from glide.networks.deep_cache import DeepCache
+from glide.networks.image_request import ImageRequest
 from glide.networks.model import Model
 from glide.networks.unet import UNet
 from glide.utils.images import read_recipe

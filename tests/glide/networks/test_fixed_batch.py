@@ -10,9 +10,9 @@ from torch import Tensor
 
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction, predictor
-from glide.networks.conditioner import ImageRequest
 from glide.networks.config import ModelConfig
 from glide.networks.fixed_batch import call_size_of, default_call_size, in_calls
+from glide.networks.image_request import ImageRequest
 from glide.networks.layers import ROWS, linear_by_rows
 from glide.networks.model import Model
 from glide.utils.errors import InputError

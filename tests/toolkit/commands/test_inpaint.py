@@ -12,7 +12,7 @@ from torch import Tensor
 
 from glide.checkpoints.load import save_model
 from glide.checkpoints.openai.convert import from_state_dict
-from glide.networks.conditioner import ImageRequest, KnownPixels
+from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.networks.tokenizer import Tokenizer
 from glide.utils.cli import run

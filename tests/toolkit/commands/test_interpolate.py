@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from glide.diffusion.samplers.registry import SPACINGS
-from glide.networks.conditioner import ImageRequest, KnownPixels
+from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.images import from_uint8, read_recipe
 from support.interpolate_script import call, photo

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from glide.checkpoints.load import save_model
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from glide.checkpoints.init_from import init_from
 from glide.checkpoints.load import load_model, save_model
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer

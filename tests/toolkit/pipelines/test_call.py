@@ -19,7 +19,7 @@ from glide.checkpoints.load import load_model, read_config, save_model
 from glide.checkpoints.provenance import fingerprint
 from glide.diffusion.samplers.base import SeededNoise
 from glide.diffusion.samplers.registry import SAMPLERS
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.networks.model import Model
 from glide.utils.errors import InputError
 from glide.utils.images import save_png, to_uint8

@@ -8,7 +8,7 @@ import torch
 
 from glide.checkpoints.load import load_model
 from glide.networks import compile as module
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.networks.model import Model
 from glide.utils.images import read_recipe
 from support.models import CAPTIONS

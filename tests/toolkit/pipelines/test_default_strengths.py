@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from glide.checkpoints.load import load_model, save_model
-from glide.networks.conditioner import ImageRequest
+from glide.networks.image_request import ImageRequest
 from glide.shapes.dataset import held_out_scenes
 from glide.shapes.oracle import Oracle
 from glide.shapes.scene import SHAPES

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from glide.checkpoints import vocabulary as vocabulary
 from glide.checkpoints.load import save_model
-from glide.networks.conditioner import ImageRequest
 from glide.networks.config import ModelConfig, ProcessConfig
+from glide.networks.image_request import ImageRequest
 from glide.networks.model import Model
 from glide.utils.errors import InputError
 from guidance import ClassifierFree

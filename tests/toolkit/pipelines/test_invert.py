@@ -11,7 +11,7 @@ from glide.diffusion.ddim_inversion import invert, picture_of, revert
 from glide.diffusion.denoiser import Denoiser, Prediction, clamp, project
 from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.process import Process, respacing
-from glide.networks.conditioner import ImageRequest, KnownPixels
+from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.errors import InputError
 from guidance.base import guide

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from glide.checkpoints.load import load_model
 from glide.checkpoints.provenance import fingerprint
-from glide.networks.conditioner import ImageRequest, KnownPixels
 from glide.networks.config import ModelConfig, ProcessConfig
+from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError

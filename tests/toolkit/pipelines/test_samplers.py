@@ -12,7 +12,7 @@ from glide.diffusion.samplers.registry import (
     SPACINGS,
 )
 from glide.diffusion.timestep_spacing import SPACINGS as FORMULAS
-from glide.networks.conditioner import ImageRequest, KnownPixels
+from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.images import read_recipe
 from guidance import LogLikelihood
