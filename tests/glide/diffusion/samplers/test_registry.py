@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from glide.diffusion.process import make_process
+from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.samplers.base import SeededNoise
 from glide.diffusion.samplers.registry import (
     SAMPLERS,
