@@ -12,6 +12,7 @@ from torch import nn
 
 from benchmarks.measure.original import SCALE
 from benchmarks.measure.wanted import Drawer, Wanted
+from glide.networks.input_planes import plane_count
 
 
 def diffusers(wanted: Wanted) -> tuple[nn.Module, Drawer]:
@@ -27,7 +28,7 @@ def diffusers(wanted: Wanted) -> tuple[nn.Module, Drawer]:
     ups = ["SimpleCrossAttnUpBlock2D" if attend else "ResnetUpsampleBlock2D" for attend in reversed(attends)]
     model: nn.Module = UNet2DConditionModel(
         sample_size=unet.image_size,
-        in_channels=unet.in_channels + config.planes,
+        in_channels=unet.in_channels + plane_count(config),
         out_channels=unet.out_channels,
         block_out_channels=tuple(int(mult * unet.channels) for mult in unet.channel_mult),
         layers_per_block=unet.num_res_blocks,

@@ -122,13 +122,8 @@ def _fit_planes(weight: Tensor, to: Tensor, source: Model, model: Model) -> Tens
 
 
 def _inputs(model: Model) -> dict[str, range]:
-    """What the input channels show, the planes in the order of `Model.input_planes`."""
-    config = model.config
-    channels = config.unet.in_channels
-    widths = {"x_t": channels}
-    widths |= {"own estimate": channels} if config.unet.self_condition else {}
-    widths |= {"inpainting": channels + 1} if config.inpaint else {}
-    widths |= {"low resolution": channels} if config.low_res else {}
+    """Contents of the input channels, the planes in the order of `glide.networks.input_planes.KINDS`."""
+    widths = {"x_t": model.config.unet.in_channels} | {part.name: part.channels for part in model.parts}
     found, start = {}, 0
     for name, width in widths.items():
         found[name] = range(start, start + width)

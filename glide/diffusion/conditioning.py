@@ -40,6 +40,13 @@ class Conditioning:
         joined = [*([] if self.planes is None else [self.planes]), *planes]
         return replace(self, planes=joined[0] if len(joined) == 1 else torch.cat(joined, dim=1))  # [N,P,H,W]
 
+    def joined(self, other: "Conditioning") -> "Conditioning":
+        """The same with the image-shaped parts of `other`: its planes after those here, levels added, its estimate."""
+        cond = self if other.planes is None else self.with_planes(other.planes)
+        if other.level is not None:
+            cond = replace(cond, level=other.level if cond.level is None else cond.level + other.level)
+        return cond if other.estimate is None else replace(cond, estimate=other.estimate)
+
     def sharing_planes(self, other: "Conditioning") -> "Conditioning":
         """With the planes of `other`, and what it says of them, where it has none of its own.
 

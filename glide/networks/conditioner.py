@@ -4,7 +4,6 @@ Shape letters: N pictures, H W pixels, h w pixels of a low-resolution picture.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -72,43 +71,17 @@ class Conditioner:
             if key not in encoded:
                 encoded[key] = self._encode(*key)
         told = Conditioning.cat([encoded[picture.caption, picture.label] for picture in pictures])
-        if not self.model.config.planes:
-            return told
-        told = told.with_planes(torch.cat([self._planes(picture.given, size) for picture in pictures]))
-        levels = [level for picture in pictures if (level := self._level(picture.given)) is not None]
-        return replace(told, level=torch.cat(levels)) if levels else told
-
-    def _planes(self, given: KnownPixels, size: tuple[int, int] | None) -> Tensor:
-        """[1,P,H,W]."""
-        model = self.model
-        size = size or (model.config.unet.image_size,) * 2
-        rows = model.nothing_known(1, size)
-        told: dict[str, Tensor] = {}
-        if rows and given.image is not None and given.mask is not None and given.told:
-            told |= {"inpaint_image": given.image, "inpaint_mask": given.mask}
-        if model.config.low_res:
-            if given.low_res is None:
-                raise InputError(
-                    "got an upsampler, which enlarges pictures, and no picture, expected a model that draws: give a "
-                    "base model, or a picture to enlarge"
-                )
-            told["low_res"] = given.low_res
-        rows |= {name: part[None].to(model.device) for name, part in told.items()}
-        planes = model.input_planes(rows, size)
-        assert planes is not None
-        return planes
+        return told.joined(Conditioning.cat([self._images(picture.given, size) for picture in pictures]))
 
     @torch.no_grad()
-    def _level(self, given: KnownPixels) -> Tensor | None:
-        """[1,E]. InputError for noise that the model cannot be told of."""
-        if given.noise and not self.model.config.low_res_noise:
-            raise InputError(
-                f"got noise {given.noise:g} for a model that is not told how noisy what it enlarges is, expected 0: "
-                "leave it out, or give an upsampler that was trained with noise"
-            )
-        return self.model.low_res_level(
-            {"low_res_level": torch.tensor([given.noise], device=self.model.device)}
-        )
+    def _images(self, given: KnownPixels, size: tuple[int, int] | None) -> Conditioning:
+        """The image-shaped part of one picture's conditioning, [1,...]. InputError for missing or unfit pixels."""
+        model = self.model
+        size = size or (model.config.unet.image_size,) * 2
+        inputs: dict[str, Tensor] = {}
+        for part in model.parts:
+            inputs |= part.known(given, size, model.device)
+        return model.condition_on_images(inputs, size)
 
     @torch.no_grad()
     def _encode(self, caption: str, label: int | None) -> Conditioning:

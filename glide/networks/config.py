@@ -173,11 +173,6 @@ class ModelConfig:
     process: ProcessConfig = field(default_factory=ProcessConfig)
 
     @property
-    def planes(self) -> int:
-        """Input channels besides those of x_t: the known pixels and their mask, the low-resolution picture."""
-        return (self.unet.in_channels + 1) * self.inpaint + self.unet.in_channels * self.low_res
-
-    @property
     def low_res_size(self) -> int:
         """(low_res) Height and width of the low-resolution picture of one of the model's own size."""
         return self.unet.image_size // self.scale

@@ -6,18 +6,17 @@ Shape letters: N batch, C channels, H W pixels, L tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.process import Process
 from glide.networks.config import ModelConfig
-from glide.networks.layers import linear_by_rows, timestep_embedding, zero_init
+from glide.networks.input_planes import input_planes, plane_count
+from glide.networks.layers import linear_by_rows
 from glide.networks.text_encoder import TextEncoder
 from glide.networks.unet import UNet
 from glide.utils.errors import InputError
@@ -43,11 +42,12 @@ class Model(nn.Module):
             self.text_vector = nn.Linear(c.width, emb_width)
         if config.num_classes:
             self.label = nn.Embedding(config.num_classes + config.null_class, emb_width)
-        if config.low_res_noise:
-            self.level_in = nn.Linear(config.unet.channels, emb_width)
-            # from nothing: an upsampler that was never told of noise begins as it was
-            self.level_out = zero_init(nn.Linear(emb_width, emb_width))
-        self.unet = UNet(config.unet, config.planes, config.text.width if config.text else 0)
+        self.parts = input_planes(config)
+        """The kinds of image-shaped inputs besides x_t."""
+        for part in self.parts:
+            for name, module in part.modules().items():
+                self.add_module(name, module)
+        self.unet = UNet(config.unet, plane_count(config), config.text.width if config.text else 0)
 
     @cached_property
     def process(self) -> Process:
@@ -69,9 +69,17 @@ class Model(nn.Module):
         low_res [N,C,h,w] with low_res_level [N], 0 where it is not given; inpaint_image [N,C,H,W] with inpaint_mask
         [N,1,H,W], 1 where a pixel is known; estimate [N,C,H,W], its own of x0, where there is one.
         """
-        told = self.encode(batch)
-        planes, level = self.input_planes(batch, size), self.low_res_level(batch)
-        return replace(told, planes=planes, level=level, estimate=batch.get("estimate"))
+        return self.encode(batch).joined(self.condition_on_images(batch, size))
+
+    def condition_on_images(
+        self, inputs: Mapping[str, Tensor], size: tuple[int, int] | None = None
+    ) -> Conditioning:
+        """The image-shaped part of `condition`: planes, their noise level, the estimate."""
+        size = size or (self.config.unet.image_size,) * 2
+        shown = Conditioning()
+        for part in self.parts:
+            shown = shown.joined(part.conditioning(inputs, size, self, self.dtype))
+        return shown
 
     def encode(self, batch: Mapping[str, Tensor]) -> Conditioning:
         """What `condition` says in words: captions and classes, no planes.
@@ -98,42 +106,15 @@ class Model(nn.Module):
         return (tokens * own).sum(dim=1) / own.sum(dim=1).clamp(min=1.0)
 
     def nothing_known(self, images: int, size: tuple[int, int] | None = None) -> dict[str, Tensor]:
-        """What a model that inpaints is shown where it draws all of so many pictures; of others nothing.
+        """Image-shaped inputs of `condition` for so many pictures of which nothing is known; {} for most models.
 
         size: (H, W), by default the model's own.
         """
-        if not self.config.inpaint:
-            return {}
-        nothing = torch.zeros(images, 1, *(size or (self.config.unet.image_size,) * 2), device=self.device)
-        return {
-            "inpaint_image": nothing.expand(-1, self.config.unet.in_channels, -1, -1),
-            "inpaint_mask": nothing,
-        }
-
-    def input_planes(self, batch: Mapping[str, Tensor], size: tuple[int, int] | None = None) -> Tensor | None:
-        """The planes concatenated to x_t: masked picture, mask, enlarged low-resolution picture, as trained."""
-        planes = []
-        if self.config.inpaint:
-            mask = batch["inpaint_mask"]
-            planes += [batch["inpaint_image"] * mask, mask]
-        if self.config.low_res:
-            size = size or (self.config.unet.image_size,) * 2
-            planes.append(F.interpolate(batch["low_res"], size, mode="bilinear", align_corners=False))
-        return torch.cat(planes, dim=1) if planes else None
-
-    def low_res_level(self, batch: Mapping[str, Tensor]) -> Tensor | None:
-        """The embedding [N,E] of how noisy the low-resolution picture is, for a model that receives it.
-
-        low_res_level [N]: the noise's standard deviation, 0 (none) to 1 (nothing else), see `upsampler.low_res`.
-        """
-        if not self.config.low_res_noise:
-            return None
-        level = batch.get("low_res_level")
-        if level is None:
-            level = batch["low_res"].new_zeros(len(batch["low_res"]))
-        features = timestep_embedding(1000.0 * level, self.config.unet.channels)
-        hidden = linear_by_rows(self.level_in, features, self.dtype)
-        return linear_by_rows(self.level_out, F.silu(hidden), self.dtype)
+        size = size or (self.config.unet.image_size,) * 2
+        inputs: dict[str, Tensor] = {}
+        for part in self.parts:
+            inputs |= part.unknown(images, size, self.device)
+        return inputs
 
     def forward(self, x: Tensor, t: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """x [N,C,H,W] at training timesteps t [N] -> [N,out_channels,H,W]."""

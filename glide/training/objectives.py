@@ -17,9 +17,6 @@ from glide.networks.model import Model
 from glide.training.row_rng import RowRng
 from glide.utils.errors import InputError
 
-SELF_CONDITIONED = 0.5
-"""Share of examples that are shown an estimate (2208.04202, section 3.2)."""
-
 
 @dataclass(frozen=True)
 class DiffusionObjective:
@@ -40,8 +37,8 @@ class DiffusionObjective:
     def __call__(self, model: Model, batch: dict[str, Any], t: Tensor, draws: RowRng) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses.
 
-        For a model with inpainting planes also inpaint_mask [N,1,H,W], 1 where a pixel is known (`glide.data.masks`);
-        for an upsampler low_res [N,3,H,W] and low_res_level [N] (`upsampler.crops`).
+        Also the keys of the model's image-shaped inputs (`glide.networks.input_planes`): inpaint_mask [N,1,H,W] for a
+        model with inpainting planes, low_res [N,3,h,w] and low_res_level [N] for an upsampler.
         """
         x0 = batch["image"]
         noise = draws.normal(x0)
@@ -57,14 +54,11 @@ class DiffusionObjective:
             inputs["y"] = (
                 torch.where(dropped.to(y.device), model.config.num_classes, y) if self.null_captions else y
             )
-        if model.config.inpaint:
-            inputs |= {"inpaint_image": x0, "inpaint_mask": batch["inpaint_mask"]}
-        if model.config.low_res:
-            inputs |= {"low_res": batch["low_res"], "low_res_level": batch["low_res_level"]}
+        for part in model.parts:
+            inputs |= part.from_batch(batch)
         x_t = model.process.q_sample(x0, t, noise)
-        if model.config.unet.self_condition:
-            told = draws.uniform() < SELF_CONDITIONED
-            inputs["estimate"] = estimate_of(model, x_t, t, inputs) * told.to(x0)[:, None, None, None]
+        for part in model.parts:
+            inputs |= part.from_estimate(draws.uniform, lambda: estimate_of(model, x_t, t, inputs))
         output = model(x_t, t, inputs).float()
         return loss_terms(model.process, self.loss, output, x0, x_t, t, noise)
 

@@ -14,6 +14,7 @@ from glide.checkpoints.load import load_model
 from glide.data.datasets import GeneratedData, open_data
 from glide.data.masked import Masked
 from glide.data.masks import missing_sides, random_masks, rectangles, stroke, strokes
+from glide.networks.input_planes import plane_count
 from glide.networks.model import Model
 from glide.shapes.dataset import render
 from glide.shapes.oracle import Oracle
@@ -133,7 +134,7 @@ def test_a_fine_tune_begins_as_the_model_was_and_resumes_exactly(tmp_path: Path)
         )
 
     model = fine("whole")
-    assert model.config.inpaint and model.config.planes == 4
+    assert model.config.inpaint and plane_count(model.config) == 4
     assert model.unet.stem.weight.shape[1] == base.unet.stem.weight.shape[1] // 3 * 7
     # picture, masked, filled in, drawn from nothing: of four examples
     sheet = load_image(tmp_path / "whole/samples/0000002.png")
@@ -172,11 +173,11 @@ def test_upsamplers_learn_from_the_same_masks(tmp_path: Path) -> None:
     train = TrainConfig(steps=2, batch_size=2, dtype="float32", save_every=2, sample_every=100)
     args = TrainUpsampler(tmp_path / "up", preset="tiny-upsampler", inpaint=True, train=train)
     config = train_upsampler(args).config
-    assert config.inpaint and config.low_res and config.planes == 7
+    assert config.inpaint and config.low_res and plane_count(config) == 7
     plain = TrainUpsampler(tmp_path / "plain", preset="tiny-upsampler", train=train)
     train_upsampler(plain)
     fine = TrainUpsampler(tmp_path / "fine", init=str(tmp_path / "plain"), inpaint=True, train=train)
-    assert train_upsampler(fine).config.planes == 7
+    assert plane_count(train_upsampler(fine).config) == 7
 
 
 def test_a_model_that_inpaints_goes_on_to(tmp_path: Path) -> None:

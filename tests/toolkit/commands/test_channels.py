@@ -14,6 +14,7 @@ from PIL import Image
 from glide.checkpoints.load import load_model, save_model
 from glide.data.datasets import open_data
 from glide.networks.config import ModelConfig
+from glide.networks.input_planes import plane_count
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.training.config import TrainConfig
@@ -164,7 +165,7 @@ def run_sample(flags: list[str], code: int = 0) -> str:
 @pytest.mark.parametrize("channels", [1, 4])
 def test_a_model_that_inpaints_has_as_many_known_planes(tmp_path, channels):
     model = Model(config_of(channels, inpaint=True))
-    assert model.config.planes == channels + 1
+    assert plane_count(model.config) == channels + 1
     batch = open_data("shapes", 16, channels=channels).batch(0, 2)
     size = model.config.unet.image_size
     batch["image"] = batch["image"][..., :size, :size]

@@ -13,6 +13,7 @@ from glide.checkpoints.openai.convert import from_state_dict, load, mapping
 from glide.checkpoints.openai.options import complete, model_config, parse_options
 from glide.checkpoints.openai.releases import PUBLISHED, options_for
 from glide.networks.config import ProcessConfig
+from glide.networks.input_planes import plane_count
 from glide.networks.presets import PRESETS
 from glide.networks.unet import Block
 from glide.utils.errors import InputError
@@ -83,7 +84,7 @@ def test_processes_of_the_published_models() -> None:
 
 def test_inputs_of_the_published_models() -> None:
     configs = {name: model_config(options_for(name)) for name in PUBLISHED}
-    planes = {name: config.planes for name, config in configs.items() if config.planes}
+    planes = {name: plane_count(config) for name, config in configs.items() if plane_count(config)}
     assert planes == {
         "base_inpaint.pt": 4,
         "upsample.pt": 3,
