@@ -12,7 +12,7 @@ from torch import Tensor
 
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction
-from glide.diffusion.rows import per_image
+from glide.diffusion.x0_transforms import per_image
 from guidance.base import Guidance, Reference
 from guidance.contrast import Contrast
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from glide.checkpoints.load import load_with_vocabulary
 from glide.checkpoints.provenance import fingerprint
-from glide.checkpoints.vocabulary import load_with_vocabulary
 from glide.networks.cpu.prepacked import pack_
 from glide.networks.model import Model
 from glide.networks.reduced_precision import lower_

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from glide.data.datasets import Batch
-from glide.diffusion.losses import TimestepSampler
+from glide.diffusion.timestep_sampling import TimestepSampler
 from glide.training.config import TrainConfig
 from glide.training.distributed import Processes, others_lost
 from glide.training.dry_run import rehearse

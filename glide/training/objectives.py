@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glide.data.encoded import caption_inputs
+from glide.data.wrappers import caption_inputs
 from glide.diffusion.denoiser import split_variance, to_x0
 from glide.diffusion.losses import LossConfig, loss_terms
 from glide.diffusion.process import gather

@@ -1,10 +1,9 @@
-"""The optimizer (AdamW, optionally Muon for the matrices), the learning-rate schedule and the weight averages."""
+"""The optimizer (AdamW, optionally Muon for the matrices) and the learning-rate schedule."""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from glide.training.distributed import Processes
 from glide.training.fsdp import is_sharded, local, part_of, whole
-from glide.training.posthoc_ema import decay as decay_of
+from glide.training.muon import Muon
 from glide.utils.dtype import fast_dtype
 
 
@@ -38,78 +37,6 @@ class OptimConfig:
         up = min(1.0, (step + 1) / max(1, self.warmup))
         down = (steps - step) / (self.cooldown * steps) if self.cooldown else 1.0
         return min(up, down, 1.0)
-
-
-@torch.no_grad()
-def orthogonalize(g: Tensor, iterations: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The nearest (semi-)orthogonal matrices of a stack [B,m,n], roughly: singular values end in 0.7 to 1.2.
-
-    Newton-Schulz with the quintic of Jordan et al., "Muon: an optimizer for hidden layers", 2024. dtype: of its matrix
-    products, for which bfloat16 is exact enough.
-    """
-    a, b, c = 3.4445, -4.7750, 2.0315
-    x = g.to(dtype)
-    if tall := g.shape[-2] > g.shape[-1]:
-        x = x.mT.contiguous()
-    x = x / (x.float().norm(dim=(-2, -1), keepdim=True) + 1e-7).to(x.dtype)
-    for _ in range(iterations):
-        s = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(s, s, s, beta=b, alpha=c), x, beta=a)  # a x + (b s + c s s) x
-    return (x.mT if tall else x).to(g.dtype)
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalized: for weights of two or more dimensions, convolutions flattened to matrices.
-
-    Jordan et al. 2024. Parameters of one shape are orthogonalized together. (`torch.optim.Muon` takes
-    matrices only, so a convolution's weights could not be given to it.)
-    """
-
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float,
-        momentum: float = 0.95,
-        weight_decay: float = 0.0,
-        like: Mapping[nn.Parameter, nn.Parameter] | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        """like: the model's weight of which each parameter is this process's part, where weights are shared out.
-        dtype: of the matrix products (`orthogonalize`).
-        """
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self.like = like or {p: p for group in self.param_groups for p in group["params"]}
-        self.dtype = dtype
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        assert closure is None
-        for group in self.param_groups:
-            stacks: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
-            for p in group["params"]:
-                if p.grad is not None:
-                    stacks[self.like[p].shape].append(p)
-            for stack in stacks.values():
-                self._update(stack, group)
-
-    def _update(self, params: list[nn.Parameter], group: dict[str, Any]) -> None:
-        stack: list[Tensor] = list(params)
-        grads = [p.grad for p in stack if p.grad is not None]
-        for p in stack:
-            if "momentum" not in self.state[p]:
-                self.state[p]["momentum"] = torch.zeros_like(p)
-        buffers = [self.state[p]["momentum"] for p in stack]
-        torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
-        nesterov = torch._foreach_lerp(grads, buffers, group["momentum"])
-        # of weights that are shared out over processes, whole matrices are gathered, and each keeps its part
-        likes = [self.like[p] for p in params]
-        full = [whole(g, like) for g, like in zip(nesterov, likes, strict=True)]
-        flat = torch.stack([g.reshape(g.shape[0], -1) for g in full])  # [B,m,n]
-        update = orthogonalize(flat, dtype=self.dtype) * max(1.0, flat.shape[-2] / flat.shape[-1]) ** 0.5
-        parts = [part_of(u.reshape(g.shape), like) for u, g, like in zip(update, full, likes, strict=True)]
-        if group["weight_decay"]:
-            torch._foreach_mul_(stack, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(stack, parts, alpha=-group["lr"])
 
 
 class Optimizer:
@@ -232,33 +159,3 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
         embedding = name.startswith("text.") and not name.startswith("text.blocks.")
         (rest if p.ndim < 2 or embedding or OUTER & set(name.split(".")) else matrices).append(p)
     return matrices, rest
-
-
-class Averages:
-    """Exponential moving averages of a model's weights, one for each decay.
-
-    A decay is reached gradually, min(decay, (1 + step) / (10 + step)), so that the first steps are forgotten. Of
-    weights that are shared out over processes each averages its parts: an average is taken element by element.
-    """
-
-    def __init__(self, model: nn.Module, decays: Sequence[float], widths: Sequence[float] = ()) -> None:
-        """widths: relative ones of power-function averages (`glide.training.posthoc_ema`), one for each."""
-        self.like = dict(model.named_parameters())
-        self.source = {k: local(p) for k, p in self.like.items()}  # what of them is here, in the same memory
-        self.weights = {d: {k: p.clone() for k, p in self.source.items()} for d in decays}
-        self.powers = {w: {k: p.clone() for k, p in self.source.items()} for w in widths}
-
-    @property
-    def first(self) -> dict[str, Tensor]:
-        """The one that is saved as the model."""
-        return next(iter(self.weights.values()))
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take in the weights as they are after step `step` (from 0)."""
-        new: list[Tensor] = list(self.source.values())
-        for decay, weights in self.weights.items():
-            d = min(decay, (1 + step) / (10 + step))
-            torch._foreach_lerp_(list(weights.values()), new, 1 - d)
-        for width, weights in self.powers.items():
-            torch._foreach_lerp_(list(weights.values()), new, 1 - decay_of(width, step + 1))

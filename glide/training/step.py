@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from glide.data.datasets import Batch, on_device
 from glide.data.prefetch import FREE
-from glide.diffusion.losses import TimestepSampler
+from glide.diffusion.timestep_sampling import TimestepSampler
 from glide.networks.compile import as_written, compile_for_training
 from glide.networks.cpu.allocator import keep_freed_memory
 from glide.training.distributed import Processes
+from glide.training.ema import EMA
 from glide.training.fsdp import shard
-from glide.training.optim import Averages, Optimizer
+from glide.training.optim import Optimizer
 from glide.training.row_rng import DropoutRows, RowRng, derive_seed
 from glide.training.train_state import TrainState, twin_of
 from glide.utils.hardware import flops_of
@@ -101,7 +102,7 @@ class Stepper(Generic[M]):
             self.unsynced = self.net.no_sync
         optimizer = Optimizer(model, config.optim, config.steps, processes)
         self.scale = LossScale(config.dtype)
-        averages = Averages(model, config.ema, config.ema_snapshots)
+        averages = EMA(model, config.ema, config.ema_snapshots)
         self.weights = TrainState(model, twin, averages, optimizer, timesteps, self.scale, processes)
         self.dropout = DropoutRows(model)
         self.generator = torch.Generator()

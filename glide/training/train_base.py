@@ -16,10 +16,10 @@ import tyro
 from glide.checkpoints.init_from import init_from
 from glide.checkpoints.load import load_model, read_config, resolve, save_model
 from glide.data.datasets import MAX_BROKEN, Batch, Dataset, is_generated, open_data
-from glide.data.encoded import Encoded
 from glide.data.masked import Masked
 from glide.data.masks import EVERYTHING
 from glide.data.skipped_files import keep_broken, tell_broken
+from glide.data.wrappers import Encoded
 from glide.diffusion.losses import LossConfig
 from glide.diffusion.timestep_sampling import TimestepConfig
 from glide.networks.config import ModelConfig
@@ -33,11 +33,11 @@ from glide.training.objectives import DiffusionObjective
 from glide.training.run_folder import model_folder, run_folder
 from glide.training.validation import Validation
 from glide.utils.channels import check_channels
+from glide.utils.contact_sheet import write_strip
 from glide.utils.errors import InputError
 from glide.utils.memory import check_memory
 from glide.utils.printable import few, say
 from glide.utils.ranges import check_numbers
-from glide.utils.strip import write_strip
 
 
 @dataclass(frozen=True)

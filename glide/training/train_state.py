@@ -15,12 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from glide.diffusion.losses import TimestepSampler
+from glide.diffusion.timestep_sampling import TimestepSampler
 from glide.networks.compile import as_written
 from glide.training.checkpoints import STATE
 from glide.training.distributed import Processes
+from glide.training.ema import EMA
 from glide.training.fsdp import part_of, whole
-from glide.training.optim import Averages, Optimizer
+from glide.training.optim import Optimizer
 from glide.utils.errors import InputError
 from glide.utils.mixed_precision import LossScale
 
@@ -38,7 +39,7 @@ class TrainState(Generic[M]):
         self,
         model: M,
         twin: M | None,
-        averages: Averages,
+        averages: EMA,
         optimizer: Optimizer,
         timesteps: TimestepSampler,
         scale: LossScale,

@@ -15,9 +15,9 @@ from torch import Tensor
 from glide.checkpoints.load import load_model
 from glide.data.datasets import Batch, Dataset, is_generated, on_device, open_data
 from glide.diffusion.denoiser import Prediction, clamp, predictor, project
-from glide.diffusion.losses import Bits, bits_per_dimension
 from glide.diffusion.process import respacing
 from glide.diffusion.samplers.base import SeededNoise
+from glide.diffusion.variational_bound import Bits, bits_per_dimension
 from glide.networks.model import Model
 from glide.utils.atomic_write import write_text
 from glide.utils.device import find_device

@@ -15,7 +15,7 @@ from torch import Tensor
 from glide.diffusion.denoiser import Denoiser, Predict, Prediction, clamp, pin_known, project, replace_known
 from glide.diffusion.process import Process
 from glide.diffusion.self_conditioning import SelfConditioned
-from glide.diffusion.threshold import dynamic_threshold
+from glide.diffusion.x0_transforms import dynamic_threshold
 from glide.networks.deep_cache import DeepCache
 from glide.networks.image_request import ImageRequest
 from glide.utils.errors import InputError

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glide.checkpoints.load import load_with_vocabulary
 from glide.checkpoints.provenance import fingerprint
-from glide.checkpoints.vocabulary import load_with_vocabulary
 from glide.diffusion.denoiser import Network, Predict
 from glide.diffusion.process import Process
 from glide.diffusion.repaint import repaint, repaint_schedule

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from glide.checkpoints.load import read_config, resolve, save_model
+from glide.checkpoints.load import load_with_vocabulary, read_config, resolve, save_model
 from glide.checkpoints.model_folder import check_no_model
-from glide.checkpoints.vocabulary import load_with_vocabulary
 from glide.networks.model import Model
 from glide.utils.device import find_device
 from glide.utils.dtype import AUTO, DTYPES, check_dtype

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from glide.data.datasets import open_data
-from glide.data.encoded import Encoded, caption_inputs
 from glide.data.prefetch import prefetch, usual_workers
 from glide.data.shards.writer import write_shards
 from glide.data.skipped_files import keep_broken, reasons, summary
+from glide.data.wrappers import Encoded, caption_inputs
 from glide.training.config import TrainConfig
 from glide.training.train_base import TrainBase, train_base
 from support.damaged_data import BAD, WRONG, damaged

@@ -9,16 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from glide.diffusion.denoiser import Prediction
-from glide.diffusion.losses import (
-    LossConfig,
-    bits_per_dimension,
-    loss_terms,
-    loss_weights,
-    prior_bits,
-)
+from glide.diffusion.losses import LossConfig, loss_terms, loss_weights
 from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.process import respacing
 from glide.diffusion.samplers.base import SeededNoise
+from glide.diffusion.variational_bound import bits_per_dimension, prior_bits
 from glide.utils.errors import InputError
 from support.paths import GOLDEN as FOLDER
 

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 
 from glide.checkpoints.load import load_model, read_config
-from glide.data.encoded import caption_inputs
 from glide.data.prefetch import FREE
+from glide.data.wrappers import caption_inputs
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.timestep_sampling import TimestepConfig
 from glide.networks.model import Model

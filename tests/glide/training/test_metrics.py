@@ -28,11 +28,10 @@ from glide.training.optim import OptimConfig
 from glide.training.trackers import numbers, open_trackers
 from glide.training.train_base import TrainBase, train_base
 from glide.training.validation import Validation
-from glide.utils.contact_sheet import MARGIN as ROOM
-from glide.utils.contact_sheet import row_height
+from glide.utils.contact_sheet import STEP_MARGIN, row_height, write_strip
+from glide.utils.contact_sheet import STEP_MARGIN as ROOM
 from glide.utils.errors import InputError
 from glide.utils.hardware import flops_of, measured_peak, memory_in_use
-from glide.utils.strip import MARGIN, write_strip
 from support.launch import ROOT
 from toolkit.pipelines.training_preview import sample_grid
 
@@ -64,7 +63,7 @@ def test_a_run_shows_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [line["step"] for line in held_out] == [12, 24]
     assert all(0 < line["validation_loss"] < 2 and len(line["validation_quarters"]) == 4 for line in held_out)
     with Image.open(out / "samples/strip.png") as strip:
-        assert strip.size == (MARGIN + 40, 2 * 20)  # pictures are 16 wide and high, and their frame 4
+        assert strip.size == (STEP_MARGIN + 40, 2 * 20)  # pictures are 16 wide and high, and their frame 4
     with Image.open(out / "curves.png") as curves:
         assert curves.width > 800
     assert told[-1] == (0, {}) and {step for step, _ in told} == {0, *range(2, 25, 2)}
@@ -170,8 +169,8 @@ def test_a_strip_of_many_grids(tmp_path: Path) -> None:
         path = write_strip(tmp_path, 10, rows=4)
     assert path is not None
     with Image.open(path) as strip:
-        assert strip.size == (MARGIN + 12, 40)
-        reds = [strip.getpixel((MARGIN + 5, 10 * i + 5)) for i in range(4)]
+        assert strip.size == (STEP_MARGIN + 12, 40)
+        reds = [strip.getpixel((STEP_MARGIN + 5, 10 * i + 5)) for i in range(4)]
     assert [pixel[0] for pixel in reds if isinstance(pixel, tuple)] == [8, 88, 160, 240]
 
 

@@ -10,7 +10,9 @@ from torch import nn
 
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
-from glide.training.optim import Averages, Muon, OptimConfig, Optimizer, orthogonalize, split_parameters
+from glide.training.ema import EMA
+from glide.training.muon import Muon, orthogonalize
+from glide.training.optim import OptimConfig, Optimizer, split_parameters
 
 
 def test_orthogonalize_keeps_the_singular_vectors_and_levels_the_values() -> None:
@@ -46,7 +48,7 @@ def test_rate_rises_stays_and_falls() -> None:
 
 def test_averages_are_the_recursion_they_claim() -> None:
     model = nn.Linear(3, 2)
-    averages = Averages(model, (0.5, 0.999))
+    averages = EMA(model, (0.5, 0.999))
     expected = {d: model.weight.detach().clone() for d in (0.5, 0.999)}
     for step in range(20):
         with torch.no_grad():

@@ -14,7 +14,7 @@ from torch import nn
 
 from glide.checkpoints.load import load_model, read_config
 from glide.training.config import TrainConfig
-from glide.training.optim import Averages
+from glide.training.ema import EMA
 from glide.training.posthoc_ema import Profile, decay, gamma_of, misfit, mixture
 from glide.training.posthoc_ema_snapshots import Posthoc, posthoc, put_together, snapshots
 from glide.training.train_base import TrainBase, train_base
@@ -81,7 +81,7 @@ def test_the_average_that_is_put_together_is_the_one_that_was_not_kept(tmp_path:
     """A wandering weight: the post-hoc average is near the one tracked all along, which the others are not."""
     generator = torch.Generator().manual_seed(0)
     model = nn.Linear(8, 4)
-    averages = Averages(model, (0.9,), (0.05, 0.1, 0.07, 0.15))
+    averages = EMA(model, (0.9,), (0.05, 0.1, 0.07, 0.15))
     for step in range(1000):
         with torch.no_grad():
             for p in model.parameters():

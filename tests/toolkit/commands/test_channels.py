@@ -20,9 +20,9 @@ from glide.networks.presets import PRESETS
 from glide.training.config import TrainConfig
 from glide.training.train_base import TrainBase, train_base
 from glide.utils.channels import in_channels, in_mode, on_white
+from glide.utils.contact_sheet import write_strip
 from glide.utils.errors import InputError
 from glide.utils.images import as_image, save_gif, save_png
-from glide.utils.strip import write_strip
 from guidance.clip import rerank as rerank
 from support.data_files import picture
 from support.paths import ROOT

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glide.checkpoints import vocabulary as vocabulary
+from glide.checkpoints import load as load
 from glide.checkpoints.load import save_model
 from glide.networks.config import ModelConfig, ProcessConfig
 from glide.networks.image_request import ImageRequest
@@ -269,21 +269,21 @@ def test_captions_of_a_published_model_need_a_vocabulary(
         raise InputError("no connection")
 
     found: list[Any] = []
-    monkeypatch.setattr(vocabulary, "load_model", lambda *args, **named: found.append(named["vocab"]))
-    monkeypatch.setattr(vocabulary, "hub_folder", offline)
+    monkeypatch.setattr(load, "load_model", lambda *args, **named: found.append(named["vocab"]))
+    monkeypatch.setattr(load, "hub_folder", offline)
     cpu = torch.device("cpu")
-    vocabulary.load_with_vocabulary("base.pt", cpu)
+    load.load_with_vocabulary("base.pt", cpu)
     with pytest.raises(
         InputError, match=r"base.pt reads captions by the vocabulary openai-community/gpt2, which"
     ):
         found[-1]()
-    monkeypatch.setattr(vocabulary, "hub_folder", lambda hub_id, files: tmp_path / hub_id)
+    monkeypatch.setattr(load, "hub_folder", lambda hub_id, files: tmp_path / hub_id)
     assert found[-1]() == str(tmp_path / "openai-community/gpt2")
-    vocabulary.load_with_vocabulary("base.pt", cpu, "mine")
-    vocabulary.load_with_vocabulary("shapes", cpu)
+    load.load_with_vocabulary("base.pt", cpu, "mine")
+    load.load_with_vocabulary("shapes", cpu)
     assert found[1:] == ["mine", None]
     with pytest.raises(InputError, match="a vocabulary for shapes, which is no published"):
-        vocabulary.load_with_vocabulary("shapes", cpu, "mine")
+        load.load_with_vocabulary("shapes", cpu, "mine")
 
 
 def test_without_a_vocabulary_the_model_says_what_to_give(text_model: Model) -> None:

@@ -12,11 +12,10 @@ import pytest
 import torch
 
 from glide.checkpoints import state_dicts as state_dicts
-from glide.checkpoints.load import load_model, read_model_config, save_model
+from glide.checkpoints.load import load_model, load_with_vocabulary, read_model_config, save_model
 from glide.checkpoints.openai.convert import from_state_dict, load
 from glide.checkpoints.openai.options import complete, model_config
 from glide.checkpoints.openai.releases import PUBLISHED
-from glide.checkpoints.vocabulary import load_with_vocabulary
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.utils.errors import InputError
