@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from glide.checkpoints import vocabulary as vocabulary
 from glide.checkpoints.load import save_model
 from glide.networks.config import ProcessConfig
 from glide.networks.model import Model

@@ -28,8 +28,7 @@ from glide.training.optim import OptimConfig
 from glide.training.trackers import numbers, open_trackers
 from glide.training.train_base import TrainBase, train_base
 from glide.training.validation import Validation
-from glide.utils.contact_sheet import STEP_MARGIN, row_height, write_strip
-from glide.utils.contact_sheet import STEP_MARGIN as ROOM
+from glide.utils.contact_sheet import MARGIN, STEP_MARGIN, row_height, write_strip
 from glide.utils.errors import InputError
 from glide.utils.hardware import flops_of, measured_peak, memory_in_use
 from support.launch import ROOT
@@ -249,8 +248,8 @@ def test_progress_pictures_have_their_captions(tmp_path: Path) -> None:
     assert row == row_height(side)
     with Image.open(tmp_path / "a.png") as file:
         sheet = np.asarray(file.convert("L"))
-    assert sheet.shape == (row, 4 * (side + 2 * ROOM))
-    below = sheet[side + ROOM :]
+    assert sheet.shape == (row, 4 * (side + 2 * MARGIN))
+    below = sheet[side + MARGIN :]
     assert (below < 128).sum() > 100  # letters
     other = Model(dataclasses.replace(config, text=None, num_classes=0))
     row = sample_grid(other, tmp_path / "b.png", [])
