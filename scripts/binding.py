@@ -1,19 +1,21 @@
-"""Which facts of its captions a model of the built-in scenes uses, and at which noise levels.
+"""Measure which facts of its captions a model of the built-in scenes uses, and at which noise levels.
 
-examples:
-    python scripts/binding.py --model shapes
-    python scripts/binding.py --model runs/one --kinds one --timesteps 950 850 700 500 --out binding.json
+The flags, and examples: --help, and toolkit/commands/binding_flags.py.
 """
+
+from collections.abc import Sequence
 
 import _path  # noqa: F401
 
 from glide.utils.cli import parse, run
+from toolkit.commands import binding_flags as flags
 
 
-def main() -> None:
-    from toolkit.evaluation.attribute_binding import Bind, bind
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(flags.Bind, flags.__doc__, argv)
+    from toolkit.commands.binding import bind  # torch, only once the flags are right
 
-    bind(parse(Bind, __doc__))
+    bind(args)
 
 
 if __name__ == "__main__":

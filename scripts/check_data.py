@@ -1,9 +1,6 @@
-"""Read a data set: what is usable, what is broken and why, how large the pictures are, and a captioned contact sheet.
+"""Check a data set: what is usable, what is broken and why, how large the pictures are, and a captioned contact sheet.
 
-examples:
-    python scripts/check_data.py --data photos/ --sheet photos.png
-    python scripts/check_data.py --data "shards/{0000..0999}.tar" --report report.json --write-index
-    python scripts/check_data.py --data shapes:pair --sheet shapes.png --pictures 24
+The flags, and examples: --help, and toolkit/commands/check_data_flags.py.
 """
 
 from collections.abc import Sequence
@@ -11,12 +8,14 @@ from collections.abc import Sequence
 import _path  # noqa: F401
 
 from glide.utils.cli import parse, run
+from toolkit.commands import check_data_flags as flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    from glide.data.audit import CheckData, check_data
+    args = parse(flags.CheckData, flags.__doc__, argv)
+    from toolkit.commands.check_data import check_data  # torch, only once the flags are right
 
-    check_data(parse(CheckData, __doc__, argv))
+    check_data(args)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,21 @@
-"""Measure how much of its captions a model draws: held-out captions of the built-in scenes, judged by the oracle.
+"""Measure prompt fidelity: draw held-out captions of the built-in scenes, and let the oracle judge them.
 
-examples:
-    python scripts/evaluate.py --model shapes
-    python scripts/evaluate.py --model runs/shapes --captions 200 --kinds one --scales 3 --steps 25
-    python scripts/evaluate.py --model shapes --scales 3 --upsampler shapes
+The flags, and examples: --help, and toolkit/commands/evaluate_flags.py.
 """
+
+from collections.abc import Sequence
 
 import _path  # noqa: F401
 
 from glide.utils.cli import parse, run
+from toolkit.commands import evaluate_flags as flags
 
 
-def main() -> None:
-    from toolkit.commands.evaluate import Evaluate, evaluate
-    from toolkit.pipelines.parts import UPSAMPLING
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(flags.Evaluate, flags.__doc__, argv)
+    from toolkit.commands.evaluate import evaluate  # torch, only once the flags are right
 
-    evaluate(parse(Evaluate, __doc__), UPSAMPLING)
+    evaluate(args)
 
 
 if __name__ == "__main__":

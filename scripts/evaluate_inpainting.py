@@ -1,20 +1,23 @@
 """Measure inpainting: "a green star in the top left corner" into a masked corner of built-in scenes, by the oracle.
 
-examples:
-    python scripts/evaluate_inpainting.py --model shapes
-    python scripts/evaluate_inpainting.py --model runs/shapes-inpaint --scenes 300 --scale 2
-    python scripts/evaluate_inpainting.py --model shapes --method replace --scenes 50 --steps 25
+The flags, and examples: --help, and toolkit/commands/evaluate_inpainting_flags.py.
 """
+
+from collections.abc import Sequence
 
 import _path  # noqa: F401
 
 from glide.utils.cli import parse, run
+from toolkit.commands import evaluate_inpainting_flags as flags
 
 
-def main() -> None:
-    from toolkit.commands.evaluate_inpainting import EvaluateInpainting, evaluate_inpainting
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(flags.EvaluateInpainting, flags.__doc__, argv)
+    from toolkit.commands.evaluate_inpainting import (
+        evaluate_inpainting,  # torch, only once the flags are right
+    )
 
-    evaluate_inpainting(parse(EvaluateInpainting, __doc__))
+    evaluate_inpainting(args)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,21 @@
 """Compare guidances: the share of captions drawn right against the diversity of the pictures, as a table and a plot.
 
-examples:
-    python scripts/guidance_sweep.py --model shapes
-    python scripts/guidance_sweep.py --guidance cfg --guidance cfg@200-700 --guidance apg --scales 2 3 5 --captions 500
-    python scripts/guidance_sweep.py --guidance none --guidance cfg:3+pag:1 --guidance cfg:3+cads:0.1 --no-plot
+The flags, and examples: --help, and toolkit/commands/guidance_sweep_flags.py.
 """
+
+from collections.abc import Sequence
 
 import _path  # noqa: F401
 
 from glide.utils.cli import parse, run
+from toolkit.commands import guidance_sweep_flags as flags
 
 
-def main() -> None:
-    from toolkit.evaluation.guidance_sweep import Sweep, sweep
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(flags.Sweep, flags.__doc__, argv)
+    from toolkit.commands.guidance_sweep import sweep  # torch, only once the flags are right
 
-    sweep(parse(Sweep, __doc__))
+    sweep(args)
 
 
 if __name__ == "__main__":

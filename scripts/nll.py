@@ -1,19 +1,21 @@
-"""Bits per dimension of pictures under a model (a bound on the negative log-likelihood).
+"""Measure bits per dimension of pictures under a model (a bound on the negative log-likelihood).
 
-examples:
-    python scripts/nll.py --model shapes --images 32 --respacing 100
-    python scripts/nll.py --model runs/photos --data photos/ --out nll.json
+The flags, and examples: --help, and toolkit/commands/nll_flags.py.
 """
+
+from collections.abc import Sequence
 
 import _path  # noqa: F401
 
 from glide.utils.cli import parse, run
+from toolkit.commands import nll_flags as flags
 
 
-def main() -> None:
-    from toolkit.evaluation.bits_per_dim import Nll, nll
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(flags.Nll, flags.__doc__, argv)
+    from toolkit.commands.nll import nll  # torch, only once the flags are right
 
-    nll(parse(Nll, __doc__))
+    nll(args)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,21 @@
 """Choose the length of a run's weight average after its training (post-hoc EMA, 2312.02696).
 
-examples:
-    python scripts/train_base.py --data shapes:one --ema-snapshots 0.05 0.1 --steps 3000 --out runs/one
-    python scripts/posthoc_ema.py --run runs/one --sigma-rel 0.07 --out runs/one-007
-    python scripts/posthoc_ema.py --run runs/one --sigma-rel 0.15 --step 2000 --out runs/one-015
-
-It works for classifiers and CLIPs too.
+The flags, and examples: --help, and toolkit/commands/posthoc_ema_flags.py.
 """
+
+from collections.abc import Sequence
 
 import _path  # noqa: F401
 
 from glide.utils.cli import parse, run
+from toolkit.commands import posthoc_ema_flags as flags
 
 
-def main() -> None:
-    from glide.training.posthoc_ema_snapshots import Posthoc, posthoc
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(flags.Posthoc, flags.__doc__, argv)
+    from toolkit.commands.posthoc_ema import posthoc  # torch, only once the flags are right
 
-    posthoc(parse(Posthoc, __doc__))
+    posthoc(args)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,21 @@
-"""Compare solvers: captions drawn right and distance to a long run, against network calls, as tables and a plot.
+"""Compare samplers: captions drawn right and distance to a long run, against network calls, as tables and a plot.
 
-examples:
-    python scripts/solver_sweep.py --model shapes
-    python scripts/solver_sweep.py --solver heun@karras --solver dpmpp-2m@log-snr --solver unipc --calls 8 12 16 20
-    python scripts/solver_sweep.py --solver ddpm:250 --solver dpmpp-2m-sde --captions 500 --no-plot
+The flags, and examples: --help, and toolkit/commands/solver_sweep_flags.py.
 """
+
+from collections.abc import Sequence
 
 import _path  # noqa: F401
 
 from glide.utils.cli import parse, run
+from toolkit.commands import solver_sweep_flags as flags
 
 
-def main() -> None:
-    from toolkit.evaluation.sampler_sweep import SolverSweep, solver_sweep
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(flags.SolverSweep, flags.__doc__, argv)
+    from toolkit.commands.solver_sweep import solver_sweep  # torch, only once the flags are right
 
-    solver_sweep(parse(SolverSweep, __doc__))
+    solver_sweep(args)
 
 
 if __name__ == "__main__":

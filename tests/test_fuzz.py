@@ -26,7 +26,6 @@ from PIL import Image, PngImagePlugin
 from glide.checkpoints.load import load_model
 from glide.checkpoints.openai import convert as openai
 from glide.checkpoints.openai.options import model_config, parse_options
-from glide.data.audit import CheckData, check_data
 from glide.data.datasets import open_data
 from glide.data.shards.brace_expansion import shard_names
 from glide.diffusion.process import respacing
@@ -51,13 +50,15 @@ from support.fuzzing import NUMBERS, TEXTS, hostile, json_bytes, judge, mutate_b
 from support.models import CAPTIONS
 from toolkit import Pipeline
 from toolkit.commands import sample_flags as sample_args
-from toolkit.commands.evaluate import Evaluate
+from toolkit.commands.check_data import check_data
+from toolkit.commands.check_data_flags import CheckData
+from toolkit.commands.evaluate_flags import Evaluate
+from toolkit.commands.guidance_sweep_flags import Sweep
 from toolkit.commands.inpaint import read_original
 from toolkit.commands.inpaint_flags import parse as parse_inpaint
 from toolkit.commands.interpolate_flags import Interpolate
+from toolkit.commands.solver_sweep_flags import SolverSweep
 from toolkit.commands.upsample_flags import Upsample
-from toolkit.evaluation.guidance_sweep import Sweep
-from toolkit.evaluation.sampler_sweep import SolverSweep
 from toolkit.pipelines.device import find_seeds
 from toolkit.pipelines.image_arguments import read_pictures
 from toolkit.pipelines.image_to_image import read_init_image

@@ -15,6 +15,7 @@ from torch import Tensor
 from glide.data.folder_index import list_folder
 from glide.data.shards.brace_expansion import is_shards
 from glide.data.shards.dataset import Shards
+from glide.data.skipped_files import MAX_BROKEN
 from glide.data.stored_dataset import Source, StoredData
 from glide.shapes.dataset import Shapes
 from glide.utils.channels import check_channels, in_channels
@@ -24,7 +25,6 @@ from glide.utils.memory import check_memory
 
 Batch = dict[str, Any]
 Split = Literal["train", "held_out"]
-MAX_BROKEN = 0.05
 
 
 class Dataset(Protocol):

@@ -1,4 +1,4 @@
-"""Which pictures a training skipped, and why: told at its end, and kept in its folder as broken.jsonl."""
+"""Pictures that a training skipped, with the reasons: printed at its end, and kept as broken.jsonl in its folder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from glide.utils.json_files import read_lines
 from glide.utils.printable import say
 
 NAME = "broken"
+MAX_BROKEN = 0.05
+"""Share of broken pictures that a training takes by default; with more it stops."""
 _PARTICULAR = re.compile(r"(?<![\w-])\d+\b|\S+\.(?=(?:txt|json|cls|csv|jsonl)\b)")
 """The parts in which reasons of one kind differ: numbers, but not those in UTF-8, and names of caption files."""
 

@@ -4,43 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
-import torch
-import tyro
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from glide.checkpoints.model_folder import check_no_model, read_config, read_tokenizer, write_folder
 from glide.training.posthoc_ema import Profile, misfit, mixture
 from glide.utils.atomic_write import atomic_path, cannot_write
 from glide.utils.errors import InputError
-from glide.utils.printable import say
 from glide.utils.progress import progress
 
 FOLDER = "averages"
 _NAME = re.compile(r"step-(\d+)-sigma-([0-9.]+)\.safetensors")
-
-
-@dataclass(frozen=True)
-class Posthoc:
-    """Which average is wanted."""
-
-    run: Path
-    """Folder of a run that was trained with --ema-snapshots."""
-    out: Path
-    """Folder of the model to write."""
-    sigma_rel: float = 0.1
-    """Relative width of the average: the standard deviation of its times, over the time trained."""
-    step: int | None = None
-    """As of which snapshot; by default the last."""
-    save_dtype: Annotated[Literal["float32", "float16", "bfloat16"], tyro.conf.arg()] = "float32"
-    """Of the weights in the model folder."""
-    overwrite: bool = False
-    """Take the place of a model that is in the folder."""
 
 
 def write_snapshot(out: Path, step: int, sigma_rel: float, weights: Mapping[str, Tensor]) -> None:
@@ -87,26 +63,3 @@ def put_together(run: Path, sigma_rel: float, step: int | None = None) -> tuple[
             addition = factor * tensor.double()  # factors have both signs, and may be large
             total[name] = total[name] + addition if name in total else addition
     return {name: tensor.float() for name, tensor in total.items()}, misfit(stored, factors, wanted)
-
-
-def posthoc(args: Posthoc) -> float:
-    """Write the model of the wanted average; returns how far its profile is from the wanted one."""
-    check_no_model(args.out, args.overwrite)
-    record = read_config(args.run)
-    weights, far = put_together(args.run, args.sigma_rel, args.step)
-    training = {
-        **(record["training"] or {}),
-        "posthoc": {"run": str(args.run), "sigma_rel": args.sigma_rel, "step": args.step, "misfit": far},
-    }
-    write_folder(
-        args.out,
-        record["kind"],
-        record["model"],
-        weights,
-        tokenizer=read_tokenizer(args.run, record),
-        training=training,
-        dtype=getattr(torch, args.save_dtype),
-        overwrite=True,
-    )
-    say(f"{args.out}: the average of relative width {args.sigma_rel}, its profile {far:.1%} off")
-    return far

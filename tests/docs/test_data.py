@@ -14,10 +14,10 @@ from build_styles import BuildStyles
 from data_loading import DataLoading
 from judge_emoji import JudgeEmoji
 
-from glide.data.audit import CheckData
 from glide.networks.presets import PRESETS
 from glide.training.train_base import TrainBase
 from glide.utils.cli import parse
+from toolkit.commands.check_data_flags import CheckData
 from upsampler.presets import UPSAMPLERS
 from upsampler.train import TrainUpsampler
 
@@ -32,7 +32,7 @@ FLAGS = {
 }
 PAGES = ("docs/data.md", "examples/emoji/README.md", "README.md")
 CODE = (
-    "scripts/check_data.py",
+    "toolkit/commands/check_data_flags.py",
     "benchmarks/data_loading.py",
     *(f for f in FLAGS if f.startswith("examples")),
 )

@@ -12,7 +12,8 @@ from glide.utils import cli as cli
 from support.sample_script import ROOT
 from toolkit import Pipeline
 from toolkit.commands.sample_flags import parse
-from toolkit.evaluation.sampler_sweep import Line, SolverSweep
+from toolkit.commands.solver_sweep_flags import SolverSweep
+from toolkit.evaluation.sampler_sweep import Line
 
 PAGE = (ROOT / "docs/solvers.md").read_text("utf-8")
 

@@ -11,11 +11,11 @@ import torch
 from glide.networks.model import Model
 from glide.utils import cli as cli
 from support.sample_script import ROOT
-from toolkit.commands.evaluate import Evaluate
+from toolkit.commands.evaluate_flags import Evaluate
+from toolkit.commands.evaluate_upsampler_flags import EvaluateUpsampler
 from toolkit.commands.sample_flags import parse
 from toolkit.commands.upsample_flags import Upsample
 from toolkit.commands.upscale_flags import StageArgs
-from toolkit.evaluation.upsampling import EvaluateUpsampler
 from upsampler.presets import UPSAMPLERS
 from upsampler.train import TrainUpsampler
 

@@ -27,7 +27,9 @@ from glide.utils.errors import InputError
 from glide.utils.images import from_uint8
 from support.models import CAPTIONS, close, randomised
 from support.openai_nets import golden
-from toolkit.evaluation.upsampling import EvaluateUpsampler, decibels, evaluate_upsampler
+from toolkit.commands.evaluate_upsampler import measure
+from toolkit.commands.evaluate_upsampler_flags import EvaluateUpsampler
+from toolkit.evaluation.upsampling import decibels
 from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
@@ -385,7 +387,7 @@ def test_the_truth_is_better_than_the_filters(tmp_path: Path, capsys: pytest.Cap
     args = EvaluateUpsampler(pictures=4, out=tmp_path, seed=1)
     scenes = held_out_scenes(4, seed=1)
     truths = {scene.caption: torch.from_numpy(render([scene], 32)[0]) for scene in scenes}
-    errors = evaluate_upsampler(args, TINY, lambda small, caption, seed: truths[caption])
+    errors = measure(args, TINY, lambda small, caption, seed: truths[caption])
     assert (
         errors["upsampler"].psnr == 120
         and 10 < errors["bicubic"].psnr < 40
@@ -399,4 +401,4 @@ def test_the_truth_is_better_than_the_filters(tmp_path: Path, capsys: pytest.Cap
     assert figures["bicubic"]["psnr"] == errors["bicubic"].psnr
     assert np.mean(figures["lanczos"]["squared_errors"]) > 0
     with pytest.raises(InputError, match="--pictures 0"):
-        evaluate_upsampler(dataclasses.replace(args, pictures=0), TINY, lambda *_: pixels())
+        measure(dataclasses.replace(args, pictures=0), TINY, lambda *_: pixels())

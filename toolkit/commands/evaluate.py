@@ -1,18 +1,15 @@
-"""What scripts/evaluate.py does: captions never trained on, drawn at several guidance scales, judged by the oracle.
+"""Measure prompt fidelity: draw captions that no training saw at several guidance scales, and let the oracle judge.
 
-With an upsampler what was drawn is enlarged, and judged again.
+With an upsampler the pictures are enlarged, and judged again.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated
+from dataclasses import replace
 
 import torch
-from tyro.conf import arg
 
 from glide.networks.image_request import ImageRequest
 from glide.shapes.dataset import held_out_scenes
@@ -22,9 +19,11 @@ from glide.utils.images import grid, save_png
 from glide.utils.printable import say
 from glide.utils.progress import progress
 from glide.utils.results_folder import Results
-from toolkit.evaluation.oracle_run import JudgedRun
+from toolkit.commands.evaluate_flags import Evaluate
+from toolkit.commands.judged import for_run, open_pipeline
 from toolkit.evaluation.prompt_fidelity import Judged, Tally, judge, judge_model, table, write_csv
-from toolkit.pipelines.upscale import Upsampling, Upscaler
+from toolkit.pipelines.parts import UPSAMPLING
+from toolkit.pipelines.upscale import Upscaler
 
 NAMES = (
     "evaluate.csv",
@@ -34,64 +33,32 @@ NAMES = (
     "cfg*-wrong.txt",
     "cfg-*-at-*.png",
 )
+SHOWN = 64  # right and wrong pictures that are written, at most, of each scale
 
 
-@dataclass(frozen=True)
-class Evaluate(JudgedRun):
-    """Settings of an evaluation by the oracle."""
-
-    scales: tuple[float, ...] = (1.0, 2.0, 3.0, 5.0)
-    """Classifier-free guidance scales; 1 is none."""
-    upsampler: Annotated[str | None, arg(metavar="NAME")] = None
-    """Enlarge each picture by this upsampler, and judge it large too: a folder, an embedded name or a hub id."""
-    upsample_respacing: Annotated[str | None, arg(metavar="SPEC")] = None
-    """Steps of the upsampler ("16", "fast27"); by default as in sample.py."""
-    upsample_noise: float = 0.0
-    """Noise that is added to each picture before it is enlarged, 0 to below 1."""
-    out: Path = Path("outputs/evaluate")
-    """Receives evaluate.csv, evaluate.md and, for each scale, pictures of right and of wrong captions."""
-
-
-def evaluate(args: Evaluate, upsampling: Upsampling | None = None) -> dict[str, Tally]:
-    """Draw, judge, write the table and pictures, print the table. InputError for settings that do not fit.
-
-    upsampling: what --upsampler needs.
-    """
+def evaluate(args: Evaluate) -> dict[str, Tally]:
+    """Draw, judge, write the table and pictures, print the table. InputError for settings that do not fit."""
     args.check()
     results = Results(args.out, NAMES, args.overwrite)
-    pipe = args.pipeline()
-    stage = _stage(args, upsampling)
+    pipe = open_pipeline(args)
+    stage = _stage(args)
     scenes = held_out_scenes(args.captions, args.kinds, args.seed)
-    run, at_once = args.for_run(pipe, len(scenes))
+    run, at_once = for_run(args, pipe, len(scenes))
     tallies: dict[str, Tally] = {}
     with results:
         for scale in args.scales:
             name = f"cfg {scale:g}"
             settings = args.settings("none" if scale == 1 else "cfg", scale)
             tally = tallies[name] = Tally()
-            shown: dict[bool, list[torch.Tensor]] = {True: [], False: []}
-            wrong = []
             start = time.perf_counter()
             judged = judge_model(run, scenes, settings, tally, at_once, args.seed)
-            drawn = []
-            for picture in progress(judged, total=len(scenes), desc=name, unit="picture"):
-                drawn.append(picture)
-                shown[picture.right].append(picture.pixels)
-                if not picture.right:
-                    wrong.append(picture.scene.caption)
+            drawn = list(progress(judged, total=len(scenes), desc=name, unit="picture"))
             seconds = (time.perf_counter() - start) / len(scenes)
             say(f"{name}: {100 * tally.share('any'):.1f}% of captions drawn right, {seconds:.2f} s a picture")
             if stage is not None:
-                size = stage.scale * pipe.model.config.unet.image_size
-                large = f"{name} at {size}"
+                large = f"{name} at {stage.scale * pipe.model.config.unet.image_size}"
                 tallies[large] = _judge_enlarged(stage, drawn, args, large, results)
-            for right, pictures in shown.items():
-                if pictures:
-                    word = "right" if right else "wrong"
-                    sheet = grid(torch.stack(pictures[:64]), columns=8)
-                    save_png(results.path(f"cfg{scale:g}-{word}.png"), sheet)
-            captions = "".join(f"{caption}\n" for caption in wrong[:64])
-            write_text(results.path(f"cfg{scale:g}-wrong.txt"), captions)
+            _write_pictures(results, drawn, scale)
         report = table(tallies)
         write_text(results.path("evaluate.md"), report + "\n")
         write_csv(results.path("evaluate.csv"), tallies)
@@ -99,11 +66,22 @@ def evaluate(args: Evaluate, upsampling: Upsampling | None = None) -> dict[str, 
     return tallies
 
 
-def _stage(args: Evaluate, upsampling: Upsampling | None) -> Upscaler | None:
+def _write_pictures(results: Results, drawn: Sequence[Judged], scale: float) -> None:
+    """The first pictures of right captions and of wrong ones, and the wrong captions."""
+    for word in ("right", "wrong"):
+        shown = [picture for picture in drawn if picture.right == (word == "right")][:SHOWN]
+        if shown:
+            sheet = grid(torch.stack([picture.pixels for picture in shown]), columns=8)
+            save_png(results.path(f"cfg{scale:g}-{word}.png"), sheet)
+    wrong = [picture.scene.caption for picture in drawn if not picture.right][:SHOWN]
+    write_text(results.path(f"cfg{scale:g}-wrong.txt"), "".join(f"{caption}\n" for caption in wrong))
+
+
+def _stage(args: Evaluate) -> Upscaler | None:
+    """The upsampler of --upsampler, checked."""
     if args.upsampler is None:
         return None
-    assert upsampling is not None
-    stage = Upscaler.load(args.upsampler, upsampling, args.device, args.dtype)
+    stage = Upscaler.load(args.upsampler, UPSAMPLING, args.device, args.dtype)
     spec = args.upsample_respacing or stage.settings.respacing
     stage = replace(stage, settings=replace(stage.settings, respacing=spec), noise=args.upsample_noise)
     stage.check([ImageRequest(args.seed, "")])
@@ -113,7 +91,7 @@ def _stage(args: Evaluate, upsampling: Upsampling | None) -> Upscaler | None:
 def _judge_enlarged(
     stage: Upscaler, drawn: Sequence[Judged], args: Evaluate, name: str, results: Results
 ) -> Tally:
-    """The tally of pictures once they are enlarged; the first ones are written as one picture."""
+    """The tally of the enlarged pictures; the first ones are written as one picture."""
     oracle, tally = Oracle(), Tally()
     large: list[torch.Tensor] = []
     for index, picture in enumerate(progress(drawn, desc=name, unit="picture")):

@@ -1,6 +1,14 @@
-"""The command line of scripts/inpaint.py: its flags, and what they ask for.
+"""Paint a region of a picture anew, as a caption says. Everything outside the mask stays as it is, bit for bit.
 
-Imports nothing heavy, so that `--help` answers at once.
+In a mask's file WHITE is painted anew and black stays. Without a mask what is transparent in the picture is painted.
+
+examples:
+    python scripts/inpaint.py --image photo.png --mask mask.png --prompt "a red ring" --out result.png
+    python scripts/inpaint.py --image photo.png --box 0,0,32,32 --prompt "a green star in the top left corner" \\
+        --num-samples 4 --out choices.png
+    python scripts/inpaint.py --image cutout.png --method repaint --steps 25 --resamplings 5 --out filled.png
+    python scripts/inpaint.py --image photo.png --mask mask.png --invert-mask --method replace --out other.png
+    python scripts/inpaint.py --like result.png --trust-recipe --seed 1 --out another.png
 """
 
 from __future__ import annotations

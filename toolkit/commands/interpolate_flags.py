@@ -1,6 +1,10 @@
-"""The command line of scripts/interpolate.py: its flags, and what they ask for.
+"""Go from one picture to another, or from one caption to another, in steps: a strip of pictures and an animation.
 
-Imports nothing heavy, so that `--help` answers at once.
+examples:
+    python scripts/interpolate.py --prompt "a red circle" --prompt "a blue circle" --out colours.png
+    python scripts/interpolate.py --prompt "a star" --prompt "a heart" --mix predictions --frames 15 --out shapes.png
+    python scripts/interpolate.py --image a.png --image b.png --out between.png
+    python scripts/interpolate.py --image a.png --image b.png --method ddpm --strength 0.6 --out mixed.png
 """
 
 from __future__ import annotations

@@ -1,6 +1,11 @@
-"""The command line of scripts/upsample.py.
+"""Enlarge pictures with an upsampler: four times, or whatever it was trained for.
 
-Imports nothing heavy, so that `--help` answers at once.
+examples:
+    python scripts/upsample.py drawing.png --prompt "a red ring on a white background" --out outputs/large.png
+    python scripts/upsample.py drawings/ --out outputs/enlarged --overwrite
+    python scripts/upsample.py drawing.png --steps 10 --temp 0.997 --noise 0.1
+
+Pictures larger than those the model was trained with are drawn in overlapping tiles.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which facts of a caption a network uses, and at which noise levels: its loss with the right caption and a wrong one.
+"""Find the facts of a caption that a network uses, and at which noise levels: its loss with right and wrong captions.
 
 Samples take long to draw and judge, and say that a fact is wrong, not why. This says within seconds whether a model in
 training attends to "left" at all, and where: a fact whose change leaves the loss as it is has not been learned.
@@ -8,36 +8,23 @@ Shape letters: N pictures, C channels, H W pixels.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from glide.checkpoints.load import load_model
-from glide.checkpoints.trained_on import check_built_in_scenes
 from glide.data.hard_negatives import changed
 from glide.diffusion.denoiser import split_variance, to_x0
 from glide.diffusion.process import gather
 from glide.networks.model import Model
-from glide.shapes.dataset import held_out_scenes, render
+from glide.shapes.dataset import render
 from glide.shapes.scene import VALUES, Scene
-from glide.utils.atomic_write import write_text
 from glide.utils.channels import in_channels
-from glide.utils.device import find_device
-from glide.utils.dtype import AUTO, DType, find_dtype
 from glide.utils.errors import InputError
-from glide.utils.file_locks import check_free, write_beside
-from glide.utils.printable import say
 from glide.utils.progress import progress
-from glide.utils.ranges import check_numbers
 
 
 @dataclass(frozen=True)
@@ -88,8 +75,8 @@ def binding(
             rows = [i for i, caption in enumerate(wrongs) if caption is not None]
             if not rows:
                 continue
-            told = [caption for caption in wrongs if caption is not None]
-            wrong = _errors(model, x0[rows], noise[rows], t, told, dtype)
+            wrong_captions = [caption for caption in wrongs if caption is not None]
+            wrong = _errors(model, x0[rows], noise[rows], t, wrong_captions, dtype)
             means = float(right[rows].mean()), float(wrong.mean())
             found.append(Binding(fact, t, float(process.snr[t]), *means, len(rows)))
     return found
@@ -123,43 +110,3 @@ def table(bindings: Sequence[Binding]) -> str:
         cells = [f"{100 * (row[f].wrong / row[f].right - 1):+.0f}%" if f in row else "-" for f in facts]
         lines.append(" | ".join([f"| {t}", f"{next(iter(row.values())).snr:.2g}", *cells]) + " |")
     return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class Bind:
-    """Settings of a measurement of what a model reads in its captions."""
-
-    model: str = "shapes"
-    """A folder (a run in training, too), an embedded name or a hub id."""
-    kinds: tuple[Literal["one", "count", "pair"], ...] = ("one", "count", "pair")
-    """Of the built-in scenes."""
-    pictures: int = 128
-    timesteps: tuple[int, ...] = (975, 925, 850, 750, 650, 500, 300)
-    dtype: DType = AUTO
-    seed: int = 0
-    device: str = "cpu"
-    out: Path | None = None
-    """Write the errors themselves, as JSON."""
-    overwrite: bool = False
-    """Replace a file --out that is there already."""
-
-
-def bind(args: Bind) -> list[Binding]:
-    """Measure, print the table, write the file. InputError for settings that do not fit."""
-    check_numbers(args)
-    if args.out is not None:
-        check_free(args.out, args.overwrite)
-    check_built_in_scenes(args.model)
-    model = load_model(args.model, find_device(args.device)).eval()
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    scenes = held_out_scenes(args.pictures, args.kinds, args.seed)
-    found = binding(model, scenes, args.timesteps, find_dtype(args.dtype, model.device), args.seed)
-    say(
-        f"error of x0 with a wrong fact in the caption, against the right one ({len(scenes)} held-out scenes):",
-        result=True,
-    )
-    say(table(found), result=True)
-    if args.out is not None:
-        text = json.dumps([dataclasses.asdict(b) for b in found], indent=1) + "\n"
-        write_beside(args.out, partial(write_text, text=text, replace=args.overwrite))
-    return found

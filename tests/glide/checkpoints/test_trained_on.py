@@ -12,11 +12,16 @@ from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import captions_for_tokenizer
 from glide.utils.errors import InputError
-from toolkit.commands.evaluate import Evaluate, evaluate
-from toolkit.commands.evaluate_inpainting import EvaluateInpainting, evaluate_inpainting
-from toolkit.evaluation.attribute_binding import Bind, bind
-from toolkit.evaluation.guidance_sweep import Sweep, sweep
-from toolkit.evaluation.sampler_sweep import SolverSweep, solver_sweep
+from toolkit.commands.binding import bind
+from toolkit.commands.binding_flags import Bind
+from toolkit.commands.evaluate import evaluate
+from toolkit.commands.evaluate_flags import Evaluate
+from toolkit.commands.evaluate_inpainting import evaluate_inpainting
+from toolkit.commands.evaluate_inpainting_flags import EvaluateInpainting
+from toolkit.commands.guidance_sweep import sweep
+from toolkit.commands.guidance_sweep_flags import Sweep
+from toolkit.commands.solver_sweep import solver_sweep
+from toolkit.commands.solver_sweep_flags import SolverSweep
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from glide.data.audit import CheckData, check_data
 from glide.data.shards.index_cache import BESIDE
 from glide.data.shards.writer import write_shards
 from glide.utils.contact_sheet import contact_sheet, wrapped
 from glide.utils.errors import InputError
 from support.damaged_data import BAD, GOOD, WRONG, damaged
 from support.data_files import picture
+from toolkit.commands.check_data import check_data
+from toolkit.commands.check_data_flags import CheckData
 
 
 @pytest.fixture

@@ -6,13 +6,14 @@ import sys
 
 import pytest
 
-from glide.data.audit import CheckData, check_data
 from glide.data.datasets import open_data
 from glide.data.folder_index import list_folder
 from glide.utils.captions import clean_caption, encodable, shown_name
 from glide.utils.errors import InputError
 from glide.utils.filesystem import list_files
 from support.data_files import captioned, picture, same, values
+from toolkit.commands.check_data import check_data
+from toolkit.commands.check_data_flags import CheckData
 
 
 def pictures(folder, *names: str) -> None:

@@ -16,10 +16,12 @@ from glide.checkpoints.load import load_model, read_config
 from glide.training.config import TrainConfig
 from glide.training.ema import EMA
 from glide.training.posthoc_ema import Profile, decay, gamma_of, misfit, mixture
-from glide.training.posthoc_ema_snapshots import Posthoc, posthoc, put_together, snapshots
+from glide.training.posthoc_ema_snapshots import put_together, snapshots
 from glide.training.train_base import TrainBase, train_base
 from glide.utils.errors import InputError
 from support.launch import ROOT
+from toolkit.commands.posthoc_ema import posthoc
+from toolkit.commands.posthoc_ema_flags import Posthoc
 
 
 def test_widths_and_exponents() -> None:

@@ -27,7 +27,6 @@ from glide.training.checkpoints import Checkpoints, damage
 from glide.training.config import TrainConfig
 from glide.training.metrics import Meters, logged
 from glide.training.optim import OptimConfig
-from glide.training.posthoc_ema_snapshots import Posthoc, posthoc
 from glide.training.step import Stepper
 from glide.training.train_base import TrainBase, train_base
 from glide.utils import file_locks as claims
@@ -36,6 +35,8 @@ from glide.utils.errors import InputError
 from glide.utils.file_locks import FolderLock
 from glide.utils.signals import Stopped
 from support.launch import ROOT
+from toolkit.commands.posthoc_ema import posthoc
+from toolkit.commands.posthoc_ema_flags import Posthoc
 
 CONFIG = TrainConfig(
     steps=4,

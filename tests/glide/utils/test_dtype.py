@@ -23,16 +23,16 @@ from glide.utils.images import read_recipe
 from guidance.classifier.train import TrainClassifier
 from guidance.clip.train import TrainClip
 from support.sample_script import QUICK, call
-from toolkit.commands.evaluate import Evaluate
-from toolkit.commands.evaluate_inpainting import EvaluateInpainting
+from toolkit.commands.binding_flags import Bind
+from toolkit.commands.evaluate_flags import Evaluate
+from toolkit.commands.evaluate_inpainting_flags import EvaluateInpainting
+from toolkit.commands.evaluate_upsampler_flags import EvaluateUpsampler
+from toolkit.commands.guidance_sweep_flags import Sweep
 from toolkit.commands.inpaint_flags import Inpaint
 from toolkit.commands.interpolate_flags import Interpolate
 from toolkit.commands.sample_flags import Sample
+from toolkit.commands.solver_sweep_flags import SolverSweep
 from toolkit.commands.upsample_flags import Upsample
-from toolkit.evaluation.attribute_binding import Bind
-from toolkit.evaluation.guidance_sweep import Sweep
-from toolkit.evaluation.sampler_sweep import SolverSweep
-from toolkit.evaluation.upsampling import EvaluateUpsampler
 from toolkit.pipelines.pipeline import Pipeline
 from upsampler.train import TrainUpsampler
 

@@ -27,8 +27,10 @@ from guidance.clip import rerank as rerank
 from support.data_files import picture
 from support.paths import ROOT
 from toolkit.commands import sample as sample
-from toolkit.evaluation.bits_per_dim import Nll, nll
-from toolkit.evaluation.oracle_run import JudgedPictures
+from toolkit.commands.judged import open_pipeline
+from toolkit.commands.judged_flags import JudgedPictures
+from toolkit.commands.nll import nll
+from toolkit.commands.nll_flags import Nll
 from toolkit.pipelines.inpaint import plan
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
@@ -188,7 +190,7 @@ def test_what_takes_rgb_alone_says_so(tmp_path):
         check_upsampler(grey, "grey")
     assert load_model(tmp_path / "grey").config.unet.in_channels == 1
     with pytest.raises(InputError, match="1 channels, expected 3, for colours are judged"):
-        JudgedPictures(str(tmp_path / "grey"), device="cpu").pipeline(captions=False)
+        open_pipeline(JudgedPictures(str(tmp_path / "grey"), device="cpu"), captions=False)
 
 
 @pytest.mark.parametrize("channels", MODES)

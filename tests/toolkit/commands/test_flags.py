@@ -12,12 +12,10 @@ import convert
 import pytest
 from tyro.conf import UseAppendAction, arg
 
-from glide.data.audit import CheckData
 from glide.data.datasets import open_data
 from glide.diffusion.samplers.registry import SAMPLERS, translate_sampler, translate_spacing
 from glide.training.config import TrainConfig
 from glide.training.distributed import start
-from glide.training.posthoc_ema_snapshots import Posthoc
 from glide.training.train_base import TrainBase, train_base
 from glide.utils import cli as cli
 from glide.utils.device import find_device
@@ -32,19 +30,21 @@ from glide.version import __version__
 from guidance.classifier.train import TrainClassifier
 from guidance.clip.train import TrainClip
 from guidance.options import Options
-from toolkit.commands.evaluate import Evaluate
-from toolkit.commands.evaluate_inpainting import EvaluateInpainting
+from toolkit.commands.binding_flags import Bind
+from toolkit.commands.check_data_flags import CheckData
+from toolkit.commands.evaluate_flags import Evaluate
+from toolkit.commands.evaluate_inpainting_flags import EvaluateInpainting
+from toolkit.commands.evaluate_upsampler_flags import EvaluateUpsampler
+from toolkit.commands.guidance_sweep_flags import Sweep
 from toolkit.commands.inpaint_flags import Inpaint
 from toolkit.commands.interpolate import interpolate
 from toolkit.commands.interpolate_flags import Interpolate
+from toolkit.commands.nll_flags import Nll
+from toolkit.commands.posthoc_ema_flags import Posthoc
 from toolkit.commands.sample import sample
 from toolkit.commands.sample_flags import Sample
+from toolkit.commands.solver_sweep_flags import SolverSweep
 from toolkit.commands.upsample_flags import Upsample
-from toolkit.evaluation.attribute_binding import Bind
-from toolkit.evaluation.bits_per_dim import Nll
-from toolkit.evaluation.guidance_sweep import Sweep
-from toolkit.evaluation.sampler_sweep import SolverSweep
-from toolkit.evaluation.upsampling import EvaluateUpsampler
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
 from upsampler.train import TrainUpsampler

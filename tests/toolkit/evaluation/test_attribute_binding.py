@@ -16,7 +16,9 @@ from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import captions_for_tokenizer, held_out_scenes, parse_caption, render
 from glide.utils.errors import InputError
 from support.models import randomised
-from toolkit.evaluation.attribute_binding import VALUES, Bind, bind, binding, table
+from toolkit.commands.binding import bind
+from toolkit.commands.binding_flags import Bind
+from toolkit.evaluation.attribute_binding import VALUES, binding, table
 
 
 @pytest.fixture(scope="module", params=["draws", "inpaints too"])

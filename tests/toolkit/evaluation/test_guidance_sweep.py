@@ -25,8 +25,9 @@ from guidance.classifier.load import save_classifier
 from guidance.classifier.network import CLASSIFIERS, ClassifierConfig, NoisyClassifier
 from guidance.options import Options
 from support.sample_script import ROOT, Capture
+from toolkit.commands.guidance_sweep import plan, sweep
+from toolkit.commands.guidance_sweep_flags import Sweep
 from toolkit.evaluation.diversity import OPEN, Spread, differing, free, of_data, saturation
-from toolkit.evaluation.guidance_sweep import Sweep, plan, sweep
 from toolkit.evaluation.prompts import classes, held_out, open_captions
 from toolkit.pipelines.pipeline import Pipeline, Step
 from toolkit.pipelines.settings import SamplingConfig

@@ -16,7 +16,8 @@ from glide.shapes.oracle import Oracle
 from glide.shapes.scene import SIZES, Scene, Thing
 from glide.utils.errors import InputError
 from support.models import randomised
-from toolkit.commands.evaluate_inpainting import EvaluateInpainting, evaluate_inpainting
+from toolkit.commands.evaluate_inpainting import evaluate_inpainting
+from toolkit.commands.evaluate_inpainting_flags import EvaluateInpainting
 from toolkit.evaluation.inpainting import CORNERS, QUESTIONS, Case, cases, judge, paint_and_judge, table
 from toolkit.pipelines.inpaint import Plan, plan
 from toolkit.pipelines.inpaint_region import Region

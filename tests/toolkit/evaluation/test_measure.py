@@ -18,9 +18,11 @@ from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import captions_for_tokenizer, held_out_scenes, render
 from glide.utils.errors import InputError
-from toolkit.commands.evaluate import Evaluate, evaluate
+from toolkit.commands.evaluate import evaluate
+from toolkit.commands.evaluate_flags import Evaluate
+from toolkit.commands.nll import nll
+from toolkit.commands.nll_flags import Nll
 from toolkit.evaluation import prompt_fidelity as judging
-from toolkit.evaluation.bits_per_dim import Nll, nll
 from toolkit.evaluation.prompt_fidelity import Tally, judge_model, table
 from toolkit.pipelines.pipeline import Pipeline, Step
 from toolkit.pipelines.settings import SamplingConfig

@@ -19,15 +19,9 @@ from glide.shapes.dataset import captions_for_tokenizer
 from glide.utils.errors import InputError
 from support.models import randomised
 from support.sample_script import ROOT, Capture
-from toolkit.evaluation.sampler_sweep import (
-    Line,
-    SolverSweep,
-    check,
-    most_steps,
-    network_calls,
-    plan,
-    solver_sweep,
-)
+from toolkit.commands.solver_sweep import check, solver_sweep
+from toolkit.commands.solver_sweep_flags import SolverSweep
+from toolkit.evaluation.sampler_sweep import Line, most_steps, network_calls, plan
 from toolkit.evaluation.solver_points import SolverPoint, standard_error, table
 from toolkit.pipelines.settings import SamplingConfig
 

@@ -23,11 +23,11 @@ from support.sample_script import Capture, call, pngs, refused
 from toolkit import Pipeline
 from toolkit.commands.inpaint_flags import Inpaint
 from toolkit.commands.interpolate_flags import Interpolate
+from toolkit.commands.judged_flags import JudgedRun
 from toolkit.commands.sample import batches
 from toolkit.commands.sample_flags import Sample
 from toolkit.commands.upsample_flags import Upsample
 from toolkit.commands.upscale_flags import StageArgs
-from toolkit.evaluation.oracle_run import JudgedRun
 from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.settings import SamplingConfig
 from toolkit.pipelines.upscale import DEFAULT_CONFIG as ENLARGING

@@ -1,0 +1,56 @@
+"""Measure an upsampler: PSNR on true small renderings of held-out scenes, beside bicubic and Lanczos.
+
+examples:
+    python scripts/evaluate_upsampler.py --model shapes
+    python scripts/evaluate_upsampler.py --model runs/shapes-upsampler --pictures 50 --respacing 10
+    python scripts/evaluate_upsampler.py --pictures 50 --sampler ddim --respacing fast27 --reference-steps 200
+
+How much of their captions a cascade's pictures show: scripts/evaluate.py --upsampler NAME.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from glide.utils.dtype import AUTO, DType
+from toolkit.commands.judged_flags import Kinds
+
+
+@dataclass(frozen=True)
+class EvaluateUpsampler:
+    """The flags."""
+
+    model: Annotated[str, arg(metavar="NAME")] = "shapes"
+    """The upsampler: a folder, an embedded name, a published .pt file or a hub id."""
+    pictures: int = 200
+    """Number of held-out scenes."""
+    kinds: Kinds = ("one", "count", "pair")
+    """Kinds of built-in scenes."""
+    respacing: Annotated[str | None, arg(metavar="SPEC")] = None
+    """Sampling steps ("16", "fast27", "ddim50"). By default as in the sample command."""
+    sampler: Annotated[str | None, arg(metavar="NAME")] = None
+    """As --upsample-sampler of the sample command."""
+    spacing: Annotated[str | None, arg(metavar="NAME")] = None
+    """As --upsample-spacing of the sample command."""
+    reference_steps: int | None = None
+    """Also compare with the pictures of this many steps of the default sampler, from the same noise: the loss by fewer
+    steps alone."""
+    temp: float = 1.0
+    """Multiplies the noise that a picture starts from."""
+    noise: float = 0.0
+    """Noise that is added to a picture before it is enlarged, 0 to below 1."""
+    captions: bool = True
+    """Condition the upsampler on the captions of the scenes."""
+    seed: int = 0
+    """Seed of the scenes; picture i, counted from 0, has the seed SEED + i."""
+    dtype: DType = AUTO
+    device: str = "auto"
+    """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
+    out: Path = Path("outputs/evaluate-upsampler")
+    """Receives psnr.json and a picture: small, bicubic, enlarged and true, side by side."""
+    overwrite: bool = False
+    """Replace results that are already in the folder --out."""

@@ -1,0 +1,73 @@
+"""Flags of the commands whose pictures the oracle judges: evaluations and sweeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS, sampler_help, spacing_help
+from glide.utils.dtype import AUTO, DType
+from glide.utils.ranges import check_numbers
+from guidance.options import DEFAULT_OPTIONS, Options
+from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
+
+Kinds = tuple[Literal["one", "count", "pair"], ...]
+"""Kinds of the built-in scenes: one thing, several of a kind, two things."""
+
+
+@dataclass(frozen=True)
+class JudgedPictures:
+    """Flags for drawing pictures that the oracle judges."""
+
+    model: str = "shapes"
+    """A folder, an embedded name or a hub id."""
+    steps: int = DEFAULT_STEPS
+    """Sampling steps."""
+    spacing: Annotated[str | None, arg(metavar="NAME", help=spacing_help())] = None
+    sampler: Annotated[str, arg(metavar="NAME", help=sampler_help())] = DEFAULT_SAMPLER
+    eta: float = 0.0
+    """Noise that DDIM adds at every step, 0 to 1."""
+    deep_every: int = 1
+    """Over 1: compute the deep levels of the network at every so many steps only (DeepCache)."""
+    seed: int = 0
+    """Seed of the captions or scenes, and of the noise."""
+    batch_size: int = 32
+    """Pictures in one sampling loop (rounded up to whole network calls). It changes no picture."""
+    call_size: int | None = None
+    """Pictures in one network call. By default as many as are drawn, up to 8 on a CPU and 32 on a GPU."""
+    dtype: DType = AUTO
+    device: str = "auto"
+    """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
+    overwrite: bool = False
+    """Replace results that are already in the folder --out."""
+
+    def check(self) -> None:
+        """Check all numbers. InputError for one that is out of its range."""
+        check_numbers(self)
+
+    def settings(
+        self, guidance: str | tuple[str, ...], scale: float | None = None, options: Options = DEFAULT_OPTIONS
+    ) -> SamplingConfig:
+        """The sampling settings with this guidance."""
+        return SamplingConfig(
+            self.sampler,
+            spec_of_steps(self.steps),
+            self.eta,
+            guidance,
+            scale,
+            options,
+            spacing=self.spacing,
+            deep_every=self.deep_every,
+        )
+
+
+@dataclass(frozen=True)
+class JudgedRun(JudgedPictures):
+    """Flags for drawing captions that no training saw."""
+
+    captions: int = 500
+    """Number of held-out captions of the grammar."""
+    kinds: Kinds = ("one", "count", "pair")
+    """Kinds of built-in scenes that the captions describe."""

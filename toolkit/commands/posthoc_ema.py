@@ -1,0 +1,33 @@
+"""Put the average of weights together that was chosen after the training, and write it as a model."""
+
+from __future__ import annotations
+
+import torch
+
+from glide.checkpoints.model_folder import check_no_model, read_config, read_tokenizer, write_folder
+from glide.training.posthoc_ema_snapshots import put_together
+from glide.utils.printable import say
+from toolkit.commands.posthoc_ema_flags import Posthoc
+
+
+def posthoc(args: Posthoc) -> float:
+    """Write the model of the wanted average; returns how far its profile is from the wanted one."""
+    check_no_model(args.out, args.overwrite)
+    record = read_config(args.run)
+    weights, far = put_together(args.run, args.sigma_rel, args.step)
+    training = {
+        **(record["training"] or {}),
+        "posthoc": {"run": str(args.run), "sigma_rel": args.sigma_rel, "step": args.step, "misfit": far},
+    }
+    write_folder(
+        args.out,
+        record["kind"],
+        record["model"],
+        weights,
+        tokenizer=read_tokenizer(args.run, record),
+        training=training,
+        dtype=getattr(torch, args.save_dtype),
+        overwrite=True,
+    )
+    say(f"{args.out}: the average of relative width {args.sigma_rel}, its profile {far:.1%} off")
+    return far
