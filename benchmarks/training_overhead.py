@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from glide.networks.model import Model
-from glide.training.config import TrainConfig
-from glide.training.optim import OptimConfig, Optimizer
+from glide.training.config import OptimConfig, TrainConfig
+from glide.training.optim import Optimizer
 from glide.training.run import Run
 from glide.training.train_base import TrainBase, train_base
 from glide.utils.cli import parse, run

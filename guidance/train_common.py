@@ -16,11 +16,11 @@ import tyro
 from torch import nn
 
 from glide.checkpoints.load import read_model_config
-from glide.data.datasets import MAX_BROKEN, Batch, Dataset, on_device
-from glide.data.skipped_files import keep_broken, tell_broken
+from glide.data.datasets import Batch, Dataset, on_device
+from glide.data.skipped_files import MAX_BROKEN, keep_broken, tell_broken
 from glide.data.stored_dataset import StoredData
 from glide.diffusion.process import Process
-from glide.diffusion.timestep_sampling import TimestepConfig
+from glide.diffusion.timestep_config import TimestepConfig
 from glide.networks.config import ModelConfig
 from glide.training.config import TrainConfig
 from glide.training.distributed import Processes

@@ -35,8 +35,7 @@ from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import Shapes
-from glide.training.config import TrainConfig
-from glide.training.optim import OptimConfig
+from glide.training.config import OptimConfig, TrainConfig
 from glide.training.published_recipes import parse_with_recipe
 from glide.training.train_base import TrainBase, train_base
 from glide.utils.class_names import class_number

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from glide.checkpoints.openai.convert import from_state_dict
-from glide.diffusion.losses import LossConfig
+from glide.diffusion.loss_config import LossConfig
 from glide.networks.compile import compiled
 from glide.networks.model import Model
 from glide.networks.reduced_precision import lower_

@@ -19,13 +19,12 @@ from benchmarks.measure.work import counted
 from glide.checkpoints.load import load_model
 from glide.data.datasets import Batch, Dataset, on_device, open_data
 from glide.data.masked import Masked
-from glide.diffusion.losses import LossConfig
+from glide.diffusion.loss_config import LossConfig
 from glide.diffusion.timestep_sampling import UniformTimesteps
 from glide.networks.model import Model
-from glide.training.config import TrainConfig
+from glide.training.config import OptimConfig, TrainConfig
 from glide.training.fit import fit
 from glide.training.objectives import DiffusionObjective
-from glide.training.optim import OptimConfig
 from glide.training.row_rng import RowRng
 from glide.utils.dtype import AUTO, find_dtype
 

@@ -7,7 +7,8 @@ import torch
 
 from glide.data.datasets import Batch, Dataset, GeneratedData
 from glide.data.inpainting_distractors import unknown_around_first, with_other
-from glide.data.masks import EVERYTHING, random_masks
+from glide.data.mask_defaults import EVERYTHING
+from glide.data.masks import random_masks
 from glide.data.wrappers import Wrapped
 from glide.shapes.dataset import render
 from glide.utils.errors import InputError

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glide.data.mask_defaults import EVERYTHING
 from glide.utils.errors import InputError
 
 Unknown = NDArray[np.bool_]  # [H,W], true where a pixel is to be painted
 
 MASKS = 0x3A5C  # sets these random numbers apart from those of the data of the same (seed, step)
-EVERYTHING = 0.25  # share of examples of which nothing is known
 SIDES = (0.2, 0.75)  # of a rectangle, as shares of the picture's
 WIDTHS = (0.06, 0.25)  # of a stroke
 BANDS = (0.15, 0.7)  # what is missing at a side of the picture

@@ -1,20 +1,43 @@
-"""The settings that every training shares."""
+"""The settings that every training shares. Imports no torch, so that `--help` reads them quickly."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from glide.training.checkpoints import read_manifest
-from glide.training.distributed import Processes
-from glide.training.optim import OptimConfig
 from glide.training.trackers import TrackerName
 from glide.utils.dtype import AUTO, DTYPES, DType, check_dtype, find_dtype
 from glide.utils.errors import InputError
 from glide.utils.ranges import check_numbers
+
+if TYPE_CHECKING:
+    from glide.training.distributed import Processes
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with warm-up and a linear decay to zero over the last part of the run."""
+
+    lr: float = 1e-4
+    muon_lr: float = 0.0
+    """Over 0: the matrices and convolutions inside the network are trained by Muon at this rate."""
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup: int = 100
+    """Steps over which the rate rises from zero."""
+    cooldown: float = 0.0
+    """Share of the run, at its end, over which the rate falls linearly to zero."""
+    clip: float = 1.0
+    """Largest norm of the whole gradient; 0 for no clipping."""
+
+    def rate(self, step: int, steps: int) -> float:
+        """The factor on the learning rates at `step` (from 0) of `steps`."""
+        up = min(1.0, (step + 1) / max(1, self.warmup))
+        down = (steps - step) / (self.cooldown * steps) if self.cooldown else 1.0
+        return min(up, down, 1.0)
 
 
 @dataclass(frozen=True)
@@ -84,6 +107,8 @@ class TrainConfig:
 
 def dtype_of_run(checkpoint: Path) -> str | None:
     """The type that a run computed in, as its checkpoint says; None where it does not."""
+    from glide.training.checkpoints import read_manifest  # with torch
+
     settings = read_manifest(checkpoint).get("settings")
     dtype = settings.get("train.dtype") if isinstance(settings, dict) else None
     return dtype if dtype in DTYPES else None

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from glide.data.wrappers import caption_inputs
 from glide.diffusion.denoiser import split_variance, to_x0
-from glide.diffusion.losses import LossConfig, loss_terms
+from glide.diffusion.loss_config import LossConfig
+from glide.diffusion.losses import loss_terms
 from glide.diffusion.process import gather
 from glide.networks.model import Model
 from glide.training.row_rng import RowRng

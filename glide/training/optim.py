@@ -4,39 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from glide.training.config import OptimConfig
 from glide.training.distributed import Processes
 from glide.training.fsdp import is_sharded, local, part_of, whole
 from glide.training.muon import Muon
 from glide.utils.dtype import fast_dtype
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """AdamW with warm-up and a linear decay to zero over the last part of the run."""
-
-    lr: float = 1e-4
-    muon_lr: float = 0.0
-    """Over 0: the matrices and convolutions inside the network are trained by Muon at this rate."""
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.99)
-    warmup: int = 100
-    """Steps over which the rate rises from zero."""
-    cooldown: float = 0.0
-    """Share of the run, at its end, over which the rate falls linearly to zero."""
-    clip: float = 1.0
-    """Largest norm of the whole gradient; 0 for no clipping."""
-
-    def rate(self, step: int, steps: int) -> float:
-        """The factor on the learning rates at `step` (from 0) of `steps`."""
-        up = min(1.0, (step + 1) / max(1, self.warmup))
-        down = (steps - step) / (self.cooldown * steps) if self.cooldown else 1.0
-        return min(up, down, 1.0)
 
 
 class Optimizer:

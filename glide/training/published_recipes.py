@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from glide.training.config import TrainConfig
-from glide.training.optim import OptimConfig
+from glide.training.config import OptimConfig, TrainConfig
 from glide.utils.cli import parse
 from glide.utils.errors import InputError
 

@@ -15,13 +15,13 @@ import tyro
 
 from glide.checkpoints.init_from import init_from
 from glide.checkpoints.load import load_model, read_config, resolve, save_model
-from glide.data.datasets import MAX_BROKEN, Batch, Dataset, is_generated, open_data
+from glide.data.datasets import Batch, Dataset, is_generated, open_data
+from glide.data.mask_defaults import EVERYTHING
 from glide.data.masked import Masked
-from glide.data.masks import EVERYTHING
-from glide.data.skipped_files import keep_broken, tell_broken
+from glide.data.skipped_files import MAX_BROKEN, keep_broken, tell_broken
 from glide.data.wrappers import Encoded
-from glide.diffusion.losses import LossConfig
-from glide.diffusion.timestep_sampling import TimestepConfig
+from glide.diffusion.loss_config import LossConfig
+from glide.diffusion.timestep_config import TimestepConfig
 from glide.networks.config import ModelConfig
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS

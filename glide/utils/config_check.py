@@ -57,7 +57,9 @@ def config_from_dict(cls: type[C], values: Any, where: str) -> C:
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise InputError(f"{where}: unknown setting {unknown[0]!r}; known are {', '.join(hints)}.")
-    config = cls(**{name: _read(hints[name], value, f"{where}.{name}") for name, value in values.items()})
+    config = cls(
+        **{name: read_value(hints[name], value, f"{where}.{name}") for name, value in values.items()}
+    )
     check = getattr(config, "check", None)
     if check is not None:
         check()
@@ -70,16 +72,18 @@ def checked(config: C, where: str) -> C:
     return config_from_dict(type(config), values, where)
 
 
-def _read(hint: Any, value: Any, name: str, allowed: Range = ANY, entries: Entries = DEFAULT_ENTRIES) -> Any:
+def read_value(
+    hint: Any, value: Any, name: str, allowed: Range = ANY, entries: Entries = DEFAULT_ENTRIES
+) -> Any:
     """A value of a JSON file as the type `hint` of its field has it."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         allowed = next((a for a in args[1:] if isinstance(a, Range)), allowed)
         entries = next((a for a in args[1:] if isinstance(a, Entries)), entries)
-        return _read(args[0], value, name, allowed, entries)
+        return read_value(args[0], value, name, allowed, entries)
     if origin in (types.UnionType, typing.Union):
         (inner,) = [a for a in args if a is not type(None)]
-        return None if value is None else _read(inner, value, name, allowed, entries)
+        return None if value is None else read_value(inner, value, name, allowed, entries)
     if origin is Literal:
         if value not in args or isinstance(value, bool):
             raise _wrong(name, value, f"one of {', '.join(map(repr, args))}")
@@ -103,7 +107,7 @@ def _read_tuple(hint: Any, value: Any, name: str, allowed: Range, entries: Entri
         raise _wrong(name, value, "a list")
     if len(value) > entries.most:
         raise InputError(f"got {name} with {len(value)} entries, expected at most {entries.most}: {_DO}")
-    return tuple(_read(hint, entry, f"{name}[{i}]", allowed) for i, entry in enumerate(value))
+    return tuple(read_value(hint, entry, f"{name}[{i}]", allowed) for i, entry in enumerate(value))
 
 
 def need(fits: object, said: str) -> None:

@@ -17,9 +17,8 @@ from glide.checkpoints.load import load_model
 from glide.data.datasets import Batch, Dataset, is_generated
 from glide.data.labelled import Target, open_labelled
 from glide.networks.config import ModelConfig, UNetConfig
-from glide.training.config import TrainConfig
+from glide.training.config import OptimConfig, TrainConfig
 from glide.training.distributed import Processes, start
-from glide.training.optim import OptimConfig
 from glide.training.row_rng import RowRng
 from glide.training.run_folder import model_folder
 from glide.utils.errors import InputError

@@ -15,9 +15,8 @@ from glide.data.datasets import Dataset, is_generated, open_data
 from glide.data.hard_negatives import WithHardNegatives
 from glide.networks.config import ModelConfig
 from glide.networks.tokenizer import Tokenizer
-from glide.training.config import TrainConfig
+from glide.training.config import OptimConfig, TrainConfig
 from glide.training.distributed import Processes, start
-from glide.training.optim import OptimConfig
 from glide.training.run_folder import model_folder
 from glide.utils.errors import InputError
 from guidance.clip.add_layers import deepened

@@ -6,8 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from glide.training.config import TrainConfig
-from glide.training.optim import OptimConfig
+from glide.training.config import OptimConfig, TrainConfig
 from guidance.clip.train import TrainClip
 
 OPTIM = OptimConfig(lr=1e-3, muon_lr=0.02, warmup=2, cooldown=0.5)

@@ -4,9 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from glide.diffusion.losses import LossConfig
-from glide.training.config import TrainConfig
-from glide.training.optim import OptimConfig
+from glide.diffusion.loss_config import LossConfig
+from glide.training.config import OptimConfig, TrainConfig
 from glide.training.train_base import TrainBase
 
 OPTIM = OptimConfig(lr=1e-3, muon_lr=0.02, warmup=2, cooldown=0.5)

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from glide.diffusion.denoiser import Prediction
-from glide.diffusion.losses import LossConfig, loss_terms, loss_weights
+from glide.diffusion.loss_config import LossConfig
+from glide.diffusion.losses import loss_terms, loss_weights
 from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.process import respacing
 from glide.diffusion.samplers.base import SeededNoise

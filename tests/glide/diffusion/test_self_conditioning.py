@@ -9,7 +9,7 @@ from glide.checkpoints.init_from import init_from
 from glide.checkpoints.load import load_model
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction
-from glide.diffusion.losses import LossConfig
+from glide.diffusion.loss_config import LossConfig
 from glide.diffusion.self_conditioning import SelfConditioned
 from glide.networks.model import Model
 from glide.training.config import TrainConfig

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from glide.checkpoints.init_from import init_from
 from glide.diffusion.conditioning import Conditioning
-from glide.diffusion.losses import LossConfig
+from glide.diffusion.loss_config import LossConfig
 from glide.networks import input_planes as module
 from glide.networks.conditioner import Conditioner
 from glide.networks.config import ModelConfig

@@ -17,9 +17,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from glide.networks.layers import Dropout
-from glide.training.config import TrainConfig
+from glide.training.config import OptimConfig, TrainConfig
 from glide.training.distributed import Processes, start
-from glide.training.optim import OptimConfig
 from glide.training.row_rng import DropoutRows, RowRng, derive_seed
 from glide.training.train_base import TrainBase, train_base
 from glide.utils.errors import InputError

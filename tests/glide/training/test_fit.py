@@ -19,7 +19,7 @@ from glide.checkpoints.load import load_model, read_config
 from glide.data.prefetch import FREE
 from glide.data.wrappers import caption_inputs
 from glide.diffusion.conditioning import Conditioning
-from glide.diffusion.timestep_sampling import TimestepConfig
+from glide.diffusion.timestep_config import TimestepConfig
 from glide.networks.model import Model
 from glide.training.objectives import DiffusionObjective
 from glide.training.row_rng import RowRng

@@ -16,15 +16,14 @@ from PIL import Image
 from torch import nn
 
 from glide.data.datasets import open_data
-from glide.diffusion.losses import LossConfig
+from glide.diffusion.loss_config import LossConfig
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
-from glide.training.config import TrainConfig
+from glide.training.config import OptimConfig, TrainConfig
 from glide.training.curves import draw_curves
 from glide.training.metrics import Meters, logged
 from glide.training.objectives import DiffusionObjective
-from glide.training.optim import OptimConfig
 from glide.training.trackers import numbers, open_trackers
 from glide.training.train_base import TrainBase, train_base
 from glide.training.validation import Validation

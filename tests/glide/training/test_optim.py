@@ -10,9 +10,10 @@ from torch import nn
 
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
+from glide.training.config import OptimConfig
 from glide.training.ema import EMA
 from glide.training.muon import Muon, orthogonalize
-from glide.training.optim import OptimConfig, Optimizer, split_parameters
+from glide.training.optim import Optimizer, split_parameters
 
 
 def test_orthogonalize_keeps_the_singular_vectors_and_levels_the_values() -> None:

@@ -17,13 +17,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from glide.diffusion.timestep_sampling import TimestepConfig
+from glide.diffusion.timestep_config import TimestepConfig
 from glide.networks.model import Model
 from glide.training.checkpoints import MANIFEST, Checkpoints, damage
-from glide.training.config import TrainConfig
+from glide.training.config import OptimConfig, TrainConfig
 from glide.training.metrics import last_line, logged
 from glide.training.objectives import DiffusionObjective
-from glide.training.optim import OptimConfig
 from glide.training.resume import RunFlags, changes
 from glide.training.run_folder import check_run_folder
 from glide.training.train_base import TrainBase, train_base

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from glide.networks.model import Model
-from glide.training.config import TrainConfig
+from glide.training.config import OptimConfig, TrainConfig
 from glide.training.distributed import Processes
 from glide.training.muon import orthogonalize
-from glide.training.optim import OptimConfig, Optimizer
+from glide.training.optim import Optimizer
 from glide.training.train_base import TrainBase, train_base
 from glide.utils import dtype as dtypes
 from glide.utils.dtype import DTYPES, cost, fast_dtype, find_dtype, multiplies_fast

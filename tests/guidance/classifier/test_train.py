@@ -18,8 +18,7 @@ from glide.data.labelled import TARGETS, LabelledShapes, open_labelled
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.shapes.dataset import Shapes
-from glide.training.config import TrainConfig
-from glide.training.optim import OptimConfig
+from glide.training.config import OptimConfig, TrainConfig
 from glide.utils.errors import InputError
 from guidance.classifier import train as training
 from guidance.classifier.load import load_classifier

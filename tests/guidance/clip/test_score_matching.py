@@ -17,8 +17,7 @@ from glide.diffusion.denoiser import predictor
 from glide.diffusion.process import gather
 from glide.networks.config import ProcessConfig
 from glide.networks.model import Model
-from glide.training.config import TrainConfig
-from glide.training.optim import OptimConfig
+from glide.training.config import OptimConfig, TrainConfig
 from glide.training.row_rng import RowRng
 from glide.utils.errors import InputError
 from guidance.clip.contrastive import Contrastive, told

@@ -19,7 +19,7 @@ from glide.networks.config import ModelConfig, ProcessConfig, TextConfig
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
-from glide.training.optim import OptimConfig
+from glide.training.config import OptimConfig
 from glide.training.row_rng import RowRng
 from glide.utils.errors import InputError
 from guidance.clip.add_layers import deepened
