@@ -1,22 +1,14 @@
 """Measure prompt fidelity: draw held-out captions of the built-in scenes, and let the oracle judge them.
 
-The flags, and examples: --help, and toolkit/commands/evaluate_flags.py.
+The flags, with examples: --help, from toolkit/commands/evaluate_flags.py.
 """
-
-from collections.abc import Sequence
 
 import _path  # noqa: F401
 
-from glide.utils.cli import parse, run
-from toolkit.commands import evaluate_flags as flags
+from glide.utils.cli import run
+from toolkit.commands.main import script
 
-
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parse(flags.Evaluate, flags.__doc__, argv)
-    from toolkit.commands.evaluate import evaluate  # torch, only once the flags are right
-
-    evaluate(args)
-
+main = script("evaluate")
 
 if __name__ == "__main__":
     run(main)

@@ -1,22 +1,14 @@
 """Compare samplers: captions drawn right and distance to a long run, against network calls, as tables and a plot.
 
-The flags, and examples: --help, and toolkit/commands/solver_sweep_flags.py.
+The flags, with examples: --help, from toolkit/commands/solver_sweep_flags.py.
 """
-
-from collections.abc import Sequence
 
 import _path  # noqa: F401
 
-from glide.utils.cli import parse, run
-from toolkit.commands import solver_sweep_flags as flags
+from glide.utils.cli import run
+from toolkit.commands.main import script
 
-
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parse(flags.SolverSweep, flags.__doc__, argv)
-    from toolkit.commands.solver_sweep import solver_sweep  # torch, only once the flags are right
-
-    solver_sweep(args)
-
+main = script("solver_sweep")
 
 if __name__ == "__main__":
     run(main)

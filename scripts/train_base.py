@@ -1,29 +1,14 @@
 """Train a text- or class-conditional diffusion model.
 
-examples:
-    python scripts/train_base.py --data shapes:one --preset shapes-32 --steps 3000 --out runs/one
-    python scripts/train_base.py --data photos/ --preset shapes-64 --out runs/photos
-    python scripts/train_base.py --data photos/ --preset shapes-64 --out runs/photos --resume
-    python scripts/train_base.py --data "shards/{0000..0999}.tar" --preset glide-base --out runs/base
-    python scripts/train_base.py --data photos/ --init runs/photos --null-captions 0.2 --out runs/photos-cfg
-    python scripts/train_base.py --data photos/ --init runs/photos --inpaint --out runs/photos-inpaint
-
-photos/ holds x.png with x.txt beside it, or a captions.csv or metadata.jsonl naming them, or a folder per class;
-shards are WebDataset's. docs/data.md says more, and scripts/check_data.py says what is in them.
+The flags, with examples: --help, from toolkit/commands/train_base_flags.py.
 """
 
 import _path  # noqa: F401
 
 from glide.utils.cli import run
+from toolkit.commands.main import script
 
-
-def main() -> None:
-    from glide.training.published_recipes import parse_with_recipe
-    from glide.training.train_base import TrainBase, train_base
-    from toolkit.pipelines.training_preview import fill_grid, sample_grid
-
-    train_base(parse_with_recipe(TrainBase, "train_base", __doc__), sample_grid, fill=fill_grid)
-
+main = script("train_base")
 
 if __name__ == "__main__":
     run(main)

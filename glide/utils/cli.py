@@ -14,6 +14,7 @@ from tyro.conf import FlagCreatePairsOff
 from glide.utils.errors import InputError, one_line, reason_of
 from glide.utils.flags import prepared
 from glide.utils.printable import be_quiet, say
+from glide.utils.program import as_called, program
 from glide.utils.ranges import check_numbers
 from glide.utils.signals import Terminated, raised
 from glide.version import __version__
@@ -44,6 +45,7 @@ def parse(
         with redirect_stderr(said):
             built = tyro.cli(
                 args,
+                prog=program(),
                 args=[word for word in words if word != "--quiet"],
                 description=f"{description or ''}\n\n{OF_ALL}",
                 default=start,
@@ -118,7 +120,7 @@ def _escape_what_cannot_be_encoded() -> None:
 
 def fail(message: str) -> NoReturn:
     """`error: message`, on one line of stderr, and exit code 2."""
-    say(f"error: {one_line(message)}", sys.stderr)
+    say(f"error: {one_line(as_called(message))}", sys.stderr)
     sys.exit(INPUT_ERROR)
 
 
@@ -136,4 +138,4 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    say(f"warning: {one_line(message)}", file or sys.stderr)
+    say(f"warning: {as_called(one_line(message))}", file or sys.stderr)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +22,7 @@ from tyro.conf import UseAppendAction
 from glide.utils.errors import InputError
 from glide.utils.flag_aliases import ALIASES, SENTENCES, STANDS_FOR, VALUES
 from glide.utils.numbers import Range, shown_number
+from glide.utils.program import program
 from glide.utils.ranges import range_of
 
 TEXTS = frozenset({"prompt", "negative", "label"})
@@ -192,7 +192,7 @@ def _named(name: str, known: dict[str, Flag]) -> tuple[Flag | None, str]:
             return None, ""
         if (flag := instead.partition("=")[0]) in known:
             return known[flag], instead
-    where = Path(sys.argv[0]).name or "this script"
+    where = program()
     sentence = SENTENCES.get(word) or SENTENCES.get(ALIASES.get(word, ""))
     if sentence is not None and _speaks_of(sentence, known):
         raise InputError(f"got {name}, which {where} does not have: {sentence}")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import convert
 import pytest
 from tyro.conf import UseAppendAction, arg
 
@@ -32,6 +31,7 @@ from guidance.clip.train import TrainClip
 from guidance.options import Options
 from toolkit.commands.binding_flags import Bind
 from toolkit.commands.check_data_flags import CheckData
+from toolkit.commands.convert_flags import Convert
 from toolkit.commands.evaluate_flags import Evaluate
 from toolkit.commands.evaluate_inpainting_flags import EvaluateInpainting
 from toolkit.commands.evaluate_upsampler_flags import EvaluateUpsampler
@@ -52,7 +52,7 @@ from upsampler.train import TrainUpsampler
 SCRIPTS = (
     Bind,
     CheckData,
-    convert.Convert,
+    Convert,
     Evaluate,
     EvaluateInpainting,
     EvaluateUpsampler,

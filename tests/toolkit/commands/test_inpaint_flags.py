@@ -4,13 +4,13 @@ import re
 import shlex
 from pathlib import Path
 
-import inpaint as script  # scripts/inpaint.py
 import numpy as np
 import pytest
 from PIL import Image
 
 from support.inpaint_files import RED, call, inside, mask_file, photo
 from support.sample_script import Capture, refused
+from toolkit.commands import inpaint_flags
 
 # --- masks ----------------------------------------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ def test_the_examples_in_help_run(text_folder: Path, tmp_path: Path, monkeypatch
     hole = Image.new("RGBA", (20, 20), (9, 9, 9, 255))
     hole.paste((0, 0, 0, 0), (5, 5, 12, 12))
     hole.save("cutout.png")
-    text = (script.__doc__ or "").replace("\\\n", " ")
+    text = (inpaint_flags.__doc__ or "").replace("\\\n", " ")
     examples = re.findall(r"^ +python scripts/inpaint\.py (.*)$", text, re.MULTILINE)
     assert len(examples) >= 4
     for example in examples:

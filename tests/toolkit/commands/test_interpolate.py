@@ -6,7 +6,6 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-import interpolate as script  # scripts/interpolate.py
 import numpy as np
 import pytest
 import torch
@@ -21,6 +20,7 @@ from support.models import CAPTIONS
 from support.sample_script import QUICK, Capture, pngs, refused
 from support.sample_script import call as sample
 from toolkit import Pipeline
+from toolkit.commands import interpolate_flags
 from toolkit.pipelines.settings import SamplingConfig
 
 RED, SQUARE = CAPTIONS[:2]
@@ -276,7 +276,9 @@ def test_bad_interpolations(
 def test_the_examples_in_help_run(text_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     photo(Path("a.png")), photo(Path("b.png"), seed=1)
-    examples = re.findall(r"^ +python scripts/interpolate\.py (.*)$", script.__doc__ or "", re.MULTILINE)
+    examples = re.findall(
+        r"^ +python scripts/interpolate\.py (.*)$", interpolate_flags.__doc__ or "", re.MULTILINE
+    )
     assert len(examples) == 4
     for example in examples:
         assert call(*shlex.split(example), "--steps", 3, "--model", text_folder) == 0, example

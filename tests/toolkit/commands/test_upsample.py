@@ -14,6 +14,7 @@ from glide.utils.cli import run
 from glide.utils.images import load_image, read_recipe
 from support.models import CAPTIONS
 from support.sample_script import Capture, call, refused
+from toolkit.commands import upsample_flags
 
 
 def upsample(*argv: object) -> int:
@@ -193,7 +194,9 @@ def test_the_examples_of_upsample_run(
     (tmp_path / "drawings").mkdir()
     noise(8, 8).save("drawing.png")
     noise(8, 8).save("drawings/a.png")
-    examples = [line.strip() for line in script.__doc__.splitlines() if line.startswith("    python")]
+    examples = [
+        line.strip() for line in (upsample_flags.__doc__ or "").splitlines() if line.startswith("    python")
+    ]
     assert len(examples) == 3
     for example in examples:
         flags = shlex.split(example)[2:]

@@ -1,0 +1,190 @@
+"""The commands: one table, from which the scripts, the `glide` command and its help are made."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import signature
+from typing import Any, NoReturn
+
+from glide.utils.cli import parse, run
+from glide.utils.errors import InputError
+from glide.utils.printable import say
+from glide.utils.program import as_called, called_as, words_of
+from glide.version import __version__
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, by the names of its parts: nothing of it is imported before it is called."""
+
+    script: str
+    """Name of its script, without .py."""
+    summary: str
+    """One line of `glide --help`."""
+    flags: str
+    """module:name of the dataclass of its flags, or of a function (argv, description) -> arguments of `run`. The
+    module's docstring is the description in --help. Imports no torch."""
+    run: str
+    """module:name of the function that does the work. Imported once the flags are right."""
+
+    @property
+    def words(self) -> str:
+        """What is written after `glide`: "sample", "train base"."""
+        return words_of(self.script)
+
+
+def _command(script: str, flags: str, function: str, summary: str) -> Command:
+    """A command whose modules bear the name of its script. flags, function: names in these modules."""
+    module = f"toolkit.commands.{script}"
+    return Command(script, summary, f"{module}_flags:{flags}", f"{module}:{function}")
+
+
+COMMANDS: dict[str, tuple[Command, ...]] = {
+    "draw": (
+        _command("sample", "parse", "sample", "draw pictures of captions or classes"),
+        _command("inpaint", "parse", "inpaint_file", "paint a region of a picture anew"),
+        _command("upsample", "Upsample", "upsample", "enlarge pictures with an upsampler"),
+        _command("interpolate", "Interpolate", "interpolate", "go from one picture or caption to another"),
+    ),
+    "train": (
+        _command("train_base", "parse", "train", "train a text- or class-conditional model"),
+        _command("train_upsampler", "parse", "train", "train an upsampler"),
+        _command("train_classifier", "parse", "train_classifier", "train a noisy classifier, for guidance"),
+        _command("train_clip", "parse", "train_clip", "train a noisy CLIP, for guidance"),
+        _command("posthoc_ema", "Posthoc", "posthoc", "choose the length of a weight average after training"),
+    ),
+    "measure": (
+        _command("evaluate", "Evaluate", "evaluate", "prompt fidelity, judged by an oracle"),
+        _command(
+            "evaluate_inpainting",
+            "EvaluateInpainting",
+            "evaluate_inpainting",
+            "fidelity of inpainting, judged by an oracle",
+        ),
+        _command("evaluate_upsampler", "EvaluateUpsampler", "evaluate_upsampler", "PSNR of an upsampler"),
+        _command("guidance_sweep", "Sweep", "sweep", "guidances: fidelity against diversity"),
+        _command("solver_sweep", "SolverSweep", "solver_sweep", "samplers: fidelity against network calls"),
+        _command("nll", "Nll", "nll", "bits per dimension of pictures"),
+        _command("binding", "Bind", "bind", "facts of its captions that a model uses"),
+    ),
+    "data and models": (
+        _command("check_data", "CheckData", "check_data", "check a data set, with a contact sheet"),
+        _command("convert", "Convert", "convert", "convert a published OpenAI checkpoint"),
+    ),
+}
+"""By the headings of `glide --help`."""
+
+BY_WORDS = {command.words: command for group in COMMANDS.values() for command in group}
+OTHER_NAMES = {
+    "generate": "sample",
+    "draw": "sample",
+    "txt2img": "sample",
+    "img2img": "sample",
+    "edit": "inpaint",
+    "enlarge": "upsample",
+    "upscale": "upsample",
+    "finetune": "train base",
+    "sampler-sweep": "solver-sweep",
+    "eval": "evaluate",
+}
+"""Words of other tools -> the command here."""
+HELP = ("--help", "-h", "help")
+
+
+def script(name: str) -> Callable[..., None]:
+    """The `main` of scripts/NAME.py, which takes its arguments, by default the process's."""
+    command = BY_WORDS[words_of(name)]
+
+    def main(argv: Sequence[str] | None = None) -> None:
+        call(command, argv)
+
+    return main
+
+
+def call(command: Command, argv: Sequence[str] | None) -> None:
+    """Read the flags and do the work. InputError for flags that do not parse or do not fit; --help exits with 0."""
+    module = import_module(command.flags.partition(":")[0])
+    flags, description = _named(command.flags), as_called(module.__doc__ or "")
+    if isinstance(flags, type):
+        args: Any = parse(flags, description, argv)
+        if hasattr(args, "check"):
+            args.check()
+        parsed: tuple[Any, ...] = (args,)
+    else:
+        parsed = flags(argv, description)
+    function = _named(command.run)  # imports torch, only once the flags are right
+    if "upsampling" in signature(function).parameters:
+        from toolkit.pipelines.parts import UPSAMPLING
+
+        function(parsed[0], upsampling=UPSAMPLING, **dict(zip(("recipe",), parsed[1:], strict=False)))
+        return
+    function(*parsed)
+
+
+def main() -> NoReturn:
+    """The `glide` command. Exits as `glide.utils.cli.run`."""
+    run(lambda: dispatch(sys.argv[1:]))
+
+
+def dispatch(argv: Sequence[str], launcher: str = "glide") -> None:
+    """Run the command that the arguments name. launcher: what stands before it on the command line.
+
+    InputError for a command that there is not, with the nearest one.
+    """
+    words = list(argv)
+    if words[:1] == ["help"] and len(words) > 1:
+        words = [*words[1:], "--help"]
+    if not words or words[0] in HELP:
+        say(_help(launcher), result=True)
+        return
+    if words[0] == "--version":
+        say(f"glide {__version__}", result=True)
+        return
+    for length in (2, 1):
+        command = BY_WORDS.get(" ".join(words[:length]))
+        if command is not None:
+            called_as(launcher, command.words, words[length:])
+            call(command, words[length:])
+            return
+    below = {name: command for name, command in BY_WORDS.items() if name.startswith(f"{words[0]} ")}
+    if below and (len(words) == 1 or words[1] in HELP):
+        say(_lines(list(below.values())), result=True)
+        return
+    raise InputError(_unknown(words, below, launcher))
+
+
+def _unknown(words: Sequence[str], below: dict[str, Command], launcher: str) -> str:
+    """The sentence for a command that there is not. below: commands of two words that begin with the first word."""
+    written = words[0]
+    if below:
+        written = " ".join(words[:2])
+        near = difflib.get_close_matches(written, below, 1, 0.0)
+    else:
+        word = written.removesuffix(".py").replace("_", "-").lower()
+        names = {name.replace(" ", "-"): name for name in BY_WORDS} | {"train": "train base"} | OTHER_NAMES
+        near = [names[name] for name in difflib.get_close_matches(word, names, 1, 0.6)]
+    expected = f"expected {near[0]}" if near else "expected another command"
+    return f"got {written!r}, which {launcher} does not have, {expected}: see {launcher} --help"
+
+
+def _help(launcher: str) -> str:
+    lines = [f"glide {__version__}: guided diffusion in PyTorch", "", f"usage: {launcher} COMMAND [FLAGS]"]
+    for heading, commands in COMMANDS.items():
+        lines += ["", f"{heading}:", _lines(commands)]
+    lines += ["", f"{launcher} COMMAND --help: its flags, with examples. {launcher} --version: the version."]
+    return "\n".join(lines)
+
+
+def _lines(commands: Sequence[Command]) -> str:
+    width = max(len(name) for name in BY_WORDS)
+    return "\n".join(f"  {command.words:{width}}  {command.summary}" for command in commands)
+
+
+def _named(reference: str) -> Any:
+    """What "module:name" stands for."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)

@@ -1,0 +1,11 @@
+"""Train a base model, with pictures drawn on the way."""
+
+from __future__ import annotations
+
+from glide.training.train_base import TrainBase, train_base
+from toolkit.pipelines.training_preview import fill_grid, sample_grid
+
+
+def train(args: TrainBase) -> None:
+    """The training, which draws its preview grids by the pipeline's loop. InputError as `train_base`."""
+    train_base(args, sample_grid, fill=fill_grid)

@@ -1,0 +1,14 @@
+"""Train an upsampler, with pictures enlarged on the way."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from toolkit.pipelines.parts import UPSAMPLING
+from toolkit.pipelines.upscale import enlarger
+from upsampler.train import TrainUpsampler, train_upsampler
+
+
+def train(args: TrainUpsampler) -> None:
+    """The training, which enlarges its preview pictures by the pipeline's upscaler. InputError as `train_upsampler`."""
+    train_upsampler(args, partial(enlarger, upsampling=UPSAMPLING))
