@@ -1,4 +1,4 @@
-"""docs/tutorial.md does what it says: its snippets run in order as they are written, and make the pictures that it shows."""
+"""docs/tutorial.md does what it says: its snippets run as written, in order, and make the pictures that it shows."""
 
 import re
 from pathlib import Path
