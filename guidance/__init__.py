@@ -6,6 +6,14 @@ The names below are imported when they are first used, so that `--help` and `imp
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+try:
+    from glide.utils.installation import check_packages
+except ModuleNotFoundError as error:  # another package named glide
+    raise ImportError(
+        f"{__name__} finds another package named glide than Glide Toolkit's: run `pip uninstall glide` and "
+        "`pip install --force-reinstall glide-toolkit`, in an environment of its own"
+    ) from error
+
 if TYPE_CHECKING:
     from guidance.adaptive_projected import AdaptiveProjected
     from guidance.autoguidance import Autoguidance
@@ -17,6 +25,7 @@ if TYPE_CHECKING:
     from guidance.perturbed_attention import PerturbedAttention
     from guidance.spec import EVERYWHERE
 
+__toolkit__ = "glide-toolkit"
 __all__ = [
     "EVERYWHERE",
     "AdaptiveProjected",
@@ -40,6 +49,8 @@ _HOME = {
     "Reference": "base",
     "guide": "base",
 }
+
+check_packages(__name__)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,3 +2,15 @@
 
 The package itself imports nothing heavy; the modules are imported where they are used.
 """
+
+try:
+    from glide.utils.installation import check_packages
+except ModuleNotFoundError as error:  # another package named glide
+    raise ImportError(
+        f"{__name__} finds another package named glide than Glide Toolkit's: run `pip uninstall glide` and "
+        "`pip install --force-reinstall glide-toolkit`, in an environment of its own"
+    ) from error
+
+__toolkit__ = "glide-toolkit"
+
+check_packages(__name__)
