@@ -24,7 +24,8 @@ from PIL import Image
 
 from glide.data.shards.writer import Sample, write_shards
 from glide.training.config import TrainConfig
-from glide.training.train_base import TrainBase, train_base
+from glide.training.train_base import train_base
+from glide.training.train_base_flags import TrainBase
 from glide.utils.cli import fail, parse, run
 from glide.utils.errors import InputError
 from glide.utils.file_locks import check_new_folder

@@ -26,7 +26,8 @@ from safetensors.torch import load_file
 from glide.training.checkpoints import Checkpoints
 from glide.training.config import OptimConfig, TrainConfig
 from glide.training.metrics import logged
-from glide.training.train_base import TrainBase, train_base
+from glide.training.train_base import train_base
+from glide.training.train_base_flags import TrainBase
 from glide.utils.cli import fail, parse, run
 from glide.utils.file_locks import check_new_folder
 

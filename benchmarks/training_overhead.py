@@ -25,7 +25,8 @@ from glide.networks.model import Model
 from glide.training.config import OptimConfig, TrainConfig
 from glide.training.optim import Optimizer
 from glide.training.run import Run
-from glide.training.train_base import TrainBase, train_base
+from glide.training.train_base import train_base
+from glide.training.train_base_flags import TrainBase
 from glide.utils.cli import parse, run
 from glide.utils.dtype import AUTO, DType, find_dtype
 from glide.utils.hardware import wait

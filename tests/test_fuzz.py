@@ -37,7 +37,8 @@ from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import Shapes
 from glide.training.config import OptimConfig, TrainConfig
 from glide.training.published_recipes import parse_with_recipe
-from glide.training.train_base import TrainBase, train_base
+from glide.training.train_base import train_base
+from glide.training.train_base_flags import TrainBase
 from glide.utils.class_names import class_number
 from glide.utils.cli import parse
 from glide.utils.device import find_device

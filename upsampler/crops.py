@@ -17,7 +17,8 @@ from glide.data.datasets import Batch, Dataset, GeneratedData
 from glide.data.wrappers import Wrapped
 from glide.shapes.render import render
 from glide.utils.errors import InputError
-from upsampler.low_res import REDUCTIONS, LowRes, Pixels, Reduction, enlarged_crop, reduced, worsened
+from upsampler.low_res import REDUCTIONS, Pixels, enlarged_crop, reduced, worsened
+from upsampler.low_res_config import LowRes, Reduction
 
 LOW_RES = 0x10E5  # sets these random numbers apart from those of the data of the same (seed, step)
 

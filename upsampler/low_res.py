@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,12 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from glide.utils.errors import InputError
 from glide.utils.image_files import decode_picture
-from glide.utils.ranges import check_numbers
+from upsampler.low_res_config import LowRes, Reduction
 
 Pixels = NDArray[np.uint8]  # [h,w,3], colours last
-Reduction = Literal["area", "bicubic", "lanczos", "rendered"]
 
 FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -37,33 +33,6 @@ FILTERS = {
 
 REDUCTIONS = ("area", *FILTERS)
 """Ways to reduce any picture."""
-
-
-@dataclass(frozen=True)
-class LowRes:
-    """How a training picture becomes the low-resolution one that is enlarged."""
-
-    reduce: tuple[Reduction, ...] = ()
-    """How it is made smaller, by chance one of these: area (the mean of each block of pixels), bicubic, lanczos, or,
-    for the built-in scenes, rendered (drawn anew at the low resolution). By default rendered and area for the built-in
-    scenes, area for others."""
-    noise: tuple[float, float] = (0.0, 0.3)
-    """Gaussian noise is added of a standard deviation between these, which the network is told; 0 0 for none."""
-    blur: float = 0.0
-    """Largest radius of a Gaussian blur, in pixels of the low-resolution picture, of half of the pictures."""
-    jpeg: int = 0
-    """Lowest quality, 1 to 95, of JPEG compression of half of the pictures; 0 for none."""
-    clean: float = 0.25
-    """Share of the pictures that have neither noise nor blur nor compression."""
-
-    def check(self) -> None:
-        """InputError for numbers out of their range."""
-        check_numbers(self)
-        low, high = self.noise
-        if not 0.0 <= low <= high < 1.0:
-            raise InputError(
-                f"got --noise {low:g} {high:g}, expected two rising numbers from 0 to below 1: try 0 0.3"
-            )
 
 
 def reduced(pixels: Pixels, scale: int, method: Reduction) -> Pixels:

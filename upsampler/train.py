@@ -4,43 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import tyro
 from torch import Tensor
 
 from glide.data.datasets import Dataset
 from glide.networks.config import ModelConfig
 from glide.networks.model import Model
-from glide.training.train_base import Kind, TrainBase, train_base
+from glide.training.model_config import ModelKind
+from glide.training.train_base import train_base
 from glide.utils.contact_sheet import contact_sheet, enlarged, row_height
 from glide.utils.errors import InputError, warn
 from glide.utils.images import save_png
 from glide.utils.progress import progress
 from upsampler.crops import LowResCrops
-from upsampler.low_res import LowRes
 from upsampler.presets import EMBEDDED, UPSAMPLERS, check_upsampler
+from upsampler.train_flags import TrainUpsampler
 
 LOCAL_CROP = 64
-
-
-@dataclass(frozen=True)
-class TrainUpsampler(TrainBase):
-    """Settings of an upsampler's training: those of a base model's, and how it sees what it enlarges."""
-
-    preset: str | None = None
-    """Sizes of the model by name; by default those of --init, else shapes-upsampler."""
-    null_captions: float = 0.1
-    """Share of examples that lose their caption or class, for classifier-free guidance."""
-    crop_size: int | None = None
-    """Height and width of the random crops that are learned from. By default 64 where the network does not see the
-    picture as a whole (`local` in its sizes), which then samples any size, else whole pictures."""
-    low_res: Annotated[LowRes, tyro.conf.arg(name="")] = field(default_factory=LowRes)
-    watched: int = 6
-    """Pictures that are enlarged to watch the training."""
 
 
 Enlarger = Callable[[Model], Callable[[Tensor, str, int | None, int], Tensor]]
@@ -71,7 +53,9 @@ def train_upsampler(args: TrainUpsampler, enlarger: Enlarger | None = None) -> M
             return None
         return watch_grid(enlarger(model), opened[0], path, min(args.watched, args.train.batch_size))
 
-    return train_base(args, watch, Kind(UPSAMPLERS, "shapes-upsampler", config_of, crops_of, (EMBEDDED,)))
+    return train_base(
+        args, watch, ModelKind(UPSAMPLERS, "shapes-upsampler", config_of, crops_of, (EMBEDDED,))
+    )
 
 
 def crop_size(args: TrainUpsampler, config: ModelConfig) -> int:

@@ -118,7 +118,7 @@ class TextConfig:
         """InputError for sizes that do not fit each other."""
         need(
             self.width % self.heads == 0,
-            f"a text width of {self.width} cannot be split into {self.heads} attention heads, expected a multiple",
+            f"got text.width {self.width}, expected a multiple of text.heads {self.heads}",
         )
 
 
@@ -131,6 +131,7 @@ class ProcessConfig:
     shift: Annotated[float, Range(1e-3, 1e3)] = 1.0
     """Divides the signal-to-noise ratio by shift**2: more noise at every step."""
     zero_terminal_snr: bool = False
+    """Rescales the schedule so that the last timestep holds no signal (2305.08891); needs the prediction v or x0."""
     prediction: Literal["eps", "x0", "v"] = "eps"
     variance: Literal["learned", "fixed_small", "fixed_large"] = "learned"
     """The ancestral sampler's; "learned" needs a U-Net with twice the image's channels."""
@@ -184,8 +185,12 @@ class ModelConfig:
         learned = self.process.variance == "learned"
         need(
             out == 2 * pixels or (out == pixels and not learned),
-            f"a U-Net of {pixels} channels puts out {out}, expected {2 * pixels}"
-            + ("" if learned else f" or {pixels}"),
+            f"got out_channels {out} for in_channels {pixels} and variance {self.process.variance}, expected "
+            f"{2 * pixels}" + ("" if learned else f" or {pixels}"),
+        )
+        need(
+            not self.process.zero_terminal_snr or self.process.prediction != "eps",
+            "got zero_terminal_snr with prediction eps, which tells nothing of x0 in pure noise, expected v or x0",
         )
         need(not self.null_class or self.num_classes, "got null_class without classes, expected num_classes")
         need(not self.low_res_noise or self.low_res, "got low_res_noise without low_res, expected both")

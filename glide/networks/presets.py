@@ -1,14 +1,21 @@
-"""Known configurations of base models by name.
+"""Known configurations of models by name: those of base models here, and those of other packages.
 
-Imports no torch.
+A package adds one by an entry point of the group "glide.presets", which leads to a `ModelConfig` or to a function that
+returns one; it cannot take a built-in name. Imports no torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from glide.networks.config import ModelConfig, ProcessConfig, TextConfig, UNetConfig
+from glide.utils.config_check import checked
+from glide.utils.entry_points import load_plug_in, names_of, plug_ins
+from glide.utils.errors import InputError
+
+GROUP = "glide.presets"
 
 
 def _adm(
@@ -118,3 +125,23 @@ PRESETS: dict[str, ModelConfig] = {
     "adm-512": ModelConfig(unet=_adm_512, num_classes=1000, process=_linear),
 }
 """By name. The vocabulary of the small text models is set when their tokenizer is trained."""
+
+
+def preset(name: str, built_in: Mapping[str, ModelConfig] = PRESETS) -> ModelConfig:
+    """The configuration of a name, of `built_in` or of another package.
+
+    InputError, naming all there are, for an unknown name, and for another package's that cannot be loaded or built.
+    """
+    if name in built_in:
+        return built_in[name]
+    entry = plug_ins(GROUP).get(name)
+    if entry is None:
+        raise InputError(f"--preset {name!r}: expected one of {', '.join(names_of(GROUP, built_in))}.")
+    config = load_plug_in(entry, "preset")
+    config = config() if callable(config) else config
+    if not isinstance(config, ModelConfig):
+        raise InputError(
+            f"the preset {name!r} of {entry.value} is a {type(config).__name__}, expected a ModelConfig or a function "
+            "that returns one: choose another"
+        )
+    return checked(config, f"preset {name}")

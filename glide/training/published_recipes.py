@@ -9,12 +9,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
 from glide.training.config import OptimConfig, TrainConfig
 from glide.utils.cli import parse
+from glide.utils.config_flags import ConfigFlags
 from glide.utils.errors import InputError
 
 Args = TypeVar("Args")
@@ -154,15 +156,21 @@ def parse_with_recipe(
     args: type[Args], script: str, description: str | None, argv: Sequence[str] | None = None
 ) -> Args:
     """As `glide.utils.cli.parse`; with `--recipe NAME` among the flags, its numbers stand in for those that are not
-    given.
+    given. The flags of the model (`config_flags` of `args`) become its `model`, and `--show-config` needs no `--out`.
     """
-    given = list(sys.argv[1:] if argv is None else argv)
-    default = None
+    given, model = list(sys.argv[1:] if argv is None else argv), dict[str, Any]()
+    model_flags: ConfigFlags[Any] | None = getattr(args, "config_flags", None)
+    if model_flags is not None:
+        given, model = model_flags.take(given)
+        description = f"{description or ''}\n\n{model_flags.usage()}"
+    out: Any = Path() if "--show-config" in given or "--show_config" in given else tyro.MISSING
+    default = None if out is tyro.MISSING else args(out=out)  # type: ignore[call-arg]
     for i, flag in enumerate(given):
         name = given[i + 1] if flag == "--recipe" and i + 1 < len(given) else flag.partition("--recipe=")[2]
         if name:
-            default = recipe_settings(args, name, script, tyro.MISSING)
-    return parse(args, description, given, default)
+            default = recipe_settings(args, name, script, out)
+    parsed: Any = parse(args, description, given, default)
+    return replace(parsed, model=model) if model else parsed
 
 
 def table() -> str:

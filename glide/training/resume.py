@@ -10,7 +10,19 @@ from typing import Any
 
 from glide.utils.errors import InputError
 
-_NOT_OF_THE_RUN = ("out", "resume", "overwrite", "device", "workers", "dry_run")
+_NOT_OF_THE_RUN = (
+    "out",
+    "resume",
+    "overwrite",
+    "device",
+    "workers",
+    "dry_run",
+    "config",
+    "show_config",
+    "model",
+)
+"""Flags that may change without a word; those of the model are compared with the model itself
+(`glide.training.model_config`)."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +49,11 @@ def flat(args: Any) -> dict[str, Any]:
 
     def walk(values: Mapping[str, Any], prefix: str) -> None:
         for name, value in values.items():
+            if name in _NOT_OF_THE_RUN:
+                continue
             if isinstance(value, dict):
                 walk(value, f"{prefix}{name}.")
-            elif name not in _NOT_OF_THE_RUN:
+            else:
                 found[prefix + name] = value
 
     walk(jsonable(dataclasses.asdict(args)), "")
@@ -71,7 +85,7 @@ def changes(old: Mapping[str, Any], new: RunFlags) -> list[str]:
 
 def shown(value: Any) -> str:
     """As on a command line."""
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def jsonable(values: Mapping[str, Any]) -> dict[str, Any]:

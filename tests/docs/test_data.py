@@ -15,11 +15,11 @@ from data_loading import DataLoading
 from judge_emoji import JudgeEmoji
 
 from glide.networks.presets import PRESETS
-from glide.training.train_base import TrainBase
+from glide.training.train_base_flags import TrainBase
 from glide.utils.cli import parse
 from toolkit.commands.check_data_flags import CheckData
 from upsampler.presets import UPSAMPLERS
-from upsampler.train import TrainUpsampler
+from upsampler.train_flags import TrainUpsampler
 
 FLAGS = {
     "scripts/check_data.py": CheckData,

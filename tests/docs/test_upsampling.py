@@ -17,7 +17,7 @@ from toolkit.commands.sample_flags import parse
 from toolkit.commands.upsample_flags import Upsample
 from toolkit.commands.upscale_flags import StageArgs
 from upsampler.presets import UPSAMPLERS
-from upsampler.train import TrainUpsampler
+from upsampler.train_flags import TrainUpsampler
 
 PAGE = (ROOT / "docs/upsampling.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")

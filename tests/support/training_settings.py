@@ -6,7 +6,7 @@ from typing import Any
 
 from glide.diffusion.loss_config import LossConfig
 from glide.training.config import OptimConfig, TrainConfig
-from glide.training.train_base import TrainBase
+from glide.training.train_base_flags import TrainBase
 
 OPTIM = OptimConfig(lr=1e-3, muon_lr=0.02, warmup=2, cooldown=0.5)
 

@@ -14,7 +14,8 @@ from glide.shapes.render import render
 from glide.utils.errors import InputError
 from glide.utils.images import from_uint8, to_uint8
 from upsampler.crops import LowResCrops
-from upsampler.low_res import LowRes, compressed, enlarged_crop, noised, reduced, worsened
+from upsampler.low_res import compressed, enlarged_crop, noised, reduced, worsened
+from upsampler.low_res_config import LowRes
 
 PLAIN = LowRes(reduce=("area",), noise=(0.0, 0.0))
 SIZE, CROP, SCALE = 32, 16, 4

@@ -23,9 +23,10 @@ from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
 from toolkit.pipelines.upscale import Upscaler, enlarger
 from upsampler.crops import LowResCrops
-from upsampler.low_res import LowRes
+from upsampler.low_res_config import LowRes
 from upsampler.presets import UPSAMPLERS
-from upsampler.train import TrainUpsampler, crop_size, train_upsampler
+from upsampler.train import crop_size, train_upsampler
+from upsampler.train_flags import TrainUpsampler
 
 TINY = UPSAMPLERS["tiny-upsampler"]
 CONFIG = TrainConfig(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from glide.training.train_base import TrainBase, train_base
+from glide.training.train_base import train_base
+from glide.training.train_base_flags import TrainBase
 from toolkit.pipelines.training_preview import fill_grid, sample_grid
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from glide.training.published_recipes import parse_with_recipe
-from glide.training.train_base import TrainBase
+from glide.training.train_base_flags import TrainBase
 
 
 def parse(argv: Sequence[str] | None, description: str | None) -> tuple[TrainBase]:

@@ -6,7 +6,8 @@ from functools import partial
 
 from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.upscale import enlarger
-from upsampler.train import TrainUpsampler, train_upsampler
+from upsampler.train import train_upsampler
+from upsampler.train_flags import TrainUpsampler
 
 
 def train(args: TrainUpsampler) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from glide.training.published_recipes import parse_with_recipe
-from upsampler.train import TrainUpsampler
+from upsampler.train_flags import TrainUpsampler
 
 
 def parse(argv: Sequence[str] | None, description: str | None) -> tuple[TrainUpsampler]:

@@ -26,7 +26,8 @@ from glide.utils.images import load_image
 from support.training_settings import settings
 from toolkit.pipelines.mask_files import mask_of_file
 from toolkit.pipelines.training_preview import fill_grid, sample_grid
-from upsampler.train import TrainUpsampler, train_upsampler
+from upsampler.train import train_upsampler
+from upsampler.train_flags import TrainUpsampler
 
 
 def test_a_mask_is_a_function_of_seed_step_and_index() -> None:

@@ -12,7 +12,8 @@ from glide.data.shards.writer import write_shards
 from glide.data.skipped_files import keep_broken, reasons, summary
 from glide.data.wrappers import Encoded, caption_inputs
 from glide.training.config import TrainConfig
-from glide.training.train_base import TrainBase, train_base
+from glide.training.train_base import train_base
+from glide.training.train_base_flags import TrainBase
 from support.damaged_data import BAD, WRONG, damaged
 from support.launch import finished, started
 

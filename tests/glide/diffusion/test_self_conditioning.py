@@ -15,7 +15,8 @@ from glide.networks.model import Model
 from glide.training.config import TrainConfig
 from glide.training.objectives import DiffusionObjective, estimate_of
 from glide.training.row_rng import RowRng
-from glide.training.train_base import TrainBase, train_base
+from glide.training.train_base import train_base
+from glide.training.train_base_flags import TrainBase
 from support.models import CAPTIONS, randomised
 from toolkit.pipelines.pipeline import Pipeline
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from glide.networks import compile as module
 from glide.networks.cpu import fused as fused
 from glide.networks.layers import Dropout
-from glide.training.train_base import TrainBase, train_base
+from glide.training.train_base import train_base
+from glide.training.train_base_flags import TrainBase
 from glide.utils.errors import InputError
 from guidance.classifier.network import CLASSIFIERS, NoisyClassifier
 from guidance.clip.network import CLIPS, NoisyClip

@@ -20,7 +20,8 @@ from glide.networks.layers import Dropout
 from glide.training.config import OptimConfig, TrainConfig
 from glide.training.distributed import Processes, start
 from glide.training.row_rng import DropoutRows, RowRng, derive_seed
-from glide.training.train_base import TrainBase, train_base
+from glide.training.train_base import train_base
+from glide.training.train_base_flags import TrainBase
 from glide.utils.errors import InputError
 from support.launch import ROOT, finished, free_port, started
 

@@ -25,7 +25,8 @@ from glide.training.curves import draw_curves
 from glide.training.metrics import Meters, logged
 from glide.training.objectives import DiffusionObjective
 from glide.training.trackers import numbers, open_trackers
-from glide.training.train_base import TrainBase, train_base
+from glide.training.train_base import train_base
+from glide.training.train_base_flags import TrainBase
 from glide.training.validation import Validation
 from glide.utils.contact_sheet import MARGIN, STEP_MARGIN, row_height, write_strip
 from glide.utils.errors import InputError
@@ -183,7 +184,8 @@ def test_the_dry_run_of_every_script(
 ) -> None:
     from guidance.classifier.train import TrainClassifier, train_classifier
     from guidance.clip.train import TrainClip, train_clip
-    from upsampler.train import TrainUpsampler, train_upsampler
+    from upsampler.train import train_upsampler
+    from upsampler.train_flags import TrainUpsampler
 
     train = dataclasses.replace(CONFIG, dry_run=True, steps=100_000, optim=OptimConfig(muon_lr=0.01))
     out = tmp_path / "run"

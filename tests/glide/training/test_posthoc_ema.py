@@ -17,7 +17,8 @@ from glide.training.config import TrainConfig
 from glide.training.ema import EMA
 from glide.training.posthoc_ema import Profile, decay, gamma_of, misfit, mixture
 from glide.training.posthoc_ema_snapshots import put_together, snapshots
-from glide.training.train_base import TrainBase, train_base
+from glide.training.train_base import train_base
+from glide.training.train_base_flags import TrainBase
 from glide.utils.errors import InputError
 from support.launch import ROOT
 from toolkit.commands.posthoc_ema import posthoc

@@ -8,7 +8,7 @@ import torch
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.training.published_recipes import RECIPES, parse_with_recipe, table
-from glide.training.train_base import TrainBase
+from glide.training.train_base_flags import TrainBase
 from glide.utils.errors import InputError
 from guidance.classifier.network import CLASSIFIERS
 from guidance.classifier.train import TrainClassifier
@@ -16,7 +16,7 @@ from guidance.clip.network import CLIPS
 from guidance.clip.train import TrainClip
 from support.paths import ROOT
 from upsampler.presets import UPSAMPLERS
-from upsampler.train import TrainUpsampler
+from upsampler.train_flags import TrainUpsampler
 
 SCRIPTS = {
     "train_base": (TrainBase, PRESETS),

@@ -27,7 +27,8 @@ from glide.training.checkpoints import Checkpoints, damage
 from glide.training.config import OptimConfig, TrainConfig
 from glide.training.metrics import Meters, logged
 from glide.training.step import Stepper
-from glide.training.train_base import TrainBase, train_base
+from glide.training.train_base import train_base
+from glide.training.train_base_flags import TrainBase
 from glide.utils import file_locks as claims
 from glide.utils.cli import run as run_script
 from glide.utils.errors import InputError

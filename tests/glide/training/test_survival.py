@@ -25,7 +25,8 @@ from glide.training.metrics import last_line, logged
 from glide.training.objectives import DiffusionObjective
 from glide.training.resume import RunFlags, changes
 from glide.training.run_folder import check_run_folder
-from glide.training.train_base import TrainBase, train_base
+from glide.training.train_base import train_base
+from glide.training.train_base_flags import TrainBase
 from glide.utils.errors import CannotWrite, InputError
 from glide.utils.mixed_precision import LossScale
 from glide.utils.signals import Stopped

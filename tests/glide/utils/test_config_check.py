@@ -63,9 +63,9 @@ BAD = [
     ("unet.patch_size", 3, "got model.unet.patch_size 3, expected one of 1, 2, 4"),
     ("unet.patch_size", True, "got model.unet.patch_size True, expected one of"),
     ("unet.scale_shift", 1, "got model.unet.scale_shift 1, expected true or false"),
-    ("unet.out_channels", 4, "a U-Net of 3 channels puts out 4, expected 6"),
+    ("unet.out_channels", 4, "got out_channels 4 for in_channels 3 and variance learned, expected 6"),
     ("unet.dropout", 1.5, "got model.unet.dropout 1.5, expected a finite number from 0 to 1"),
-    ("text.heads", 7, "a text width of 512 cannot be split into 7 attention heads"),
+    ("text.heads", 7, "got text.width 512, expected a multiple of text.heads 7"),
     ("text.pooled", "max", "got model.text.pooled 'max', expected one of 'last', 'mean'"),
     ("process.schedule", ["linear"], "got model.process.schedule ['linear'], expected one of"),
     ("unet", None, "model.unet: got null, expected a table of settings"),
@@ -76,6 +76,7 @@ BAD = [
     ("class_names", [1], "got model.class_names[0] 1, expected a text"),
     ("null_class", True, "got null_class without classes"),
     ("low_res_noise", True, "got low_res_noise without low_res"),
+    ("process.zero_terminal_snr", True, "got zero_terminal_snr with prediction eps"),
     ("scale", 0, "got model.scale 0, expected a whole number from 2 to 256"),
 ]
 

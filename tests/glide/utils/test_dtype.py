@@ -15,7 +15,8 @@ from glide.training.config import OptimConfig, TrainConfig
 from glide.training.distributed import Processes
 from glide.training.muon import orthogonalize
 from glide.training.optim import Optimizer
-from glide.training.train_base import TrainBase, train_base
+from glide.training.train_base import train_base
+from glide.training.train_base_flags import TrainBase
 from glide.utils import dtype as dtypes
 from glide.utils.dtype import DTYPES, cost, fast_dtype, find_dtype, multiplies_fast
 from glide.utils.errors import InputError
@@ -34,7 +35,7 @@ from toolkit.commands.sample_flags import Sample
 from toolkit.commands.solver_sweep_flags import SolverSweep
 from toolkit.commands.upsample_flags import Upsample
 from toolkit.pipelines.pipeline import Pipeline
-from upsampler.train import TrainUpsampler
+from upsampler.train_flags import TrainUpsampler
 
 CPU = torch.device("cpu")
 HALF = torch.bfloat16

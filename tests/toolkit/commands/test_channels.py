@@ -18,7 +18,8 @@ from glide.networks.input_planes import plane_count
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.training.config import TrainConfig
-from glide.training.train_base import TrainBase, train_base
+from glide.training.train_base import train_base
+from glide.training.train_base_flags import TrainBase
 from glide.utils.channels import in_channels, in_mode, on_white
 from glide.utils.contact_sheet import write_strip
 from glide.utils.errors import InputError

@@ -15,7 +15,8 @@ from glide.data.datasets import open_data
 from glide.diffusion.samplers.registry import SAMPLERS, translate_sampler, translate_spacing
 from glide.training.config import TrainConfig
 from glide.training.distributed import start
-from glide.training.train_base import TrainBase, train_base
+from glide.training.train_base import train_base
+from glide.training.train_base_flags import TrainBase
 from glide.utils import cli as cli
 from glide.utils.device import find_device
 from glide.utils.errors import InputError
@@ -47,7 +48,7 @@ from toolkit.commands.solver_sweep_flags import SolverSweep
 from toolkit.commands.upsample_flags import Upsample
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
-from upsampler.train import TrainUpsampler
+from upsampler.train_flags import TrainUpsampler
 
 SCRIPTS = (
     Bind,

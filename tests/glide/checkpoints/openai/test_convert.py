@@ -265,7 +265,7 @@ def test_options_that_make_no_model_are_refused(change: dict, message: str) -> N
         ({"cls": "UNetModel", "out_channels": 4}, "out_channels=4 is not supported"),
         ({"cls": "UNetModel", "image_size": "big", "attention_resolutions": [2]}, "image_size is 'big'"),
         ({"cls": "Text2ImUNet", "num_classes": 3}, "unknown option 'class_cond'"),
-        ({"cls": "Text2ImUNet", "xf_heads": 7}, "text width of 512 cannot be split into 7 attention heads"),
+        ({"cls": "Text2ImUNet", "xf_heads": 7}, "text.width 512, expected a multiple of text.heads 7"),
         ({"cls": "UNetModel", "xf_ar": 0.5}, "xf_ar is not supported"),
     ],
 )

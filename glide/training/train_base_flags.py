@@ -1,0 +1,123 @@
+"""The flags of a base model's training. Imports no torch, so that `--help` reads them quickly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import tyro
+
+from glide.data.mask_defaults import EVERYTHING
+from glide.data.skipped_files import MAX_BROKEN
+from glide.diffusion.loss_config import LossConfig
+from glide.diffusion.timestep_config import TimestepConfig
+from glide.networks.config import ModelConfig
+from glide.training.config import TrainConfig
+from glide.utils.config_flags import ConfigFlags
+
+MODEL_FLAGS = ConfigFlags(
+    ModelConfig,
+    "model",
+    decided={
+        "model.num_classes": "the data",
+        "model.class_names": "the data",
+        "model.null_class": "--null-captions and the data",
+        "text.vocab": "--vocab-size and the captions",
+        "model.low_res": "the command",
+        "model.low_res_noise": "--noise",
+    },
+)
+"""Every setting of a diffusion model."""
+
+
+@dataclass(frozen=True)
+class TrainBase:
+    """Settings of a base model's training."""
+
+    config_flags: ClassVar[ConfigFlags[Any]] = MODEL_FLAGS
+
+    out: Path
+    """Folder of the run: log.jsonl, checkpoints/, samples/, and the model itself, which sample.py takes as --model."""
+    data: str = "shapes"
+    """shapes (shapes:one, shapes:one=1,count=2,pair=3), WebDataset shards ("shards/{0000..0999}.tar"), a folder of
+    captioned pictures, or one of class folders."""
+    preset: str | None = None
+    """Sizes of the model by name; by default those of --init, else shapes-64."""
+    recipe: str | None = None
+    """A published configuration, whose batch, steps, rate and preset stand in for flags that are not given
+    (`glide.training.published_recipes`)."""
+    config: Path | None = None
+    """TOML file with settings of the model, on top of the preset; the flags of the model come before it."""
+    show_config: bool = False
+    """Print the model's whole configuration as such a file, with the source of each value, and exit."""
+    model: Annotated[Mapping[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
+    """Settings of the model by key, such as "unet.channels", from the flags of `MODEL_FLAGS`."""
+    init: str | None = None
+    """Model whose weights to begin with: a folder, an embedded name, a published .pt, a hub id."""
+    resume: bool = False
+    """Go on exactly where the last checkpoint in --out was."""
+    overwrite: bool = False
+    """A new run takes the place of a model that is in --out."""
+    null_captions: float = 0.2
+    """Share of examples that lose their caption or class, for classifier-free guidance."""
+    token_captions: float = 0.0
+    """Share of captions that reach the network by attention to their tokens alone, so that it learns to attend."""
+    inpaint: bool = False
+    """Learn to fill in masked regions: four more input planes (masked picture, mask), and random masks."""
+    all_unknown: float = EVERYTHING
+    """(inpaint) Share of examples of which nothing is known, so that the model also draws from a caption alone."""
+    beside: float = 0.0
+    """(inpaint, shapes) Share of scenes of one thing that get another one which is known, and which the caption does
+    not speak of: captions for inpainting tell of what is to be painted."""
+    unconditional: bool = False
+    """Learn the pictures alone, without captions or classes; a folder needs none of them then."""
+    channels: int | None = None
+    """Of the pictures: 1 is grey, 3 RGB, 4 RGBA; by default as many as the preset or --init has."""
+    held_out: float = 0.0
+    """Share of the pictures of a folder or of shards that are left out of training, and whose loss is measured. (The
+    built-in scenes have held-out ones of their own.)"""
+    validation_batches: int = 4
+    """Batches of held-out pictures whose loss is measured every --sample-every steps (validation.jsonl); 0: none."""
+    crop: Literal["center", "random"] = "center"
+    flip: bool = False
+    """Mirror pictures at random; captions that say "left" are then wrong."""
+    max_broken: float = MAX_BROKEN
+    """Share of damaged pictures, and of those without a caption, that are skipped and counted."""
+    workers: int | None = None
+    """Threads that read and decode pictures; by default 1 beside a network on the CPU, else up to 8."""
+    worker_processes: int = 0
+    """Over 0: so many processes make the batches in place of threads; faster beside a GPU for the built-in scenes."""
+    vocab_size: int = 512
+    """Of the tokenizer that is trained on the captions."""
+    dropout: float | None = None
+    """In the U-Net; the preset's by default."""
+    self_condition: bool = False
+    """The network is also shown its own last estimate of the picture (2208.04202): a third more time in training."""
+    practice: Annotated[TimestepConfig, tyro.conf.arg(name="")] = field(default_factory=TimestepConfig)
+    save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Of the weights in the model folder; checkpoints are float32 always."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, ...; a GPU where there is one."""
+    loss: Annotated[LossConfig, tyro.conf.arg(name="")] = field(default_factory=LossConfig)
+    """Its `prediction` is the model's."""
+    train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+
+
+FROZEN_FLAGS = (
+    "preset",
+    "recipe",
+    "init",
+    "inpaint",
+    "unconditional",
+    "channels",
+    "vocab_size",
+    "dropout",
+    "self_condition",
+)
+"""Settings of a run that are in its folder by now."""
+
+
+STATE_FLAGS = ("practice.timesteps", "train.ema", "train.ema_snapshots")
+"""Settings that its checkpoints hold the state of."""
