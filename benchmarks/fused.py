@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure.machine import timed
-from glide.networks.attention import self_attention
-from glide.networks.cpu import fused as fused
+from glide.networks.cpu import fused
 from glide.networks.cpu.allocator import keep_freed_memory
+from glide.networks.cpu.dispatch import self_attention
 from glide.networks.image_request import ImageRequest
 from glide.networks.layers import GroupNorm
 from glide.utils.cli import parse, run

@@ -20,8 +20,7 @@ from benchmarks.measure.machine import Clock, begin, step_seconds
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.results import Found, Table
 from benchmarks.measure.work import attention_work, conv_work, linear_work
-from glide.networks.layers import Attention, TokenAttention
-from glide.networks.unet import Block
+from glide.networks.blocks import Attention, TokenAttention, UNetBlock
 
 KINDS = ("conv", "linear", "norm", "attention", "activation and rest")
 
@@ -164,7 +163,7 @@ def tables(
     plain: float,
 ) -> list[Found]:
     """By kind and by block, a step. network: seconds in it over all `repeats` steps; watched, plain: of one step."""
-    blocks = [name for name, module in unet.named_modules() if isinstance(module, Block)]
+    blocks = [name for name, module in unet.named_modules() if isinstance(module, UNetBlock)]
     of_kind: dict[str, list[Layer]] = {kind: [] for kind in KINDS}
     of_block: dict[str, list[Layer]] = {}
     for layer in layers:

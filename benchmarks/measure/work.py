@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from glide.networks.config import ModelConfig
+from glide.networks.key_cache import with_keys
 from glide.networks.model import Model
 
 
@@ -84,7 +85,7 @@ def call_work(config: ModelConfig, rows: int) -> int:
         if config.inpaint:
             batch["inpaint_image"] = torch.zeros(rows, 3, size, size)
             batch["inpaint_mask"] = torch.zeros(rows, 1, size, size)
-        cond = model.unet.with_keys(model.condition(batch))
+        cond = with_keys(model.unet, model.condition(batch))
         x = torch.zeros(rows, config.unet.in_channels, size, size)
         t = torch.zeros(rows, dtype=torch.int64)
         return counted(lambda: model.unet(x, t, cond))

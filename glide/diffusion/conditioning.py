@@ -21,9 +21,7 @@ class Conditioning:
     planes: Tensor | None = None  # [N,P,H,W] concatenated to x_t (low-res image; masked image and mask)
     level: Tensor | None = None  # [N,E]     added to the time embedding: how noisy the low-res image is
     estimate: Tensor | None = None  # [N,C,H,W] the network's own last x0, where it is self-conditioned
-    keys: Tensor | None = (
-        None  # [N,L,K]   the tokens as the attention layers want them (`UNet.with_keys`), or not yet
-    )
+    keys: Tensor | None = None  # [N,L,K]   keys and values of the tokens (`glide.networks.key_cache`)
 
     def parts(self) -> dict[str, Tensor]:
         """The parts that are there, by name."""

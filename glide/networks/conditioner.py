@@ -10,6 +10,7 @@ from torch import Tensor
 
 from glide.diffusion.conditioning import Conditioning
 from glide.networks.image_request import ImageRequest, KnownPixels
+from glide.networks.key_cache import with_keys
 from glide.networks.model import Model
 from glide.networks.unet import UNet
 from glide.utils.class_names import class_number
@@ -95,4 +96,4 @@ class Conditioner:
                     f"got no class for a model that needs one, expected 0 to {config.num_classes - 1}: give a label"
                 )
             batch |= model.label_batch([config.num_classes if label is None else label])
-        return self.unet.with_keys(model.encode(batch))
+        return with_keys(self.unet, model.encode(batch))

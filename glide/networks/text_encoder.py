@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from glide.networks.layers import TransformerBlock, run
+from glide.networks.gradient_checkpointing import checkpointed
+from glide.networks.transformer import TransformerBlock
 
 
 class TextEncoder(nn.Module):
@@ -47,5 +48,5 @@ class TextEncoder(nn.Module):
             assert mask is not None
             x = torch.where(mask[..., None], x, self.padding[:length])
         for block in self.blocks:
-            x = run(block, x, again=self.gradient_checkpointing)
+            x = checkpointed(block, x, enabled=self.gradient_checkpointing)
         return self.norm(x)

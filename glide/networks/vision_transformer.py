@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glide.networks.layers import GroupNorm, TransformerBlock, run, timestep_embedding
+from glide.networks.gradient_checkpointing import checkpointed
+from glide.networks.layers import GroupNorm, timestep_embedding
+from glide.networks.transformer import TransformerBlock
 from glide.utils.config_check import Entries, need
 from glide.utils.numbers import Range
 
@@ -103,7 +105,7 @@ class ImageEncoder(nn.Module):
         h = torch.cat([self.times(t)[:, None], self.stem(x)], dim=1) + self.positions  # [N,1+h*w,D]
         h = self.norm_in(h)
         for block in self.blocks:
-            h = run(block, h, again=self.gradient_checkpointing)
+            h = checkpointed(block, h, enabled=self.gradient_checkpointing)
         h = self.norm(h)
         return self.head(h[:, 0] if self.pool == "token" else h.mean(dim=1))
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glide.networks.layers import TransformerBlock
-from glide.networks.unet import Block
+from glide.networks.blocks import UNetBlock
+from glide.networks.transformer import TransformerBlock
 from glide.training.distributed import Processes
 
 
@@ -69,7 +69,7 @@ def shard(module: nn.Module, processes: Processes) -> list[nn.Parameter]:
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(processes.device.type, (processes.world,))
     scalars = {p for p in module.parameters() if p.ndim == 0}
-    blocks = [m for m in module.modules() if isinstance(m, Block | TransformerBlock)]
+    blocks = [m for m in module.modules() if isinstance(m, UNetBlock | TransformerBlock)]
     for part in (*blocks, module):
         fully_shard(part, mesh=mesh, ignored_params=scalars)
     return list(scalars)

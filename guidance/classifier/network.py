@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.process import Process
-from glide.networks.attention import self_attention
 from glide.networks.config import ProcessConfig, UNetConfig, check_class_names
+from glide.networks.cpu import dispatch
 from glide.networks.layers import GroupNorm, zero_init
 from glide.networks.presets import PRESETS
 from glide.networks.unet import Encoder
@@ -75,7 +75,7 @@ class AttentionPool(nn.Module):
         x = x.permute(0, 2, 3, 1).flatten(1, 2)  # [N,HW,C], free when x is channels_last
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)  # [N,L,C], L = 1 + HW
         x = x + self.positions.mT.to(x.dtype)
-        mean = self_attention(
+        mean = dispatch.self_attention(
             self.qkv(x), self.heads, queries=1
         )  # [N,1,C]: only the mean's answer is looked at
         return self.head(mean[:, 0].to(self.head.weight.dtype))

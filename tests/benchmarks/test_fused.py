@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import fused as benchmark
-from glide.networks.cpu import fused as fused
+from glide.networks.cpu import fused
 from glide.utils.errors import InputError
 
 

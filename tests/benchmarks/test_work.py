@@ -13,6 +13,7 @@ from benchmarks.measure.networks import CONFIGS, random_model
 from benchmarks.measure.work import attention_work, call_work, conv_work, counted, linear_work
 from glide.diffusion.conditioning import Conditioning
 from glide.networks.config import ModelConfig
+from glide.networks.key_cache import with_keys
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from upsampler.presets import UPSAMPLERS
@@ -76,7 +77,7 @@ def test_three_counts_of_a_network_agree(config: ModelConfig) -> None:
     batch["inpaint_mask"] = torch.zeros(rows, 1, size, size)
     x, t = torch.randn(rows, 3, size, size), torch.zeros(rows, dtype=torch.int64)
     with torch.inference_mode():
-        cond: Conditioning = model.unet.with_keys(model.condition(batch))
+        cond: Conditioning = with_keys(model.unet, model.condition(batch))
         wanted = call_work(config, rows)
         assert counted(lambda: model.unet(x, t, cond)) == wanted
         with LayerTimes(model.unet, torch.device("cpu")) as times:

@@ -12,7 +12,7 @@ from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction, predictor
 from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.x0_transforms import dynamic_threshold, rescaled
-from glide.networks.layers import Attention
+from glide.networks.blocks import Attention
 from glide.networks.model import Model
 from glide.networks.unet import UNet
 from glide.utils.errors import InputError

@@ -16,10 +16,11 @@ from glide.checkpoints.openai.convert import from_state_dict, mapping
 from glide.checkpoints.openai.options import model_config
 from glide.checkpoints.openai.releases import options_for
 from glide.diffusion.conditioning import Conditioning
+from glide.networks.blocks import TokenAttention
 from glide.networks.conditioner import Conditioner
 from glide.networks.config import ModelConfig
 from glide.networks.image_request import ImageRequest, KnownPixels
-from glide.networks.layers import PixelNorm, TokenAttention
+from glide.networks.layers import PixelNorm
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from glide.checkpoints.openai.options import Options, complete, model_config
 from glide.checkpoints.openai.releases import OTHER_KINDS, PUBLISHED, options_for
 from glide.checkpoints.state_dicts import check_finite, read_state_dict
+from glide.networks.blocks import Attention, Downsample, ResBlock, UNetBlock, Upsample
 from glide.networks.config import ModelConfig
-from glide.networks.layers import Attention, Downsample, ResBlock, TransformerBlock, Upsample
 from glide.networks.model import Model
 from glide.networks.tokenizer import Tokenizer
-from glide.networks.unet import Block, Encoder, UNet
+from glide.networks.transformer import TransformerBlock
+from glide.networks.unet import Encoder, UNet
 from glide.utils.errors import InputError, warn
 from glide.utils.filesystem import is_remote
 from glide.utils.printable import few
@@ -274,7 +275,7 @@ def _decoder_layers(unet: UNet) -> Iterator[tuple[str, str]]:
 
 def _block_layers(ours: str, block: nn.Module, theirs: str) -> Iterator[tuple[str, str]]:
     """A block's parts are numbered in the originals, counting those that are there."""
-    assert isinstance(block, Block)
+    assert isinstance(block, UNetBlock)
     there = [part for part in ("res", "attn", "up") if getattr(block, part) is not None]
     yield from ((f"{ours}.{part}", f"{theirs}.{i}") for i, part in enumerate(there))
 

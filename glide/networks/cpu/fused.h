@@ -1,10 +1,10 @@
-/* What group norms and pixel norms have in common (fused_groups.c, fused_pixels.c): numbers, SiLU, what an embedding says.
+/* Common code of group norms and pixel norms (fused_group_norm.c, fused_pixel_norm.c): numbers, SiLU, scale and shift.
 
    Shape letters: N pictures, L pixels of each, C channels, G groups of neighbouring channels. Activations are [N,L,C]
    (channels_last), in float32 or bfloat16; all arithmetic is in float32, and sums of sums in float64.
-   A picture's numbers depend neither on how many others there are nor on the number of threads.
+   A picture's result depends neither on the number of pictures nor on the number of threads.
 
-   It is compiled with OpenMP but not linked with it: PyTorch has an OpenMP in the process, whose threads these are. */
+   It is compiled with OpenMP but not linked with it: the process has PyTorch's OpenMP, whose threads it uses. */
 
 #ifndef GLIDE_FUSED_H
 #define GLIDE_FUSED_H
@@ -16,29 +16,29 @@
 #include <string.h>
 
 #if defined(__clang__) || __GNUC__ < 12
-#error "expected GCC 12 or newer: without, PyTorch's operations are used"
+#error "expected GCC 12 or newer: without it PyTorch's operations are used"
 #elif defined(__x86_64__) && defined(__gnu_linux__)
 #define FAST __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #elif defined(__aarch64__)
-#define FAST /* all have the same vectors */
+#define FAST /* all processors have the same vectors */
 #else
-#error "expected a processor whose vectors are known, or can be asked for: without, PyTorch's operations are used"
+#error "expected x86-64 or AArch64: on other processors PyTorch's operations are used"
 #endif
 #define INLINE static inline __attribute__((always_inline))
 #define EACH(f, ...) \
     (half ? (silu ? f(__VA_ARGS__, 1, 1) : f(__VA_ARGS__, 1, 0)) \
-          : (silu ? f(__VA_ARGS__, 0, 1) : f(__VA_ARGS__, 0, 0))) /* a loop of its own for each type */
-#define PARTS 64      /* of a picture, at most: what threads share out */
+          : (silu ? f(__VA_ARGS__, 0, 1) : f(__VA_ARGS__, 0, 0))) /* a separate loop for each type */
+#define PARTS 64      /* of a picture, at most: the units of work of the threads */
 #define PART_ROWS 32  /* pixels of a part, at least */
 
 typedef struct {
-    int64_t pictures, pixels, channels, groups; /* no groups: each pixel by itself */
+    int64_t pictures, pixels, channels, groups; /* groups 0: each pixel by itself */
     double eps;
     int32_t half;        /* activations and their gradients are bfloat16, else float32 */
     int32_t half_affine; /* the same of weight and bias [C] */
-    int32_t half_told;   /* the same of scale and shift [N,C] */
+    int32_t half_scale_shift; /* the same of scale and shift [N,C] */
     int32_t silu;
-    int64_t told_stride; /* from one picture's scale to the next one's */
+    int64_t scale_shift_stride; /* from one picture's scale to the next one's */
     const void *weight, *bias, *scale, *shift; /* scale and shift may both be NULL */
 } Norm;
 
@@ -61,15 +61,15 @@ INLINE void put(void *p, size_t i, int half, float value) {
     ((uint16_t *)p)[i] = (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16); /* to nearest, ties to even */
 }
 
-/* 2^t of t in [-125, 125], to 1e-7 of its value: 2^f shifted by a whole number, which adding SHIFT leaves in the last
-   bits, 127 more than it is, as exponents are kept; 2^f on [-1/2, 1/2] is the polynomial of degree 5 with the least
+/* 2^t of t in [-125, 125], with a relative error of 1e-7: t = i + f with a whole number i. Adding SHIFT leaves i + 127
+   in the last bits, which is the form of an exponent; 2^f on [-1/2, 1/2] is the polynomial of degree 5 with the least
    relative error, 8e-8. */
 INLINE float power(float t) {
     const float SHIFT = 12582912.0f + 127.0f;
     float shifted = t + SHIFT;
     uint32_t bits;
     memcpy(&bits, &shifted, 4);
-    float f = t - (float)((int32_t)bits - (0x4b400000 + 127)); /* shifted - SHIFT would be seen to be t */
+    float f = t - (float)((int32_t)bits - (0x4b400000 + 127)); /* the compiler would simplify shifted - SHIFT to t */
     float p = 1.327644910e-3f;
     p = p * f + 9.675566118e-3f;
     p = p * f + 5.550713554e-2f;
@@ -82,16 +82,16 @@ INLINE float power(float t) {
     return p * whole;
 }
 
-/* 1 / (1 + exp(-z)), to 2e-7 of its value. */
+/* 1 / (1 + exp(-z)), with a relative error of 2e-7. */
 INLINE float sigmoid(float z) {
     float t = -1.44269504f * z;
-    t = t < -125.0f ? -125.0f : t; /* no nearer to denormal numbers, which take a hundred times as long */
+    t = t < -125.0f ? -125.0f : t; /* no denormal numbers, which take a hundred times as long */
     t = t > 125.0f ? 125.0f : t;
     return 1.0f / (1.0f + power(t));
 }
 
-/* The gradient before SiLU, of one number: z = a x + b. */
-INLINE float before_silu(float g, float z) {
+/* The gradient of z = a x + b from that of silu(z), for one number. */
+INLINE float silu_gradient(float g, float z) {
     float s = sigmoid(z);
     return g * s * (1.0f + z * (1.0f - s));
 }
@@ -101,33 +101,34 @@ INLINE int64_t parts_of(const Norm *norm) {
     return parts < 1 ? 1 : parts > PARTS ? PARTS : parts;
 }
 
-/* What channel i of picture n is multiplied by after the norm, 1 + scale. */
+/* The factor 1 + scale of channel i of picture n. */
 INLINE double times(const Norm *norm, int64_t n, int64_t i) {
-    return norm->scale ? 1.0 + get(norm->scale, n * norm->told_stride + i, norm->half_told) : 1.0;
+    return norm->scale ? 1.0 + get(norm->scale, n * norm->scale_shift_stride + i, norm->half_scale_shift) : 1.0;
 }
 
-/* The affine map z = a x + b of picture n, [C] each, from the mean and deviation [G] of its groups. */
+/* The affine map z = a x + b of picture n, a and b [C], from the mean and inverse deviation [G] of its groups. */
 static inline void affine(const Norm *norm, int64_t n, const double *mean, const double *rstd, float *a, float *b) {
     int64_t width = norm->groups ? norm->channels / norm->groups : norm->channels;
     for (int64_t i = 0; i < norm->channels; i++) {
         int64_t group = i / width;
-        double by = times(norm, n, i), w = rstd[group] * get(norm->weight, i, norm->half_affine);
+        double factor = times(norm, n, i), w = rstd[group] * get(norm->weight, i, norm->half_affine);
         double plus = get(norm->bias, i, norm->half_affine) - mean[group] * w;
-        a[i] = (float)(w * by);
-        b[i] = (float)(plus * by + (norm->scale ? get(norm->shift, n * norm->told_stride + i, norm->half_told) : 0.0));
+        a[i] = (float)(w * factor);
+        b[i] = (float)(plus * factor + (norm->scale ? get(norm->shift, n * norm->scale_shift_stride + i,
+                                                          norm->half_scale_shift) : 0.0));
     }
 }
 
-/* The gradients of what channel i is told, those that are wanted, from the sums over each picture of dz and of dz times
-   the normed x, [N,2,C]. */
-static inline void of_channel(const Norm *norm, int64_t i, const float *sums_of, float *dweight, float *dbias,
+/* The gradients of weight, bias, scale and shift of channel i, those that are wanted, from the sums over each picture
+   of dz and of dz times the normalised x, [N,2,C]. */
+static inline void parameter_gradients(const Norm *norm, int64_t i, const float *sums_of, float *dweight, float *dbias,
                               float *dscale, float *dshift) {
     const int64_t c = norm->channels;
     double dw = 0.0, db = 0.0;
     for (int64_t n = 0; n < norm->pictures; n++) {
-        double s = sums_of[2 * n * c + i], t = sums_of[(2 * n + 1) * c + i], by = times(norm, n, i);
-        dw += by * t;
-        db += by * s;
+        double s = sums_of[2 * n * c + i], t = sums_of[(2 * n + 1) * c + i], factor = times(norm, n, i);
+        dw += factor * t;
+        db += factor * s;
         if (dscale)
             dscale[n * c + i] =
                 (float)(get(norm->weight, i, norm->half_affine) * t + get(norm->bias, i, norm->half_affine) * s);

@@ -1,12 +1,12 @@
-"""Operations in one go on a CPU: a norm, the scale and shift of an embedding, and SiLU; and attention, backwards.
+"""Fused CPU kernels in C: norm + scale-shift + SiLU, forward and backward, and the backward pass of attention.
 
-Around the convolutions of a U-Net stand norms and what follows them, each of which walks through all activations: on a
-CPU a fifth to a third of a step. Together, in C (`fused_groups.c`, `fused_pixels.c`), they take half of that or less,
-and nothing but the input has to be kept for the way back. The gradient of attention between few tokens needs no scores
-in memory (`fused_attention.c`). The C is compiled where the package is installed, if there is a compiler; without,
-PyTorch's operations do the same.
+Norms and what follows them stand around the convolutions of a U-Net, and each operation reads and writes all
+activations: on a CPU a fifth to a third of a step. Fused (`fused_group_norm.c`, `fused_pixel_norm.c`), they take half
+of that or less, and nothing but the input has to be kept for the backward pass. The gradient of attention between few
+tokens needs no scores in memory (`fused_attention.c`). The C is compiled when the package is installed, if there is a
+compiler; `glide.networks.cpu.dispatch` uses PyTorch's operations otherwise. README.md beside this file holds figures.
 
-Shape letters: N batch, C channels, H W pixels, G groups, L tokens, T told tokens.
+Shape letters: N batch, C channels, H W pixels, G groups, L tokens, T context tokens, Q queries.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-VERSION = 2  # of the C, which may have been compiled from other files
-HALF = {torch.float32: 0, torch.bfloat16: 1}  # the types that it takes
-LANES = 16  # numbers that a head's width is a multiple of
-MOST_TOKENS = {torch.float32: 1024, torch.bfloat16: 192}
-"""Up to which the gradient of attention is no slower than PyTorch's, measured: beyond, the keys and values of a head no
-longer lie in a core's cache, and some processors multiply numbers of half precision ten times as fast."""
+from glide.networks.attention import multi_head_attention
+from glide.networks.normalization import ScaleShift
+
+VERSION = 2  # of the C code: an older one may have been compiled
+TYPES = {torch.float32: 0, torch.bfloat16: 1}  # supported types, and the flag by which the C knows them
+WIDTH_MULTIPLE = 16  # of a head's width: the numbers of a vector register
+MAX_TOKENS = {torch.float32: 1024, torch.bfloat16: 192}
+"""Sequence length up to which the gradient of attention is no slower than PyTorch's, measured: beyond, the keys and
+values of a head do not fit into a core's cache, and some processors multiply half precision ten times as fast."""
 
 
 class _Norm(ctypes.Structure):
@@ -35,13 +38,13 @@ class _Norm(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("pictures", "pixels", "channels", "groups")),
         ("eps", ctypes.c_double),
-        *((name, ctypes.c_int32) for name in ("half", "half_affine", "half_told", "silu")),
-        ("told_stride", ctypes.c_int64),
+        *((name, ctypes.c_int32) for name in ("half", "half_affine", "half_scale_shift", "silu")),
+        ("scale_shift_stride", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("weight", "bias", "scale", "shift")),
     ]
 
-    def reading(self, *parameters: Tensor | None) -> Any:
-        """A pointer to this, for a call that finds weight, bias, scale and shift where these are now."""
+    def pointer(self, *parameters: Tensor | None) -> Any:
+        """A pointer to this structure, with weight, bias, scale and shift set to where they are now."""
         self.weight, self.bias, self.scale, self.shift = map(_pointer, parameters)
         return ctypes.byref(self)
 
@@ -50,8 +53,8 @@ class _Attention(ctypes.Structure):
     """`Attention` of fused_attention.c."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("pictures", "heads", "width", "queries", "own", "told")),
-        *((name, ctypes.c_int64) for name in ("told_stride", "told_row")),
+        *((name, ctypes.c_int64) for name in ("pictures", "heads", "width", "queries", "own", "context")),
+        *((name, ctypes.c_int64) for name in ("context_stride", "context_row")),
         *((name, ctypes.c_int32) for name in ("half", "causal")),
     ]
 
@@ -61,27 +64,22 @@ def library() -> ctypes.CDLL | None:
     """The compiled functions; None where they were not compiled, or there is no OpenMP to run them."""
     path = Path(__file__).with_name(f"_fused{sysconfig.get_config_var('EXT_SUFFIX')}")
     try:
-        found = ctypes.CDLL(str(path))
-        found.glide_group_norm.argtypes = [ctypes.c_void_p] * 4
-        found.glide_group_norm_back.argtypes = [ctypes.c_void_p] * 9
-        found.glide_pixel_norm.argtypes = [ctypes.c_void_p] * 3
-        found.glide_pixel_norm_back.argtypes = [ctypes.c_void_p] * 8
-        found.glide_attention_back.argtypes = [ctypes.c_void_p] * 6
-        return found if found.glide_fused_version() == VERSION else None
+        loaded = ctypes.CDLL(str(path))
+        loaded.glide_group_norm.argtypes = [ctypes.c_void_p] * 4
+        loaded.glide_group_norm_back.argtypes = [ctypes.c_void_p] * 9
+        loaded.glide_pixel_norm.argtypes = [ctypes.c_void_p] * 3
+        loaded.glide_pixel_norm_back.argtypes = [ctypes.c_void_p] * 8
+        loaded.glide_attention_back.argtypes = [ctypes.c_void_p] * 6
+        return loaded if loaded.glide_fused_version() == VERSION else None
     except (AttributeError, OSError):
         return None
 
 
-def plain_wanted() -> bool:
-    """Whether the caller wants second derivatives, which ours have none of: `torch.nn.attention.sdpa_kernel`."""
-    return torch.is_grad_enabled() and not torch.backends.cuda.flash_sdp_enabled()
-
-
-def takes(x: Tensor) -> bool:
-    """Whether `norm` is for this input: activations [N,C,H,W] on a CPU, channels_last, float32 or bfloat16."""
+def supports_norm(x: Tensor) -> bool:
+    """True for an input of `norm`: activations [N,C,H,W] on a CPU, channels_last, float32 or bfloat16."""
     return (
         x.device.type == "cpu"
-        and x.dtype in HALF
+        and x.dtype in TYPES
         and x.ndim == 4
         and not torch.compiler.is_compiling()  # which fuses by itself
         and library() is not None
@@ -96,49 +94,51 @@ def norm(
     weight: Tensor,
     bias: Tensor,
     eps: float,
-    told: tuple[Tensor, Tensor] | None = None,
+    scale_shift: ScaleShift | None = None,
     silu: bool = False,
 ) -> Tensor:
-    """norm(x) (1 + scale) + shift, through SiLU where asked: [N,C,H,W] -> [N,C,H,W], in the type of x.
+    """norm(x) (1 + scale) + shift, then SiLU if `silu`: [N,C,H,W] -> [N,C,H,W], in the type of x.
 
-    groups: of group norm (1803.08494); 0: each pixel by itself, over its channels (layer norm).
-    weight, bias [C]; told: scale and shift, [N,C] or [N,C,1,1]. All in float32 or bfloat16; a picture's numbers are the
-    same bit for bit whatever else is in the batch. Differentiable once in everything. x as `takes` wants it.
+    x: as `supports_norm`. groups: of group norm (1803.08494); 0: each pixel by itself, over its channels (layer norm).
+    weight, bias [C]; scale, shift [N,C] or [N,C,1,1]: in float32 or bfloat16. A picture's result is the same bit for
+    bit whatever else is in the batch. Differentiable once in everything.
     """
     n, c, h, w = x.shape
     assert weight.dtype == bias.dtype and weight.stride() == bias.stride() == (1,) and c % (groups or 1) == 0
-    half, half_affine = HALF[x.dtype], HALF[weight.dtype]
-    if told is None:
+    half, half_affine = TYPES[x.dtype], TYPES[weight.dtype]
+    if scale_shift is None:
         call = _Norm(n, h * w, c, groups, eps, half, half_affine, 0, silu)
-        given: tuple[Any, ...] = (x, weight, bias, None, None)
+        inputs: tuple[Any, ...] = (x, weight, bias, None, None)
     else:
-        scale, shift = told
+        scale, shift = scale_shift
         stride = scale.stride()
         assert scale.dtype == shift.dtype and stride == shift.stride() and stride[1] == 1
-        call = _Norm(n, h * w, c, groups, eps, half, half_affine, HALF[scale.dtype], silu, stride[0])
-        given = (x, weight, bias, scale, shift)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
-        return _Norming.apply(call, *given)
-    return _forward(call, *given)[0]
+        call = _Norm(n, h * w, c, groups, eps, half, half_affine, TYPES[scale.dtype], silu, stride[0])
+        inputs = (x, weight, bias, scale, shift)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
+        return _FusedNorm.apply(call, *inputs)
+    return _norm_forward(call, *inputs)[0]
 
 
-def _forward(call: _Norm, x: Tensor, *parameters: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """The result, and of each group, where there are any, the mean and one over the deviation, float64 [N,2,G]."""
+def _norm_forward(call: _Norm, x: Tensor, *parameters: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The result [N,C,H,W], and mean and inverse deviation of each group, float64 [N,2,G]; None for a pixel norm."""
     y = torch.empty_like(x)
     if not call.groups:
-        _done(_library().glide_pixel_norm(call.reading(*parameters), *map(_pointer, (x, y))))
+        _check_status(_library().glide_pixel_norm(call.pointer(*parameters), *map(_pointer, (x, y))))
         return y, None
     stats = x.new_empty(len(x), 2, call.groups, dtype=torch.float64)
-    _done(_library().glide_group_norm(call.reading(*parameters), *map(_pointer, (x, y, stats))))
+    _check_status(_library().glide_group_norm(call.pointer(*parameters), *map(_pointer, (x, y, stats))))
     return y, stats
 
 
-class _Norming(torch.autograd.Function):
+class _FusedNorm(torch.autograd.Function):
+    """`norm` with its gradient."""
+
     @staticmethod
-    def forward(ctx: Any, call: _Norm, *given: Any) -> Tensor:
-        y, stats = _forward(call, *given)
+    def forward(ctx: Any, call: _Norm, *inputs: Any) -> Tensor:
+        y, stats = _norm_forward(call, *inputs)
         ctx.call = call
-        ctx.save_for_backward(*given, stats)
+        ctx.save_for_backward(*inputs, stats)
         return y
 
     @staticmethod
@@ -147,70 +147,97 @@ class _Norming(torch.autograd.Function):
         x, *parameters, stats = ctx.saved_tensors
         g = g.to(x.dtype).contiguous(memory_format=torch.channels_last)
         dx = torch.empty_like(x)
-        changes = [
+        gradients = [
             torch.empty(p.shape) if wanted else None
             for p, wanted in zip(parameters, ctx.needs_input_grad[2:], strict=True)
         ]
-        read = ctx.call.reading(*parameters)
+        call = ctx.call.pointer(*parameters)
         if stats is None:
-            _done(_library().glide_pixel_norm_back(read, *map(_pointer, (g, x, dx, *changes))))
+            status = _library().glide_pixel_norm_back(call, *map(_pointer, (g, x, dx, *gradients)))
         else:
-            _done(_library().glide_group_norm_back(read, *map(_pointer, (g, x, stats, dx, *changes))))
-        return (
-            None,
-            dx,
-            *(d if d is None else d.to(p.dtype) for d, p in zip(changes, parameters, strict=True)),
+            status = _library().glide_group_norm_back(call, *map(_pointer, (g, x, stats, dx, *gradients)))
+        _check_status(status)
+        of_parameters = (
+            d if d is None else d.to(p.dtype) for d, p in zip(gradients, parameters, strict=True)
         )
+        return None, dx, *of_parameters
 
 
-def attends(queries: Tensor, told: Tensor | None, width: int) -> bool:
-    """Whether `attention_gradient` is for these queries, keys and values [N,L,.] and [N,T,.] in heads of that width."""
-    of = (queries,) if told is None else (queries, told)
-    most = MOST_TOKENS.get(queries.dtype, 0)
+def supports_attention(queries: Tensor, context_kv: Tensor | None, width: int) -> bool:
+    """True for inputs of `attention`: [N,L,.] and [N,T,.] on a CPU, short, with heads of a supported width."""
+    inputs = (queries,) if context_kv is None else (queries, context_kv)
     return (
-        all(x.device.type == "cpu" and x.dtype == queries.dtype and x.numel() > 0 for x in of)
-        and width % LANES == 0
-        and sum(x.shape[1] for x in of) <= most
+        all(x.device.type == "cpu" and x.dtype == queries.dtype and x.numel() > 0 for x in inputs)
+        and width % WIDTH_MULTIPLE == 0
+        and sum(x.shape[1] for x in inputs) <= MAX_TOKENS.get(queries.dtype, 0)
         and not torch.compiler.is_compiling()
         and library() is not None
     )
 
 
-def attention_gradient(
-    g: Tensor, qkv: Tensor, told: Tensor | None, heads: int, causal: bool = False
-) -> tuple[Tensor, Tensor | None]:
-    """The gradients of qkv and told from g [N,Q,C], that of softmax(q k^T / sqrt(d)) v for the first Q tokens.
+def attention(qkv: Tensor, context_kv: Tensor | None, heads: int, queries: int, causal: bool) -> Tensor:
+    """`multi_head_attention` with the gradient in C: PyTorch's kernel forward, `attention_gradient` backward.
 
-    qkv [N,L,3C], whose keys and values come after those of `told` [N,T,2C], where there are any; or of told alone, then
-    qkv is q [N,Q,C]. causal: token i sees tokens 0 to i of its own. As `attends` wants them; a picture's numbers are
-    the same bit for bit whatever else is in the batch.
+    Inputs as `supports_attention`; nothing but the inputs is kept for the backward pass. Differentiable once.
+    """
+    return _FusedAttention.apply(qkv, context_kv, heads, queries, causal)
+
+
+class _FusedAttention(torch.autograd.Function):
+    """`attention` with its gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, qkv: Tensor, context_kv: Tensor | None, heads: int, queries: int, causal: bool
+    ) -> Tensor:
+        ctx.save_for_backward(qkv, context_kv)
+        ctx.heads, ctx.causal = heads, causal
+        return multi_head_attention(qkv, context_kv, heads, queries, causal)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        qkv, context_kv = ctx.saved_tensors
+        dqkv, dcontext_kv = attention_gradient(g.to(qkv.dtype), qkv, context_kv, ctx.heads, ctx.causal)
+        return dqkv, dcontext_kv, None, None, None
+
+
+def attention_gradient(
+    g: Tensor, qkv: Tensor, context_kv: Tensor | None, heads: int, causal: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """The gradients of qkv and context_kv, from that of softmax(q k^T / sqrt(d)) v for the first Q tokens, g [N,Q,C].
+
+    qkv [N,L,3C], whose keys and values come after those of context_kv [N,T,2C] if there is a context; qkv [N,Q,C] are
+    the queries of attention to the context alone. causal: token i attends to tokens 0 to i of its own. Inputs as
+    `supports_attention`; a picture's result is the same bit for bit whatever else is in the batch.
     """
     n, queries, c = g.shape
     own = 0 if qkv.shape[2] == c else qkv.shape[1]
-    assert qkv.dtype == g.dtype and (own or told is not None) and c % (heads * LANES) == 0
+    assert qkv.dtype == g.dtype and (own or context_kv is not None) and c % (heads * WIDTH_MULTIPLE) == 0
     g, qkv = g.contiguous(), qkv.contiguous()
     length, stride, row = 0, 0, 0
-    if told is not None:
-        told = told if told.stride(2) == 1 else told.contiguous()
-        length, stride, row = told.shape[1], told.stride(0), told.stride(1)
-    call = _Attention(n, heads, c // heads, queries, own, length, stride, row, HALF[g.dtype], causal)
+    if context_kv is not None:
+        context_kv = context_kv if context_kv.stride(2) == 1 else context_kv.contiguous()
+        length, stride, row = context_kv.shape[1], context_kv.stride(0), context_kv.stride(1)
+    call = _Attention(n, heads, c // heads, queries, own, length, stride, row, TYPES[g.dtype], causal)
     dqkv = torch.empty_like(qkv)
-    dtold = None if told is None else torch.empty(told.shape, dtype=told.dtype)
-    pointers = map(_pointer, (g, qkv, told, dqkv, dtold))
-    _done(_library().glide_attention_back(ctypes.byref(call), *pointers))
-    return dqkv, dtold
+    dcontext_kv = None if context_kv is None else torch.empty(context_kv.shape, dtype=context_kv.dtype)
+    pointers = map(_pointer, (g, qkv, context_kv, dqkv, dcontext_kv))
+    _check_status(_library().glide_attention_back(ctypes.byref(call), *pointers))
+    return dqkv, dcontext_kv
 
 
 def _library() -> ctypes.CDLL:
-    found = library()
-    assert found is not None
-    return found
+    loaded = library()
+    assert loaded is not None
+    return loaded
 
 
 def _pointer(x: Tensor | None) -> int | None:
     return None if x is None else x.data_ptr()
 
 
-def _done(status: int) -> None:
+def _check_status(status: int) -> None:
+    """MemoryError for a kernel that returned a status other than 0."""
     if status:
         raise MemoryError("no memory for a norm's sums or a head's scores")

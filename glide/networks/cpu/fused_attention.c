@@ -1,22 +1,22 @@
-/* The gradient of attention between few tokens: all that one head needs lies in a core's cache, in float32.
+/* The gradient of attention between few tokens: all data of one head fits into a core's cache, in float32.
 
-   PyTorch's goes by way of scores in memory, or is of a kernel made for long sequences, which meets numbers too small for
-   a processor to calculate with at full speed. fused.py says what is computed. */
+   PyTorch keeps the scores in memory, or uses a kernel for long sequences, in which denormal numbers slow the processor
+   down. fused.py defines what is computed. */
 
 #include "fused.h"
 
-#define LANES 16     /* columns of a product, worked out together, or twice as many: registers, on all processors */
-#define ROWS 4       /* its rows, likewise */
-#define QUERIES 64   /* whose scores lie in the cache together */
-#define FAINT -66.0f /* a share of 2^-66 is none: it is far below the rounding of the others' sum */
+#define LANES 16     /* columns of a product computed together, or twice as many: registers hold them */
+#define ROWS 4       /* its rows computed together */
+#define QUERIES 64   /* whose scores are in the cache together */
+#define FAINT -66.0f /* exponent of 2 below which a share is 0: it is far below the rounding of the sum of the others */
 
 typedef struct {
-    int64_t pictures, heads, width, queries, own, told; /* tokens: the sequence's own, after those that it is told */
-    int64_t told_stride, told_row; /* from one picture's told keys and values to the next one's, from token to token */
+    int64_t pictures, heads, width, queries, own, context; /* tokens: those of the context, then the sequence's own */
+    int64_t context_stride, context_row; /* of the context: from one picture to the next one's, from token to token */
     int32_t half, causal;
 } Attention;
 
-/* ROWS x width of C (+)= A B: A's element (r, k) is at a[r * across + k * along], B and C lie row by row. */
+/* ROWS x width of C (+)= A B: element (r, k) of A is at a[r * across + k * along]; B and C are stored row by row. */
 INLINE void tile(const float *restrict a, size_t across, size_t along, const float *restrict b, size_t b_row,
                  float *restrict c, size_t c_row, size_t depth, const int width, int add) {
     float sums[ROWS][2 * LANES];
@@ -44,15 +44,15 @@ INLINE void product(const float *a, size_t across, size_t along, const float *b,
     }
 }
 
-/* What one head of one picture needs, in float32; tokens padded by zeros to a multiple of LANES. */
+/* The data of one head of one picture, in float32; the M tokens are padded with zeros to a multiple of LANES. */
 typedef struct {
-    float *keys, *keys_turned, *values_turned, *dkeys, *dvalues; /* [M,d], [d,M], [d,M], [M,d], [M,d] */
+    float *keys, *keys_transposed, *values_transposed, *dkeys, *dvalues; /* [M,d], [d,M], [d,M], [M,d], [M,d] */
     float *queries, *gradients, *dqueries;                       /* [QUERIES,d] */
     float *shares, *dshares;                                     /* [QUERIES,M] */
 } Scratch;
 
 static size_t tokens_of(const Attention *at) {
-    return (size_t)((at->told + at->own + LANES - 1) / LANES * LANES);
+    return (size_t)((at->context + at->own + LANES - 1) / LANES * LANES);
 }
 
 static size_t scratch_size(const Attention *at) {
@@ -64,9 +64,9 @@ static Scratch scratch_in(float *memory, const Attention *at) {
     const size_t d = (size_t)at->width, m = tokens_of(at);
     Scratch s;
     s.keys = memory;
-    s.keys_turned = s.keys + m * d;
-    s.values_turned = s.keys_turned + m * d;
-    s.dkeys = s.values_turned + m * d;
+    s.keys_transposed = s.keys + m * d;
+    s.values_transposed = s.keys_transposed + m * d;
+    s.dkeys = s.values_transposed + m * d;
     s.dvalues = s.dkeys + m * d;
     s.queries = s.dvalues + m * d;
     s.gradients = s.queries + QUERIES * d;
@@ -76,7 +76,7 @@ static Scratch scratch_in(float *memory, const Attention *at) {
     return s;
 }
 
-/* Rows of d numbers out of a tensor, and back. */
+/* Copy rows of d numbers out of a tensor, and back. */
 INLINE void rows_from(const void *x, size_t at, size_t row, size_t rows, size_t d, float *to, int half) {
     for (size_t r = 0; r < rows; r++)
         for (size_t i = 0; i < d; i++)
@@ -89,14 +89,14 @@ INLINE void rows_to(void *x, size_t at, size_t row, size_t rows, size_t d, const
             put(x, at + r * row + i, half, from[r * d + i]);
 }
 
-INLINE void turn(const float *restrict x, float *restrict to, size_t rows, size_t d) {
+INLINE void transpose(const float *restrict x, float *restrict to, size_t rows, size_t d) {
     for (size_t i = 0; i < d; i++)
         for (size_t r = 0; r < rows; r++)
             to[i * rows + r] = x[r * d + i];
 }
 
-/* Scores of one query -> shares, and their gradients -> those of the scores; `seen` tokens of m. */
-INLINE void through_softmax(float *restrict p, float *restrict dp, size_t seen, size_t m, float scale) {
+/* In place, for one query: scores -> softmax, and its gradients -> those of the scores; `seen` of m tokens count. */
+INLINE void softmax_gradient(float *restrict p, float *restrict dp, size_t seen, size_t m, float scale) {
     float most = p[0], sum = 0.0f, mean = 0.0f;
     for (size_t j = 1; j < seen; j++)
         most = p[j] > most ? p[j] : most;
@@ -115,23 +115,23 @@ INLINE void through_softmax(float *restrict p, float *restrict dp, size_t seen, 
         p[j] = dp[j] = 0.0f;
 }
 
-INLINE void head_as(const Attention *at, size_t n, size_t h, const void *g, const void *qkv, const void *told, void *dqkv,
-                    void *dtold, Scratch s, int half) {
+INLINE void head_of_type(const Attention *at, size_t n, size_t h, const void *g, const void *qkv, const void *context,
+                         void *dqkv, void *dcontext, Scratch s, int half) {
     const size_t d = (size_t)at->width, c = (size_t)at->heads * d, m = tokens_of(at);
-    const size_t queries = (size_t)at->queries, own = (size_t)at->own, before = (size_t)at->told;
+    const size_t queries = (size_t)at->queries, own = (size_t)at->own, before = (size_t)at->context;
     const size_t row = own ? 3 * c : c, first = n * (own ? own : queries) * row + h * d;
-    const size_t told_row = (size_t)at->told_row, first_told = n * (size_t)at->told_stride + h * d;
+    const size_t context_row = (size_t)at->context_row, first_context = n * (size_t)at->context_stride + h * d;
     const float scale = 1.0f / sqrtf((float)d);
-    float *values = s.dvalues; /* until the gradients go there */
+    float *values = s.dvalues; /* until the gradients take this memory */
 
     memset(s.keys, 0, m * d * sizeof(float));
     memset(values, 0, m * d * sizeof(float));
-    rows_from(told, first_told, told_row, before, d, s.keys, half);
-    rows_from(told, first_told + c, told_row, before, d, values, half);
+    rows_from(context, first_context, context_row, before, d, s.keys, half);
+    rows_from(context, first_context + c, context_row, before, d, values, half);
     rows_from(qkv, first + c, row, own, d, s.keys + before * d, half);
     rows_from(qkv, first + 2 * c, row, own, d, values + before * d, half);
-    turn(s.keys, s.keys_turned, m, d);
-    turn(values, s.values_turned, m, d);
+    transpose(s.keys, s.keys_transposed, m, d);
+    transpose(values, s.values_transposed, m, d);
     memset(s.dkeys, 0, m * d * sizeof(float));
     memset(s.dvalues, 0, m * d * sizeof(float));
 
@@ -141,38 +141,39 @@ INLINE void head_as(const Attention *at, size_t n, size_t h, const void *g, cons
         rows_from(g, (n * queries + from) * c + h * d, c, here, d, s.gradients, half);
         memset(s.queries + here * d, 0, (rows - here) * d * sizeof(float));
         memset(s.gradients + here * d, 0, (rows - here) * d * sizeof(float));
-        product(s.queries, d, 1, s.keys_turned, m, s.shares, m, rows, m, d, 0);
-        product(s.gradients, d, 1, s.values_turned, m, s.dshares, m, rows, m, d, 0);
+        product(s.queries, d, 1, s.keys_transposed, m, s.shares, m, rows, m, d, 0);
+        product(s.gradients, d, 1, s.values_transposed, m, s.dshares, m, rows, m, d, 0);
         for (size_t r = 0; r < rows; r++) {
             const size_t seen = at->causal && from + r < own ? from + r + 1 : own;
-            through_softmax(s.shares + r * m, s.dshares + r * m, before + seen, m, scale);
+            softmax_gradient(s.shares + r * m, s.dshares + r * m, before + seen, m, scale);
         }
         product(s.dshares, m, 1, s.keys, d, s.dqueries, d, rows, d, m, 0);
         product(s.dshares, 1, m, s.queries, d, s.dkeys, d, m, d, rows, 1);
         product(s.shares, 1, m, s.gradients, d, s.dvalues, d, m, d, rows, 1);
         rows_to(dqkv, first + from * row, row, here, d, s.dqueries, half);
     }
-    for (size_t r = queries; r < own; r++) /* nobody asked these */
+    for (size_t r = queries; r < own; r++) /* these are no queries */
         for (size_t i = 0; i < d; i++)
             put(dqkv, first + r * row + i, half, 0.0f);
     rows_to(dqkv, first + c, row, own, d, s.dkeys + before * d, half);
     rows_to(dqkv, first + 2 * c, row, own, d, s.dvalues + before * d, half);
-    rows_to(dtold, (n * before) * 2 * c + h * d, 2 * c, before, d, s.dkeys, half);
-    rows_to(dtold, (n * before) * 2 * c + c + h * d, 2 * c, before, d, s.dvalues, half);
+    rows_to(dcontext, (n * before) * 2 * c + h * d, 2 * c, before, d, s.dkeys, half);
+    rows_to(dcontext, (n * before) * 2 * c + c + h * d, 2 * c, before, d, s.dvalues, half);
 }
 
-FAST static void head(const Attention *at, size_t n, size_t h, const void *g, const void *qkv, const void *told,
-                      void *dqkv, void *dtold, Scratch s) {
+FAST static void head(const Attention *at, size_t n, size_t h, const void *g, const void *qkv, const void *context,
+                      void *dqkv, void *dcontext, Scratch s) {
     if (at->half)
-        head_as(at, n, h, g, qkv, told, dqkv, dtold, s, 1);
+        head_of_type(at, n, h, g, qkv, context, dqkv, dcontext, s, 1);
     else
-        head_as(at, n, h, g, qkv, told, dqkv, dtold, s, 0);
+        head_of_type(at, n, h, g, qkv, context, dqkv, dcontext, s, 0);
 }
 
-/* The gradient g [N,queries,C] of what the first tokens found -> those of qkv [N,own,3C] and of the keys and values told
-   [N,told,2C]; C is heads * width, width a multiple of LANES. Of no tokens' own, qkv are queries alone, [N,queries,C].
-   1 where memory is missing. */
-int glide_attention_back(const Attention *at, const void *g, const void *qkv, const void *told, void *dqkv, void *dtold) {
+/* The gradient g [N,queries,C] of the attention of the first tokens -> those of qkv [N,own,3C] and of the keys and
+   values of the context [N,context,2C]; C is heads * width, width a multiple of LANES. With own = 0, qkv are the
+   queries alone, [N,queries,C]. Returns 1 if memory is missing. */
+int glide_attention_back(const Attention *at, const void *g, const void *qkv, const void *context, void *dqkv,
+                         void *dcontext) {
     int failed = 0;
 #pragma omp parallel reduction(|| : failed)
     {
@@ -182,7 +183,7 @@ int glide_attention_back(const Attention *at, const void *g, const void *qkv, co
         for (int64_t n = 0; n < at->pictures; n++)
             for (int64_t h = 0; h < at->heads; h++)
                 if (memory)
-                    head(at, (size_t)n, (size_t)h, g, qkv, told, dqkv, dtold, scratch_in(memory, at));
+                    head(at, (size_t)n, (size_t)h, g, qkv, context, dqkv, dcontext, scratch_in(memory, at));
         free(memory);
     }
     return failed;

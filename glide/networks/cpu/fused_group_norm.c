@@ -1,13 +1,13 @@
-/* Group norm, the scale and shift of an embedding, and SiLU: two walks through the activations, forwards and backwards.
+/* Group norm, scale and shift, and SiLU: two passes over the activations in the forward and in the backward direction.
 
-   One by one these operations wait for memory, or, on a few channels a group, for kernels that were not written for
-   them. Here the first walk takes the sums and the second does the rest. fused.py says what is computed. */
+   As separate operations they wait for memory, or, with few channels a group, for kernels that were not written for
+   such groups. Here the first pass computes the sums and the second the rest. fused.py defines what is computed. */
 
 #include "fused.h"
 
-/* Sums over rows [from, to) of x [.,C] minus a pivot [C], without which small deviations of large numbers would drown,
-   and of the squares. */
-INLINE void sums_as(const void *x, size_t from, size_t to, size_t c, const float *restrict pivot,
+/* Sums over rows [from, to) of x [.,C] minus a pivot [C], and of the squares. Without the pivot small deviations of
+   large numbers would be lost in rounding. */
+INLINE void sums_of_type(const void *x, size_t from, size_t to, size_t c, const float *restrict pivot,
                     float *restrict sum, float *restrict square, int half) {
     for (size_t r = from; r < to; r++)
         for (size_t i = 0; i < c; i++) {
@@ -20,13 +20,13 @@ INLINE void sums_as(const void *x, size_t from, size_t to, size_t c, const float
 FAST static void sums(const void *x, size_t from, size_t to, size_t c, const float *pivot, float *sum, float *square,
                       int half) {
     if (half)
-        sums_as(x, from, to, c, pivot, sum, square, 1);
+        sums_of_type(x, from, to, c, pivot, sum, square, 1);
     else
-        sums_as(x, from, to, c, pivot, sum, square, 0);
+        sums_of_type(x, from, to, c, pivot, sum, square, 0);
 }
 
-INLINE void map_as(const void *restrict x, void *restrict y, size_t from, size_t to, size_t c, const float *restrict a,
-                   const float *restrict b, int half, int silu) {
+INLINE void map_of_type(const void *restrict x, void *restrict y, size_t from, size_t to, size_t c,
+                        const float *restrict a, const float *restrict b, int half, int silu) {
     for (size_t r = from; r < to; r++)
         for (size_t i = 0; i < c; i++) {
             float z = get(x, r * c + i, half) * a[i] + b[i];
@@ -34,21 +34,22 @@ INLINE void map_as(const void *restrict x, void *restrict y, size_t from, size_t
         }
 }
 
-/* y = a x + b, through SiLU where asked. */
+/* y = a x + b, then SiLU if `silu`. */
 FAST static void map(const void *x, void *y, size_t from, size_t to, size_t c, const float *a, const float *b, int half,
                      int silu) {
-    EACH(map_as, x, y, from, to, c, a, b);
+    EACH(map_of_type, x, y, from, to, c, a, b);
 }
 
-/* Sums over rows of the gradient dz of z = a x + b, and of dz (x - mean). Through SiLU dz is kept, else it is g. */
-INLINE void back_sums_as(const void *restrict g, const void *restrict x, void *restrict kept, size_t from, size_t to,
-                         size_t c, const float *restrict a, const float *restrict b, const float *restrict mean,
-                         float *restrict sum, float *restrict along, int half, int silu) {
+/* Sums over rows of the gradient dz of z = a x + b, and of dz (x - mean). With SiLU dz is stored, else it is g. */
+INLINE void back_sums_of_type(const void *restrict g, const void *restrict x, void *restrict kept, size_t from,
+                              size_t to, size_t c, const float *restrict a, const float *restrict b,
+                              const float *restrict mean, float *restrict sum, float *restrict along, int half,
+                              int silu) {
     for (size_t r = from; r < to; r++)
         for (size_t i = 0; i < c; i++) {
             float v = get(x, r * c + i, half), dz = get(g, r * c + i, half);
             if (silu) {
-                dz = before_silu(dz, v * a[i] + b[i]);
+                dz = silu_gradient(dz, v * a[i] + b[i]);
                 put(kept, r * c + i, half, dz);
             }
             sum[i] += dz;
@@ -58,14 +59,14 @@ INLINE void back_sums_as(const void *restrict g, const void *restrict x, void *r
 
 FAST static void back_sums(const void *g, const void *x, void *kept, size_t from, size_t to, size_t c, const float *a,
                            const float *b, const float *mean, float *sum, float *along, int half, int silu) {
-    EACH(back_sums_as, g, x, kept, from, to, c, a, b, mean, sum, along);
+    EACH(back_sums_of_type, g, x, kept, from, to, c, a, b, mean, sum, along);
 }
 
 /* dx = a dz + k (x - mean) + m, where dx may be dz. */
-INLINE void back_map_as(const void *dz, const void *x, void *dx, size_t from, size_t to, size_t c, const float *a,
+INLINE void back_map_of_type(const void *dz, const void *x, void *dx, size_t from, size_t to, size_t c, const float *a,
                         const float *mean, const float *k, const float *m, int half) {
     for (size_t r = from; r < to; r++)
-#pragma GCC ivdep /* each number depends on those in its own place alone */
+#pragma GCC ivdep /* each number depends on the inputs at its own index alone */
         for (size_t i = 0; i < c; i++)
             put(dx, r * c + i, half,
                 a[i] * get(dz, r * c + i, half) + k[i] * (get(x, r * c + i, half) - mean[i]) + m[i]);
@@ -74,15 +75,15 @@ INLINE void back_map_as(const void *dz, const void *x, void *dx, size_t from, si
 FAST static void back_map(const void *dz, const void *x, void *dx, size_t from, size_t to, size_t c, const float *a,
                           const float *mean, const float *k, const float *m, int half) {
     if (half)
-        back_map_as(dz, x, dx, from, to, c, a, mean, k, m, 1);
+        back_map_of_type(dz, x, dx, from, to, c, a, mean, k, m, 1);
     else
-        back_map_as(dz, x, dx, from, to, c, a, mean, k, m, 0);
+        back_map_of_type(dz, x, dx, from, to, c, a, mean, k, m, 0);
 }
 
-/* Of what these functions take and do: `fused.py` has the same number, and leaves a library of another one alone. */
+/* Version of these functions: `fused.py` has the same number, and does not use a library of another version. */
 int glide_fused_version(void) { return 2; }
 
-/* x [N,L,C] -> y; stats [N,2,G]: the mean of each group, and one over its deviation. 1 where memory is missing. */
+/* x [N,L,C] -> y; stats [N,2,G]: mean and inverse deviation of each group. Returns 1 if memory is missing. */
 int glide_group_norm(const Norm *norm, const void *x, void *y, double *stats) {
     const int64_t pictures = norm->pictures, l = norm->pixels, c = norm->channels, groups = norm->groups;
     const int64_t width = c / groups, parts = parts_of(norm);
@@ -106,7 +107,7 @@ int glide_group_norm(const Norm *norm, const void *x, void *y, double *stats) {
         for (int64_t n = 0; n < pictures; n++) {
             double *mean = stats + n * 2 * groups, *rstd = mean + groups;
             for (int64_t group = 0; group < groups; group++) {
-                double first = 0.0, second = 0.0, within = 0.0; /* moments of the channels' means; variance in them */
+                double first = 0.0, second = 0.0, within = 0.0; /* moments of channels' means; variance within them */
                 const double origin = pivots[n * c + group * width];
                 for (int64_t i = group * width; i < (group + 1) * width; i++) {
                     double sum = 0.0, square = 0.0;
@@ -137,8 +138,8 @@ int glide_group_norm(const Norm *norm, const void *x, void *y, double *stats) {
     return 0;
 }
 
-/* The gradient g [N,L,C] of y -> that of x; those of weight and bias [C] and of scale and shift [N,C] in float32, each
-   where it is wanted. */
+/* The gradient g [N,L,C] of y -> that of x, and those of weight and bias [C] and of scale and shift [N,C] in float32,
+   each if its pointer is not NULL. Returns 1 if memory is missing. */
 int glide_group_norm_back(const Norm *norm, const void *g, const void *x, const double *stats, void *dx,
                           float *dweight, float *dbias, float *dscale, float *dshift) {
     const int64_t pictures = norm->pictures, l = norm->pixels, c = norm->channels, groups = norm->groups;
@@ -169,7 +170,7 @@ int glide_group_norm_back(const Norm *norm, const void *g, const void *x, const 
             float *k = maps + 5 * n * c + 3 * c, *m = k + c, *sum = sums_of + 2 * n * c, *along = sum + c;
             for (int64_t group = 0; group < groups; group++) {
                 const double rstd = stats[(2 * n + 1) * groups + group];
-                double plain = 0.0, turned = 0.0; /* means over the group of dz and of dz times the normed x */
+                double plain = 0.0, projected = 0.0; /* means over the group of dz and of dz times the normalised x */
                 for (int64_t i = group * width; i < (group + 1) * width; i++) {
                     double s = 0.0, t = 0.0;
                     for (int64_t p = 0; p < parts; p++) {
@@ -179,12 +180,12 @@ int glide_group_norm_back(const Norm *norm, const void *g, const void *x, const 
                     t *= rstd;
                     const double w = get(norm->weight, i, norm->half_affine) * times(norm, n, i);
                     plain += w * s;
-                    turned += w * t;
+                    projected += w * t;
                     sum[i] = (float)s;
                     along[i] = (float)t;
                 }
                 for (int64_t i = group * width; i < (group + 1) * width; i++) {
-                    k[i] = (float)(-rstd * rstd * turned / (double)(l * width));
+                    k[i] = (float)(-rstd * rstd * projected / (double)(l * width));
                     m[i] = (float)(-rstd * plain / (double)(l * width));
                 }
             }
@@ -199,7 +200,7 @@ int glide_group_norm_back(const Norm *norm, const void *g, const void *x, const 
         if (dweight || dbias || dscale || dshift)
 #pragma omp for
             for (int64_t i = 0; i < c; i++)
-                of_channel(norm, i, sums_of, dweight, dbias, dscale, dshift);
+                parameter_gradients(norm, i, sums_of, dweight, dbias, dscale, dshift);
     }
     free(memory);
     return 0;

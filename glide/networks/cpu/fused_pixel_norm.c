@@ -1,6 +1,6 @@
-/* A norm of each pixel by itself, over its channels, the scale and shift of an embedding, and SiLU: in one walk.
+/* Norm of each pixel by itself, over its channels, scale and shift, and SiLU, in one pass over the activations.
 
-   fused.py says what is computed. */
+   fused.py defines what is computed. */
 
 #include "fused.h"
 
@@ -20,7 +20,7 @@ INLINE float rstd_of(const void *x, size_t row, size_t c, float mean, float eps,
     return 1.0f / sqrtf(square / (float)c + eps);
 }
 
-INLINE void pixels_as(const void *restrict x, void *restrict y, size_t from, size_t to, size_t c,
+INLINE void pixels_of_type(const void *restrict x, void *restrict y, size_t from, size_t to, size_t c,
                       const float *restrict a, const float *restrict b, float eps, int half, int silu) {
     for (size_t row = from * c; row < to * c; row += c) {
         float mean = mean_of(x, row, c, half), rstd = rstd_of(x, row, c, mean, eps, half);
@@ -31,46 +31,48 @@ INLINE void pixels_as(const void *restrict x, void *restrict y, size_t from, siz
     }
 }
 
-/* Each pixel normed by itself, then y = a x + b, through SiLU where asked. */
+/* Each pixel normalised by itself, then y = a x + b, then SiLU if `silu`. */
 FAST static void pixels(const void *x, void *y, size_t from, size_t to, size_t c, const float *a, const float *b,
                         float eps, int half, int silu) {
-    EACH(pixels_as, x, y, from, to, c, a, b, eps);
+    EACH(pixels_of_type, x, y, from, to, c, a, b, eps);
 }
 
-INLINE void back_pixels_as(const void *restrict g, const void *restrict x, void *restrict dx, size_t from, size_t to,
-                           size_t c, const float *restrict a, const float *restrict b, float eps, float *restrict sum,
-                           float *restrict along, float *restrict normed, float *restrict turned, int half, int silu) {
+INLINE void back_pixels_of_type(const void *restrict g, const void *restrict x, void *restrict dx, size_t from,
+                                size_t to, size_t c, const float *restrict a, const float *restrict b, float eps,
+                                float *restrict sum, float *restrict along, float *restrict normed,
+                                float *restrict weighted, int half, int silu) {
     for (size_t row = from * c; row < to * c; row += c) {
         float mean = mean_of(x, row, c, half), rstd = rstd_of(x, row, c, mean, eps, half), first = 0.0f, second = 0.0f;
         for (size_t i = 0; i < c; i++) {
             float h = (get(x, row + i, half) - mean) * rstd, dz = get(g, row + i, half);
             if (silu)
-                dz = before_silu(dz, h * a[i] + b[i]);
+                dz = silu_gradient(dz, h * a[i] + b[i]);
             sum[i] += dz;
             along[i] += dz * h;
             float dh = dz * a[i];
             first += dh;
             second += dh * h;
             normed[i] = h;
-            turned[i] = dh;
+            weighted[i] = dh;
         }
         first /= (float)c;
         second /= (float)c;
         for (size_t i = 0; i < c; i++)
-            put(dx, row + i, half, rstd * (turned[i] - first - second * normed[i]));
+            put(dx, row + i, half, rstd * (weighted[i] - first - second * normed[i]));
     }
 }
 
-/* Its gradient; sums over rows of that of z = a x + b, and of that times the normed x. normed, turned: room for C. */
+/* Its gradient; sums over rows of dz, that of z = a x + b, and of dz times the normalised x. normed, weighted: room for
+   C numbers. */
 FAST static void back_pixels(const void *g, const void *x, void *dx, size_t from, size_t to, size_t c, const float *a,
-                             const float *b, float eps, float *sum, float *along, float *normed, float *turned,
+                             const float *b, float eps, float *sum, float *along, float *normed, float *weighted,
                              int half, int silu) {
-    EACH(back_pixels_as, g, x, dx, from, to, c, a, b, eps, sum, along, normed, turned);
+    EACH(back_pixels_of_type, g, x, dx, from, to, c, a, b, eps, sum, along, normed, weighted);
 }
 
-static const double NOTHING = 0.0, ONE = 1.0; /* the mean and deviation of what is normed already */
+static const double ZERO = 0.0, ONE = 1.0; /* mean and inverse deviation of numbers that are normalised already */
 
-/* x [N,L,C] -> y. 1 where memory is missing. */
+/* x [N,L,C] -> y. Returns 1 if memory is missing. */
 int glide_pixel_norm(const Norm *norm, const void *x, void *y) {
     const int64_t pictures = norm->pictures, l = norm->pixels, c = norm->channels, parts = parts_of(norm);
     float *maps = malloc((size_t)(2 * pictures * c) * sizeof(float));
@@ -80,7 +82,7 @@ int glide_pixel_norm(const Norm *norm, const void *x, void *y) {
     {
 #pragma omp for
         for (int64_t n = 0; n < pictures; n++)
-            affine(norm, n, &NOTHING, &ONE, maps + 2 * n * c, maps + (2 * n + 1) * c);
+            affine(norm, n, &ZERO, &ONE, maps + 2 * n * c, maps + (2 * n + 1) * c);
 #pragma omp for collapse(2)
         for (int64_t n = 0; n < pictures; n++)
             for (int64_t p = 0; p < parts; p++)
@@ -91,7 +93,7 @@ int glide_pixel_norm(const Norm *norm, const void *x, void *y) {
     return 0;
 }
 
-/* The gradient g [N,L,C] of y -> all gradients, as of group norms. */
+/* The gradient g [N,L,C] of y -> all gradients, as `glide_group_norm_back`. */
 int glide_pixel_norm_back(const Norm *norm, const void *g, const void *x, void *dx, float *dweight, float *dbias,
                           float *dscale, float *dshift) {
     const int64_t pictures = norm->pictures, l = norm->pixels, c = norm->channels, parts = parts_of(norm);
@@ -103,7 +105,7 @@ int glide_pixel_norm_back(const Norm *norm, const void *g, const void *x, void *
     {
 #pragma omp for
         for (int64_t n = 0; n < pictures; n++)
-            affine(norm, n, &NOTHING, &ONE, maps + 2 * n * c, maps + (2 * n + 1) * c);
+            affine(norm, n, &ZERO, &ONE, maps + 2 * n * c, maps + (2 * n + 1) * c);
 #pragma omp for collapse(2)
         for (int64_t n = 0; n < pictures; n++)
             for (int64_t p = 0; p < parts; p++) {
@@ -124,7 +126,7 @@ int glide_pixel_norm_back(const Norm *norm, const void *g, const void *x, void *
         if (dweight || dbias || dscale || dshift)
 #pragma omp for
             for (int64_t i = 0; i < c; i++)
-                of_channel(norm, i, sums_of, dweight, dbias, dscale, dshift);
+                parameter_gradients(norm, i, sums_of, dweight, dbias, dscale, dshift);
     }
     free(memory);
     return 0;

@@ -1,11 +1,13 @@
-"""Weights of convolutions and projections laid out once as a CPU's kernels read them, for networks that only draw.
+"""Weights of convolutions and projections stored in oneDNN's blocked layout, for networks that only sample.
 
-oneDNN multiplies blocks of weights, interleaved for its vector or tile instructions. PyTorch keeps weights plain, and
-they are copied into that order at every call: where a picture is small, as in the deep levels of a U-Net, that takes up
-to twice as long as the multiplications themselves. Here the copy is kept in place of the weights, so it takes no more
-memory, and a layer's results are the same bit for bit. What goes around a residual block is added by its last
-convolution, before that rounds. Where a gradient is taken through a layer, as guidance does, the way back is a layer of
-its own, with weights in an order of their own.
+oneDNN multiplies blocks of weights, interleaved for its vector or tile instructions. PyTorch stores plain weights,
+which are copied into that layout in every call: for small pictures, as in the deep levels of a U-Net, that takes up to
+twice as long as the multiplications themselves. Here the copy replaces the weights, so it takes no more memory, and a
+layer's results are the same bit for bit. The residual of a block is added by its last convolution, before the result is
+rounded. Where a gradient is taken through a layer, as guidance does, the backward pass is a layer of its own, with
+weights in a layout of their own. README.md beside this file holds figures.
+
+Shape letters: N batch, C channels, O output channels, H W pixels.
 """
 
 from __future__ import annotations
@@ -22,54 +24,64 @@ from torch.nn.grad import conv2d_input
 from glide.networks.cpu.allocator import in_own_pages
 
 M = TypeVar("M", bound=nn.Module)
-SETTLING = Lock()
-"""Held while weights are laid out, by one thread at a time; those that draw meanwhile look each order up at once."""
-SMALL = 2**28  # bytes of weights: a network with fewer keeps them in the orders for two shapes
+REORDER_LOCK = Lock()
+"""Held while a thread reorders weights; threads that sample meanwhile read each layout once, as it is."""
+SMALL_NETWORK = 2**28  # bytes of weights: a smaller network keeps the layouts for two shapes
 
 
 def pack_(network: M) -> M:
-    """Have the convolutions of a network on a CPU, and its projections in bfloat16, keep weights in oneDNN's order.
+    """Store the weights of a network on a CPU in oneDNN's layout: of convolutions, and of projections in bfloat16.
 
-    network: frozen, and from now on for drawing alone: its weights can neither be trained nor moved nor saved. The
-    order depends on what a convolution gets, so the first call with pictures of another size or number goes by plain
-    weights, and those after it are faster. Of a small network the orders for the last two shapes are kept: a guidance
-    that acts in an interval makes calls of two sizes in turn. Where PyTorch is without oneDNN, or the processor without
-    the type of the weights, all stays as it is.
+    network: frozen, and from now on for sampling alone: its weights can neither be trained nor moved nor saved. The
+    layout depends on the input of a convolution, so the first call with another size or number of pictures uses plain
+    weights, and later calls are faster. A small network keeps the layouts for the last two shapes: a guidance that acts
+    in an interval alternates between calls of two sizes. Without oneDNN in PyTorch, or the weights' type in the
+    processor, the network is unchanged.
     """
     convolutions: list[PackedConv2d] = []
-    most = 2 if sum(p.numel() * p.element_size() for p in network.parameters()) < SMALL else 1
+    layouts = 2 if sum(p.numel() * p.element_size() for p in network.parameters()) < SMALL_NETWORK else 1
     for parent in list(network.modules()):
         for name, layer in list(parent.named_children()):
             if type(layer) is nn.Conv2d and packable(layer):
-                convolutions.append(PackedConv2d(layer, most))
+                convolutions.append(PackedConv2d(layer, layouts))
                 setattr(parent, name, convolutions[-1])
             elif type(layer) is nn.Linear and packable(layer) and layer.weight.dtype == torch.bfloat16:
-                setattr(parent, name, PackedLinear(layer))  # in float32 these are MKL's, and as fast plain
-
-    def settle(network: nn.Module, inputs: object, output: object) -> None:
-        late = [layer for both in convolutions for layer in (both, both.back) if layer and not layer.settled]
-        if late:
-            with SETTLING, in_own_pages():
-                for layer in late:
-                    layer.settle()
-
+                setattr(parent, name, PackedLinear(layer))  # in float32 MKL multiplies plain weights as fast
     if convolutions:
-        network.register_forward_hook(settle)  # no sooner, lest activations lie strewn among weights
+        network.__dict__["packed_convolutions"] = convolutions
+        network.register_forward_hook(lambda network, inputs, output: reorder_weights(network))
     return network
 
 
+def reorder_weights(network: nn.Module) -> None:
+    """Reorder the weights of those convolutions whose last input had a new shape; of a network by `pack_`.
+
+    It follows each call of the network: within the call, activations would lie scattered among the weights.
+    """
+    convolutions: list[PackedConv2d] = network.__dict__.get("packed_convolutions", [])
+    pending = [
+        layer for conv in convolutions for layer in (conv, conv.backward_layer) if layer and layer.pending
+    ]
+    if pending:
+        with REORDER_LOCK, in_own_pages():
+            for layer in pending:
+                layer.reorder()
+
+
 def packable(layer: nn.Conv2d | nn.Linear) -> bool:
-    """Whether oneDNN is there for the layer."""
+    """True where oneDNN has a kernel for the layer."""
     plain = not isinstance(layer, nn.Conv2d) or (
         layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
     )
     weight = layer.weight
-    return plain and weight.device.type == "cpu" and weight.layout == torch.strided and _works(weight.dtype)
+    return (
+        plain and weight.device.type == "cpu" and weight.layout == torch.strided and _onednn_has(weight.dtype)
+    )
 
 
 @cache
-def _works(dtype: torch.dtype) -> bool:
-    """Tried on small layers, for these operations are not among PyTorch's documented ones."""
+def _onednn_has(dtype: torch.dtype) -> bool:
+    """Try small layers, as these operations are not among PyTorch's documented ones."""
     if dtype not in (torch.bfloat16, torch.float32) or not torch.backends.mkldnn.is_available():
         return False
     x = torch.linspace(-1, 1, 16 * 64, dtype=dtype).view(1, 16, 8, 8)
@@ -79,17 +91,17 @@ def _works(dtype: torch.dtype) -> bool:
     strided = nn.Conv2d(16, 16, 3, stride=2, padding=1, dtype=dtype)
     try:
         with torch.no_grad():
-            packed, spread = PackedConv2d(conv), _Spread(PackedConv2d(strided))
+            packed, transposed = PackedConv2d(conv), _TransposedConv(PackedConv2d(strided))
             packed(x)
-            packed.settle()
+            packed.reorder()
             g = strided(x)
-            spread.multiply(g, x.shape)
-            spread.settle()
+            transposed.compute(g, x.shape)
+            transposed.reorder()
             pairs = [
-                (spread.multiply(g, x.shape), conv2d_input(x.shape, strided.weight, g, 2, 1)),
+                (transposed.compute(g, x.shape), conv2d_input(x.shape, strided.weight, g, 2, 1)),
                 (packed(x), conv(x)),
-                (packed.added(x, x, onto=False), x + conv(x)),
-                (packed.added(x, x.clone(), onto=True), x + conv(x)),
+                (packed.add_to(x, x, overwrite=False), x + conv(x)),
+                (packed.add_to(x.clone(), x, overwrite=True), x + conv(x)),
                 (PackedLinear(linear)(rows), linear(rows)),
             ]
             return all(torch.allclose(ours, theirs, atol=0.05) for ours, theirs in pairs)
@@ -98,9 +110,12 @@ def _works(dtype: torch.dtype) -> bool:
 
 
 class PackedConv2d(nn.Conv2d):
-    """A convolution, padded by zeros, whose weights lie in the orders for the last `most` shapes of input."""
+    """A zero-padded convolution whose weights are in the layouts for the last `layouts` shapes of input."""
 
-    def __init__(self, conv: nn.Conv2d, most: int = 1) -> None:
+    backward_layer: PackedConv2d | _TransposedConv | None
+    """From the gradient of the output to that of the input, once one has been taken."""
+
+    def __init__(self, conv: nn.Conv2d, layouts: int = 1) -> None:
         with torch.device("meta"):  # no weights of its own
             super().__init__(
                 conv.in_channels,
@@ -113,192 +128,187 @@ class PackedConv2d(nn.Conv2d):
                 conv.bias is not None,
             )
         self.weight, self.bias = _frozen(conv.weight.detach()), conv.bias
-        self._where: list[Any] = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
-        self._late: torch.Size | None = None  # what was last given without an order of its own
-        self._orders: dict[torch.Size, nn.Parameter] = {}  # by the shape of the input, the oldest first
-        self._most = most
-        # the weights once more, plain, where there is no way back by one layer
-        self._also: Tensor | None = None
-        self.__dict__["back"] = None  # no module of this one
-
-    back: PackedConv2d | _Spread | None
-    """From the gradient of the output to that of the input, once one has been taken."""
+        self._geometry: list[Any] = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
+        self._pending: torch.Size | None = None  # the last input shape without a layout of its own
+        self._layouts: dict[torch.Size, nn.Parameter] = {}  # by the shape of the input, the oldest first
+        self._max_layouts = layouts
+        self._plain_weight: Tensor | None = None  # a second copy, where the backward pass is PyTorch's
+        self.__dict__["backward_layer"] = None  # no submodule of this layer
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N,C,H,W] -> [N,out_channels,H',W']."""
-        if not _differentiated(x):
-            return self.multiply(x)
-        if not self.turns:
-            if self._also is None:
-                self._also = _plain(self.weight)
-            return self._conv_forward(x, self._also, self.bias)
-        return self.both(x)
+        """[N,C,H,W] -> [N,O,H',W']."""
+        if not _needs_gradient(x):
+            return self.compute(x)
+        if not self.has_backward_layer:
+            if self._plain_weight is None:
+                self._plain_weight = _plain(self.weight)
+            return self._conv_forward(x, self._plain_weight, self.bias)
+        return self._with_backward(x)
+
+    def add_to(self, residual: Tensor, x: Tensor, overwrite: bool) -> Tensor:
+        """residual [N,O,H',W'] + forward(x). overwrite: in the memory of `residual`, where no gradient is taken."""
+        if not _needs_gradient(x) and not _needs_gradient(residual):
+            return self.compute_sum(residual, x, overwrite)
+        return self._with_backward(x, residual) if self.has_backward_layer else residual + self(x)
 
     @property
-    def turns(self) -> bool:
-        """Whether one layer leads back."""
+    def has_backward_layer(self) -> bool:
+        """True where the gradient of the input is computed by one layer."""
         return self.groups == 1
 
-    def both(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """`multiply`, or with y `added`, and the way back; of a layer that `turns`."""
-        if self.back is None:
-            self.__dict__["back"] = self._turned() if self.stride == (1, 1) else _Spread(self)
-        return _Both.apply(x, self, y)
+    def _with_backward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """`compute`, or `compute_sum` with a residual, and the backward pass by `backward_layer`."""
+        if self.backward_layer is None:
+            unit_stride = self.stride == (1, 1)
+            self.__dict__["backward_layer"] = self._mirrored() if unit_stride else _TransposedConv(self)
+        return _WithBackward.apply(x, self, residual)
 
-    def gradient(self, g: Tensor, of: torch.Size) -> Tensor:
-        """From the gradient of the output to that of the input, which has the shape `of`."""
-        assert self.back is not None
+    def gradient(self, g: Tensor, shape: torch.Size) -> Tensor:
+        """The gradient of the input, which has that shape, from the gradient of the output g [N,O,H',W']."""
+        layer = self.backward_layer
+        assert layer is not None
         g = g.contiguous(memory_format=torch.channels_last)
-        return self.back.multiply(g, of) if isinstance(self.back, _Spread) else self.back.multiply(g)
+        return layer.compute(g, shape) if isinstance(layer, _TransposedConv) else layer.compute(g)
 
-    def multiply(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
         """`forward` without a gradient."""
         return torch.ops.mkldnn._convolution_pointwise(x, *self._weights_for(x), "none", [], "")
 
-    def added(self, x: Tensor, y: Tensor, onto: bool) -> Tensor:
-        """y [N,out_channels,H',W'] plus `multiply`; onto: in the place of y."""
-        what = (*self._weights_for(x), "add", 1.0, None, [], None)
-        y = y.contiguous(memory_format=torch.channels_last)
-        if onto:
-            return torch.ops.mkldnn._convolution_pointwise_.binary(y, x, *what)
-        return torch.ops.mkldnn._convolution_pointwise.binary(x, y, *what)
+    def compute_sum(self, residual: Tensor, x: Tensor, overwrite: bool) -> Tensor:
+        """`add_to` without a gradient."""
+        arguments = (*self._weights_for(x), "add", 1.0, None, [], None)
+        residual = residual.contiguous(memory_format=torch.channels_last)
+        if overwrite:
+            return torch.ops.mkldnn._convolution_pointwise_.binary(residual, x, *arguments)
+        return torch.ops.mkldnn._convolution_pointwise.binary(x, residual, *arguments)
 
     def _weights_for(self, x: Tensor) -> tuple[Any, ...]:
-        order: Tensor | None = self._orders.get(x.shape)
-        if order is None:
-            # Of another order they would be brought into this one slowly; plain ones are, and multiplied by the same
-            # code.
-            self._late, order = x.shape, _plain(self.weight)
-        return order, self.bias, *self._where
+        """Weights, bias and geometry for an input, as oneDNN's operations take them."""
+        weight: Tensor | None = self._layouts.get(x.shape)
+        if weight is None:
+            # From the layout of another shape oneDNN would reorder slowly; plain weights go through the same code.
+            self._pending, weight = x.shape, _plain(self.weight)
+        return weight, self.bias, *self._geometry
 
     @property
-    def settled(self) -> bool:
-        return self._late is None
+    def pending(self) -> bool:
+        """True where an input came without a layout of its own."""
+        return self._pending is not None
 
-    def settle(self) -> None:
-        """Bring the weights into the order for what came without one."""
-        given, self._late = self._late, None
-        if given is None or given in self._orders:
+    def reorder(self) -> None:
+        """Reorder the weights for the pending input shape."""
+        shape, self._pending = self._pending, None
+        if shape is None or shape in self._layouts:
             return
         with torch.inference_mode(False), torch.no_grad():
             plain = _plain(self.weight)
-            order = _frozen(torch.ops.mkldnn._reorder_convolution_weight(plain, *self._where, list(given)))
-        while len(self._orders) >= self._most:
-            del self._orders[next(iter(self._orders))]
-        self.weight = self._orders[given] = order
+            blocked = torch.ops.mkldnn._reorder_convolution_weight(plain, *self._geometry, list(shape))
+        while len(self._layouts) >= self._max_layouts:
+            del self._layouts[next(iter(self._layouts))]
+        self.weight = self._layouts[shape] = _frozen(blocked)
 
-    def _turned(self) -> PackedConv2d:
-        """The gradient of a convolution is one by the same weights, turned by half a turn, their channels swapped."""
-        padding, _, dilation, _ = self._where
+    def _mirrored(self) -> PackedConv2d:
+        """The gradient of a convolution of stride 1: a convolution by the mirrored kernel with channels swapped."""
+        padding, _, dilation, _ = self._geometry
         kernel = (self.weight.shape[2], self.weight.shape[3])
         outside = tuple(d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True))
         with torch.device("meta"):
             conv = nn.Conv2d(self.out_channels, self.in_channels, kernel, bias=False)
         conv.padding, conv.dilation = outside, tuple(dilation)
-        weight = _plain(self.weight).flip(2, 3).transpose(0, 1)
+        weight = _plain(self.weight).flip(2, 3).transpose(0, 1)  # [C,O,.,.]
         conv.weight = _frozen(weight.contiguous(memory_format=torch.channels_last))
-        return PackedConv2d(conv, self._most)
+        return PackedConv2d(conv, self._max_layouts)
 
 
-class _Spread:
-    """The way back through a strided convolution: transposed, its weights in the order for one shape of gradient."""
+class _TransposedConv:
+    """The gradient of a strided convolution: transposed, its weights in the layout for one shape of gradient."""
 
     def __init__(self, conv: PackedConv2d) -> None:
-        self._plain = _plain(conv.weight)
-        self._where, self._kernel = conv._where, conv.kernel_size
-        self._late: tuple[Any, ...] | None = None  # what was last given without an order of its own
-        self._order: tuple[tuple[Any, ...] | None, Tensor] = (
-            None,
-            self._plain,
-        )  # what was given, and weights laid out
+        self._plain_weight = _plain(conv.weight)
+        self._geometry, self._kernel = conv._geometry, conv.kernel_size
+        self._pending: tuple[Any, ...] | None = None  # the last geometry without a layout of its own
+        self._layout: tuple[tuple[Any, ...] | None, Tensor] = (None, self._plain_weight)  # geometry, weights
 
-    def multiply(self, g: Tensor, of: torch.Size) -> Tensor:
-        """g [N,out_channels,H',W'] -> [N,C,H,W] of the shape `of`."""
-        padding, stride, dilation, groups = self._where
+    def compute(self, g: Tensor, shape: torch.Size) -> Tensor:
+        """g [N,O,H',W'] -> [N,C,H,W] of that shape."""
+        padding, stride, dilation, groups = self._geometry
         ends = [
             (there - 1) * s - 2 * p + d * (k - 1) + 1
             for there, s, p, d, k in zip(g.shape[2:], stride, padding, dilation, self._kernel, strict=True)
         ]
-        outside = [size - end for size, end in zip(of[2:], ends, strict=True)]
-        where = (padding, outside, stride, dilation, groups)
-        given = (*where, list(g.shape))
-        of_order, weight = self._order
-        if of_order != given:
-            self._late, weight = given, self._plain
-        return torch.ops.mkldnn._convolution_transpose_pointwise(g, weight, None, *where, "none", [], "")
+        output_padding = [size - end for size, end in zip(shape[2:], ends, strict=True)]
+        arguments = (padding, output_padding, stride, dilation, groups)
+        geometry = (*arguments, list(g.shape))
+        of_layout, weight = self._layout
+        if of_layout != geometry:
+            self._pending, weight = geometry, self._plain_weight
+        return torch.ops.mkldnn._convolution_transpose_pointwise(g, weight, None, *arguments, "none", [], "")
 
     @property
-    def settled(self) -> bool:
-        return self._late is None
+    def pending(self) -> bool:
+        """True where a gradient came without a layout of its own."""
+        return self._pending is not None
 
-    def settle(self) -> None:
-        """Bring the weights into the order for what came without one."""
-        given, self._late = self._late, None
-        if given is None or given == self._order[0]:
+    def reorder(self) -> None:
+        """Reorder the weights for the pending gradient."""
+        geometry, self._pending = self._pending, None
+        if geometry is None or geometry == self._layout[0]:
             return
         with torch.inference_mode(False), torch.no_grad():
-            weight = torch.ops.mkldnn._reorder_convolution_transpose_weight(self._plain, *given)
-        self._order = given, weight
-
-
-def added(conv: nn.Module, x: Tensor, y: Tensor, onto: bool) -> Tensor:
-    """conv(x) + y; onto: y is nobody else's, and may be written over."""
-    if not isinstance(conv, PackedConv2d):
-        return y + conv(x)
-    if not _differentiated(x) and not _differentiated(y):
-        return conv.added(x, y, onto)
-    return conv.both(x, y) if conv.turns else y + conv(x)
+            weight = torch.ops.mkldnn._reorder_convolution_transpose_weight(self._plain_weight, *geometry)
+        self._layout = geometry, weight
 
 
 class PackedLinear(nn.Linear):
-    """A projection whose weights lie in oneDNN's order, one for inputs of all shapes."""
+    """A projection whose weights are in oneDNN's layout, one for inputs of all shapes."""
 
-    back: PackedLinear | None
+    backward_layer: PackedLinear | None
+    """From the gradient of the output to that of the input, once one has been taken."""
 
     def __init__(self, linear: nn.Linear) -> None:
         with torch.device("meta"):
             super().__init__(linear.in_features, linear.out_features, linear.bias is not None)
         self.weight = _frozen(torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None))
         self.bias = linear.bias
-        self.__dict__["back"] = None
+        self.__dict__["backward_layer"] = None
 
     def forward(self, x: Tensor) -> Tensor:
         """[...,in_features] -> [...,out_features]."""
-        if not _differentiated(x):
-            return self.multiply(x)
-        if self.back is None:
+        if not _needs_gradient(x):
+            return self.compute(x)
+        if self.backward_layer is None:
             with torch.device("meta"):
-                back = nn.Linear(self.out_features, self.in_features, bias=False)
-            back.weight = _frozen(_plain(self.weight).mT.contiguous())
-            self.__dict__["back"] = PackedLinear(back)
-        return _Both.apply(x, self, None)
+                transposed = nn.Linear(self.out_features, self.in_features, bias=False)
+            transposed.weight = _frozen(_plain(self.weight).mT.contiguous())
+            self.__dict__["backward_layer"] = PackedLinear(transposed)
+        return _WithBackward.apply(x, self, None)
 
-    def multiply(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
         """`forward` without a gradient."""
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
-    def gradient(self, g: Tensor, of: torch.Size) -> Tensor:
-        """From the gradient of the output to that of the input, which has the shape `of`."""
-        assert self.back is not None
-        return self.back.multiply(g)
+    def gradient(self, g: Tensor, shape: torch.Size) -> Tensor:
+        """The gradient of the input, which has that shape, from the gradient of the output g."""
+        assert self.backward_layer is not None
+        return self.backward_layer.compute(g)
 
 
-class _Both(torch.autograd.Function):
-    """A layer forwards, with what it is added to, and backwards the one that leads back."""
+class _WithBackward(torch.autograd.Function):
+    """A packed layer, with a residual that it is added to, and its backward layer."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: PackedConv2d | PackedLinear, y: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, layer: PackedConv2d | PackedLinear, residual: Tensor | None) -> Tensor:
         ctx.layer, ctx.shape = layer, x.shape
-        if y is None:
-            return layer.multiply(x)
+        if residual is None:
+            return layer.compute(x)
         assert isinstance(layer, PackedConv2d)
-        return layer.added(x, y, onto=False)  # y may be wanted on the way back
+        return layer.compute_sum(residual, x, overwrite=False)  # the backward pass may need the residual
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
-        of_x, _, of_y = ctx.needs_input_grad
-        return ctx.layer.gradient(g, ctx.shape) if of_x else None, None, g if of_y else None
+        of_x, _, of_residual = ctx.needs_input_grad
+        return ctx.layer.gradient(g, ctx.shape) if of_x else None, None, g if of_residual else None
 
 
 def _frozen(weight: Tensor) -> nn.Parameter:
@@ -309,6 +319,6 @@ def _plain(weight: Tensor) -> Tensor:
     return weight.to_dense() if weight.is_mkldnn else weight
 
 
-def _differentiated(x: Tensor) -> bool:
-    """Whether a gradient is taken through the layer: oneDNN's operations have none."""
+def _needs_gradient(x: Tensor) -> bool:
+    """True where a gradient is taken through the layer: oneDNN's operations have none."""
     return x.requires_grad and torch.is_grad_enabled()

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from glide.networks.attention import cross_attention, self_attention
-from glide.networks.cpu import fused as fused
+from glide.networks.cpu import fused
+from glide.networks.cpu.dispatch import cross_attention, self_attention
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 CASES = [
@@ -121,14 +121,16 @@ def test_what_is_not_finite_stays_in_its_picture(compiled: None) -> None:
 
 def test_what_it_cannot_take_is_left_to_pytorch(compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     qkv = torch.zeros(2, 12, 96)
-    assert fused.attends(qkv, None, 32) and fused.attends(qkv, torch.zeros(2, 5, 64), 32)
-    assert not fused.attends(qkv, None, 24) and not fused.attends(qkv.half(), None, 32)
-    assert not fused.attends(qkv, torch.zeros(2, 5, 64, dtype=torch.bfloat16), 32)
-    assert not fused.attends(torch.zeros(1, 1025, 96), None, 32)
-    assert not fused.attends(torch.zeros(1, 193, 96, dtype=torch.bfloat16), None, 32)
-    assert not fused.attends(qkv[:, :0], None, 32)
+    assert fused.supports_attention(qkv, None, 32) and fused.supports_attention(
+        qkv, torch.zeros(2, 5, 64), 32
+    )
+    assert not fused.supports_attention(qkv, None, 24) and not fused.supports_attention(qkv.half(), None, 32)
+    assert not fused.supports_attention(qkv, torch.zeros(2, 5, 64, dtype=torch.bfloat16), 32)
+    assert not fused.supports_attention(torch.zeros(1, 1025, 96), None, 32)
+    assert not fused.supports_attention(torch.zeros(1, 193, 96, dtype=torch.bfloat16), None, 32)
+    assert not fused.supports_attention(qkv[:, :0], None, 32)
     monkeypatch.setattr(fused, "library", lambda: None)
-    assert not fused.attends(qkv, None, 32)
+    assert not fused.supports_attention(qkv, None, 32)
 
 
 def test_second_derivatives_are_pytorchs() -> None:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from glide.networks import compile as module
-from glide.networks.cpu import fused as fused
+from glide.networks.cpu import fused
 from glide.networks.layers import Dropout
 from glide.training.train_base import train_base
 from glide.training.train_base_flags import TrainBase

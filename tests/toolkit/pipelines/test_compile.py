@@ -9,6 +9,7 @@ import torch
 from glide.checkpoints.load import load_model
 from glide.networks import compile as module
 from glide.networks.image_request import ImageRequest
+from glide.networks.key_cache import with_keys
 from glide.networks.model import Model
 from glide.utils.images import read_recipe
 from support.models import CAPTIONS
@@ -28,7 +29,7 @@ COMPILER = any(map(shutil.which, module.COMPILERS))
 def test_a_u_net_is_one_graph(text_model: Model) -> None:
     """Without a break, so that all of it can be compiled together, and replayed on a GPU."""
     with torch.no_grad():
-        cond = text_model.unet.with_keys(text_model.condition(text_model.caption_batch([RED, SQUARE])))
+        cond = with_keys(text_model.unet, text_model.condition(text_model.caption_batch([RED, SQUARE])))
         found = torch._dynamo.explain(text_model.unet)(torch.zeros(2, 3, 8, 8), torch.tensor([5, 5]), cond)
     assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
 

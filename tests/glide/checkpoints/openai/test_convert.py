@@ -12,10 +12,10 @@ from torch import Tensor
 from glide.checkpoints.openai.convert import from_state_dict, load, mapping
 from glide.checkpoints.openai.options import complete, model_config, parse_options
 from glide.checkpoints.openai.releases import PUBLISHED, options_for
+from glide.networks.blocks import UNetBlock
 from glide.networks.config import ProcessConfig
 from glide.networks.input_planes import plane_count
 from glide.networks.presets import PRESETS
-from glide.networks.unet import Block
 from glide.utils.errors import InputError
 from support.openai_nets import GOLDEN, TINY, same_weights, tiny_state
 
@@ -111,7 +111,7 @@ def test_heads_of_the_way_up_may_be_others(new_order: bool) -> None:
     layers |= {"output_blocks.0.1": (unet.up[0], 2), "output_blocks.1.1": (unet.up[1], 2)}
     x = torch.randn(2, 32, 8, 8, generator=torch.Generator().manual_seed(1))
     for name, (block, heads) in layers.items():
-        assert isinstance(block, Block) and block.attn is not None and block.attn.heads == heads
+        assert isinstance(block, UNetBlock) and block.attn is not None and block.attn.heads == heads
         expected = attended(x, {k: state[f"{name}.{k}"] for k in ATTENTION}, heads, new_order)
         other = attended(x, {k: state[f"{name}.{k}"] for k in ATTENTION}, 6 - heads, new_order)
         found = block.attn(x)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from glide.diffusion.conditioning import Conditioning
 from glide.networks.config import UNetConfig
-from glide.networks.cpu import fused as fused
+from glide.networks.cpu import fused
 from glide.networks.unet import UNet
 from support.models import randomised
 
@@ -69,7 +69,7 @@ def test_values_and_gradients_are_those_of_the_definition(
         scale, shift = told.chunk(2, dim=1)
         return (scale, shift) if tells else None
 
-    assert fused.takes(given[0])
+    assert fused.supports_norm(given[0])
     found = fused.norm(given[0], groups, given[1], given[2], 1e-5, halves(given[3]), silu)
     wanted = by_definition(exact[0], groups, exact[1], exact[2], halves(exact[3]), silu)
     read = 4 if tells else 3
@@ -131,10 +131,10 @@ def test_silu_is_right_far_from_zero(z: float) -> None:
 
 def test_what_it_cannot_take_is_left_to_pytorch() -> None:
     x = activations(2, 64, 4, 4, torch.float32)
-    assert fused.takes(x)
-    assert not fused.takes(x.contiguous())
-    assert not fused.takes(x.half()) and not fused.takes(x.double())
-    assert not fused.takes(x[:0]) and not fused.takes(x.flatten(1))
+    assert fused.supports_norm(x)
+    assert not fused.supports_norm(x.contiguous())
+    assert not fused.supports_norm(x.half()) and not fused.supports_norm(x.double())
+    assert not fused.supports_norm(x[:0]) and not fused.supports_norm(x.flatten(1))
 
 
 @DTYPES

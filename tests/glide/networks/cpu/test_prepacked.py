@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from glide.diffusion.conditioning import Conditioning
 from glide.networks.config import UNetConfig
-from glide.networks.cpu import prepacked as packed
+from glide.networks.cpu import prepacked
+from glide.networks.cpu.dispatch import conv_add
 from glide.networks.cpu.prepacked import PackedConv2d, PackedLinear, pack_
 from glide.networks.model import Model
 from glide.networks.reduced_precision import lower_
@@ -23,7 +24,7 @@ BOTH = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 
 @pytest.fixture
 def plain(dtype: torch.dtype) -> Iterator[UNet]:
-    if not packed._works(dtype):
+    if not prepacked._onednn_has(dtype):
         pytest.skip(f"no oneDNN for {dtype} here")
     unet = randomised(UNet(SMALL, token_width=8), seed=1).eval().requires_grad_(False)
     yield lower_(unet.to(memory_format=torch.channels_last), dtype)  # type: ignore[call-overload]
@@ -58,7 +59,7 @@ def test_a_packed_network_says_the_same(plain: UNet, dtype: torch.dtype) -> None
 @BOTH
 @pytest.mark.parametrize("onto", [False, True])
 def test_a_convolution_adds(dtype: torch.dtype, onto: bool) -> None:
-    if not packed._works(dtype):
+    if not prepacked._onednn_has(dtype):
         pytest.skip(f"no oneDNN for {dtype} here")
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(2, 2, 16, 8, 8, generator=generator).to(dtype)
@@ -70,9 +71,9 @@ def test_a_convolution_adds(dtype: torch.dtype, onto: bool) -> None:
         results = []
         for _ in range(3):  # by plain weights, then by those in order
             into = y.clone(memory_format=torch.channels_last)
-            results.append(packed.added(layer, x, into, onto))
+            results.append(conv_add(layer, x, into, onto))
             assert (results[-1].data_ptr() == into.data_ptr()) == onto and torch.equal(into, y) != onto
-            layer.settle()
+            layer.reorder()
     assert torch.equal(results[0], results[1]) and torch.equal(results[1], results[2])
     once = torch.finfo(dtype).eps / 2 * exact.abs()  # rounded, and not before the sum
     assert ((results[0].double() - exact).abs() <= once + 1e-5).all()
@@ -81,7 +82,7 @@ def test_a_convolution_adds(dtype: torch.dtype, onto: bool) -> None:
 @BOTH
 def test_the_gradient_of_a_sum(dtype: torch.dtype) -> None:
     """Of both summands, or of one of them alone."""
-    if not packed._works(dtype):
+    if not prepacked._onednn_has(dtype):
         pytest.skip(f"no oneDNN for {dtype} here")
     generator = torch.Generator().manual_seed(0)
     x, y, g = torch.randn(3, 2, 16, 8, 8, generator=generator).to(dtype)
@@ -98,10 +99,10 @@ def test_the_gradient_of_a_sum(dtype: torch.dtype) -> None:
             conv if turns else nn.Conv2d(16, 16, 3, padding=1, groups=2, dtype=dtype).requires_grad_(False)
         )
         layer = PackedConv2d(plain)
-        assert layer.turns == turns
+        assert layer.has_backward_layer == turns
         a, b = x.clone().requires_grad_(of_x), y.clone().requires_grad_(of_y)
         leaves = [leaf for leaf, asked in ((a, of_x), (b, of_y)) if asked]
-        found, wanted = packed.added(layer, a, b, onto=True), b + plain(a)
+        found, wanted = conv_add(layer, a, b, overwrite=True), b + plain(a)
         close = {"rtol": 0, "atol": 1e-5 if dtype == torch.float32 else 3e-2}
         torch.testing.assert_close(found, wanted, **close)
         assert torch.equal(b, y)  # autograd may still want it
@@ -125,7 +126,7 @@ def test_weights_are_laid_out_once_and_the_same(plain: UNet, dtype: torch.dtype)
         unet(*given(1, 16))
         assert not any(now.weight is weight for now, weight in zip(convolutions, before, strict=True))
         unet(*given(2, 16))  # of a small network both orders are kept
-        kept = [layer._orders for layer in convolutions]
+        kept = [layer._layouts for layer in convolutions]
         both = [list(orders.values()) for orders in kept]
         assert all(first is weight for (first, _), weight in zip(both, before, strict=True))
         unet(*given(4, 16))
@@ -136,14 +137,14 @@ def test_weights_are_laid_out_once_and_the_same(plain: UNet, dtype: torch.dtype)
 
 
 def test_a_large_network_keeps_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not packed._works(torch.float32):
+    if not prepacked._onednn_has(torch.float32):
         pytest.skip("no oneDNN here")
-    monkeypatch.setattr(packed, "SMALL", 0)
+    monkeypatch.setattr(prepacked, "SMALL_NETWORK", 0)
     net = pack_(nn.Sequential(nn.Conv2d(16, 16, 3, padding=1))).requires_grad_(False)
     with torch.no_grad():
         for rows in (1, 2, 1):
             net(torch.zeros(rows, 16, 8, 8))
-    assert list(net[0]._orders) == [torch.Size([1, 16, 8, 8])]
+    assert list(net[0]._layouts) == [torch.Size([1, 16, 8, 8])]
 
 
 @BOTH
@@ -168,16 +169,16 @@ def test_a_gradient_goes_through_a_packed_network(plain: UNet, dtype: torch.dtyp
         else:  # neither is always the nearer one: they round at different places
             ours, theirs = (gradient(unet) - exact).norm(), (wanted - exact).norm()
             assert ours < 1.1 * theirs and theirs < 2e-2 * exact.norm()
-    backs = [layer.back for layer in layers(unet, PackedConv2d) if layer.stride == (1, 1)]
+    backs = [layer.backward_layer for layer in layers(unet, PackedConv2d) if layer.stride == (1, 1)]
     before = [back.weight for back in backs]
     assert before and all(weight.is_mkldnn for weight in before)
     assert torch.equal(gradient(unet), gradient(unet))
     assert all(back.weight is weight for back, weight in zip(backs, before, strict=True))
-    assert not any("back" in name for name, _ in unet.named_modules())  # no weights of the network
+    assert not any("backward_layer" in name for name, _ in unet.named_modules())  # no weights of the network
 
 
 def test_strides_groups_and_missing_biases_are_kept() -> None:
-    if not packed._works(torch.float32):
+    if not prepacked._onednn_has(torch.float32):
         pytest.skip("no oneDNN here")
     generator = torch.Generator().manual_seed(0)
     for conv in (
@@ -212,18 +213,18 @@ def test_what_onednn_cannot_take_stays_plain(monkeypatch: pytest.MonkeyPatch) ->
     )
     before = list(net)
     assert list(pack_(net)) == before
-    packed._works.cache_clear()
+    prepacked._onednn_has.cache_clear()
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     try:
         one = nn.Sequential(nn.Conv2d(4, 4, 3))
         conv = one[0]
         assert pack_(one)[0] is conv
     finally:
-        packed._works.cache_clear()
+        prepacked._onednn_has.cache_clear()
 
 
 def test_a_pipeline_packs_what_is_its_own_alone(text_model: Model) -> None:
-    if not packed._works(torch.float32):
+    if not prepacked._onednn_has(torch.float32):
         pytest.skip("no oneDNN here")
     lent = Pipeline(text_model, owned=False)
     assert lent.unet is text_model.unet and not layers(lent.unet, PackedConv2d)
