@@ -55,7 +55,7 @@ def measure(args: OnePicture) -> list[str]:
     pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype)
     most = default_call_size(pipe.model, pipe.device)
     settings = SamplingConfig(
-        respacing=str(args.steps), guidance="cfg" if pipe.conditions.has_null else "none"
+        respacing=str(args.steps), guidance="cfg" if pipe.conditioner.has_null else "none"
     )
     caption = CAPTION if pipe.model.text is not None else ""
     label = 0 if pipe.model.config.num_classes else None

@@ -26,11 +26,11 @@ from glide.networks.model import Model
 from glide.utils.cli import parse, run
 from glide.utils.dtype import AUTO, DType
 from glide.utils.images import to_uint8
-from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
 from toolkit.pipelines.upscale import DEFAULT_CONFIG, Upscaler
 from upsampler.presets import UPSAMPLERS
+from upsampler.tiling import in_tiles
 
 CAPTION = "a large red circle to the left of a small blue square"
 PEAK_STEPS = "2"  # memory is the same at each step
@@ -55,9 +55,9 @@ class Upsampling:
 
 def load(name: str, device: str, dtype: str) -> Upscaler:
     if name != "random":
-        return Upscaler.load(name, UPSAMPLING, device, dtype)
+        return Upscaler.load(name, device, dtype)
     model = Model(replace(UPSAMPLERS["shapes-upsampler"], text=None))
-    return Upscaler(Pipeline(model, name, dtype, 1, around=UPSAMPLING.tiles), DEFAULT_CONFIG, UPSAMPLING)
+    return Upscaler(Pipeline(model, name, dtype, 1, wrap=in_tiles), DEFAULT_CONFIG)
 
 
 def peak(args: Upsampling, side: int) -> float:

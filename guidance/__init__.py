@@ -17,9 +17,10 @@ except ModuleNotFoundError as error:  # another package named glide
 if TYPE_CHECKING:
     from guidance.adaptive_projected import AdaptiveProjected
     from guidance.autoguidance import Autoguidance
-    from guidance.base import Guidance, Reference, guide
+    from guidance.base import Guidance, Reference
     from guidance.classifier_free import ClassifierFree
     from guidance.condition_annealing import ConditionAnnealing
+    from guidance.guided_denoiser import guide
     from guidance.likelihood import LogLikelihood
     from guidance.options import Options
     from guidance.perturbed_attention import PerturbedAttention
@@ -47,7 +48,7 @@ _HOME = {
     "Options": "options",
     "PerturbedAttention": "perturbed_attention",
     "Reference": "base",
-    "guide": "base",
+    "guide": "guided_denoiser",
 }
 
 check_packages(__name__)

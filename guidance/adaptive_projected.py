@@ -7,14 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from glide.diffusion.conditioning import Conditioning
-from glide.diffusion.denoiser import Prediction
-from glide.diffusion.x0_transforms import per_image
+from glide.utils.numbers import Range
 from guidance.base import Guidance, Reference
+from guidance.classifier_free import NEGATIVE
+from guidance.classifier_free import build as build_contrast
 from guidance.contrast import Contrast
+from guidance.entry import GuidanceEntry, Interval, Option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from glide.diffusion.conditioning import Conditioning
+    from glide.diffusion.denoiser import Prediction
+    from guidance.context import GuidanceInputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +61,8 @@ class AdaptiveProjected(Guidance):
         return self.contrast.active(t)
 
     def shift(self, main: Prediction, references: Sequence[Prediction]) -> Tensor:
+        from glide.diffusion.x0_transforms import per_image
+
         difference = self.contrast.difference(main, references)
         for average in self._average:
             difference = difference + self.momentum * average
@@ -69,3 +78,45 @@ class AdaptiveProjected(Guidance):
         )
         parallel = (d * x0).sum() / x0.square().sum().clamp(min=1e-12) * x0
         return d - (1.0 - self.eta) * parallel
+
+
+def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> AdaptiveProjected:
+    """Of classifier-free guidance."""
+    contrast, options = build_contrast(inputs, scale, interval), inputs.options
+    return AdaptiveProjected(contrast, options.apg_eta, options.apg_norm, options.apg_momentum)
+
+
+ENTRY = GuidanceEntry(
+    "apg",
+    "the same as cfg, projected so that it saturates less; scale 1 is none",
+    build,
+    scale=3.0,
+    options=(
+        NEGATIVE,
+        Option(
+            "apg_eta",
+            float,
+            0.0,
+            "SHARE",
+            "How much is kept of the part along the picture itself, which saturates: 0 to 1, where 1 is as cfg.",
+            Range(0.0, 1e6),
+        ),
+        Option(
+            "apg_norm",
+            float | None,
+            None,
+            "NORM",
+            "Largest norm of the difference that is scaled up. By default none.",
+            Range(0.0, 1e6, above=True, do="leave it out for none"),
+        ),
+        Option(
+            "apg_momentum",
+            float,
+            0.0,
+            "NUMBER",
+            "Of the running average of that difference, -1 to 1; below 0 it stresses what is new, which solvers that "
+            "look back magnify: for ddim and the like.",
+            Range(-1.0, 1.0, above=True, below=True),
+        ),
+    ),
+)

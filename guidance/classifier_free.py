@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from glide.diffusion.conditioning import Conditioning
+from glide.utils.errors import InputError
 from guidance.base import EVERYWHERE
 from guidance.contrast import Contrast
+from guidance.entry import GuidanceEntry, Interval, Option
+
+if TYPE_CHECKING:
+    from glide.diffusion.conditioning import Conditioning
+    from guidance.context import GuidanceInputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,3 +30,29 @@ class ClassifierFree(Contrast):
     @property
     def references(self) -> tuple[Conditioning, ...]:
         return (self.null,)
+
+
+def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> ClassifierFree:
+    """Away from no caption (or class), or from the negative one."""
+    conditioner, negative = inputs.context.conditioner, inputs.options.negative
+    null = conditioner.null() if negative is None else conditioner.negative(negative)
+    has_text = conditioner.model.config.text is not None
+    empty = has_text and any(not request.caption for request in inputs.requests)
+    if empty and scale not in (0.0, 1.0) and negative is None:
+        raise InputError(
+            "got an empty caption, expected words to guide towards: describe the picture, or draw one without a "
+            "caption by the guidance 'none'"
+        )
+    return ClassifierFree(scale, null, interval)
+
+
+NEGATIVE = Option(
+    "negative",
+    str | None,
+    None,
+    "TEXT",
+    "A caption to be led away from, in place of none; for class-conditional models a class.",
+)
+ENTRY = GuidanceEntry(
+    "cfg", "classifier-free guidance; scale 1 is none", build, scale=3.0, options=(NEGATIVE,)
+)

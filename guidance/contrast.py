@@ -6,11 +6,14 @@ Shape letters: N batch, C channels, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from glide.diffusion.denoiser import Prediction
 from guidance.base import Guidance
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from glide.diffusion.denoiser import Prediction
 
 
 class Contrast(Guidance):

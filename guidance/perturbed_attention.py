@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
-
-from glide.diffusion.conditioning import Conditioning
-from glide.diffusion.denoiser import Network
-from glide.networks.unet import UNet
 from glide.utils.errors import InputError
 from guidance.base import EVERYWHERE, Reference
 from guidance.contrast import Contrast
+from guidance.entry import GuidanceEntry, Interval, Option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from glide.diffusion.conditioning import Conditioning
+    from glide.diffusion.denoiser import Network
+    from glide.networks.unet import UNet
+    from guidance.context import GuidanceInputs
 
 
 class RunsUNet(Protocol):
@@ -26,7 +30,7 @@ class RunsUNet(Protocol):
 class PerturbedAttention(Contrast):
     """Away from a picture that has lost its structure: x0 = main + scale * (main - perturbed).
 
-    scale 0 is none. perturbed: the same condition told to the `perturbed` network.
+    scale 0 is none. perturbed: the `perturbed` network with the same condition.
     """
 
     scale: float
@@ -69,3 +73,27 @@ def perturbed(unet: RunsUNet, layers: Sequence[str]) -> Network:
         return unet(x, t, cond, identity=layers)
 
     return run
+
+
+def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> PerturbedAttention:
+    context = inputs.context
+    layers = choose_layers(context.unet, inputs.options.pag_layers)
+    predict = context.predict_by(perturbed(context.runner, layers))
+    return PerturbedAttention(scale, Reference(predict, inputs.cond), interval)
+
+
+ENTRY = GuidanceEntry(
+    "pag",
+    "away from the model with perturbed attention; needs no caption",
+    build,
+    scale=2.0,
+    options=(
+        Option(
+            "pag_layers",
+            str,
+            "middle",
+            "NAME,NAME",
+            "The attention layers to perturb; a wrong name lists those that there are.",
+        ),
+    ),
+)

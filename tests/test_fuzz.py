@@ -59,12 +59,12 @@ from toolkit.commands.inpaint_flags import parse as parse_inpaint
 from toolkit.commands.interpolate_flags import Interpolate
 from toolkit.commands.solver_sweep_flags import SolverSweep
 from toolkit.commands.upsample_flags import Upsample
-from toolkit.pipelines.device import find_seeds
 from toolkit.pipelines.image_arguments import read_pictures
 from toolkit.pipelines.image_to_image import read_init_image
 from toolkit.pipelines.mask_files import mask_of_box, mask_of_file
+from toolkit.pipelines.recipe import read_guidance, read_options
 from toolkit.pipelines.recipe_reader import Recorded
-from toolkit.pipelines.retell import read_guidance, read_options
+from toolkit.pipelines.seeds import find_seeds
 from toolkit.pipelines.settings import SamplingConfig
 
 Act = Callable[[], object]

@@ -19,10 +19,11 @@ from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.errors import InputError
 from glide.utils.images import to_uint8
-from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
 from toolkit.pipelines.upscale import DEFAULT_CONFIG, Upscaler
+from upsampler.presets import EMBEDDED, check_upsampler
+from upsampler.tiling import in_tiles
 
 WARM_UP = 1  # steps besides the first
 FEW = "2"  # steps that warm up before a whole picture
@@ -36,10 +37,10 @@ def load(plan: Plan, name: str | Path, device: torch.device, dtype: str, call_si
 def load_stage(plan: Plan, name: str | Path, device: torch.device, dtype: str) -> Upscaler:
     """An upsampler as `Upscaler.load` loads it. InputError where there is none of that name."""
     pipe = Pipeline.from_pretrained(
-        name, device, dtype, 1, around=UPSAMPLING.tiles, places=UPSAMPLING.places, compiles=plan.compile
+        name, device, dtype, 1, wrap=in_tiles, places=(EMBEDDED,), compiles=plan.compile
     )
-    UPSAMPLING.check(pipe.model.config, str(name))
-    return Upscaler(pipe, usual(plan, pipe), UPSAMPLING)
+    check_upsampler(pipe.model.config, str(name))
+    return Upscaler(pipe, usual(plan, pipe))
 
 
 def usual(plan: Plan, pipe: Pipeline) -> SamplingConfig:
@@ -51,7 +52,7 @@ def usual(plan: Plan, pipe: Pipeline) -> SamplingConfig:
         settings,
         respacing=steps or settings.respacing,
         sampler=plan.sampler or settings.sampler,
-        guidance=settings.guidance if pipe.conditions.has_null else "none",
+        guidance=settings.guidance if pipe.conditioner.has_null else "none",
     )
 
 
@@ -62,7 +63,7 @@ def one_call_a_step(plan: Plan, pipe: Pipeline, steps: int) -> SamplingConfig:
 
 def evaluations(pipe: Pipeline, settings: SamplingConfig) -> int:
     """Of the network for each picture and step: with classifier-free guidance there are two."""
-    return 1 + any(term.name == "cfg" for term in settings.terms)
+    return 1 + any(spec.name == "cfg" for spec in settings.specs)
 
 
 def pictures_of(model: Model, batch: int, seed: int) -> list[ImageRequest]:

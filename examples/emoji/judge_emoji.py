@@ -36,7 +36,6 @@ from glide.utils.errors import InputError
 from glide.utils.images import decode_image, save_png
 from glide.utils.resize import square
 from glide.utils.results_folder import Results
-from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.upscale import Upscaler
 
@@ -134,7 +133,7 @@ def draw(args: JudgeEmoji, captions: Sequence[str]) -> Iterator[Pixels]:
     pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.batch_size)
     stage = None
     if args.upsampler is not None:
-        stage = Upscaler.load(args.upsampler, UPSAMPLING, args.device, args.dtype)
+        stage = Upscaler.load(args.upsampler, args.device, args.dtype)
     bar = tqdm(total=len(captions), desc="drawing", unit="picture")
     for begin in range(0, len(captions), args.batch_size):
         part = list(captions[begin : begin + args.batch_size])

@@ -106,35 +106,82 @@ def check_space(process: Process, space: str) -> None:
         )
 
 
-def predictor(net: Network, process: Process, prediction: Space = "eps") -> Predict:
-    """Make a network a `Predict`: x_t, t and K conditionings in, K predictions out of one batched call.
+class Predictor:
+    """A network as a `Predict`: x_t, t and K conditionings in, K predictions out of one batched call."""
 
-    process: the training process (timesteps 0 .. T-1). The network gets x [K*N,C,H,W] in float32 or better
-    and casts as it likes; what it returns is brought back to float32 before any arithmetic. A conditioning of
-    one row serves all of the batch. Raises InputError for a prediction space that does not fit the process,
-    for a timestep outside it, and for conditionings of another batch size or with different parts.
-    """
-    check_space(process, prediction)
+    def __init__(
+        self,
+        network: Network,
+        process: Process,
+        prediction: Space = "eps",
+        call_size: int | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        """process: the training process (timesteps 0 .. T-1).
 
-    def predict(x: Tensor, t: int, conds: Sequence[Conditioning]) -> list[Prediction]:
-        if not 0 <= t < len(process):
+        call_size: pictures in one network call, of which x_t must be a multiple; None: all of them. channels_last: the
+        memory format of x_t, in which U-Nets are fastest. Raises InputError for a prediction space that does not fit
+        the process.
+        """
+        check_space(process, prediction)
+        self.network, self.process, self.prediction = network, process, prediction
+        self.call_size, self.channels_last = call_size, channels_last
+
+    def __call__(self, x: Tensor, t: int, conds: Sequence[Conditioning]) -> list[Prediction]:
+        """x [N,C,H,W] -> one prediction for each of K conditionings.
+
+        The network gets x [K*N,C,H,W] in float32 or better and casts as it likes; its output is brought back to float32
+        before any arithmetic. A conditioning of one row serves all of the batch. Raises InputError for a timestep
+        outside the process, and for conditionings of another batch size or with different parts.
+        """
+        if not 0 <= t < len(self.process):
             raise InputError(
-                f"got timestep {t}, expected 0 to {len(process) - 1}: use the model's own process"
+                f"got timestep {t}, expected 0 to {len(self.process) - 1}: use the model's own process"
             )
-        alpha = math.sqrt(process.alpha_bar[t])
-        sigma = math.sqrt(1.0 - process.alpha_bar[t])
+        size = self.call_size or len(x)
+        if len(x) == size:  # conditionings as they are
+            return self._read(x, t, self.network(*self._inputs(x, t, conds)))
+        assert len(x) % size == 0, f"{len(x)} pictures do not fill calls of {size}"
+        parts = []
+        for start in range(0, len(x), size):
+            rows = slice(start, start + size)
+            inputs = self._inputs(x[rows], t, [_rows(cond, rows) for cond in conds])
+            parts.append(self._read(x[rows], t, self.network(*inputs)))
+        return [_join(of_cond) for of_cond in zip(*parts, strict=True)]
+
+    def _inputs(
+        self, x: Tensor, t: int, conds: Sequence[Conditioning]
+    ) -> tuple[Tensor, Tensor, Conditioning]:
+        """x [N,C,H,W] and K conditionings as one batch of K*N rows."""
         n, k = len(x), len(conds)
         together = Conditioning.cat([_fit_rows(cond, n) for cond in conds])
         steps = torch.full((k * n,), t, dtype=torch.int64, device=x.device)
         repeated = x if k == 1 else x.repeat(k, *[1] * (x.ndim - 1))  # [K*N,C,H,W]
-        output = net(repeated, steps, together)  # [K*N,C or 2C,H,W]
+        if self.channels_last:
+            repeated = repeated.contiguous(memory_format=torch.channels_last)
+        return repeated, steps, together
+
+    def _read(self, x: Tensor, t: int, output: Tensor) -> list[Prediction]:
+        """The network's output [K*N,C or 2C,H,W] for x [N,C,H,W] as K predictions."""
+        alpha = math.sqrt(self.process.alpha_bar[t])
+        sigma = math.sqrt(1.0 - self.process.alpha_bar[t])
         predictions = []
-        for out in output.to(torch.promote_types(x.dtype, torch.float32)).chunk(k):  # K x [N,C or 2C,H,W]
+        for out in output.to(torch.promote_types(x.dtype, torch.float32)).split(
+            len(x)
+        ):  # K x [N,C or 2C,H,W]
             mean, v = split_variance(out, x.shape[1])
-            predictions.append(Prediction(to_x0(prediction, mean, x, alpha, sigma), v))
+            predictions.append(Prediction(to_x0(self.prediction, mean, x, alpha, sigma), v))
         return predictions
 
-    return predict
+
+def _rows(cond: Conditioning, rows: slice) -> Conditioning:
+    """A conditioning of one row serves every picture and stays."""
+    return cond if cond.rows in (None, 1) else cond[rows]
+
+
+def _join(parts: Sequence[Prediction]) -> Prediction:
+    v = [part.v for part in parts if part.v is not None]
+    return Prediction(torch.cat([part.x0 for part in parts]), torch.cat(v) if v else None)  # [N,C,H,W]
 
 
 def _fit_rows(cond: Conditioning, n: int) -> Conditioning:

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 
 from glide.diffusion.conditioning import Conditioning
-from glide.diffusion.denoiser import Network, Predict, Prediction, predictor
+from glide.diffusion.denoiser import Network
 from glide.networks.model import Model
-from glide.networks.unet import UNet
 
 SMALL = 50_000_000  # parameters: below it, one picture alone does not keep a CPU busy
 
@@ -60,40 +59,10 @@ def batches(
         start, stop = stop, stop + size
 
 
-def network_of(unet: Network | UNet) -> Network:
-    """The U-Net, or what stands for it, run in the memory format in which it is fastest."""
+def channels_last(network: Network) -> Network:
+    """The network with x_t in the memory format in which U-Nets are fastest, whatever it is called with."""
 
-    def network(x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        return unet(x.contiguous(memory_format=torch.channels_last), t, cond)
+    def run(x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        return network(x.contiguous(memory_format=torch.channels_last), t, cond)
 
-    return network
-
-
-def predict_by(network: Network, model: Model, size: int | None) -> Predict:
-    """A `Predict` of a network that stands for the model's, in calls of `size` pictures; None: of all at once."""
-    predict = predictor(network, model.process, model.config.process.prediction)
-    return predict if size is None else in_calls(predict, size)
-
-
-def in_calls(predict: Predict, size: int) -> Predict:
-    """The same `Predict` on N pictures, N a multiple of `size`, by N / size calls of exactly `size` pictures."""
-
-    def predict_in_calls(x: Tensor, t: int, conds: Sequence[Conditioning]) -> list[Prediction]:
-        assert len(x) % size == 0, f"{len(x)} pictures do not fill calls of {size}"
-        if len(x) == size:
-            return predict(x, t, conds)
-        places = [slice(start, start + size) for start in range(0, len(x), size)]
-        parts = [predict(x[place], t, [_rows(cond, place) for cond in conds]) for place in places]
-        return [_join(of_cond) for of_cond in zip(*parts, strict=True)]
-
-    return predict_in_calls
-
-
-def _rows(cond: Conditioning, place: slice) -> Conditioning:
-    """A conditioning of one row serves every picture and stays."""
-    return cond if cond.rows in (None, 1) else cond[place]
-
-
-def _join(parts: Sequence[Prediction]) -> Prediction:
-    v = [part.v for part in parts if part.v is not None]
-    return Prediction(torch.cat([part.x0 for part in parts]), torch.cat(v) if v else None)  # [N,C,H,W]
+    return run

@@ -6,18 +6,20 @@ Shape letters: N pictures, C channels, H W pixels, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from glide.networks.config import ModelConfig
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError
-from guidance.base import EVERYWHERE
-from guidance.classifier.network import ClassifierConfig, NoisyClassifier
-from guidance.compatibility import check_fits
-from guidance.likelihood import LogLikelihood, in_rows
+from guidance.base import EVERYWHERE, Guidance
+from guidance.entry import GuidanceEntry, Interval, Option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from glide.networks.config import ModelConfig
+    from guidance.classifier.network import ClassifierConfig, NoisyClassifier
+    from guidance.context import GuidanceInputs
+    from guidance.likelihood import LogLikelihood
 
 GAIN = 2.0**64  # `LogLikelihood.gain`
 
@@ -40,6 +42,11 @@ def classifier_guidance(
     to the last bit. The classifier may be a lower one (`glide.networks.reduced_precision`); log p is float32.
     InputError for a label that the classifier does not know, or a classifier that does not fit the model.
     """
+    import torch
+    import torch.nn.functional as F
+
+    from guidance.likelihood import LogLikelihood, in_rows
+
     config = classifier.config
     if model is not None:
         check_classifier(config, model)
@@ -65,6 +72,8 @@ def check_classifier(classifier: ClassifierConfig, model: ModelConfig) -> None:
 
     A model without classes may be steered to any classifier's.
     """
+    from guidance.compatibility import check_fits
+
     ours = classifier.encoder
     check_fits("classifier", ours.image_size, ours.in_channels, classifier.process, model)
     if not classifier.noised:
@@ -90,3 +99,37 @@ def _check_classes(classifier: ClassifierConfig, model: ModelConfig) -> None:
                 f"got a classifier whose class {i} is {ours!r} for a model whose class {i} is {theirs!r}, expected "
                 "the same classes: train one on the model's data"
             )
+
+
+def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> Guidance:
+    """Towards each picture's label."""
+    context = inputs.context
+    network = context.guide_networks.classifier(inputs.options)
+    labels = [request.label for request in inputs.requests if request.label is not None]
+    if len(labels) < len(inputs.requests):
+        raise InputError(
+            "got no class for the guidance 'classifier', expected one to guide towards: give a label"
+        )
+    return classifier_guidance(
+        network, labels, scale, interval, model=context.model.config, call_size=context.call_size
+    )
+
+
+ENTRY = GuidanceEntry(
+    "classifier",
+    "by the noisy classifier --classifier, up to 0.6 of the timesteps",
+    build,
+    scale=4.0,
+    options=(
+        Option(
+            "classifier",
+            str,
+            "shapes-shape",
+            "NAME",
+            "A noisy classifier: a folder, an embedded one, a published .pt file, or a hub id.",
+        ),
+    ),
+    labels=True,
+    # of the noisiest timesteps both know next to nothing, and a solver without noise keeps what they do there
+    acts=(0.0, 0.6),
+)

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from glide.diffusion.conditioning import Conditioning
-from glide.diffusion.denoiser import Predict
-from glide.diffusion.process import Process
-from glide.networks.config import ModelConfig
 from glide.utils.errors import InputError
-from glide.utils.mixed_precision import computing_in
-from guidance.base import EVERYWHERE
-from guidance.clip.network import NoisyClip
-from guidance.clip.pretrained import CleanClip
-from guidance.compatibility import check_fits
-from guidance.likelihood import LogLikelihood, in_rows
+from guidance.base import EVERYWHERE, Guidance
+from guidance.entry import GuidanceEntry, Interval, Option
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from glide.diffusion.conditioning import Conditioning
+    from glide.diffusion.denoiser import Predict
+    from glide.diffusion.process import Process
+    from glide.networks.config import ModelConfig
+    from guidance.clip.network import NoisyClip
+    from guidance.clip.pretrained import CleanClip
+    from guidance.context import GuidanceInputs
+    from guidance.likelihood import LogLikelihood
 
 
 def clip_guidance(
@@ -31,24 +34,29 @@ def clip_guidance(
     interval: tuple[int, int] = EVERYWHERE,
     *,
     model: ModelConfig | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     call_size: int | None = None,
 ) -> LogLikelihood:
     """Adds scale * d (tau f(x_t, t) . g(c)) / d x_t (GLIDE, 2112.10741, section 2.4), tau = clip.scale.
 
     tau f . g is log p(c | x_t), up to what does not depend on x_t, so scale 1 is Bayes' rule. The captions are encoded
-    once, here.
-    clip: on the pictures' device; it is put in eval mode, its weights are frozen. captions: one for all pictures, or
-    one for each of N. interval: training timesteps, both ends included. model: of the diffusion model to steer, whose
-    resolution, channels and noise must be the CLIP's. dtype: what the CLIP runs in, by autocast where its weights are
-    of another. call_size: pictures in one call of the CLIP, all by default; a fixed number makes a gradient independent
-    of how many pictures there are, to the last bit.
-    InputError for an empty caption, one longer than the CLIP's context, or a CLIP that does not fit the model.
+    once, here. clip: on the pictures' device; it is put in eval mode, its weights are frozen. captions: one for all
+    pictures, or one for each of N. interval: training timesteps, both ends included. model: of the diffusion model to
+    steer, whose resolution, channels and noise must be the CLIP's. dtype: what the CLIP runs in, float32 by default,
+    by autocast where its weights are of another. call_size: pictures in one call of the CLIP, all by default; a fixed
+    number makes a gradient independent of how many pictures there are, to the last bit. InputError for an empty
+    caption, one longer than the CLIP's context, or a CLIP that does not fit the model.
     """
+    import torch
+
+    from glide.utils.mixed_precision import computing_in
+    from guidance.compatibility import check_fits
+    from guidance.likelihood import LogLikelihood, in_rows
+
     if model is not None:
         check_fits("CLIP", clip.config.image_size, 3, clip.config.process, model)
     clip.eval().requires_grad_(False)
-    text, within = _embed(clip, captions), _left(clip, dtype)  # [N,E] or [1,E]
+    text, within = _embed(clip, captions), _autocast_dtype(clip, dtype)  # [N,E] or [1,E]
 
     def clip_log_prob(x: Tensor, t: int, g: Tensor) -> Tensor:
         steps = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
@@ -59,7 +67,7 @@ def clip_guidance(
     return LogLikelihood(in_rows(clip_log_prob, text, "captions", call_size), scale, interval)
 
 
-X0Of = Callable[[Tensor, int], Tensor]
+X0Of = Callable[["Tensor", int], "Tensor"]
 """From x_t [N,C,H,W] and its training timestep to the predicted x0 [N,C,H,W], differentiable in x_t."""
 
 
@@ -70,18 +78,24 @@ def clean_clip_guidance(
     x0_of: X0Of,
     interval: tuple[int, int] = EVERYWHERE,
     *,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     call_size: int | None = None,
 ) -> LogLikelihood:
     """Adds scale * d (tau f(x0(x_t)) . g(c)) / d x_t (universal guidance, 2302.07121, eq. 6), tau = clip.scale.
 
-    x0_of: `through_network` or `past_network`, which say what they cost. dtype: what a noisy CLIP runs in; it is told
-    that the picture is clean. Everything else, and the errors, as `clip_guidance`.
+    x0_of: `through_network` or `past_network`, which say what they cost. dtype: what a noisy CLIP runs in; its
+    timestep says that the picture is clean. Everything else, and the errors, as `clip_guidance`.
     """
+    import torch
+
+    from glide.utils.mixed_precision import computing_in
+    from guidance.clip.network import NoisyClip
+    from guidance.likelihood import LogLikelihood, in_rows
+
     within = torch.float32  # others have their own ways
     if isinstance(clip, NoisyClip):
         clip.eval().requires_grad_(False)
-        within = _left(clip, dtype)
+        within = _autocast_dtype(clip, dtype)
     text = _embed(clip, captions)  # [N,E] or [1,E]
 
     def of_x0(x0: Tensor, t: int, g: Tensor) -> Tensor:
@@ -117,6 +131,8 @@ def past_network(predict: Predict, cond: Conditioning, process: Process) -> X0Of
     prevails the gradient is far too large (alpha_bar -> 0): give the guidance an interval that ends before.
     """
 
+    import torch
+
     def x0_of(x: Tensor, t: int) -> Tensor:
         with torch.no_grad():
             x0 = predict(x, t, [cond])[0].x0
@@ -125,13 +141,18 @@ def past_network(predict: Predict, cond: Conditioning, process: Process) -> X0Of
     return x0_of
 
 
-def _left(clip: NoisyClip, dtype: torch.dtype) -> torch.dtype:
-    """What autocast is left to compute in: float32 where the tower for pictures has weights of that type already."""
-    return torch.float32 if any(p.dtype == dtype for p in clip.image.parameters()) else dtype
+def _autocast_dtype(clip: NoisyClip, dtype: torch.dtype | None) -> torch.dtype:
+    """The type for autocast: float32 where the image tower has weights of `dtype` already, or dtype is None."""
+    import torch
+
+    lowered = dtype is None or any(p.dtype == dtype for p in clip.image.parameters())
+    return torch.float32 if lowered or dtype is None else dtype
 
 
 def _embed(clip: CleanClip | NoisyClip, captions: str | Sequence[str]) -> Tensor:
     """Captions -> [N,E], fit to take part in a gradient. InputError for none, an empty or a too long one."""
+    import torch
+
     wanted = [captions] if isinstance(captions, str) else list(captions)
     if not wanted or not all(caption.strip() for caption in wanted):
         raise InputError(
@@ -139,3 +160,55 @@ def _embed(clip: CleanClip | NoisyClip, captions: str | Sequence[str]) -> Tensor
         )
     with torch.inference_mode(False):  # its tensors could take no part in any gradient
         return clip.embed_captions(wanted)
+
+
+def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> Guidance:
+    """Towards each picture's caption: by a noisy CLIP of x_t, or by any of the x0 that the model predicts."""
+    from guidance.clip.network import NoisyClip
+
+    context = inputs.context
+    network = context.guide_networks.clip(inputs.options)
+    captions = [request.caption for request in inputs.requests]
+    dtype, call_size = context.dtype, context.call_size
+    if isinstance(network, NoisyClip) and inputs.options.clip_sees == "xt":
+        model = context.model.config
+        return clip_guidance(
+            network, captions, scale, interval, model=model, dtype=dtype, call_size=call_size
+        )
+    x0_of = through_network(context.predict, inputs.cond)
+    return clean_clip_guidance(network, captions, scale, x0_of, interval, dtype=dtype, call_size=call_size)
+
+
+ENTRY = GuidanceEntry(
+    "clip",
+    "by the CLIP --clip, up to 0.9 of the timesteps",
+    build,
+    scale=2.0,
+    options=(
+        Option(
+            "clip",
+            str,
+            "shapes-clip",
+            "NAME",
+            "A noisy CLIP, or a clean one of transformers: a folder, an embedded one, published .pt, or a hub id.",
+        ),
+        Option(
+            "clip_sees",
+            str,
+            "xt",
+            "{xt,x0}",
+            "The input of a noisy CLIP: xt, the noisy picture, or x0, the one that the model predicts behind it, as a "
+            "clean CLIP always does: surer, but at each step a network call and its gradient more.",
+            choices=("xt", "x0"),
+        ),
+        Option(
+            "clip_vocab",
+            str | None,
+            None,
+            "NAME",
+            "For the published .pt pair: folder or hub id of CLIP's vocabulary. By default fetched from the hub.",
+        ),
+    ),
+    captions=True,
+    acts=(0.0, 0.9),
+)

@@ -13,8 +13,8 @@ from glide.diffusion.denoiser import Prediction
 from glide.networks.model import Model
 from glide.utils.images import load_image, read_recipe
 from guidance import Guidance
-from guidance.names import BUILT_IN, known
 from guidance.options import Options
+from guidance.registry import built_in, known
 from support.guides import guides as guides  # a fixture
 from support.predictions import X
 from support.sample_script import QUICK, ROOT, call
@@ -66,14 +66,14 @@ def test_its_code_runs_from_top_to_bottom(
 @pytest.mark.filterwarnings("default:the caption is longer")
 def test_its_commands_run(folders: Path, text_folder: Path) -> None:
     commands = [line for block in blocks("") for line in block.splitlines() if "sample.py" in line]
-    assert len(commands) >= len(BUILT_IN)
+    assert len(commands) >= len(built_in())
     for command in commands:
         _, script, *flags = shlex.split(command)
         assert script == "scripts/sample.py"
         assert call(*flags, "--model", text_folder, *QUICK) == 0, command
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", built_in())
 def test_every_guidance_is_on_it(name: str) -> None:
     assert name == "none" or f"### {name}: " in PAGE
 

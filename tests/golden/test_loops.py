@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import load_file
 
 from glide.checkpoints.openai import convert as openai
-from glide.diffusion.denoiser import clamp, predictor, project, replace_known
+from glide.diffusion.denoiser import Predictor, clamp, project, replace_known
 from glide.diffusion.process import respacing
 from glide.diffusion.samplers.ddpm_ddim import ancestral, ddim
-from guidance.base import guide
 from guidance.classifier_free import ClassifierFree
+from guidance.guided_denoiser import guide
 from guidance.likelihood import LogLikelihood
 from support.paths import GOLDEN
 
@@ -50,7 +50,7 @@ def test_every_step_is_the_originals(name):
         terms.append(LogLikelihood(lambda x, t: -0.5 * (x - target).square().flatten(1).sum(1), strength))
     maps = [replace_known(planes["inpaint_image"], planes["inpaint_mask"])] if planes else []
     maps += [clamp] if config["clip_denoised"] else []
-    denoise = project(guide(predictor(model.unet, model.process), cond, terms), *maps)
+    denoise = project(guide(Predictor(model.unet, model.process), cond, terms), *maps)
 
     process = model.process.respaced(respacing(config["respacing"], 1000))
     sampler = {"ddpm": ancestral, "ddim": ddim}[config["method"]]

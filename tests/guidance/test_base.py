@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from glide.diffusion.conditioning import Conditioning
-from glide.diffusion.denoiser import clamp, predictor, project, replace_known
+from glide.diffusion.denoiser import Predictor, clamp, project, replace_known
 from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.process import respacing
 from glide.diffusion.samplers.base import SeededNoise
 from glide.diffusion.samplers.ddpm_ddim import ancestral, ddim
 from glide.utils.errors import InputError
-from guidance.base import EVERYWHERE, Guidance, guide
+from guidance.base import EVERYWHERE, Guidance
 from guidance.classifier_free import ClassifierFree
+from guidance.guided_denoiser import guide
 from guidance.likelihood import LogLikelihood
 
 PROCESS = make_process("cosine")
@@ -40,7 +41,7 @@ class Counted:
 
     def __call__(self, x, t, conds):
         self.calls.append([c.vector[0, 0].item() for c in conds])
-        return predictor(net, PROCESS, "x0")(x, t, conds)
+        return Predictor(net, PROCESS, "x0")(x, t, conds)
 
 
 def toward(target):
@@ -58,7 +59,7 @@ def plain(x=X, t=500, c=1.0):
 
 
 def test_no_guidance_is_the_conditional_model():
-    (expected,) = predictor(net, PROCESS, "x0")(X, 500, [cond(1)])
+    (expected,) = Predictor(net, PROCESS, "x0")(X, 500, [cond(1)])
     assert torch.equal(plain().x0, expected.x0) and torch.equal(plain().v, expected.v) and plain().grad == 0.0
 
 
@@ -72,7 +73,7 @@ def test_classifier_free_is_its_equation_and_leaves_v_alone():
 def test_contrast_in_x0_is_contrast_in_eps():
     """GLIDE guides eps; for one x_t that is the same."""
     eps_net = lambda x, t, cond: torch.tanh(x + cond.vector[:, :, None, None])
-    guided = guide(predictor(eps_net, PROCESS, "eps"), cond(1), [ClassifierFree(3.0, cond(0))])(X, 500).x0
+    guided = guide(Predictor(eps_net, PROCESS, "eps"), cond(1), [ClassifierFree(3.0, cond(0))])(X, 500).x0
     null, main = (eps_net(X, None, cond(c)) for c in (0, 1))
     alpha, sigma = math.sqrt(PROCESS.alpha_bar[500]), math.sqrt(1 - PROCESS.alpha_bar[500])
     torch.testing.assert_close(guided, (X - sigma * (null + 3.0 * (main - null))) / alpha)

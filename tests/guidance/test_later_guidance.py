@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from glide.diffusion.conditioning import Conditioning
-from glide.diffusion.denoiser import Prediction, predictor
+from glide.diffusion.denoiser import Prediction, Predictor
 from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.x0_transforms import dynamic_threshold, rescaled
 from glide.networks.blocks import Attention
@@ -18,9 +18,10 @@ from glide.networks.unet import UNet
 from glide.utils.errors import InputError
 from guidance.adaptive_projected import AdaptiveProjected
 from guidance.autoguidance import Autoguidance
-from guidance.base import Guidance, Reference, guide
+from guidance.base import Guidance, Reference
 from guidance.classifier_free import ClassifierFree
 from guidance.condition_annealing import ConditionAnnealing
+from guidance.guided_denoiser import guide
 from guidance.likelihood import LogLikelihood
 from guidance.perturbed_attention import PerturbedAttention, choose_layers, perturbed
 from support.models import tiny_unet
@@ -51,7 +52,7 @@ class Counted:
             assert cond.vector is not None
             return torch.tanh(self.factor * x + cond.vector[:, :1, None, None])
 
-        return predictor(net, PROCESS, "x0")(x, t, conds)
+        return Predictor(net, PROCESS, "x0")(x, t, conds)
 
 
 MAIN, NULL = cond(1.0, 2.0), cond(0.0)

@@ -14,7 +14,6 @@ from glide.shapes.render import render
 from glide.utils.images import read_recipe
 from support.sample_script import call
 from toolkit.evaluation.upsampling import FILTERS, Errors, filtered
-from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.upscale import Upscaler
 
 FOLDER = Path(upsampler.__file__).parent / "pretrained/shapes"
@@ -27,7 +26,7 @@ def test_it_is_small_and_says_how_it_was_trained() -> None:
 
 
 def test_it_is_far_better_than_a_filter() -> None:
-    stage = Upscaler.load("shapes", UPSAMPLING, "cpu", torch.bfloat16)
+    stage = Upscaler.load("shapes", "cpu", torch.bfloat16)
     errors = {name: Errors() for name in (*FILTERS, "upsampler")}
     for index, scene in enumerate(held_out_scenes(3, seed=1)):
         small, truth = render([scene], 64)[0], render([scene], 256)[0]

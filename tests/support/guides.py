@@ -41,4 +41,4 @@ def guides(text_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Optio
     clip = NoisyClip(ClipConfig(ImageConfig(8, 4, 32, 1, 2), text, 16, text_model.config.process))
     clip.tokenizer = text_model.tokenizer
     save_clip(folder / "clip", shaken(clip))
-    return Options(*(None, 0.0, None), *(str(folder / name) for name in ("weak", "classifier", "clip")))
+    return Options(**{name: str(folder / name) for name in ("weak", "classifier", "clip")})

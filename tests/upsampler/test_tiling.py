@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from glide.diffusion.conditioning import Conditioning
-from glide.diffusion.denoiser import predictor
+from glide.diffusion.denoiser import Predictor
 from glide.diffusion.samplers.base import SeededNoise
 from glide.diffusion.samplers.ddpm_ddim import ddim
 from glide.networks.config import ModelConfig, ProcessConfig, UNetConfig
@@ -120,7 +120,7 @@ def test_sampling_in_tiles_is_sampling_at_once():
     cond = net.condition({"low_res": low_res}, (64, 160))
     results = []
     for network in (plain(net), in_tiles(plain(net), net, overlap=4 * SEES / 64)):
-        predict = predictor(network, net.process, "x0")
+        predict = Predictor(network, net.process, "x0")
         x = SeededNoise([5]).randn((3, 64, 160))
         *_, last = ddim(net.process.respaced([0, 20, 49]), lambda x, t: predict(x, t, [cond])[0], x)
         results.append(last)

@@ -18,13 +18,13 @@ from glide.training.config import TrainConfig
 from glide.utils.contact_sheet import MARGIN, row_height
 from glide.utils.errors import InputError
 from support.models import CLASSES
-from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
 from toolkit.pipelines.upscale import Upscaler, enlarger
 from upsampler.crops import LowResCrops
 from upsampler.low_res_config import LowRes
 from upsampler.presets import UPSAMPLERS
+from upsampler.tiling import in_tiles
 from upsampler.train import crop_size, train_upsampler
 from upsampler.train_flags import TrainUpsampler
 
@@ -43,9 +43,7 @@ def settings(out: Path, **changes: object) -> TrainUpsampler:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("upsampler") / "run"
-    train_upsampler(
-        settings(out, train={"sample_every": 4}), lambda model: enlarger(model, UPSAMPLING, "float32")
-    )
+    train_upsampler(settings(out, train={"sample_every": 4}), lambda model: enlarger(model, "float32"))
     return out
 
 
@@ -59,9 +57,8 @@ def test_a_run_is_a_model_that_enlarges(run: Path):
         # small, enlarged and true, of the batch's four pictures, with their captions
         assert sheet.size == (3 * (96 + 2 * MARGIN), 4 * row_height(96))
     stage = Upscaler(
-        Pipeline(model, call_size=1, around=UPSAMPLING.tiles),
+        Pipeline(model, call_size=1, wrap=in_tiles),
         SamplingConfig("ddim", "3", guidance="none"),
-        UPSAMPLING,
     )
     small = torch.zeros(8, 8, 3, dtype=torch.uint8)
     assert stage.enlarged(small, ImageRequest(0, "a red circle")).shape == (32, 32, 3)
@@ -99,7 +96,7 @@ def test_class_folders(tmp_path: Path):
             Image.new("RGB", (40, 36), (90 * i, 40 * j, 10)).save(tmp_path / "data" / label / f"{j}.png")
     low_res = LowRes(blur=1.0, jpeg=40, reduce=("area", "bicubic"))
     args = settings(tmp_path / "run", data=str(tmp_path / "data"), low_res=low_res, train={"sample_every": 4})
-    train_upsampler(args, lambda model: enlarger(model, UPSAMPLING, "float32"))
+    train_upsampler(args, lambda model: enlarger(model, "float32"))
     config = load_model(tmp_path / "run").config
     assert config.class_names == CLASSES[:2] and config.null_class and config.low_res
 

@@ -31,12 +31,12 @@ from support.openai_nets import golden
 from toolkit.commands.evaluate_upsampler import measure
 from toolkit.commands.evaluate_upsampler_flags import EvaluateUpsampler
 from toolkit.evaluation.upsampling import decibels
-from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
 from toolkit.pipelines.upscale import Upscaler
 from upsampler.cascade import enlarge
 from upsampler.presets import UPSAMPLERS, check_upsampler
+from upsampler.tiling import in_tiles
 
 TINY = UPSAMPLERS["tiny-upsampler"]
 
@@ -47,8 +47,8 @@ def tiny(upsampler_model: Model) -> Model:
 
 
 def stage_of(model: Model, **settings: object) -> Upscaler:
-    pipe = Pipeline(model, call_size=1, around=UPSAMPLING.tiles)
-    return Upscaler(pipe, SamplingConfig("ddim", "3", guidance="none", **settings), UPSAMPLING)  # type: ignore[arg-type]
+    pipe = Pipeline(model, call_size=1, wrap=in_tiles)
+    return Upscaler(pipe, SamplingConfig("ddim", "3", guidance="none", **settings))  # type: ignore[arg-type]
 
 
 def pixels(height: int = 8, width: int = 8, seed: int = 0) -> Tensor:

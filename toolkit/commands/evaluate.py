@@ -22,7 +22,6 @@ from glide.utils.results_folder import Results
 from toolkit.commands.evaluate_flags import Evaluate
 from toolkit.commands.judged import for_run, open_pipeline
 from toolkit.evaluation.prompt_fidelity import Judged, Tally, judge, judge_model, table, write_csv
-from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.upscale import Upscaler
 
 NAMES = (
@@ -81,7 +80,7 @@ def _stage(args: Evaluate) -> Upscaler | None:
     """The upsampler of --upsampler, checked."""
     if args.upsampler is None:
         return None
-    stage = Upscaler.load(args.upsampler, UPSAMPLING, args.device, args.dtype)
+    stage = Upscaler.load(args.upsampler, args.device, args.dtype)
     spec = args.upsample_respacing or stage.settings.respacing
     stage = replace(stage, settings=replace(stage.settings, respacing=spec), noise=args.upsample_noise)
     stage.check([ImageRequest(args.seed, "")])

@@ -19,7 +19,6 @@ from glide.utils.ranges import check_numbers
 from glide.utils.results_folder import Results
 from toolkit.commands.evaluate_upsampler_flags import EvaluateUpsampler
 from toolkit.evaluation.upsampling import FILTERS, Comparison, Enlarge, Errors, compare
-from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 from toolkit.pipelines.upscale import Upscaler
 
@@ -33,7 +32,7 @@ def evaluate_upsampler(args: EvaluateUpsampler) -> dict[str, Errors]:
     InputError for settings that do not fit.
     """
     _results(args)  # before the model is read
-    stage = Upscaler.load(args.model, UPSAMPLING, args.device, args.dtype)
+    stage = Upscaler.load(args.model, args.device, args.dtype)
     usual = replace(stage.settings, temperature=args.temp)
     settings = replace(
         usual,

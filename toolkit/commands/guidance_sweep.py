@@ -11,7 +11,7 @@ from glide.utils.plots import figure
 from glide.utils.printable import say
 from glide.utils.progress import progress
 from glide.utils.results_folder import Results
-from guidance.names import FOR_ALL, READ_BY_RERANK, check_read, read_by
+from guidance.registry import RERANK_OPTIONS, SHARED_OPTIONS, check_read, read_by
 from guidance.spec import GuidanceSpec
 from toolkit.commands.guidance_sweep_flags import USUAL_LINES, Sweep
 from toolkit.commands.judged import open_pipeline
@@ -76,8 +76,8 @@ def plan(args: Sweep) -> list[tuple[str, float, SamplingConfig]]:
     InputError for unknown guidances, and for options that belong to none of them.
     """
     runs = [[GuidanceSpec.parse(part) for part in text.split("+")] for text in args.guidance or USUAL_LINES]
-    ranked = READ_BY_RERANK if args.best_of > 1 else frozenset()
-    check_read([term for terms in runs for term in terms], args.guiding, ranked)
+    ranked = RERANK_OPTIONS if args.best_of > 1 else frozenset()
+    check_read([term for terms in runs for term in terms], args.guiding.given(), ranked)
     found = []
     for terms in runs:
         one = len(terms) == 1
@@ -85,7 +85,7 @@ def plan(args: Sweep) -> list[tuple[str, float, SamplingConfig]]:
         swept = any(term.scale is None and term.name != "none" for term in terms)
         for scale in args.scales if swept else (None,):
             parts = tuple(str(term) for term in terms)
-            options = args.guiding.of(read_by(terms) | FOR_ALL)
+            options = args.guiding.of(read_by(terms) | SHARED_OPTIONS)
             settings = args.settings(parts, scale, options)
             shown = scale if swept else terms[0].scale if one else None
             found.append((line, math.nan if shown is None else shown, settings))

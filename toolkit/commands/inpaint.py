@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,67 +23,27 @@ from glide.utils.class_names import class_number
 from glide.utils.errors import InputError, warn
 from glide.utils.file_locks import count, report_when_stopped, write_beside
 from glide.utils.filesystem import read_bytes
-from glide.utils.image_files import LARGEST_FILE, check_output, decode_picture, file_mode
-from glide.utils.images import grid, on_white, save_png
+from glide.utils.image_files import LARGEST_FILE, check_output
+from glide.utils.images import grid, save_png
 from glide.utils.memory import check_memory
 from glide.utils.printable import few, say
 from glide.utils.progress import progress
 from toolkit.commands.inpaint_flags import Inpaint
-from toolkit.pipelines.again import restore
-from toolkit.pipelines.enlarge import EnlargeAround
 from toolkit.pipelines.inpaint import JUMP, RESAMPLINGS, Plan, check_mask, inpaint, plan
+from toolkit.pipelines.inpaint_original import Original, read_original
 from toolkit.pipelines.inpaint_region import Bytes, Unknown
 from toolkit.pipelines.mask_files import mask_of_box, mask_of_file, mask_of_transparency
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.second_stage import SecondStage
-from toolkit.pipelines.upscale import Upsampling, Upscaler, check_weights
+from toolkit.pipelines.recipe import restore
+from toolkit.pipelines.upscale import InpaintUpscaler, Upscaler
 
 OVERVIEW = 1024  # pixels of a result's longer side, at most, where all are shown side by side
 
 
-@dataclass(frozen=True)
-class Original:
-    """A picture as it was read."""
-
-    picture: Image.Image  # RGB or RGBA
-    grey: bool
-    """Whether its file holds greys alone; then so does the result."""
-    sha256: str
-
-    @property
-    def shown(self) -> Bytes:
-        """uint8 [H,W,3]; what is transparent lies on white."""
-        return np.asarray(on_white(self.picture))
-
-    def with_painted(self, rgb: Bytes, unknown: Unknown) -> Bytes:
-        """uint8 [H,W,C]: the pixels of `rgb` [H,W,3] where `unknown`, opaque; all others as they were."""
-        result = np.array(self.picture)
-        result[unknown, :3] = rgb[unknown]
-        if result.shape[2] == 4:
-            result[unknown, 3] = 255
-        if not self.grey:
-            return result
-        luma = np.asarray(Image.fromarray(np.ascontiguousarray(result[..., :3])).convert("L"))
-        return np.concatenate([luma[..., None], result[..., 3:]], axis=2)
-
-
-def read_original(path: str) -> Original:
-    """InputError and warnings as `glide.utils.image_files.read_picture`."""
-    data = read_bytes(path, LARGEST_FILE)
-    picture, lost = decode_picture(data, path)
-    for what in lost:
-        warn(f"{path} {what}", stacklevel=2)
-    mode = file_mode(data, path)
-    grey = mode in ("1", "L", "LA", "La") or mode.startswith("I")
-    return Original(picture, grey, hashlib.sha256(data).hexdigest())
-
-
-def inpaint_file(
-    args: Inpaint, upsampling: Upsampling | None = None, recipe: Mapping[str, Any] | None = None
-) -> list[Path]:
+def inpaint_file(args: Inpaint, recipe: Mapping[str, Any] | None = None) -> list[Path]:
     """Paint and write; returns the paths of the N results. Prints where they are.
 
-    upsampling: what --upsampler needs. recipe: of --like's picture. InputError, before anything is drawn, for whatever
+    recipe: of --like's picture. InputError, before anything is drawn, for whatever
     cannot be.
     """
     args.settings(has_null=True)  # numbers out of range, before anything is read
@@ -96,11 +56,11 @@ def inpaint_file(
     pipe = Pipeline.from_pretrained(
         args.model, args.device, args.dtype, args.call_size, args.vocab, revision=args.revision
     )
-    place = restore(recipe, args, pipe) if recipe is not None else 0
-    enlarge = _second_stage(args, pipe, upsampling)
+    place = restore(recipe, args, pipe.context) if recipe is not None else 0
+    enlarge = _second_stage(args, pipe)
     if enlarge is not None and recipe is not None and "upsampler" in recipe:
-        check_weights(enlarge.stage, enlarge.stage.pipe.name, recipe["upsampler"], str(args.like))
-    settings = args.settings(pipe.conditions.has_null)
+        enlarge.upscaler.check_weights(enlarge.upscaler.pipe.name, recipe["upsampler"], str(args.like))
+    settings = args.settings(pipe.conditioner.has_null)
     how = plan(pipe, unknown, settings, args.method, args.context, args.feather, enlarge)
     if how.method == "repaint" and (args.jump, args.resamplings) != (None, None):
         jump, times = args.jump or JUMP, args.resamplings or RESAMPLINGS
@@ -133,15 +93,14 @@ def inpaint_file(
     return _write(args, results, recipes, original.picture.info.get("icc_profile"))
 
 
-def _second_stage(args: Inpaint, pipe: Pipeline, upsampling: Upsampling | None) -> SecondStage | None:
+def _second_stage(args: Inpaint, pipe: Pipeline) -> InpaintUpscaler | None:
     """The upsampler that is asked for, drawing where and in what the first stage does."""
     if args.upsampler is None:
         return None
-    assert upsampling is not None
-    stage = Upscaler.load(args.upsampler, upsampling, pipe.device, args.dtype, args.upsampler_vocab)
+    stage = Upscaler.load(args.upsampler, pipe.device, args.dtype, args.upsampler_vocab)
     if args.upsample_respacing is not None:
         stage = replace(stage, settings=replace(stage.settings, respacing=args.upsample_respacing))
-    return SecondStage(stage, pipe.model.config.unet.image_size)
+    return InpaintUpscaler(stage, pipe.model.config.unet.image_size)
 
 
 def _mask(args: Inpaint, original: Original) -> Unknown:
@@ -160,7 +119,7 @@ def _recipe(
     original: Original,
     pipe: Pipeline,
     how: Plan,
-    enlarge: EnlargeAround | None,
+    enlarge: InpaintUpscaler | None,
     picture: ImageRequest,
     place: int,
 ) -> dict[str, Any]:

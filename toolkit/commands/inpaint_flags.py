@@ -32,15 +32,13 @@ from glide.utils import cli as cli
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.ranges import COUNT, ETA, FROM_ZERO, SEED, check_numbers, range_of
-from guidance.names import FOR_ALL, check_read, read_by
 from guidance.options import DEFAULT_OPTIONS, Options
+from guidance.registry import SHARED_OPTIONS, check_read, read_by
 from guidance.spec import GuidanceSpec
 from toolkit.commands.sample_flags import GUIDANCE
+from toolkit.pipelines.recipe import OLD_CALL_SIZE, read_guidance
 from toolkit.pipelines.recipe_reader import Recorded, check_trust
-from toolkit.pipelines.retell import OLD_CALL_SIZE, read_guidance
-from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
-
-DEFAULT_CONTEXT = 3.0  # lengths of what is masked
+from toolkit.pipelines.settings import DEFAULT_CONTEXT, SamplingConfig, spec_of_steps
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,7 @@ class Inpaint:
             self.guiding,
             spacing=self.spacing,
         )
-        check_read(settings.terms, self.guiding)
+        check_read(settings.specs, self.guiding.given())
         return settings
 
     @property
@@ -229,6 +227,6 @@ def _as_painted(given: Inpaint, recipe: Recorded) -> Inpaint:
     if given.method is not None:
         default = replace(default, jump=None, resamplings=None)
     if given.guidance:  # of the options only those that still belong to one
-        read = read_by([GuidanceSpec.parse(text) for text in given.guidance]) | FOR_ALL
+        read = read_by([GuidanceSpec.parse(text) for text in given.guidance]) | SHARED_OPTIONS
         default = replace(default, guidance=(), scale=None, guiding=options.of(read))
     return default

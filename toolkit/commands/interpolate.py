@@ -48,7 +48,7 @@ def interpolate(args: Interpolate) -> Tensor:
         raise InputError(
             f"got captions for {args.model}, a model without text, expected none: leave them out"
         )
-    settings = args.settings(pipe.conditions.has_null)
+    settings = args.settings(pipe.conditioner.has_null)
     # a frame is held as floats, as pixels, in the strip, and twice in the animation
     side = pipe.model.config.unet.image_size
     check_memory(args.frames * side**2 * 3 * 12, f"--frames {args.frames}", "ask for fewer frames")
@@ -122,14 +122,14 @@ def _between_captions(
     if first == second:
         return []
     size = (pipe.model.config.unet.image_size,) * 2
-    other = pipe.conditions.of([ImageRequest(args.seed, second)], size)
+    other = pipe.conditioner.of([ImageRequest(args.seed, second)], size)
     if args.mix == "conditions":
         return [BetweenConditions(other, share)]
     found: list[Guidance] = [BetweenPredictions(1.0, other, share)]
     found += [
-        BetweenPredictions(term.scale - 1.0, other, share, term.interval or EVERYWHERE)
-        for term in settings.terms
-        if term.name in ("cfg", "apg") and term.scale is not None and term.scale > 1.0
+        BetweenPredictions(spec.scale - 1.0, other, share, spec.interval or EVERYWHERE)
+        for spec in settings.specs
+        if spec.name in ("cfg", "apg") and spec.scale is not None and spec.scale > 1.0
     ]
     return found
 

@@ -19,8 +19,8 @@ from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS, sp
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.ranges import check_numbers
-from guidance.names import check_read
 from guidance.options import DEFAULT_OPTIONS, Options
+from guidance.registry import check_read
 from toolkit.commands.sample_flags import GUIDANCE
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
@@ -125,7 +125,7 @@ class Interpolate:
             strength=strength,
             spacing=self.spacing,
         )
-        check_read(settings.terms, self.guiding)
+        check_read(settings.specs, self.guiding.given())
         return settings
 
     @property

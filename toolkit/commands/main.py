@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from inspect import signature
 from typing import Any, NoReturn
 
 from glide.utils.cli import parse, run
@@ -116,13 +115,7 @@ def call(command: Command, argv: Sequence[str] | None) -> None:
         parsed: tuple[Any, ...] = (args,)
     else:
         parsed = flags(argv, description)
-    function = _named(command.run)  # imports torch, only once the flags are right
-    if "upsampling" in signature(function).parameters:
-        from toolkit.pipelines.parts import UPSAMPLING
-
-        function(parsed[0], upsampling=UPSAMPLING, **dict(zip(("recipe",), parsed[1:], strict=False)))
-        return
-    function(*parsed)
+    _named(command.run)(*parsed)  # imports torch, only once the flags are right
 
 
 def main() -> NoReturn:

@@ -23,26 +23,24 @@ from glide.utils.images import grid, save_gif, save_png, to_uint8
 from glide.utils.memory import ABOUT_ONE, check_memory
 from glide.utils.printable import say
 from glide.utils.progress import Bar, progress
-from guidance.names import named
+from guidance.registry import named
 from toolkit.commands.sample_flags import CAPTIONS, Sample
 from toolkit.commands.upscale_flags import with_stage
-from toolkit.pipelines.again import restore
 from toolkit.pipelines.image_to_image import read_init_image
 from toolkit.pipelines.pipeline import Pipeline, Step
+from toolkit.pipelines.recipe import restore
 from toolkit.pipelines.settings import SamplingConfig
-from toolkit.pipelines.upscale import Upsampling, Upscaler, check_weights
+from toolkit.pipelines.upscale import Upscaler
+from upsampler.presets import EMBEDDED as UPSAMPLERS
 
 FRAMES = 60  # of an animation, at most
 LABELS = 8  # classes drawn where none is asked for
 
 
-def sample(
-    args: Sample, recipe: Mapping[str, Any] | None = None, upsampling: Upsampling | None = None
-) -> list[Path]:
+def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
     """Draw what is asked for; returns the paths of the N pictures. recipe: of the picture that --like repeats.
 
-    upsampling: what --size needs to enlarge. Prints where the pictures are. InputError for what cannot be drawn or
-    written.
+    Prints where the pictures are. InputError for what cannot be drawn or written.
     """
     settings = args.settings(has_null=True)  # numbers out of range, before a model is loaded
     pipe = Pipeline.from_pretrained(
@@ -54,9 +52,9 @@ def sample(
         compiles=args.compile,
         revision=args.revision,
     )
-    place = restore(recipe, args, pipe) if recipe is not None else 0
-    settings = args.settings(pipe.conditions.has_null)
-    stage = _second_stage(args, pipe, upsampling, recipe)
+    place = restore(recipe, args, pipe.context) if recipe is not None else 0
+    settings = args.settings(pipe.conditioner.has_null)
+    stage = _second_stage(args, pipe, recipe)
     subjects = _subjects(args, pipe, settings)
     first = None if args.init_image is None else read_init_image(args.init_image, pipe.model)
     if first is not None and recipe is not None:
@@ -131,9 +129,7 @@ def _check_memory(args: Sample, pipe: Pipeline, stage: Upscaler | None, subjects
     )
 
 
-def _second_stage(
-    args: Sample, pipe: Pipeline, upsampling: Upsampling | None, recipe: Mapping[str, Any] | None
-) -> Upscaler | None:
+def _second_stage(args: Sample, pipe: Pipeline, recipe: Mapping[str, Any] | None) -> Upscaler | None:
     """The upsampler of the pictures; None where they are to have the model's own size.
 
     recipe: of the picture that --like repeats. InputError for a size that the two models do not draw, an upsampler that
@@ -142,16 +138,15 @@ def _second_stage(
     second, own = args.second, pipe.model.config.unet.image_size
     if second.size is None or second.size == own:
         return None
-    assert upsampling is not None
     name = second.upsampler
     if name is None:
         name = Path(args.model).name
-        if not any((place / name / CONFIG).exists() for place in upsampling.places):
+        if not (UPSAMPLERS / name / CONFIG).exists():
             raise InputError(
                 f"got --size {second.size} for {args.model}, a model of {own} pixels without an embedded upsampler, "
                 f"expected {own}, or the name of one: give --upsampler NAME"
             )
-    stage = Upscaler.load(name, upsampling, args.device, args.dtype, second.upsampler_vocab, args.compile)
+    stage = Upscaler.load(name, args.device, args.dtype, second.upsampler_vocab, args.compile)
     if (channels := pipe.model.config.unet.in_channels) != 3:
         raise InputError(
             f"{args.model} draws pictures of {channels} channels and {name} enlarges RGB ones, which have 3: leave the "
@@ -166,7 +161,7 @@ def _second_stage(
     stage = replace(stage, settings=settings, noise=second.upsample_noise)
     stage.pipe.steps(settings)
     if recipe is not None and "upsampler" in recipe:
-        check_weights(stage, stage.pipe.name, recipe["upsampler"], str(args.like))
+        stage.check_weights(stage.pipe.name, recipe["upsampler"], str(args.like))
     return stage
 
 
@@ -208,7 +203,7 @@ def _ranking(
         return None
     from guidance.clip.rerank import best_places
 
-    clip = pipe.guides.clip(args.guiding)
+    clip = pipe.guide_networks.clip(args.guiding)
     captions = [caption for caption, _ in subjects]
     if not all(captions):
         raise InputError("got an empty caption to rank pictures by, expected words: describe the picture")
@@ -261,7 +256,7 @@ def _subjects(args: Sample, pipe: Pipeline, settings: SamplingConfig) -> list[tu
     config, classes = pipe.model.config, pipe.classes(settings)
     captions = [caption.strip() for caption in args.captions()]
     labels: list[int | None] = [class_number(classes, label) for label in args.label]
-    reads = any(named(term.name).captions for term in settings.terms) or args.rerank is not None
+    reads = any(named(spec.name).captions for spec in settings.specs) or args.rerank is not None
     if captions and config.text is None and not reads:
         raise InputError(
             f"got a caption for {args.model}, a model without text, expected none: leave --prompt out"

@@ -30,12 +30,12 @@ from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError, warn
 from glide.utils.ranges import COUNT, ETA, FROM_ZERO, SEED, check_numbers
 from glide.utils.ranges import STRENGTH as STRENGTH_RANGE
-from guidance.names import FOR_ALL, READ_BY_RERANK, check_read, listing, read_by
 from guidance.options import DEFAULT_OPTIONS, Options
+from guidance.registry import RERANK_OPTIONS, SHARED_OPTIONS, check_read, listing, read_by
 from guidance.spec import GuidanceSpec
 from toolkit.commands.upscale_flags import ONE_STAGE, StageArgs, stage_of
+from toolkit.pipelines.recipe import OLD_CALL_SIZE, read_guidance
 from toolkit.pipelines.recipe_reader import Recorded, check_trust
-from toolkit.pipelines.retell import OLD_CALL_SIZE, read_guidance
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 CAPTIONS = (
@@ -180,8 +180,8 @@ class Sample:
             spacing=self.spacing,
             deep_every=self.deep_every,
         )
-        also = read_by(self.second.terms) | (READ_BY_RERANK if self.rerank else frozenset())
-        check_read(settings.terms, self.guiding, also)
+        also = read_by(self.second.specs) | (RERANK_OPTIONS if self.rerank else frozenset())
+        check_read(settings.specs, self.guiding.given(), also)
         return settings
 
     def captions(self) -> tuple[str, ...]:
@@ -261,9 +261,9 @@ def _as_drawn(given: Sample, recipe: Recorded) -> Sample:
     if not (given.prompt or given.prompts_file or given.label):
         default = replace(default, prompt=prompts, label=labels)
     if given.guidance:  # of the options only those that still belong to one
-        read = read_by([GuidanceSpec.parse(text) for text in given.guidance]) | FOR_ALL
-        read |= READ_BY_RERANK if default.rerank else frozenset()
-        read |= read_by(default.second.terms)
+        read = read_by([GuidanceSpec.parse(text) for text in given.guidance]) | SHARED_OPTIONS
+        read |= RERANK_OPTIONS if default.rerank else frozenset()
+        read |= read_by(default.second.specs)
         default = replace(default, guidance=(), scale=None, guiding=options.of(read))
     second = default.second
     if given.second.upsample_guidance:

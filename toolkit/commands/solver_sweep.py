@@ -18,7 +18,7 @@ from glide.utils.plots import figure
 from glide.utils.printable import say
 from glide.utils.progress import progress
 from glide.utils.results_folder import Results
-from guidance.names import check_read
+from guidance.registry import check_read
 from toolkit.commands.judged import open_pipeline
 from toolkit.commands.solver_sweep_flags import SolverSweep
 from toolkit.evaluation.oracle_run import drawn
@@ -107,5 +107,5 @@ def check(args: SolverSweep) -> list[Line]:
             f"got the reference {args.sampler} with eta {args.eta:g}, which draws noise on the way, expected one that "
             "does not: leave --sampler and --eta out"
         )
-    check_read(args.settings(args.guidance, args.scale, args.guiding).terms, args.guiding)
+    check_read(args.settings(args.guidance, args.scale, args.guiding).specs, args.guiding.given())
     return lines

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.upscale import enlarger
 from upsampler.train import train_upsampler
 from upsampler.train_flags import TrainUpsampler
@@ -12,4 +9,4 @@ from upsampler.train_flags import TrainUpsampler
 
 def train(args: TrainUpsampler) -> None:
     """The training, which enlarges its preview pictures by the pipeline's upscaler. InputError as `train_upsampler`."""
-    train_upsampler(args, partial(enlarger, upsampling=UPSAMPLING))
+    train_upsampler(args, enlarger)

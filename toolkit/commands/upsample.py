@@ -28,19 +28,17 @@ from glide.utils.printable import few, say
 from glide.utils.progress import progress
 from toolkit.commands.sample_flags import read_captions
 from toolkit.commands.upsample_flags import Upsample
-from toolkit.pipelines.upscale import Upsampling, Upscaler
+from toolkit.pipelines.upscale import Upscaler
 
 
-def upsample(args: Upsample, upsampling: Upsampling) -> list[Path]:
+def upsample(args: Upsample) -> list[Path]:
     """Enlarge what is asked for; returns the paths of the results, and prints where they are.
 
     InputError for what cannot be read, enlarged or written; results that were written before it stay.
     """
     args.check()
     plan = list(_plan(args))
-    stage = Upscaler.load(
-        at_revision(args.model, args.revision), upsampling, args.device, args.dtype, args.vocab
-    )
+    stage = Upscaler.load(at_revision(args.model, args.revision), args.device, args.dtype, args.vocab)
     stage = replace(stage, settings=args.settings(stage.settings), noise=args.noise)
     label = None if args.label is None else class_number(stage.pipe.model.config, args.label)
     stage.check([ImageRequest(args.seed, args.prompt or "", label)])
@@ -107,7 +105,7 @@ def _caption(args: Upsample, stage: Upscaler, source: Path) -> str:
     if (
         args.prompt
         and stage.pipe.model.config.text is None
-        and not stage.asked(ImageRequest(0, caption)).caption
+        and not stage.request(ImageRequest(0, caption)).caption
     ):
         raise InputError(
             f"got a caption for {args.model}, a model without text, expected none: leave --prompt out"

@@ -19,8 +19,8 @@ from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, sampler_help, spa
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.ranges import check_numbers
-from guidance.names import check_read
 from guidance.options import DEFAULT_OPTIONS, Options
+from guidance.registry import check_read
 from guidance.spec import GuidanceSpec
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
@@ -73,7 +73,7 @@ class Upsample:
         if self.steps is not None and self.respacing is not None:
             raise InputError("got --steps and --respacing, expected one of them: leave one out")
         check_numbers(self)
-        check_read([GuidanceSpec.parse(text) for text in self.guidance], self.guiding)
+        check_read([GuidanceSpec.parse(text) for text in self.guidance], self.guiding.given())
 
     def settings(self, usual: SamplingConfig) -> SamplingConfig:
         """How to enlarge. usual: of the upsampler, where nothing is given."""

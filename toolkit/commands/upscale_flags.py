@@ -14,11 +14,11 @@ from tyro.conf import UseAppendAction, arg
 from glide.diffusion.samplers.registry import DEFAULT_SAMPLER
 from glide.utils.errors import InputError
 from glide.utils.ranges import ETA, NOISE, PIXELS, TEMPERATURE
-from guidance.names import read_by
 from guidance.options import Options
+from guidance.registry import read_by
 from guidance.spec import GuidanceSpec
+from toolkit.pipelines.recipe import read_guidance
 from toolkit.pipelines.recipe_reader import Recorded
-from toolkit.pipelines.retell import read_guidance
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 
@@ -52,7 +52,7 @@ class StageArgs:
     upsampler that was trained with noise."""
 
     @property
-    def terms(self) -> tuple[GuidanceSpec, ...]:
+    def specs(self) -> tuple[GuidanceSpec, ...]:
         return tuple(GuidanceSpec.parse(text) for text in self.upsample_guidance)
 
     def check(self) -> None:
@@ -78,7 +78,7 @@ class StageArgs:
             self.upsample_eta,
             self.upsample_guidance or usual.guidance,
             None,
-            options.of(read_by(self.terms)),
+            options.of(read_by(self.specs)),
             self.upsample_temp,
             spacing=self.upsample_spacing,
         )

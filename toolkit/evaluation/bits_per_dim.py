@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glide.diffusion.denoiser import Prediction, Variance, clamp, predictor, project
+from glide.diffusion.denoiser import Prediction, Predictor, Variance, clamp, project
 from glide.diffusion.process import Process
 from glide.diffusion.samplers.base import SeededNoise
 from glide.diffusion.variational_bound import bits_per_dimension
@@ -51,7 +51,7 @@ def bits_per_dim(
     batches: x0 [n,C,H,W] from -1 to 1, and what `Model.condition` takes for it. process: the model's, or respaced,
     which gives the bound of the shorter chain. after_step: called after every step of every batch.
     """
-    predict = predictor(model.unet, model.process, model.config.process.prediction)
+    predict = Predictor(model.unet, model.process, model.config.process.prediction)
     totals, priors, terms, mses = [], [], [], []
     first = seed
     for x0, inputs in batches:

@@ -66,7 +66,9 @@ def measure(
     calls = count[0] / whole_calls(len(pixels), size)  # places that were filled went through the networks too
     if prompts.best_of > 1:
         drawn_of_closed, drawn_of_open = pixels[: len(candidates)], pixels[len(candidates) :]
-        best = best_places(pipe.guides.clip(ranking), drawn_of_closed, [one.caption for one in closed])
+        best = best_places(
+            pipe.guide_networks.clip(ranking), drawn_of_closed, [one.caption for one in closed]
+        )
         pixels = torch.cat([drawn_of_closed[best], drawn_of_open])
     judged = [
         oracle.judge(picture.numpy(), asked.facts)
@@ -105,8 +107,8 @@ def counted(pipe: Pipeline, settings: SamplingConfig) -> Iterator[list[int]]:
         count[0] += len(inputs[0])
 
     nets = [pipe.unet]
-    if any(term.name == "auto" for term in settings.terms):
-        nets.append(pipe.guides.weak(settings.options).unet)
+    if any(spec.name == "auto" for spec in settings.specs):
+        nets.append(pipe.guide_networks.weak(settings.options).unet)
     hooks = [net.register_forward_pre_hook(add) for net in nets]
     try:
         yield count

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image
@@ -21,19 +21,18 @@ from glide.utils.errors import InputError
 from glide.utils.memory import ABOUT_ONE, check_memory
 from glide.utils.numbers import real, shown_number, whole
 from guidance.base import Guidance
-from guidance.names import check_read, named
 from guidance.options import DEFAULT_OPTIONS, Options
+from guidance.registry import check_read, named
 from guidance.spec import check_scale
+from toolkit.pipelines.base import BasePipeline
 from toolkit.pipelines.callbacks import Callback, Watch
-from toolkit.pipelines.device import find_seeds
 from toolkit.pipelines.image_arguments import Read, read_pictures
 from toolkit.pipelines.image_to_image import init_image_of
+from toolkit.pipelines.inpaint_call import painted
 from toolkit.pipelines.keyword_arguments import refuse_unknown
 from toolkit.pipelines.output import Result, as_output, check_output_type
+from toolkit.pipelines.seeds import find_seeds
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
-
-if TYPE_CHECKING:
-    from toolkit.pipelines.pipeline import Pipeline
 
 Pictured = str | Image.Image | Tensor | Any
 """A picture in Python: a path, PIL, an array or a tensor (toolkit/pipelines/image_arguments.py), or several."""
@@ -41,7 +40,7 @@ USUAL_STRENGTH = 0.6  # of a run that begins with a picture
 
 
 def call(
-    self: Pipeline,
+    self: BasePipeline,
     prompt: str | Sequence[str] | None = None,
     *nameless: Any,
     negative_prompt: str | Sequence[str] | None = None,
@@ -111,7 +110,7 @@ def call(
     options = _with_negative(options, negative_prompt)
     names, objects = _guidances(guidances)
     if guidance_scale is None:
-        guided = not names and (self.conditions.has_null or options.negative is not None)
+        guided = not names and (self.conditioner.has_null or options.negative is not None)
         guidance_scale = named("cfg").scale if guided else 1.0
     guidance_scale = check_scale(guidance_scale)
     chosen: str | tuple[str, ...] = "none" if guidance_scale == 1.0 else "cfg"
@@ -128,7 +127,7 @@ def call(
         strength=_strength(strength, bool(starts), mask_image is not None),
         spacing=spacing,
     )
-    check_read(settings.terms, options)
+    check_read(settings.specs, options.given())
     subjects = _subjects(self, prompt, label, settings)
     each = whole(num_images_per_prompt, "num_images_per_prompt", 1, do="leave it out for 1")
     side = self.model.config.unet.image_size
@@ -144,8 +143,6 @@ def call(
     if mask_image is None:
         x, recipes = _drawn(self, pictures, settings, objects, watch, starts, latents)
     else:
-        from toolkit.pipelines.inpaint_call import painted  # which needs a whole Pipeline
-
         if objects or latents is not None:
             raise InputError(
                 "got a mask_image and guidance objects or latents, expected guidances by name: leave the others out"
@@ -156,7 +153,7 @@ def call(
 
 
 def _drawn(
-    pipe: Pipeline,
+    pipe: BasePipeline,
     pictures: Sequence[ImageRequest],
     settings: SamplingConfig,
     objects: Sequence[Guidance],
@@ -198,7 +195,7 @@ def _drawn(
     return step.x.cpu().contiguous(), recipes
 
 
-def _check_size(pipe: Pipeline, height: object, width: object) -> None:
+def _check_size(pipe: BasePipeline, height: object, width: object) -> None:
     """InputError for another size than the model's."""
     side = pipe.model.config.unet.image_size
     for name, value in (("height", height), ("width", width)):
@@ -261,7 +258,7 @@ def _guidances(given: Guidance | str | Sequence[Guidance | str]) -> tuple[list[s
     ]
 
 
-def _latents(pipe: Pipeline, latents: object, count: int) -> Tensor:
+def _latents(pipe: BasePipeline, latents: object, count: int) -> Tensor:
     """[N,C,H,W] float32, finite. InputError for another shape."""
     unet = pipe.model.config.unet
     shape = (count, unet.in_channels, unet.image_size, unet.image_size)
@@ -277,7 +274,7 @@ def _latents(pipe: Pipeline, latents: object, count: int) -> Tensor:
 
 
 def _subjects(
-    pipe: Pipeline,
+    pipe: BasePipeline,
     prompt: str | Sequence[str] | None,
     label: str | int | Sequence[str | int] | None,
     settings: SamplingConfig,

@@ -8,8 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from threading import get_ident
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -17,13 +16,11 @@ from tqdm.notebook import tqdm_notebook
 
 from glide.utils.errors import InputError
 from glide.utils.progress import progress
+from toolkit.pipelines.base import BasePipeline
 from toolkit.pipelines.output import Step
 
-if TYPE_CHECKING:
-    from toolkit.pipelines.pipeline import Pipeline
-
 Callback = (
-    Callable[["Pipeline", int, int, dict[str, Tensor]], Mapping[str, Tensor] | None]
+    Callable[[BasePipeline, int, int, dict[str, Tensor]], Mapping[str, Tensor] | None]
     | Callable[[int, int, Tensor], object]
 )
 """Called after each step with the pipeline, the step's index from 0, its training timestep, and tensors by name, as in
@@ -49,7 +46,7 @@ class Watch:
     """The bar, the callback and the stop flag of one run of a pipeline."""
 
     def __init__(
-        self, pipe: Pipeline, callback: Callback | None, inputs: Sequence[str] = ("latents",)
+        self, pipe: BasePipeline, callback: Callback | None, inputs: Sequence[str] = ("latents",)
     ) -> None:
         """inputs: names of `TENSORS` that the callback gets.
 
@@ -119,43 +116,3 @@ def _takes(callback: Callable[..., object], count: int) -> bool:
     except ValueError:
         return count == 4
     return True
-
-
-class Interrupts:
-    """Flags by which the runs of one pipeline are stopped, one for each thread that is in a run."""
-
-    def __init__(self) -> None:
-        self._asked: dict[int, bool] = {}
-
-    @contextmanager
-    def run(self) -> Iterator[None]:
-        """A run of this thread, which nobody has asked to stop yet."""
-        thread, before = get_ident(), self._asked.get(get_ident())
-        self._asked[thread] = False
-        try:
-            yield
-        finally:
-            if before is None:
-                del self._asked[thread]
-            else:  # a callback that draws itself
-                self._asked[thread] = before
-
-    def ask(self, stop: bool) -> None:
-        """From within a run, such as its callback: stop that one. From elsewhere: stop all that there are."""
-        threads = [get_ident()] if get_ident() in self._asked else list(self._asked)
-        for thread in threads:
-            self._asked[thread] = stop
-
-    @property
-    def asked(self) -> bool:
-        """True once this thread's run, or outside of runs any, is to stop."""
-        own = self._asked.get(get_ident())
-        return any(list(self._asked.values())) if own is None else own  # a list: other threads come and go
-
-    def until_asked(self, steps: Iterator[Step]) -> Iterator[Step]:
-        """The steps of a run up to the one after which it was asked to stop."""
-        thread = get_ident()
-        for step in steps:
-            yield step
-            if self._asked.get(thread):
-                return

@@ -1,33 +1,33 @@
-"""What a run of N pictures walks on: their denoiser with all that steers it, the process, what is known of them.
+"""The state of one sampling run: guided denoiser, respaced process and known pixels.
 
 Shape letters: N pictures, C channels, H W pixels.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from glide.diffusion.denoiser import Denoiser, Predict, Prediction, clamp, pin_known, project, replace_known
+from glide.diffusion.denoiser import Predict, clamp, replace_known
 from glide.diffusion.process import Process
+from glide.diffusion.repaint import repaint_schedule
 from glide.diffusion.self_conditioning import SelfConditioned
+from glide.diffusion.timestep_spacing import spaced
 from glide.diffusion.x0_transforms import dynamic_threshold
 from glide.networks.deep_cache import DeepCache
 from glide.networks.image_request import ImageRequest
 from glide.utils.errors import InputError
-from guidance.base import Guidance, guide
-from guidance.names import named
-from guidance.registry import Subject, make
+from guidance.base import Guidance
+from guidance.context import GuidanceInputs, ModelContext
+from guidance.guided_denoiser import GuidedDenoiser
+from guidance.registry import named
 from toolkit.pipelines.known_pixels import known_of
 from toolkit.pipelines.padding import Padding, RealRowsOnly
 from toolkit.pipelines.settings import SamplingConfig
-
-if TYPE_CHECKING:
-    from toolkit.pipelines.pipeline import Pipeline
 
 
 class NotFinite(InputError):
@@ -35,13 +35,13 @@ class NotFinite(InputError):
 
 
 @dataclass(frozen=True, eq=False)
-class Loop:
-    """What a run of N pictures walks on: rows fill whole network calls, of which `places.real` are the pictures."""
+class DenoisingLoop:
+    """The state of a run of N pictures: rows fill whole network calls, of which `padding.real` are the pictures."""
 
-    denoise: Denoiser
+    denoise: GuidedDenoiser
     process: Process
     rows: Sequence[ImageRequest]
-    places: Padding
+    padding: Padding
     size: tuple[int, int]  # (H, W)
     known: tuple[Tensor, Tensor] | None  # image [N,3,H,W] and mask [N,1,H,W], 1 where it is known
 
@@ -50,7 +50,7 @@ class Loop:
 
         NotFinite where the last step's is no picture.
         """
-        if last and not bool(torch.isfinite(x[self.places.real]).all()):
+        if last and not bool(torch.isfinite(x[self.padding.real]).all()):
             raise NotFinite(
                 "the network drew values that are not finite (nan or infinite), which are no picture: use --dtype "
                 "float32 and a smaller guidance scale, or other weights"
@@ -58,71 +58,79 @@ class Loop:
         return x if self.known is None or not last else replace_known(*self.known)(x)
 
 
-def loop_of(
-    pipe: Pipeline,
+def denoising_loop(
+    context: ModelContext,
     pictures: Sequence[ImageRequest],
     settings: SamplingConfig,
     guidances: Sequence[Guidance],
     place: int,
     size: tuple[int, int] | None,
-) -> Loop:
-    """Arguments and errors as of `Pipeline.draw`."""
+) -> DenoisingLoop:
+    """Arguments and errors as of `BasePipeline.draw`."""
     if not pictures:
         raise InputError("got no picture to draw, expected at least one: give a prompt")
-    pipe = pipe.for_run(len(pictures))
-    assert pipe.call_size is not None
-    _check_told(pipe, pictures, settings)
-    size = size or (pipe.model.config.unet.image_size,) * 2
-    places = Padding.of(len(pictures), place % pipe.call_size, pipe.call_size)
-    rows = [pictures[0]] * places.front + list(pictures) + [pictures[-1]] * places.back
+    context = context.for_run(len(pictures))
+    assert context.call_size is not None
+    _check_captions(context, pictures, settings)
+    size = size or (context.model.config.unet.image_size,) * 2
+    padding = Padding.of(len(pictures), place % context.call_size, context.call_size)
+    rows = [pictures[0]] * padding.front + list(pictures) + [pictures[-1]] * padding.back
     options = settings.options
-    cond = pipe.conditions.of(rows, size)
-    subject = Subject(pipe, rows, cond, options)
-    all_guidances = [
-        *(guidance for term in settings.terms for guidance in make(term, subject)),
-        *(RealRowsOnly(guidance, places) for guidance in guidances),
-    ]
-    steered = guide(_predict_of(pipe, settings), cond, all_guidances, options.rescale)
-    bound = clamp if options.threshold is None else dynamic_threshold(options.threshold)
-    denoise, known = project(steered, bound), known_of(rows, pipe.device)
-    if known is not None:  # after the bound, which may scale a whole picture
-        denoise = pin_known(denoise, *known)
-    return Loop(denoise, pipe.process(settings), rows, places, size, known)
+    cond = context.conditioner.of(rows, size)
+    inputs = GuidanceInputs(context, rows, cond, options)
+    denoise = GuidedDenoiser(
+        _predict_of(context, settings),
+        cond,
+        [
+            *(guidance for spec in settings.specs for guidance in inputs.make(spec)),
+            *(RealRowsOnly(guidance, padding) for guidance in guidances),
+        ],
+        options.rescale,
+        [clamp if options.threshold is None else dynamic_threshold(options.threshold)],
+        known := known_of(rows, context.device),
+    )
+    process = respaced_process(context.model.process, settings)
+    return DenoisingLoop(denoise, process, rows, padding, size, known)
 
 
-def _predict_of(pipe: Pipeline, settings: SamplingConfig) -> Predict:
-    """The network's, or one that remembers, which is of one run alone."""
-    predict = pipe.predict
+def respaced_process(whole: Process, settings: SamplingConfig) -> Process:
+    """A model's process, respaced, and without the noisiest part that the settings' strength leaves out."""
+    strength = settings.strength
+    kept = spaced(whole, settings.respacing, settings.spaced)
+    most = max(math.ceil(strength * len(whole)), 1)  # timesteps below the strength
+    below = [t for t in kept if t < strength * len(whole)] or [min(kept[0], most - 1)]
+    if strength < 1.0 and settings.spaced != "uniform":
+        # uneven steps may be far apart there: as many begin at that very strength
+        part = whole.respaced(range(most))
+        below = spaced(part, str(len(below)), settings.spaced)
+    return whole.respaced(below)
+
+
+def step_count(whole: Process, settings: SamplingConfig) -> int:
+    """Number of steps of a run, RePaint's resampling included. InputError for a respacing that does not fit."""
+    return len(repaint_schedule(len(respaced_process(whole, settings)), settings.jump, settings.resamplings))
+
+
+def _predict_of(context: ModelContext, settings: SamplingConfig) -> Predict:
+    """The network's predictions, or those of one with a state, which is of one run alone."""
+    predict: Predict = context.predict
     if settings.deep_every > 1:
-        if pipe.compiles:
+        if context.compiled:
             raise InputError(
                 "got a compiled network of which the deep levels are to be left out at some steps, expected one or "
                 "the other: leave --compile or --deep-every out"
             )
-        predict = pipe.predict_by(DeepCache(pipe.unet, settings.deep_every))
-    return SelfConditioned(predict) if pipe.model.config.unet.self_condition else predict
+        predict = context.predict_by(DeepCache(context.unet, settings.deep_every))
+    return SelfConditioned(predict) if context.model.config.unet.self_condition else predict
 
 
-def _check_told(pipe: Pipeline, pictures: Sequence[ImageRequest], settings: SamplingConfig) -> None:
-    """InputError for a caption that neither the model nor a guidance would look at."""
+def _check_captions(
+    context: ModelContext, pictures: Sequence[ImageRequest], settings: SamplingConfig
+) -> None:
+    """InputError for a caption that neither the model nor a guidance would read."""
     captions = [picture.caption for picture in pictures if picture.caption]
-    read = pipe.model.config.text is not None or any(named(term.name).captions for term in settings.terms)
+    read = context.model.config.text is not None or any(named(spec.name).captions for spec in settings.specs)
     if captions and not read:
         raise InputError(
             f"got the caption {captions[0]!r} for a model without text, expected none: leave it out"
         )
-
-
-class Seen:
-    """A denoiser that remembers its last x0."""
-
-    x0: Tensor
-
-    def __init__(self, denoise: Denoiser) -> None:
-        self.denoise = denoise
-
-    def __call__(self, x: Tensor, t: int) -> Prediction:
-        self.x0 = x[:0]  # the last one is not held while the next is predicted: it can be large
-        prediction = self.denoise(x, t)
-        self.x0 = prediction.x0
-        return prediction

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.utils.errors import InputError
-from toolkit.commands.inpaint_flags import DEFAULT_CONTEXT
-from toolkit.pipelines.enlarge import EnlargeAround
+from toolkit.pipelines.base import BasePipeline
 from toolkit.pipelines.inpaint_region import (
     Bytes,
     Region,
@@ -29,8 +28,9 @@ from toolkit.pipelines.inpaint_region import (
     region_around,
     shown,
 )
-from toolkit.pipelines.pipeline import Pipeline, Step
-from toolkit.pipelines.settings import SamplingConfig
+from toolkit.pipelines.output import Step
+from toolkit.pipelines.settings import DEFAULT_CONTEXT, SamplingConfig
+from toolkit.pipelines.upscale import InpaintUpscaler
 
 METHODS = ("model", "repaint", "replace")
 JUMP, RESAMPLINGS = 5, 10  # of RePaint; 10 and 10 there, in 250 steps
@@ -57,13 +57,13 @@ class Plan:
 
 
 def plan(
-    pipe: Pipeline,
+    pipe: BasePipeline,
     unknown: Unknown,
     settings: SamplingConfig,
     method: str | None = None,
     context: float = DEFAULT_CONTEXT,
     feather: int | None = None,
-    enlarge: EnlargeAround | None = None,
+    enlarge: InpaintUpscaler | None = None,
 ) -> Plan:
     """How to paint what is `unknown` [H,W], true where it is to be.
 
@@ -125,12 +125,12 @@ def check_mask(unknown: Unknown) -> None:
 
 
 def inpaint(
-    pipe: Pipeline,
+    pipe: BasePipeline,
     rgb: Bytes,
     unknown: Unknown,
     pictures: Sequence[ImageRequest],
     plan: Plan,
-    enlarge: EnlargeAround | None = None,
+    enlarge: InpaintUpscaler | None = None,
     on_step: Callable[[Step], object] = lambda step: None,
     place: int = 0,
 ) -> list[Bytes]:
@@ -151,7 +151,7 @@ def inpaint(
     painted: Tensor = step.x.cpu()
     if enlarge is not None:
         image, known = shown(plan.region, rgb, unknown, plan.final)
-        painted = enlarge(
+        painted = enlarge.enlarge(
             painted,
             image=image,
             mask=known,

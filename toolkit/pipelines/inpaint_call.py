@@ -15,18 +15,17 @@ from torch import Tensor
 from glide.networks.image_request import ImageRequest
 from glide.utils.errors import InputError
 from glide.utils.images import from_uint8
-from toolkit.commands.inpaint import Original
-from toolkit.commands.inpaint_flags import DEFAULT_CONTEXT
+from toolkit.pipelines.base import BasePipeline
 from toolkit.pipelines.callbacks import Watch
 from toolkit.pipelines.image_arguments import Read, read_pictures
 from toolkit.pipelines.inpaint import inpaint, plan
+from toolkit.pipelines.inpaint_original import Original
 from toolkit.pipelines.mask_files import mask_of_picture
-from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import SamplingConfig
+from toolkit.pipelines.settings import DEFAULT_CONTEXT, SamplingConfig
 
 
 def painted(
-    pipe: Pipeline,
+    pipe: BasePipeline,
     pictures: Sequence[ImageRequest],
     settings: SamplingConfig,
     watch: Watch,

@@ -14,15 +14,15 @@ from glide.diffusion.ddim_inversion import ITERATIONS, invert, picture_of, rever
 from glide.networks.image_request import ImageRequest
 from glide.utils.errors import InputError
 from guidance.base import Guidance
+from toolkit.pipelines.base import BasePipeline
 from toolkit.pipelines.known_pixels import begin
-from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
 
 OnStep = Callable[[], object]
 
 
 def encode(
-    pipe: Pipeline,
+    pipe: BasePipeline,
     pictures: Sequence[ImageRequest],
     settings: SamplingConfig,
     iterations: int = ITERATIONS,
@@ -44,11 +44,11 @@ def encode(
     for x in invert(loop.process, loop.denoise, picture, iterations):
         latent = x
         on_step()
-    return latent[loop.places.real].cpu().contiguous()
+    return latent[loop.padding.real].cpu().contiguous()
 
 
 def decode(
-    pipe: Pipeline,
+    pipe: BasePipeline,
     pictures: Sequence[ImageRequest],
     settings: SamplingConfig,
     guidances: Sequence[Guidance] = (),
@@ -64,7 +64,7 @@ def decode(
     for after in revert(loop.process, loop.denoise, x):
         x = after
         on_step()
-    return picture_of(loop.process, x)[loop.places.real].cpu().contiguous()
+    return picture_of(loop.process, x)[loop.padding.real].cpu().contiguous()
 
 
 def psnr(a: Tensor, b: Tensor) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -16,22 +16,20 @@ from glide.utils.device import find_device
 from glide.utils.dtype import AUTO, DTYPES, check_dtype
 from glide.utils.errors import InputError, reason_of
 from glide.utils.filesystem import is_remote
+from toolkit.pipelines.base import BasePipeline
 from toolkit.pipelines.keyword_arguments import refuse_unknown
 
-if TYPE_CHECKING:
-    from toolkit.pipelines.pipeline import Pipeline
-
-Make = partial["Pipeline"]
+Make = partial[Any]
 """The call by which a pipeline was made, to make it again."""
 
 
 def to(
-    self: Pipeline,
+    self: BasePipeline,
     *args: Any,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
     **unknown: Any,
-) -> Pipeline:
+) -> BasePipeline:
     """Move the pipeline to another device, another number type, or both; returns the pipeline itself.
 
     pipe.to("cuda"), pipe.to(torch.bfloat16), pipe.to("cuda", torch.bfloat16). The model is read again from where it
@@ -59,7 +57,7 @@ def to(
     return self
 
 
-def made_again(make: Make, **changes: Any) -> Pipeline:
+def made_again(make: Make, **changes: Any) -> BasePipeline:
     """By the same call with these arguments changed. InputError where the model itself cannot be moved."""
     args, keywords = list(make.args), dict(make.keywords)
     if args and isinstance(args[0], Model):
@@ -73,7 +71,7 @@ def made_again(make: Make, **changes: Any) -> Pipeline:
     return make.func(*args, **(keywords | changes))
 
 
-def rebuilt(make: Make, fingerprint: str, bar: dict[str, Any]) -> Pipeline:
+def rebuilt(make: Make, fingerprint: str, bar: dict[str, Any]) -> BasePipeline:
     """A copied or unpickled pipeline. InputError where the model of that name has other weights by now."""
     pipe = made_again(make)
     if pipe.fingerprint != fingerprint:
@@ -85,7 +83,7 @@ def rebuilt(make: Make, fingerprint: str, bar: dict[str, Any]) -> Pipeline:
     return pipe
 
 
-def save_pretrained(self: Pipeline, folder: str | Path, overwrite: bool = False) -> None:
+def save_pretrained(self: BasePipeline, folder: str | Path, overwrite: bool = False) -> None:
     """Write the model as a folder that `from_pretrained` reads, in float32.
 
     InputError where there is a model in the folder already, unless overwrite, or where it cannot be written.
@@ -96,7 +94,7 @@ def save_pretrained(self: Pipeline, folder: str | Path, overwrite: bool = False)
 
 
 def push_to_hub(
-    self: Pipeline,
+    self: BasePipeline,
     repo_id: str,
     *,
     private: bool | None = None,
@@ -133,7 +131,7 @@ def push_to_hub(
             ) from error
 
 
-def _save(pipe: Pipeline, folder: Path, overwrite: bool = False) -> None:
+def _save(pipe: BasePipeline, folder: Path, overwrite: bool = False) -> None:
     """With the weights as they were before they were rounded for drawing."""
     source, keywords = pipe.made_by.args[0], pipe.made_by.keywords
     if isinstance(source, Model):

@@ -5,7 +5,7 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from glide.diffusion.samplers.registry import (
     DEFAULT_SAMPLER,
@@ -14,11 +14,12 @@ from glide.diffusion.samplers.registry import (
     translate_sampler,
     translate_spacing,
 )
+from glide.utils import cli as cli
 from glide.utils.errors import InputError
 from glide.utils.numbers import shown_number, whole
 from glide.utils.ranges import ETA, STRENGTH, TEMPERATURE, range_of
-from guidance.names import named
 from guidance.options import DEFAULT_OPTIONS, Options
+from guidance.registry import with_default_scale
 from guidance.spec import GuidanceSpec, check_scale
 
 
@@ -78,10 +79,10 @@ class SamplingConfig:
         if not isinstance(self.respacing, str):
             object.__setattr__(self, "respacing", spec_of_steps(self.respacing))
         self.options.check()
-        terms = self.terms  # seen now, not in the middle of a run
+        specs = self.specs  # seen now, not in the middle of a run
         if (
             self.scale is not None
-            and terms
+            and specs
             and all(GuidanceSpec.parse(text).scale is not None for text in self._texts)
         ):
             raise InputError(
@@ -110,17 +111,13 @@ class SamplingConfig:
         return default_spacing(self.sampler, self.respacing) if self.spacing is None else self.spacing
 
     @property
-    def terms(self) -> tuple[GuidanceSpec, ...]:
+    def specs(self) -> tuple[GuidanceSpec, ...]:
         """The guidances, each with its scale."""
-        return tuple(self._full(GuidanceSpec.parse(text)) for text in self._texts)
+        return tuple(with_default_scale(GuidanceSpec.parse(text), self.scale) for text in self._texts)
 
     @property
     def _texts(self) -> tuple[str, ...]:
         return (self.guidance,) if isinstance(self.guidance, str) else self.guidance
-
-    def _full(self, term: GuidanceSpec) -> GuidanceSpec:
-        usual = named(term.name).scale if self.scale is None else self.scale
-        return term if term.scale is not None else replace(term, scale=usual)
 
 
 def spec_of_steps(steps: int) -> str:
@@ -129,3 +126,6 @@ def spec_of_steps(steps: int) -> str:
     if number < 1:
         raise InputError(f"got {shown_number(number)} steps, expected at least 1: try {DEFAULT_STEPS}")
     return str(number)
+
+
+DEFAULT_CONTEXT = 3.0  # lengths of what is masked

@@ -86,7 +86,7 @@ def _drawn(
     pipe: Pipeline, pictures: Sequence[ImageRequest], scale: float, sampler: str = DEFAULT_SAMPLER
 ) -> Tensor | None:
     """x [N,C,H,W] of these pictures, on the CPU, with a bar of its own; None, with a warning, if it is not finite."""
-    guided = pipe.conditions.has_null and scale != 1.0
+    guided = pipe.conditioner.has_null and scale != 1.0
     settings = SamplingConfig(
         sampler, "25", guidance="cfg" if guided else "none", scale=scale if guided else None
     )

@@ -1,10 +1,9 @@
-"""The second stage: an upsampler with its settings, which enlarges what a base model drew, or a picture of a user.
+"""The second stage: an upsampler with its settings, which enlarges what a base model drew, or a user's picture.
 
-    stage = Upscaler.load("shapes", UPSAMPLING)                      # from upsampler.parts
-    large = stage.enlarged(pixels, ImageRequest(seed=0, caption="a red ring"))
+    upscaler = Upscaler.load("shapes")
+    large = upscaler.enlarged(pixels, ImageRequest(seed=0, caption="a red ring"))
 
-How a picture is fitted, noised and cut into tiles is the package `upsampler`'s, which is handed over as `Upsampling`:
-the two packages never import each other. Shape letters: H W pixels, h w pixels of the low-resolution picture.
+Shape letters: N pictures, H W pixels, h w pixels of the low-resolution picture.
 """
 
 from __future__ import annotations
@@ -12,58 +11,35 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from glide.diffusion.samplers.registry import UPSAMPLING_STEPS
-from glide.networks.config import ModelConfig
 from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.dtype import AUTO
 from glide.utils.errors import InputError
 from glide.utils.images import to_uint8
-from guidance.names import named
-from toolkit.pipelines.pipeline import Around, Pipeline, Step
+from guidance.registry import named
+from toolkit.pipelines.base import BasePipeline
+from toolkit.pipelines.output import Step
 from toolkit.pipelines.settings import SamplingConfig
+from upsampler import cascade
+from upsampler.presets import EMBEDDED, check_upsampler
+from upsampler.tiling import in_tiles
 
 DEFAULT_CONFIG = SamplingConfig(respacing=str(UPSAMPLING_STEPS), guidance="none")
-"""How an upsampler enlarges where nothing else is asked for."""
-
-DrawOne = Callable[[Tensor, float, int, tuple[int, int]], Iterator[Step]]
-"""low_res [3,h,w], the level of its noise, a seed, and the (H, W) to draw."""
-
-
-class Upsampling(Protocol):
-    """What the package `upsampler` brings along, `toolkit.pipelines.parts.UPSAMPLING`."""
-
-    @property
-    def enlarge(self) -> Callable[[DrawOne, ModelConfig, Tensor, int, float], Iterator[Tensor]]:
-        """(draw, config, uint8 [h,w,3], seed, noise) -> x [1,3,H,W] after each step."""
-
-    @property
-    def tiles(self) -> Around:
-        """Calls a network in tiles where a picture is larger than its own size."""
-
-    @property
-    def check(self) -> Callable[[ModelConfig, str], None]:
-        """InputError for a model, of that name, that is no upsampler."""
-
-    @property
-    def places(self) -> tuple[Path, ...]:
-        """Folders with embedded upsamplers."""
 
 
 @dataclass(frozen=True)
 class Upscaler:
     """An upsampler, ready to enlarge."""
 
-    pipe: Pipeline
-    settings: SamplingConfig
-    upsampling: Upsampling
+    pipe: BasePipeline
+    settings: SamplingConfig = DEFAULT_CONFIG
     noise: float = 0.0
     """Added to what is enlarged, see `upsampler.cascade.enlarge`."""
 
@@ -71,32 +47,31 @@ class Upscaler:
     def load(
         cls,
         name: str,
-        upsampling: Upsampling,
         device: str | torch.device | None = None,
         dtype: torch.dtype | str = AUTO,
         vocab: str | None = None,
         compiles: bool = False,
     ) -> Upscaler:
-        """The upsampler of that name, with the usual settings. Names and errors as `Pipeline.from_pretrained`."""
+        """The upsampler of that name, with the default settings. Names and errors as `Pipeline.from_pretrained`."""
         # calls of one picture, which is large: so what is enlarged beside it changes nothing
-        pipe = Pipeline.from_pretrained(
-            name, device, dtype, 1, vocab, upsampling.tiles, upsampling.places, compiles
+        pipe = BasePipeline.from_pretrained(
+            name, device, dtype, 1, vocab, wrap=in_tiles, places=(EMBEDDED,), compiles=compiles
         )
-        upsampling.check(pipe.model.config, name)
-        return cls(pipe, DEFAULT_CONFIG, upsampling)
+        check_upsampler(pipe.model.config, name)
+        return cls(pipe)
 
     @property
     def scale(self) -> int:
-        """How many times a picture is enlarged."""
+        """Factor by which height and width grow."""
         return self.pipe.model.config.scale
 
     @property
     def steps(self) -> int:
-        """Of the sampler, for each picture."""
+        """Steps of the sampler, for each picture."""
         return self.pipe.steps(self.settings)
 
     def check(self, pictures: Sequence[ImageRequest]) -> None:
-        """InputError for what the model cannot be told of these pictures, or guided by; no step is made."""
+        """InputError for captions and classes that the model or its guidances cannot take; no step is made."""
         config = self.pipe.model.config
         blank = torch.zeros(config.low_res_size, config.low_res_size, 3, dtype=torch.uint8)
         for picture in pictures:
@@ -107,10 +82,10 @@ class Upscaler:
                 )
             self.enlarge(blank, picture)
 
-    def asked(self, picture: ImageRequest) -> ImageRequest:
-        """The picture with only as much of its caption and class as something here reads."""
+    def request(self, picture: ImageRequest) -> ImageRequest:
+        """The request with a caption and a class only where something here reads them."""
         config = self.pipe.model.config
-        readers = [named(term.name) for term in self.settings.terms]
+        readers = [named(spec.name) for spec in self.settings.specs]
         caption = config.text is not None or any(reader.captions for reader in readers)
         label = config.num_classes > 0 or any(reader.labels for reader in readers)
         return replace(
@@ -118,32 +93,98 @@ class Upscaler:
         )
 
     def enlarge(self, pixels: Tensor, picture: ImageRequest) -> Iterator[Tensor]:
-        """Enlarge uint8 [h,w,3] of any size, told the picture's caption or class; yields x [1,3,H,W] after each step.
+        """Enlarge uint8 [h,w,3] of any size, conditioned on the picture's caption or class.
 
-        What is known of the large picture (`given.image`, where `given.mask` is 1) stays as it is. InputError, at once,
-        for what the model cannot be told, or a picture too large.
+        Yields x [1,3,H,W] after each step. Known pixels of the large picture (`given.image`, where `given.mask` is 1)
+        stay as they are. InputError, at once, for a condition that the model cannot take, or a picture too large.
         """
-        asked = self.asked(picture)
+        request = self.request(picture)
 
         def draw(low_res: Tensor, noise: float, seed: int, size: tuple[int, int]) -> Iterator[Step]:
-            given = replace(_framed(asked.given, size), low_res=low_res, noise=noise)
-            return self.pipe.draw([replace(asked, seed=seed, given=given)], self.settings, size=size)
+            given = replace(_padded(request.given, size), low_res=low_res, noise=noise)
+            return self.pipe.draw([replace(request, seed=seed, given=given)], self.settings, size=size)
 
-        return self.upsampling.enlarge(draw, self.pipe.model.config, pixels, picture.seed, self.noise)
+        return cascade.enlarge(draw, self.pipe.model.config, pixels, picture.seed, self.noise)
 
     def enlarged(self, pixels: Tensor, picture: ImageRequest) -> Tensor:
-        """The same without watching: uint8 [H,W,3]."""
+        """The result of `enlarge` alone: uint8 [H,W,3]."""
         for x in self.enlarge(pixels, picture):
             last = x
         return to_uint8(last)[0]
 
     def recipe(self, picture: ImageRequest) -> dict[str, Any]:
         """All that is needed to enlarge the picture again, besides what it was, JSON-able."""
-        return {**self.pipe.recipe(self.asked(picture), self.settings, 0), "noise": self.noise}
+        return {**self.pipe.recipe(self.request(picture), self.settings, 0), "noise": self.noise}
+
+    def check_weights(self, name: str, recipe: Mapping[str, Any], file: str) -> None:
+        """InputError where the upsampler of that name is not the one that enlarged the picture in `file`."""
+        same_name = name.partition("@")[0] == str(recipe.get("model")).partition("@")[0]
+        if same_name and self.pipe.fingerprint != recipe.get("weights"):
+            raise InputError(
+                f"the upsampler {name} has other weights ({self.pipe.fingerprint}) than the one that enlarged {file} "
+                f"({recipe.get('weights')}): give that one by --upsampler"
+            )
 
 
-def _framed(given: KnownPixels, size: tuple[int, int]) -> KnownPixels:
-    """The known pixels alone, for a picture of `size` (H, W): what lies beyond them to the right and below is not."""
+@dataclass(frozen=True)
+class InpaintUpscaler:
+    """The second stage of inpainting. An upsampler with inpainting planes sees the known pixels; any keeps them."""
+
+    upscaler: Upscaler
+    small: int
+    """H = W of the first stage's pictures."""
+
+    def __post_init__(self) -> None:
+        """InputError for a respacing that does not fit, before the first stage has drawn."""
+        self.upscaler.pipe.steps(self.upscaler.settings)
+
+    @property
+    def size(self) -> int:
+        """H = W of its pictures."""
+        return self.small * self.upscaler.scale
+
+    def recipe(self) -> dict[str, Any]:
+        """What its pictures need to be drawn again, JSON-able."""
+        kept: tuple[str, ...] = (
+            "model",
+            "weights",
+            "sampler",
+            "respacing",
+            "spacing",
+            "eta",
+            "guidance",
+            "scale",
+        )
+        kept += ("noise", "dtype", "vocab")
+        found = self.upscaler.recipe(ImageRequest(0))
+        return {name: found[name] for name in kept if name in found}
+
+    def enlarge(
+        self,
+        small: Tensor,
+        *,
+        image: Tensor,
+        mask: Tensor,
+        captions: Sequence[str],
+        labels: Sequence[int | None],
+        seeds: Sequence[int],
+    ) -> Tensor:
+        """small [N,3,h,w] in [-1, 1] -> [N,3,H,W], on the CPU.
+
+        small is rounded to 8 bits, as the pictures are that an upsampler is trained on. image [3,H,W] is the same of
+        all, kept where mask [1,H,W] is 1. captions, labels, seeds: of the N pictures.
+        """
+        given = KnownPixels(image=image, mask=mask)
+        large = []
+        for pixels, caption, label, seed in zip(to_uint8(small), captions, labels, seeds, strict=True):
+            for x in self.upscaler.enlarge(pixels, ImageRequest(seed, caption, label, given)):
+                last = x
+            large.append(last.cpu())
+        return torch.cat(large)
+
+
+def _padded(given: KnownPixels, size: tuple[int, int]) -> KnownPixels:
+    """The known pixels alone, for a picture of `size` (H, W); the rows and columns that it has more are unknown."""
     if given.image is None or given.mask is None:
         return KnownPixels()
     height, width = given.image.shape[-2:]
@@ -152,27 +193,15 @@ def _framed(given: KnownPixels, size: tuple[int, int]) -> KnownPixels:
 
 
 def enlarger(
-    model: Model, upsampling: Upsampling, dtype: torch.dtype | str = AUTO
+    model: Model, dtype: torch.dtype | str = AUTO
 ) -> Callable[[Tensor, str, int | None, int], Tensor]:
-    """What enlarges pictures with a copy of a model in training, as it is now, by the usual settings.
+    """Enlarges pictures with a copy of a model in training, as it is now, by the default settings.
 
     It takes uint8 [h,w,3], a caption, a class and a seed, and returns uint8 [H,W,3].
     """
-    pipe = Pipeline(copy.deepcopy(model), "", dtype, 1, around=upsampling.tiles, owned=True)
-    stage = Upscaler(pipe, DEFAULT_CONFIG, upsampling)
+    upscaler = Upscaler(BasePipeline(copy.deepcopy(model), "", dtype, 1, wrap=in_tiles, owned=True))
 
     def enlarge(pixels: Tensor, caption: str, label: int | None, seed: int) -> Tensor:
-        return stage.enlarged(pixels, ImageRequest(seed, caption, label))
+        return upscaler.enlarged(pixels, ImageRequest(seed, caption, label))
 
     return enlarge
-
-
-def check_weights(stage: Upscaler, name: str, recipe: Mapping[str, Any], file: str) -> None:
-    """InputError where the upsampler of that name is not the one that enlarged the picture in `file`."""
-    if name.partition("@")[0] == str(recipe.get("model")).partition("@")[
-        0
-    ] and stage.pipe.fingerprint != recipe.get("weights"):
-        raise InputError(
-            f"the upsampler {name} has other weights ({stage.pipe.fingerprint}) than the one that enlarged {file} "
-            f"({recipe.get('weights')}): give that one by --upsampler"
-        )

@@ -8,10 +8,10 @@ import torch
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import (
     Prediction,
+    Predictor,
     clamp,
     log_variance,
     pin_known,
-    predictor,
     project,
     replace_known,
 )
@@ -71,7 +71,7 @@ def test_to_changes_the_type_of_every_part():
     assert [part.dtype for part in parts] == [torch.bfloat16] * 3
 
 
-# --- predictor ----------------------------------------------------------------------------
+# --- Predictor ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("t", [0, 400, 999])
@@ -81,7 +81,7 @@ def test_the_three_spaces_name_the_same_x0(t):
     x = process.q_sample(x0, torch.tensor([t, t]), eps)
     alpha, sigma = math.sqrt(process.alpha_bar[t]), math.sqrt(1 - process.alpha_bar[t])
     for space, output in {"eps": eps, "x0": x0, "v": alpha * eps - sigma * x0}.items():
-        (prediction,) = predictor(lambda *_: output, process, space)(x, t, [Conditioning()])
+        (prediction,) = Predictor(lambda *_: output, process, space)(x, t, [Conditioning()])
         torch.testing.assert_close(prediction.x0, x0, rtol=1e-9, atol=1e-9)
         assert prediction.v is None
 
@@ -94,7 +94,7 @@ def test_one_network_call_serves_all_conditionings():
         return x + cond.vector[:, :1, None, None]
 
     x, conds = randn(2, 3, 4, 4), [Conditioning(torch.full((2, 1), float(k))) for k in range(3)]
-    predictions = predictor(net, make_process("cosine"), "x0")(x, 7, conds)
+    predictions = Predictor(net, make_process("cosine"), "x0")(x, 7, conds)
     assert calls == [((6, 3, 4, 4), [7] * 6)]
     for k, prediction in enumerate(predictions):
         assert torch.equal(prediction.x0, x + k)
@@ -102,7 +102,7 @@ def test_one_network_call_serves_all_conditionings():
 
 def test_a_conditioning_of_one_row_serves_the_batch():
     net = lambda x, t, cond: x + cond.vector[:, :, None, None]
-    predict = predictor(net, make_process("cosine"), "x0")
+    predict = Predictor(net, make_process("cosine"), "x0")
     x, one = randn(3, 1, 4, 4), Conditioning(torch.tensor([[2.0]]))
     assert torch.equal(predict(x, 0, [one])[0].x0, predict(x, 0, [one.repeat(3)])[0].x0)
     with pytest.raises(InputError, match="2 rows for 3 samples"):
@@ -111,7 +111,7 @@ def test_a_conditioning_of_one_row_serves_the_batch():
 
 def test_the_second_half_of_the_channels_is_v_and_all_is_float32():
     x, output = randn(2, 3, 4, 4), randn(2, 6, 4, 4, seed=1).bfloat16()
-    (prediction,) = predictor(lambda *_: output, make_process("cosine"), "x0")(x, 3, [Conditioning()])
+    (prediction,) = Predictor(lambda *_: output, make_process("cosine"), "x0")(x, 3, [Conditioning()])
     assert torch.equal(prediction.x0, output[:, :3].float()) and torch.equal(
         prediction.v, output[:, 3:].float()
     )
@@ -121,7 +121,7 @@ def test_the_second_half_of_the_channels_is_v_and_all_is_float32():
 def test_zero_terminal_snr_works_without_eps(space):
     process = make_process("cosine", zero_terminal_snr=True)
     x, output = randn(1, 3, 4, 4), randn(1, 3, 4, 4, seed=1)
-    (prediction,) = predictor(lambda *_: output, process, space)(x, 999, [Conditioning()])
+    (prediction,) = Predictor(lambda *_: output, process, space)(x, 999, [Conditioning()])
     assert torch.equal(prediction.x0, output if space == "x0" else -output)
 
 
@@ -129,14 +129,14 @@ def test_mistakes_are_explained():
     process = make_process("cosine")
     net = lambda x, t, cond: x[:, :2]
     with pytest.raises(InputError, match="zero terminal SNR"):
-        predictor(net, make_process("cosine", zero_terminal_snr=True), "eps")
+        Predictor(net, make_process("cosine", zero_terminal_snr=True), "eps")
     with pytest.raises(InputError, match="'epsilon'"):
-        predictor(net, process, "epsilon")
+        Predictor(net, process, "epsilon")
     with pytest.raises(InputError, match="2 channels for x of 3"):
-        predictor(net, process)(randn(1, 3, 4, 4), 0, [Conditioning()])
+        Predictor(net, process)(randn(1, 3, 4, 4), 0, [Conditioning()])
     for t in (-1, 1000):
         with pytest.raises(InputError, match=f"timestep {t}"):
-            predictor(net, process)(randn(1, 3, 4, 4), t, [Conditioning()])
+            Predictor(net, process)(randn(1, 3, 4, 4), t, [Conditioning()])
 
 
 # --- project ------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from glide.diffusion.conditioning import Conditioning
-from glide.diffusion.denoiser import Prediction, predictor
+from glide.diffusion.denoiser import Prediction, Predictor
 from glide.networks.config import ModelConfig
-from glide.networks.fixed_batch import call_size_of, default_call_size, in_calls
+from glide.networks.fixed_batch import call_size_of, default_call_size
 from glide.networks.image_request import ImageRequest
 from glide.networks.layers import ROWS, linear_by_rows
 from glide.networks.model import Model
@@ -76,12 +76,13 @@ def test_places() -> None:
 
 
 def test_calls_change_nothing_else(text_model: Model) -> None:
-    predict = predictor(text_model.unet, text_model.process)
+    predict = Predictor(text_model.unet, text_model.process)
+    in_calls = Predictor(text_model.unet, text_model.process, call_size=2)
     cond = text_model.condition(text_model.caption_batch([RED, SQUARE] * 2))
     null = text_model.condition(text_model.caption_batch([""]))
     x = torch.randn(4, 3, 8, 8)
     with torch.no_grad():
-        pairs = zip(predict(x, 50, [cond, null]), in_calls(predict, 2)(x, 50, [cond, null]), strict=True)
+        pairs = zip(predict(x, 50, [cond, null]), in_calls(x, 50, [cond, null]), strict=True)
     for whole, parts in pairs:
         torch.testing.assert_close(parts.x0, whole.x0, rtol=0, atol=1e-4)
         torch.testing.assert_close(parts.v, whole.v, rtol=0, atol=1e-4)
@@ -147,7 +148,7 @@ class Watched(Guidance):
 def test_a_guidance_made_for_the_pictures_alone(pipe: Pipeline) -> None:
     """Three pictures fill two calls of two; a guidance for three rows sees three."""
     captions = [RED, SQUARE, RED]
-    null = pipe.conditions.null().repeat(3)
+    null = pipe.conditioner.null().repeat(3)
     amounts = torch.tensor([0.0, 0.5, 0.0])
     plain = pipe(captions, num_inference_steps=4, seed=0).tensors
     moved = pipe(captions, num_inference_steps=4, seed=0, guidances=[Watched(amounts, null)]).tensors

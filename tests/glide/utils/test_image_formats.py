@@ -20,7 +20,7 @@ from glide.utils.image_files import (
 from glide.utils.images import load_image, read_recipe
 from support.deep_png import deep_png
 from support.paths import ROOT
-from toolkit.commands.inpaint import read_original
+from toolkit.pipelines.inpaint_original import read_original
 from toolkit.pipelines.mask_files import mask_of_file
 
 COLOURS = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8))

@@ -23,7 +23,6 @@ from glide.networks.presets import PRESETS
 from glide.networks.reduced_precision import lowered
 from glide.training.optim import split_parameters
 from glide.utils.errors import InputError
-from guidance.base import guide
 from guidance.classifier import guide as classifier_guidance_module
 from guidance.classifier import network as classifiers
 from guidance.classifier.guide import check_classifier, classifier_guidance
@@ -33,6 +32,7 @@ from guidance.classifier.openai import (
     from_state_dict,
     mapping,
 )
+from guidance.guided_denoiser import guide
 from support.classifier_config import TINY
 from support.openai_nets import same_weights
 

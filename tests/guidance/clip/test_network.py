@@ -26,7 +26,6 @@ from glide.networks.tokenizer import Tokenizer
 from glide.networks.vision_transformer import ImageConfig
 from glide.training.optim import split_parameters
 from glide.utils.errors import InputError
-from guidance.base import guide
 from guidance.clip import network as clips
 from guidance.clip.guide import clean_clip_guidance, clip_guidance, through_network
 from guidance.clip.load import load_clip, save_clip
@@ -34,6 +33,7 @@ from guidance.clip.network import CLIPS, NoisyClip
 from guidance.clip.openai import PAIR, from_state_dicts
 from guidance.clip.rerank import fit_of
 from guidance.compatibility import check_fits
+from guidance.guided_denoiser import guide
 from support.clip_nets import LONG, RED, SQUARE, X, tiny_clip
 from support.openai_nets import GOLDEN, golden, same_weights
 

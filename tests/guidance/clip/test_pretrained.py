@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from glide.diffusion.conditioning import Conditioning
-from glide.diffusion.denoiser import predictor
+from glide.diffusion.denoiser import Predictor
 from glide.networks.config import ProcessConfig
 from glide.networks.model import Model
 from glide.networks.tokenizer import Tokenizer
@@ -88,7 +88,7 @@ def test_the_predicted_x0_through_and_past_the_network() -> None:
     """Through it the gradient is that of the whole function; past it eps is a constant."""
     process = ProcessConfig(steps=100).build()
     net = lambda x, t, cond: torch.sin(2 * x)
-    predict = predictor(net, process, "eps")
+    predict = Predictor(net, process, "eps")
     clean = adapt(StandIn(size=8, dtype=torch.float64), by_colour)
     x, t = X.double(), 40
     alpha, sigma = math.sqrt(process.alpha_bar[t]), math.sqrt(1 - process.alpha_bar[t])

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from glide.checkpoints.load import save_model
-from glide.diffusion.denoiser import predictor
+from glide.diffusion.denoiser import Predictor
 from glide.diffusion.process import gather
 from glide.networks.config import ProcessConfig
 from glide.networks.model import Model
@@ -111,7 +111,7 @@ def test_the_shift_is_the_difference_of_two_predictions(
     nothing = model.nothing_known(4)
     conds = [model.condition(model.caption_batch(said) | nothing) for said in (WORDS, [""] * 4)]
     with torch.no_grad():
-        main, null = predictor(model.unet, model.process, model.config.process.prediction)(x_t, 30, conds)
+        main, null = Predictor(model.unet, model.process, model.config.process.prediction)(x_t, 30, conds)
     torch.testing.assert_close(shift, main.x0 - null.x0, atol=1e-5, rtol=1e-4)
     assert shift[2].abs().max() < 1e-5 < shift[0].abs().max(), "nothing said, nothing changed"
 

@@ -13,7 +13,8 @@ from glide.utils.file_locks import next_number
 from glide.utils.images import load_image, read_recipe
 from support.models import CAPTIONS, randomised
 from support.sample_script import ROOT, Capture, call, pngs, refused
-from toolkit.pipelines import parts as parts
+from toolkit.commands import sample
+from toolkit.pipelines import upscale
 
 SMALL = ("--steps", "2", "--upsample-steps", "2")
 
@@ -108,16 +109,17 @@ def test_the_embedded_upsampler_is_that_of_the_models_name(
         capsys,
         "without an embedded upsampler, expected 8, or the name of one: give --upsampler",
     )
-    places = (tmp_path / "models",)
-    monkeypatch.setattr(parts, "UPSAMPLING", dataclasses.replace(parts.UPSAMPLING, places=places))
-    save_model(places[0] / text_folder.name, upsampler_model)
+    place = tmp_path / "models"
+    monkeypatch.setattr(upscale, "EMBEDDED", place)
+    monkeypatch.setattr(sample, "UPSAMPLERS", place)
+    save_model(place / text_folder.name, upsampler_model)
     assert call(*flags) == 0
     assert read_recipe(tmp_path / "o/00000.png")["upsampler"]["model"] == text_folder.name
     assert call("--trust-recipe", "--like", tmp_path / "o/00000.png", "--out", tmp_path / "o") == 0
     assert (tmp_path / "o/00001.png").read_bytes() == (tmp_path / "o/00000.png").read_bytes()
     # the weights are those that enlarged it, or the run is refused
     save_model(
-        places[0] / text_folder.name, randomised(Model(upsampler_model.config, upsampler_model.tokenizer), 9)
+        place / text_folder.name, randomised(Model(upsampler_model.config, upsampler_model.tokenizer), 9)
     )
     capsys.readouterr()
     refused(

@@ -138,10 +138,10 @@ def test_replacing_tells_the_model_nothing(filler: Model) -> None:
     pipe = Pipeline(filler, call_size=1)
     image, mask = torch.rand(3, 8, 8), torch.ones(1, 8, 8)
     told, hidden = (
-        pipe.conditions.of([ImageRequest(0, RED, given=KnownPixels(image=image, mask=mask, told=tell))])
+        pipe.conditioner.of([ImageRequest(0, RED, given=KnownPixels(image=image, mask=mask, told=tell))])
         for tell in (True, False)
     )
-    nothing = pipe.conditions.of([ImageRequest(0, RED)])
+    nothing = pipe.conditioner.of([ImageRequest(0, RED)])
     assert hidden.same(nothing) and not told.same(nothing)
 
 

@@ -18,15 +18,15 @@ from glide.networks.model import Model
 from glide.utils.errors import InputError
 from glide.utils.images import load_image, read_recipe, save_png
 from guidance.classifier.load import load_classifier, save_classifier
-from guidance.names import BUILT_IN, known
 from guidance.options import Options
+from guidance.registry import built_in, known
 from guidance.spec import EVERYWHERE, GuidanceSpec
 from support.guides import guides as guides  # a fixture
 from support.guides import shaken
 from support.models import CAPTIONS, tiny_unet
 from support.sample_script import QUICK, ROOT, Capture, call, pngs, refused
+from toolkit.pipelines.recipe import guidance_of, read_guidance
 from toolkit.pipelines.recipe_reader import Recorded
-from toolkit.pipelines.retell import guidance_of, read_guidance
 from toolkit.pipelines.settings import SamplingConfig
 
 RED, SQUARE = CAPTIONS[:2]
@@ -73,10 +73,10 @@ def test_terms_that_are_none(text: str) -> None:
 
 
 def test_scales_that_are_not_written() -> None:
-    terms = SamplingConfig(guidance=("cfg", "pag:1", "clip"), scale=7.0).terms
+    terms = SamplingConfig(guidance=("cfg", "pag:1", "clip"), scale=7.0).specs
     assert [term.scale for term in terms] == [7.0, 1.0, 7.0]
-    usual = SamplingConfig(guidance=tuple(BUILT_IN)).terms
-    assert [term.scale for term in usual] == [named.scale for named in BUILT_IN.values()]
+    usual = SamplingConfig(guidance=tuple(built_in())).specs
+    assert [term.scale for term in usual] == [named.scale for named in built_in().values()]
     with pytest.raises(InputError, match="guidances that all have their own"):
         SamplingConfig(guidance=("cfg:3", "pag:1"), scale=7.0)
 
@@ -108,7 +108,7 @@ def test_what_a_recipe_says() -> None:
             Recorded(json.loads(json.dumps(guidance_of(settings))), "x.png")
         )
         again = SamplingConfig(guidance=guidance, scale=scale, options=read)
-        assert again.terms == settings.terms and again.options == settings.options
+        assert again.specs == settings.specs and again.options == settings.options
     for wrong in ({"guidance": "cfg"}, {"guidance": ["cfg"], "options": {"x": 1}}, {"guidance": 3}):
         with pytest.raises(InputError, match=r"the recipe in x\.png"):
             read_guidance(Recorded(wrong, "x.png"))
@@ -266,7 +266,7 @@ def test_rerank(text_folder: Path, guides: Options, tmp_path: Path, capsys: Capt
         ("--guidance cfg:3@800", "NAME:SCALE@FROM-TO"),
         ("--guidance cfg:x", "with the scale 'x', expected a number"),
         ("--guidance cfg:-2", "scale -2.0, expected a finite number from 0"),
-        ("--guidance cfg:3 --guidance magic:2", "'magic', expected none or cfg or apg"),
+        ("--guidance cfg:3 --guidance magic:2", "'magic', expected apg or auto or cads or cfg"),
         ("--guidance cfg:3 --scale 5", "guidances that all have their own"),
         ("--guidance cfg@90-10", "swap them"),
         ("--guidance auto", "give --weak NAME"),
@@ -385,7 +385,7 @@ def test_help_lists_every_guidance(package: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts/sample.py"), "--help"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert all(
-        f"{name}:{named.scale:g}  " in done.stdout for name, named in BUILT_IN.items() if name != "none"
+        f"{name}:{named.scale:g}  " in done.stdout for name, named in built_in().items() if name != "none"
     )
     assert "lamp:1  of the package lamps" in done.stdout
     assert "cfg:1" not in done.stdout  # a built-in name is not to be had

@@ -230,7 +230,7 @@ def test_the_plan() -> None:
     (line, scale), *others = points("cfg:3+pag:1")
     assert line == "cfg:3+pag:1" and math.isnan(scale) and not others
     settings = [settings for *_, settings in plan(Sweep(guidance=("cfg@9-99+pag:1",), scales=(2.0,)))]
-    assert [str(term) for term in settings[0].terms] == ["cfg:2@9-99", "pag:1"]
+    assert [str(spec) for spec in settings[0].specs] == ["cfg:2@9-99", "pag:1"]
     assert len(plan(Sweep())) == 16
 
 

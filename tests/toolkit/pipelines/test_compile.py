@@ -59,7 +59,7 @@ def test_it_is_repeated_and_refused(
 
     command = ["--model", text_folder, "--prompt", RED, "--steps", "2", "--out", tmp_path / "o", "--compile"]
     with monkeypatch.context() as patched:
-        patched.setattr("toolkit.pipelines.pipeline.compiled", spy)
+        patched.setattr("toolkit.pipelines.base.compiled", spy)
         assert call(*command) == 0
         assert call("--trust-recipe", "--like", tmp_path / "o/00000.png", "--out", tmp_path / "o") == 0
         assert len(asked) == 2 and read_recipe(tmp_path / "o/00001.png")["compile"] is True

@@ -9,8 +9,8 @@ from glide.shapes.dataset import held_out_scenes
 from glide.shapes.oracle import Oracle
 from glide.shapes.scene import SHAPES
 from glide.utils.images import to_uint8
-from guidance.names import BUILT_IN
 from guidance.options import Options
+from guidance.registry import built_in
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
 
@@ -38,9 +38,9 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
     return Options(weak=str(folder))
 
 
-@pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "none"])
+@pytest.mark.parametrize("name", [name for name in built_in() if name != "none"])
 def test_as_it_comes(pipe: Pipeline, options: Options, name: str) -> None:
-    reads = BUILT_IN[name]
+    reads = built_in()[name]
     settings = SamplingConfig(guidance=name, options=options.of(reads.reads))
     labels = [SHAPES.index(scene.things[0].shape) if reads.labels else None for scene in SCENES]
     pictures = [

@@ -106,7 +106,7 @@ def test_by_name_and_by_object(pipe: Pipeline, text_model: Model) -> None:
         return pipe([RED, SQUARE], num_inference_steps=4, seed=3, **flags).tensors
 
     assert torch.equal(drawn(guidances=["cfg:4"]), drawn(guidance_scale=4.0))
-    null = pipe.conditions.null()
+    null = pipe.conditioner.null()
     by_object = AdaptiveProjected(ClassifierFree(4.0, null, (10, 90)), 0.5, 3.0, -0.2)
     options = Options(apg_eta=0.5, apg_norm=3.0, apg_momentum=-0.2)
     by_name = drawn(guidances=["apg:4@10-90"], options=options)
@@ -124,7 +124,7 @@ def test_negative_captions(pipe: Pipeline, text_model: Model, class_model: Model
     def drawn(pipe: Pipeline, **flags: Any) -> Tensor:
         return pipe(num_inference_steps=3, seed=0, **flags).tensors
 
-    cond = pipe.conditions.of([ImageRequest(0, STARS)])
+    cond = pipe.conditioner.of([ImageRequest(0, STARS)])
     away = drawn(pipe, prompt=RED, guidance_scale=3.0, options=Options(negative=STARS))
     close(drawn(pipe, prompt=RED, guidance_scale=1.0, guidances=[ClassifierFree(3.0, cond)]), away)
     assert not torch.allclose(away, drawn(pipe, prompt=RED), atol=1e-3)
@@ -154,7 +154,7 @@ def test_a_noisy_clip_may_see_the_predicted_picture(pipe: Pipeline, guides: Opti
     options = dataclasses.replace(guides, clip_sees="x0")
     pictures = [ImageRequest(i, RED) for i in range(3)]
     alone = Pipeline(pipe.model, call_size=1)
-    x0_of = through_network(alone.predict, alone.conditions.of([pictures[0]]))
+    x0_of = through_network(alone.context.predict, alone.conditioner.of([pictures[0]]))
     by_object = clean_clip_guidance(load_clip(guides.clip), RED, 20.0, x0_of, call_size=1)
     settings = SamplingConfig("ddim", "4", 0.0, "clip:20@0-100", options=options)
     (step,) = [*alone.draw(pictures[:1], SamplingConfig("ddim", "4", 0.0, "none"), [by_object])][-1:]
@@ -216,7 +216,7 @@ def test_a_text_model_is_led_by_a_classifier_alone(pipe: Pipeline, guides: Optio
             {"weak": "x"},
             "got --weak, which belongs to a guidance that was not asked for, expected --guidance auto",
         ),
-        (["pag"], {"negative": "x"}, "expected --guidance cfg or --guidance apg"),
+        (["pag"], {"negative": "x"}, "expected --guidance apg or --guidance cfg"),
         (["auto"], {"weak": "nowhere/at/all"}, "nowhere/at/all"),
         (["pag"], {"pag_layers": "top"}, "'top', expected some of"),
         (["clip"], {"clip": "x", "clip_sees": "x"}, "--clip-sees 'x', expected xt or x0"),
@@ -224,7 +224,7 @@ def test_a_text_model_is_led_by_a_classifier_alone(pipe: Pipeline, guides: Optio
         (["cfg"], {"threshold": 0.0}, "--threshold 0.0, expected a finite number above 0"),
         (["apg"], {"apg_momentum": -1.0}, "--apg-momentum -1.0"),
         (["apg"], {"apg_norm": float("nan")}, "--apg-norm nan"),
-        (["magic"], {}, "'magic', expected none or cfg or apg"),
+        (["magic"], {}, "'magic', expected apg or auto or cads or cfg"),
         (["cfg:three"], {}, "with the scale 'three', expected a number"),
         (["cfg:-1"], {}, "scale -1.0, expected a finite number from 0"),
         (["cfg:3@800-200"], {}, "swap them"),

@@ -14,8 +14,8 @@ from glide.diffusion.process import Process, respacing
 from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.errors import InputError
-from guidance.base import guide
 from guidance.classifier_free import ClassifierFree
+from guidance.guided_denoiser import guide
 from guidance.interpolation import BetweenConditions, BetweenPredictions, slerp
 from support.models import CAPTIONS
 from toolkit import Pipeline
@@ -156,15 +156,15 @@ def test_between_latents() -> None:
 def test_between_conditions_and_predictions(text_model: Model) -> None:
     pipe = Pipeline(text_model, call_size=4)
     share = torch.tensor([0.0, 0.5, 1.0])
-    other = pipe.conditions.of([ImageRequest(0, SQUARE)])
+    other = pipe.conditioner.of([ImageRequest(0, SQUARE)])
     x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)).repeat_interleave(4, 0)[:12:4]
     x = x[:1].expand(3, -1, -1, -1)
-    red, null = pipe.conditions.of([ImageRequest(0, RED)] * 3), pipe.conditions.null()
-    from glide.diffusion.denoiser import predictor
+    red, null = pipe.conditioner.of([ImageRequest(0, RED)] * 3), pipe.conditioner.null()
+    from glide.diffusion.denoiser import Predictor
 
-    predict = predictor(text_model.unet, text_model.process)
+    predict = Predictor(text_model.unet, text_model.process)
     with torch.no_grad():
-        ends = [guide(predict, pipe.conditions.of([ImageRequest(0, c)] * 3), [ClassifierFree(3.0, null)])(x, 50).x0
+        ends = [guide(predict, pipe.conditioner.of([ImageRequest(0, c)] * 3), [ClassifierFree(3.0, null)])(x, 50).x0
                 for c in (RED, SQUARE)]  # fmt: skip
         told = guide(predict, red, [BetweenConditions(other, share), ClassifierFree(3.0, null)])(x, 50).x0
         mixed = guide(

@@ -219,9 +219,9 @@ def test_known_pixels_stay_and_reach_every_condition() -> None:
     image, mask = torch.rand(3, 8, 8) * 2 - 1, torch.zeros(1, 8, 8)
     mask[:, :, :5] = 1
     pictures = [ImageRequest(i, label=i, given=KnownPixels(image=image, mask=mask)) for i in range(2)]
-    cond = pipe.conditions.of(pictures)
+    cond = pipe.conditioner.of(pictures)
     assert cond.planes is not None and torch.equal(cond.planes[1], torch.cat([image * mask, mask]))
-    shared = pipe.conditions.null().sharing_planes(cond)
+    shared = pipe.conditioner.null().sharing_planes(cond)
     assert shared.planes is cond.planes and shared.rows == 2
     for settings in (
         SamplingConfig("ddim", "4", 0.0, "cfg", 3.0),

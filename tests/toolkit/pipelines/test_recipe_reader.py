@@ -55,7 +55,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"guidance": {"a": 1}}, "has guidance an object"),
     ({"guidance": [["cfg"]]}, "has guidance a list, expected texts"),
     ({"options": 3}, "has options 3, expected a table"),
-    ({"options": {"colour": "x"}}, "has options.colour 'x', expected one of negative"),
+    ({"options": {"colour": "x"}}, "has options.colour 'x', expected one of rescale"),
     ({"options": {"negative": 3}}, "has options.negative 3, expected a text"),
     ({"guides": {"clip": 3}}, "has guides.clip 3, expected a text"),
     ({"guides": ["clip"]}, "has guides a list, expected a table"),

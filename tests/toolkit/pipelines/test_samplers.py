@@ -28,10 +28,10 @@ from toolkit.commands.sample import batches
 from toolkit.commands.sample_flags import Sample
 from toolkit.commands.upsample_flags import Upsample
 from toolkit.commands.upscale_flags import StageArgs
-from toolkit.pipelines.parts import UPSAMPLING
 from toolkit.pipelines.settings import SamplingConfig
 from toolkit.pipelines.upscale import DEFAULT_CONFIG as ENLARGING
 from toolkit.pipelines.upscale import Upscaler
+from upsampler.tiling import in_tiles
 
 RED, SQUARE = CAPTIONS[:2]
 NEW = [name for name in SAMPLERS if name not in ("ddim", "ddpm")]
@@ -129,8 +129,8 @@ def test_a_run_that_begins_with_a_picture(pipe: Pipeline, sampler: str) -> None:
 
 @every_new
 def test_an_upsampler_draws_by_it(upsampler_model: Model, sampler: str) -> None:
-    pipe = Pipeline(upsampler_model, call_size=1, around=UPSAMPLING.tiles)
-    stage = Upscaler(pipe, SamplingConfig(sampler, "3", guidance="none", spacing="quadratic"), UPSAMPLING)
+    pipe = Pipeline(upsampler_model, call_size=1, wrap=in_tiles)
+    stage = Upscaler(pipe, SamplingConfig(sampler, "3", guidance="none", spacing="quadratic"))
     pixels = torch.randint(0, 256, (10, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     large = stage.enlarged(pixels, ImageRequest(0, RED))
     assert large.shape == (40, 32, 3) and torch.equal(large, stage.enlarged(pixels, ImageRequest(0, RED)))

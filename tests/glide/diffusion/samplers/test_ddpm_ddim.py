@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from glide.diffusion.conditioning import Conditioning
-from glide.diffusion.denoiser import Prediction, predictor
+from glide.diffusion.denoiser import Prediction, Predictor
 from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.process import respacing
 from glide.diffusion.samplers.base import SeededNoise
@@ -44,7 +44,7 @@ def test_ddim_from_zero_terminal_snr():
         eps = (x - math.sqrt(alpha_bar) * x0) / math.sqrt(1 - alpha_bar)
         return math.sqrt(alpha_bar) * eps - math.sqrt(1 - alpha_bar) * x0
 
-    predict = predictor(net, process, "v")
+    predict = Predictor(net, process, "v")
     x = start(1, 1, 8, 8)
     result = last(ddim(process, lambda x, t: predict(x, t, [Conditioning()])[0], x))
     torch.testing.assert_close(result, data.mean + data.std * x, rtol=0, atol=0.005)

@@ -1,4 +1,4 @@
-"""The device, the number type and the seeds of a run."""
+"""The seeds of a run."""
 
 from __future__ import annotations
 
@@ -6,13 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from glide.utils.device import find_device
-from glide.utils.dtype import find_dtype
 from glide.utils.errors import InputError
 from glide.utils.numbers import whole
-
-# the first two stood here before; programs that import them from here go on to work
-__all__ = ["find_device", "find_dtype", "find_seeds"]
 
 
 def find_seeds(
