@@ -78,7 +78,7 @@ def given_settings(args: TrainBase) -> dict[str, Setting]:
     for key in short.keys() & flags.keys():
         if short[key].value != flags[key].value:
             raise InputError(
-                f"got both {short[key].source} and {flags[key].source} {shown(flags[key].value)}, expected one of "
+                f"got both {short[key].source} and {flags[key].source} {_written(flags[key].value)}, expected one of "
                 "them: leave one out"
             )
     from_file = MODEL_FLAGS.read_file(args.config) if args.config is not None else {}
@@ -120,7 +120,7 @@ def check_decided(settings: Settings, config: ModelConfig) -> None:
     for key, setting in settings.items():
         if key in MODEL_FLAGS.decided and key in found and not _same(setting.value, found[key]):
             raise InputError(
-                f"got {_named(key, setting)} {shown(setting.value)}, expected {shown(found[key])}, which "
+                f"got {_named(key, setting)} {_written(setting.value)}, expected {_written(found[key])}, which "
                 f"{MODEL_FLAGS.decided[key]} set: leave it out"
             )
 
@@ -130,9 +130,9 @@ def check_resumed(settings: Settings, config: ModelConfig) -> None:
     found = MODEL_FLAGS.values(config)
     for key, setting in settings.items():
         if not _same(setting.value, found.get(key)):
-            before = "no such part" if key not in found else shown(found[key])
+            before = "no such part" if key not in found else _written(found[key])
             raise InputError(
-                f"{_named(key, setting)} {shown(setting.value)}: this run has {before}, which cannot change on the "
+                f"{_named(key, setting)} {_written(setting.value)}: this run has {before}, which cannot change on the "
                 "way; leave it out, or begin another run with --init"
             )
 
@@ -140,6 +140,11 @@ def check_resumed(settings: Settings, config: ModelConfig) -> None:
 def _named(key: str, setting: Setting) -> str:
     """A setting in a message: its flag, or its key and its file."""
     return setting.source if setting.source.startswith("--") else f"{key} of {setting.source}"
+
+
+def _written(value: object) -> str:
+    """A value as on a command line."""
+    return str(value).lower() if isinstance(value, bool) else shown(value)
 
 
 def _same(one: object, other: object) -> bool:

@@ -235,17 +235,17 @@ def _plain(hint: Any) -> tuple[Any, Range]:
 
 
 def _values(hint: Any, words: list[str]) -> Iterator[str]:
-    """Take the values of a flag from the words after it."""
-    plain, _ = _plain(hint)
-    if plain is bool:
-        if words and words[0].lower() in ("true", "false"):
-            yield words.pop(0)
-        return
-    several = typing.get_origin(plain) is tuple
-    while words and not words[0].startswith("--"):
+    """Take the values of a flag from the words after it: all up to the next flag.
+
+    InputError for a second one where the flag has one value: it would join those of the flag before.
+    """
+    several = typing.get_origin(_plain(hint)[0]) is tuple
+    taken = 0
+    while words and not words[0].startswith("-"):
+        if taken and not several:
+            raise InputError(f"got {words[0]!r}, expected a flag before it: see --help")
         yield words.pop(0)
-        if not several:
-            return
+        taken += 1
 
 
 def _from_words(hint: Any, values: Sequence[str], flag: str) -> Any:
