@@ -51,7 +51,7 @@ _HOME = {
     "guide": "guided_denoiser",
 }
 
-check_packages(__name__)
+check_packages("glide", __name__)
 
 
 def __getattr__(name: str) -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 from glide.utils.installation import HOME, PACKAGES, check_packages
-from glide.version import __version__
 from support.paths import ROOT
 
 NOT_RELEASED = (".ci/*", ".git*", ".github/*")
@@ -83,13 +83,18 @@ def installed(tmp_path: Path) -> Path:
     return folder
 
 
-def said_by(code: str, *path: Path) -> str:
-    """The last line that Python prints, with these folders first on its path."""
-    code = f"import sys; sys.path[:0] = {list(map(str, path))}; {code}"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=path[0], capture_output=True, text=True, check=False
+def said_by(packages: Sequence[str], *path: Path) -> list[str]:
+    """Import packages in a new process, with these folders first on its path: what each says, or its file."""
+    code = (
+        f"import sys; sys.path[:0] = {list(map(str, path))}\n"
+        f"for name in {list(packages)}:\n"
+        "    try: print(__import__(name).__file__)\n"
+        "    except ImportError as error: print(error)"
     )
-    return (done.stdout + done.stderr).strip().splitlines()[-1]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=path[0], capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
 
 
 def other(folder: Path, name: str, text: str = "VERSION = 1\n") -> Path:
@@ -99,50 +104,42 @@ def other(folder: Path, name: str, text: str = "VERSION = 1\n") -> Path:
 
 
 def test_a_whole_installation_is_silent(installed: Path) -> None:
-    code = "import toolkit, glide, guidance, upsampler; print(glide.__file__, glide.__version__)"
-    assert said_by(code, installed) == f"{installed / 'glide' / '__init__.py'} {__version__}"
+    assert said_by(PACKAGES, installed) == [str(installed / name / "__init__.py") for name in PACKAGES]
 
 
 @pytest.mark.parametrize("name", ["guidance", "upsampler", "toolkit"])
-@pytest.mark.parametrize("imported", ["glide", "guidance", "upsampler", "toolkit"])
-def test_a_package_installed_over_ours(installed: Path, name: str, imported: str) -> None:
-    other(installed, name)
-    if imported == name:
-        return  # theirs, of which nothing can be said here
-    said = said_by(f"import {imported}", installed)
-    assert said.startswith(f"ImportError: another package named {name} was installed over Glide Toolkit's")
-    assert f"pip uninstall {name}" in said and "pip install --force-reinstall glide-toolkit" in said
-    assert "an environment of its own" in said
+def test_a_package_installed_over_ours(installed: Path, name: str) -> None:
+    ours = [package for package in PACKAGES if package != name]
+    for said in said_by(ours, other(installed, name)):
+        assert said.startswith(f"another package named {name} was installed over Glide Toolkit's")
+        assert f"pip uninstall {name}" in said and "pip install --force-reinstall glide-toolkit" in said
+        assert "an environment of its own" in said
 
 
-@pytest.mark.parametrize("imported", ["guidance", "upsampler", "toolkit"])
 @pytest.mark.parametrize("text", ["", "import consecution_that_is_not_there\n"])
-def test_another_glide_installed_over_ours(installed: Path, imported: str, text: str) -> None:
-    other(installed, "glide", text)
-    said = said_by(f"import {imported}", installed)
-    assert said.startswith("ImportError: ") and "another package named glide" in said
-    assert "pip uninstall glide" in said and "pip install --force-reinstall glide-toolkit" in said
+def test_another_glide_installed_over_ours(installed: Path, text: str) -> None:
+    for said in said_by(PACKAGES[1:], other(installed, "glide", text)):
+        assert "another package named glide" in said
+        assert "pip uninstall glide" in said and "pip install --force-reinstall glide-toolkit" in said
 
 
 def test_a_package_uninstalled_again(installed: Path) -> None:
     (installed / "guidance/__init__.py").unlink()
-    said = said_by("import toolkit", installed)
+    (said,) = said_by(["toolkit"], installed)
     assert "another package named guidance was installed over" in said and "--force-reinstall" in said
 
 
 def test_a_package_that_hides_ours(installed: Path, tmp_path: Path) -> None:
     hiding = other(tmp_path / "other", "guidance")
-    said = said_by("import toolkit", hiding, installed)
+    fine, said = said_by(["glide", "toolkit"], hiding, installed)
+    assert fine == str(installed / "glide/__init__.py")
     assert f"another package named guidance, in {hiding / 'guidance'}, hides Glide Toolkit's" in said
-    assert said_by("import glide; print('fine')", hiding, installed) == "fine"
-    for imported in ("toolkit", "guidance", "upsampler"):
-        said = said_by(f"import {imported}", other(tmp_path / "third", "glide"), installed)
-        assert said.startswith("ImportError: ") and "another package named glide" in said
-        assert "pip uninstall glide" in said
+    for said in said_by(PACKAGES[1:], other(tmp_path / "third", "glide"), installed):
+        assert "another package named glide" in said and "pip uninstall glide" in said
 
 
 def test_two_installations_that_are_mixed(installed: Path, tmp_path: Path) -> None:
     first = tmp_path / "first"
     shutil.copytree(installed / "upsampler", first / "upsampler")
-    said = said_by("import upsampler", first, installed)
+    (said,) = said_by(["upsampler"], first, installed)
     assert f"glide of {installed} and upsampler of {first}" in said and "PYTHONPATH" in said

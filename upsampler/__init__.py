@@ -13,4 +13,4 @@ except ModuleNotFoundError as error:  # another package named glide
 
 __toolkit__ = "glide-toolkit"
 
-check_packages(__name__)
+check_packages("glide", __name__)
