@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from glide.data.datasets import Batch, Dataset, GeneratedData, open_data
+from glide.data.targets import Target
 from glide.shapes.dataset import Shapes
 from glide.shapes.scene import COLORS, SHAPES
 from glide.utils.errors import InputError
 
-Target = Literal["shape", "color"]
 TARGETS: dict[str, tuple[str, ...]] = {"shape": SHAPES, "color": tuple(COLORS)}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from glide.utils.contact_sheet import write_strip
 from glide.utils.errors import InputError
 from glide.utils.memory import check_memory
 from glide.utils.printable import say
+from glide.utils.program import command_line
 from glide.utils.ranges import check_numbers
 
 Sample = Callable[[Model, Path, Sequence[str]], int | None]
@@ -198,7 +198,7 @@ def _open(args: TrainBase, begun: _Begun, **options: Any) -> Dataset:
 
 def _saver(args: TrainBase, kind: ModelKind, unconditional: bool) -> Callable[[Model, Path, int], None]:
     """The function that writes the model folder, with the record of its training."""
-    record = {"command": shlex.join(["python", *sys.argv]), **jsonable(dataclasses.asdict(args))}
+    record = {"command": command_line(), **jsonable(dataclasses.asdict(args))}
     record["unconditional"] = unconditional
     if args.init:
         record["init_training"] = _training_of(args.init, kind.places)

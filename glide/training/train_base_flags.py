@@ -39,7 +39,7 @@ class TrainBase:
     config_flags: ClassVar[ConfigFlags[Any]] = MODEL_FLAGS
 
     out: Path
-    """Folder of the run: log.jsonl, checkpoints/, samples/, and the model itself, which sample.py takes as --model."""
+    """Folder of the run: log.jsonl, checkpoints/, samples/, and the model itself, a --model of the sample command."""
     data: str = "shapes"
     """shapes (shapes:one, shapes:one=1,count=2,pair=3), WebDataset shards ("shards/{0000..0999}.tar"), a folder of
     captioned pictures, or one of class folders."""

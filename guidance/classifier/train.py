@@ -1,23 +1,21 @@
-"""The training of a noisy classifier, from its settings to its folder: what `scripts/train_classifier.py` calls."""
+"""Train a noisy classifier, from its settings to its folder."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-import tyro
 from torch import Tensor
 
 from glide.checkpoints.load import load_model
 from glide.data.datasets import Batch, Dataset, is_generated
-from glide.data.labelled import Target, open_labelled
+from glide.data.labelled import open_labelled
 from glide.networks.config import ModelConfig, UNetConfig
-from glide.training.config import OptimConfig, TrainConfig
 from glide.training.distributed import Processes, start
 from glide.training.row_rng import RowRng
 from glide.training.run_folder import model_folder
@@ -26,36 +24,8 @@ from guidance.classifier.guide import check_classifier
 from guidance.classifier.load import begin_with, load_classifier, save_classifier
 from guidance.classifier.network import CLASSIFIERS, ClassifierConfig, NoisyClassifier
 from guidance.classifier.noise_levels import accuracy, measure, plot, table
-from guidance.train_common import Measure, Measured, TrainGuide, held_out_batch, noise_of, train_guide
-
-
-@dataclass(frozen=True)
-class TrainClassifier(TrainGuide):
-    """Settings of a classifier's training."""
-
-    data: str = "shapes:one"
-    """shapes:one (or shapes:one=3,count=1), or a folder that holds a folder of pictures for each class."""
-    target: Target = "shape"
-    """What the class of a built-in scene is: its things' shape or colour; where they differ, one of them at random."""
-    init: str | None = None
-    """Begin with the down path of this diffusion model, named as --like; it must be of the preset's sizes."""
-    preset: str = "shapes-64"
-    """Sizes of the classifier, by the name of the base models it is for."""
-    noised: bool = True
-    """Train on pictures at all noise levels; without, on clean ones (such a classifier cannot guide)."""
-    held_out_images: int = 512
-    """Pictures that are measured, at most, every --sample-every steps."""
-    dropout: float = 0.0
-    train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(
-        default_factory=lambda: TrainConfig(
-            steps=10_000, optim=OptimConfig(lr=3e-4, weight_decay=0.05, cooldown=1.0)
-        )
-    )
-    """As ADM: the learning rate falls linearly to zero from the start (--cooldown 1)."""
-
-
-FROZEN_FLAGS = ("preset", "recipe", "init", "noised", "dropout", "like")
-"""Settings of a run that are in its folder by now."""
+from guidance.classifier.train_flags import FROZEN_FLAGS, TrainClassifier
+from guidance.train_common import Measure, Measured, held_out_batch, noise_of, own_folder, train_guide
 
 
 @dataclass(frozen=True)
@@ -82,7 +52,7 @@ def train_classifier(args: TrainClassifier) -> NoisyClassifier:
     if args.preset not in CLASSIFIERS:
         raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(CLASSIFIERS)}.")
     processes = start(args.device)
-    with args.folder(processes, args.train.dry_run) as resume:
+    with own_folder(args, processes, args.train.dry_run) as resume:
         trained = _train(args, processes, resume)
         processes.finish()
     return trained

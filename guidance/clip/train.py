@@ -1,21 +1,18 @@
-"""The training of a noisy CLIP, from its settings to its folder: what `scripts/train_clip.py` calls."""
+"""Train a noisy CLIP, from its settings to its folder."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import tyro
 
 from glide.data.datasets import Dataset, is_generated, open_data
 from glide.data.hard_negatives import WithHardNegatives
 from glide.networks.config import ModelConfig
 from glide.networks.tokenizer import Tokenizer
-from glide.training.config import OptimConfig, TrainConfig
 from glide.training.distributed import Processes, start
 from glide.training.run_folder import model_folder
 from glide.utils.errors import InputError
@@ -25,44 +22,9 @@ from guidance.clip.load import clip_from, load_clip, save_clip
 from guidance.clip.network import CLIPS, ClipConfig, NoisyClip
 from guidance.clip.noise_levels import plot, retrieval, table
 from guidance.clip.score_matching import Teacher, check_learns_gradient
+from guidance.clip.train_flags import FROZEN_FLAGS, TrainClip
 from guidance.compatibility import check_fits
-from guidance.train_common import Measure, Measured, TrainGuide, held_out_batch, noise_of, train_guide
-
-
-@dataclass(frozen=True)
-class TrainClip(TrainGuide):
-    """Settings of a CLIP's training."""
-
-    data: str = "shapes"
-    """shapes (shapes:one, shapes:one=1,count=2,pair=3), WebDataset shards, or a folder of captioned pictures."""
-    preset: str = "shapes-64"
-    """Sizes of the CLIP by name; glide is the published one."""
-    init: str | None = None
-    """Begin with the down path and the text transformer of this diffusion model, named as --like, in place of the
-    preset's vision transformer and its text transformer. Both have learned what captions say of noised pictures. Or
-    with the CLIP of that name, to train it further."""
-    deepen: int = 0
-    """With --init: so many residual blocks more at each level of the tower for pictures, which begin as the identity
-    (1511.05641)."""
-    vocab: str | None = None
-    """Folder or hub id of CLIP's vocabulary; without it a tokenizer is trained on the captions."""
-    vocab_size: int = 512
-    """Of the tokenizer that is trained."""
-    context: int | None = None
-    """Tokens of a caption, the rest is cut; by default the preset's."""
-    wrong_captions: int = 0
-    """Of the built-in scenes: so many further captions for each picture, each wrong in one fact, to tell it from."""
-    gradient_weight: float = 0.0
-    """Also learn the gradient, from the difference that a caption makes to the model of --like (2203.14206): weight of
-    its error beside the contrastive loss. 100 suits pictures of 64x64; a step takes about three times as long."""
-    held_out_pairs: int = 256
-    """Pairs that are measured, at most, every --sample-every steps."""
-    train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(
-        default_factory=lambda: TrainConfig(
-            steps=10_000, batch_size=128, optim=OptimConfig(lr=1e-3, weight_decay=0.05, cooldown=0.5)
-        )
-    )
-    """All of a batch are compared with each other: larger ones are harder, and teach more."""
+from guidance.train_common import Measure, Measured, held_out_batch, noise_of, own_folder, train_guide
 
 
 def train_clip(args: TrainClip) -> NoisyClip:
@@ -70,7 +32,7 @@ def train_clip(args: TrainClip) -> NoisyClip:
     args.train.check()
     _check(args)
     processes = start(args.device)
-    with args.folder(processes, args.train.dry_run) as resume:
+    with own_folder(args, processes, args.train.dry_run) as resume:
         trained = _train(args, processes, resume)
         processes.finish()
     return trained
@@ -95,10 +57,6 @@ def _train(args: TrainClip, processes: Processes, resume: Path | None) -> NoisyC
     return train_guide(
         args, args.train, model, task, data, save_clip, measured, processes, resume, FROZEN_FLAGS
     )
-
-
-FROZEN_FLAGS = ("preset", "recipe", "init", "deepen", "like", "vocab", "vocab_size", "context")
-"""Settings of a run that are in its folder by now."""
 
 
 def _check(args: TrainClip) -> None:

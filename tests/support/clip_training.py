@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from glide.training.config import OptimConfig, TrainConfig
-from guidance.clip.train import TrainClip
+from guidance.clip.train_flags import TrainClip
 
 OPTIM = OptimConfig(lr=1e-3, muon_lr=0.02, warmup=2, cooldown=0.5)
 

@@ -36,10 +36,13 @@ class Command:
         return words_of(self.script)
 
 
-def _command(script: str, flags: str, function: str, summary: str) -> Command:
-    """A command whose modules bear the name of its script. flags, function: names in these modules."""
-    module = f"toolkit.commands.{script}"
-    return Command(script, summary, f"{module}_flags:{flags}", f"{module}:{function}")
+def _command(script: str, flags: str, function: str, summary: str, module: str = "") -> Command:
+    """A command whose flags module bears the name of its script. flags, function: names in the modules.
+
+    module: that of the function, where it is not called as the script.
+    """
+    own = f"toolkit.commands.{script}"
+    return Command(script, summary, f"{own}_flags:{flags}", f"{module or own}:{function}")
 
 
 COMMANDS: dict[str, tuple[Command, ...]] = {
@@ -52,8 +55,16 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     "train": (
         _command("train_base", "parse", "train", "train a text- or class-conditional model"),
         _command("train_upsampler", "parse", "train", "train an upsampler"),
-        _command("train_classifier", "parse", "train_classifier", "train a noisy classifier, for guidance"),
-        _command("train_clip", "parse", "train_clip", "train a noisy CLIP, for guidance"),
+        _command(
+            "train_classifier",
+            "parse",
+            "train_classifier",
+            "train a noisy classifier, for guidance",
+            "guidance.classifier.train",
+        ),
+        _command(
+            "train_clip", "parse", "train_clip", "train a noisy CLIP, for guidance", "guidance.clip.train"
+        ),
         _command("posthoc_ema", "Posthoc", "posthoc", "choose the length of a weight average after training"),
     ),
     "measure": (

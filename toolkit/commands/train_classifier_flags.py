@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from glide.training.published_recipes import parse_with_recipe
-from guidance.classifier.train import TrainClassifier
+from guidance.classifier.train_flags import TrainClassifier
 
 
 def parse(argv: Sequence[str] | None, description: str | None) -> tuple[TrainClassifier]:

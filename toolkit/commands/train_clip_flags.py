@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from glide.training.published_recipes import parse_with_recipe
-from guidance.clip.train import TrainClip
+from guidance.clip.train_flags import TrainClip
 
 
 def parse(argv: Sequence[str] | None, description: str | None) -> tuple[TrainClip]:

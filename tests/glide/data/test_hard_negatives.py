@@ -72,7 +72,8 @@ def test_it_trains_and_measures_with_them(tmp_path: Path) -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    from guidance.clip.train import TrainClip, train_clip
+    from guidance.clip.train import train_clip
+    from guidance.clip.train_flags import TrainClip
     from support.clip_training import photos, settings
 
     with pytest.raises(InputError, match="--wrong-captions -1, expected a whole number"):

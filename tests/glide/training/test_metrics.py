@@ -182,8 +182,10 @@ def test_curves_of_a_short_log(tmp_path: Path) -> None:
 def test_the_dry_run_of_every_script(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from guidance.classifier.train import TrainClassifier, train_classifier
-    from guidance.clip.train import TrainClip, train_clip
+    from guidance.classifier.train import train_classifier
+    from guidance.classifier.train_flags import TrainClassifier
+    from guidance.clip.train import train_clip
+    from guidance.clip.train_flags import TrainClip
     from upsampler.train import train_upsampler
     from upsampler.train_flags import TrainUpsampler
 

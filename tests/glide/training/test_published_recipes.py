@@ -11,9 +11,9 @@ from glide.training.published_recipes import RECIPES, parse_with_recipe, table
 from glide.training.train_base_flags import TrainBase
 from glide.utils.errors import InputError
 from guidance.classifier.network import CLASSIFIERS
-from guidance.classifier.train import TrainClassifier
+from guidance.classifier.train_flags import TrainClassifier
 from guidance.clip.network import CLIPS
-from guidance.clip.train import TrainClip
+from guidance.clip.train_flags import TrainClip
 from support.paths import ROOT
 from upsampler.presets import UPSAMPLERS
 from upsampler.train_flags import TrainUpsampler

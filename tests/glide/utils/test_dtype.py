@@ -21,8 +21,8 @@ from glide.utils import dtype as dtypes
 from glide.utils.dtype import DTYPES, cost, fast_dtype, find_dtype, multiplies_fast
 from glide.utils.errors import InputError
 from glide.utils.images import read_recipe
-from guidance.classifier.train import TrainClassifier
-from guidance.clip.train import TrainClip
+from guidance.classifier.train_flags import TrainClassifier
+from guidance.clip.train_flags import TrainClip
 from support.sample_script import QUICK, call
 from toolkit.commands.binding_flags import Bind
 from toolkit.commands.evaluate_flags import Evaluate

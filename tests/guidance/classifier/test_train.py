@@ -24,7 +24,8 @@ from guidance.classifier import train as training
 from guidance.classifier.load import load_classifier
 from guidance.classifier.network import NoisyClassifier
 from guidance.classifier.noise_levels import accuracy, measure
-from guidance.classifier.train import TrainClassifier, train_classifier
+from guidance.classifier.train import train_classifier
+from guidance.classifier.train_flags import TrainClassifier
 from guidance.noise_levels import spread
 from support.paths import ROOT
 

@@ -24,7 +24,8 @@ from guidance.clip.contrastive import Contrastive, told
 from guidance.clip.load import clip_from
 from guidance.clip.network import NoisyClip
 from guidance.clip.score_matching import LEAST_ALPHA, Teacher, gradient_terms
-from guidance.clip.train import TrainClip, train_clip
+from guidance.clip.train import train_clip
+from guidance.clip.train_flags import TrainClip
 from support.models import randomised
 
 PROCESS = ProcessConfig(steps=100).build()

@@ -27,7 +27,8 @@ from guidance.clip.contrastive import Contrastive, contrast
 from guidance.clip.load import load_clip
 from guidance.clip.network import CLIPS, NoisyClip
 from guidance.clip.noise_levels import plot, retrieval, table
-from guidance.clip.train import TrainClip, train_clip
+from guidance.clip.train import train_clip
+from guidance.clip.train_flags import TrainClip
 from support.clip_training import photos, settings
 from support.paths import ROOT
 

@@ -27,8 +27,8 @@ from glide.utils.numbers import ANY
 from glide.utils.printable import LIMIT, is_quiet, say
 from glide.utils.ranges import check_numbers, kinds, range_of
 from glide.version import __version__
-from guidance.classifier.train import TrainClassifier
-from guidance.clip.train import TrainClip
+from guidance.classifier.train_flags import TrainClassifier
+from guidance.clip.train_flags import TrainClip
 from guidance.options import Options
 from toolkit.commands.binding_flags import Bind
 from toolkit.commands.check_data_flags import CheckData
