@@ -6,7 +6,9 @@ N pictures, C channels, H W pixels.
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint
 from typing import Any, Literal, Protocol
 
 import torch
@@ -19,12 +21,16 @@ from glide.data.skipped_files import MAX_BROKEN
 from glide.data.stored_dataset import Source, StoredData
 from glide.shapes.dataset import Shapes
 from glide.utils.channels import check_channels, in_channels
+from glide.utils.entry_points import load_plug_in, plug_ins
 from glide.utils.errors import InputError, warn
 from glide.utils.images import to_float
 from glide.utils.memory import check_memory
 
 Batch = dict[str, Any]
 Split = Literal["train", "held_out"]
+GROUP = "glide.datasets"
+"""Entry points of other packages: functions (argument, image_size, **options) -> `Dataset`, with the options of
+`open_data`, for `--data NAME:ARGUMENT`. None can take the name "shapes"."""
 
 
 class Dataset(Protocol):
@@ -68,10 +74,10 @@ def open_data(
 ) -> Dataset:
     """The data set of a `--data` argument, its pictures image_size pixels wide and high.
 
-    spec: "shapes" or "shapes:..." (`Shapes.parse_spec`), or, local or any blobfile path, WebDataset shards
-    ("shards/{0000..0999}.tar", `glide.data.shards.dataset`) or a folder, with captioned pictures (x.png beside x.txt, a
-    captions.csv with file,caption, or Hugging Face's metadata.csv or metadata.jsonl with file_name,text) or with a
-    folder for each class (labels follow the sorted names).
+    spec: "shapes" or "shapes:..." (`Shapes.parse_spec`), "NAME:ARGUMENT" of another package (GROUP), or, local or any
+    blobfile path, WebDataset shards ("shards/{0000..0999}.tar", `glide.data.shards.dataset`) or a folder, with
+    captioned pictures (x.png beside x.txt, a captions.csv with file,caption, or Hugging Face's metadata.csv or
+    metadata.jsonl with file_name,text) or with a folder for each class (labels follow the sorted names).
     crop: "center" the largest square, "random" one of 80% to 100% of its side anywhere.
     flip: mirror every other picture, by chance; captions that say "left" are then wrong.
     max_broken: share of damaged pictures, and of those without a caption, that are skipped and counted.
@@ -90,6 +96,20 @@ def open_data(
         raise InputError(f"max_broken {max_broken}, held_out {held_out}: expected shares from 0 to 1")
     if seed < 0:
         raise InputError(f"seed {seed}: expected a number from 0")
+    if (entry := plug_ins(GROUP).get(spec.partition(":")[0])) is not None and not is_generated(spec):
+        return _of_package(
+            entry,
+            spec.partition(":")[2],
+            image_size,
+            seed=seed,
+            crop=crop,
+            flip=flip,
+            max_broken=max_broken,
+            held_out=held_out,
+            split=split,
+            channels=channels,
+            unconditional=unconditional,
+        )
     if is_generated(spec):
         return GeneratedData(Shapes.parse_spec(spec, seed=seed, image_size=image_size, split=split), channels)
     source = open_source(spec, unconditional)
@@ -102,6 +122,26 @@ def open_data(
         if not len(source):
             raise InputError(f"of {total} pictures in {spec} none is {split}: change --held-out")
     return StoredData(source, image_size, seed, crop == "random", flip, max_broken, channels)
+
+
+def _of_package(entry: EntryPoint, argument: str, image_size: int, **options: Any) -> Dataset:
+    """A data set of another package. InputError where it cannot be imported, or is no `Dataset`."""
+    make = load_plug_in(entry, "data set")
+    try:
+        inspect.signature(make).bind(argument, image_size, **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the data set {entry.name!r} of {entry.value} does not take (argument, image_size, **options) ({error}): "
+            "correct it"
+        ) from error
+    data: Dataset = make(argument, image_size, **options)
+    asked = ("class_names", "broken", "check_batch", "batch", "captions_for_tokenizer")
+    if missing := [name for name in asked if not hasattr(data, name)]:
+        raise InputError(
+            f"the data set {entry.name!r} of {entry.value} has no {' or '.join(missing)}, expected a "
+            "glide.data.datasets.Dataset: correct it"
+        )
+    return data
 
 
 def on_device(batch: Batch, device: torch.device | str, rows: slice = slice(None)) -> Batch:

@@ -1,4 +1,8 @@
-"""The configuration of a training loss. Imports no torch, so that `--help` reads it quickly."""
+"""The configuration of a training loss, and the names of losses. Imports no torch, so that `--help` reads it quickly.
+
+A package adds a loss by an entry point of the group "glide.losses": a function (prediction, target) -> error per pixel,
+[N,C,H,W] each, in whatever space the network predicts. It cannot take a built-in name.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ from typing import Annotated, Literal
 
 import tyro
 
+from glide.utils.entry_points import names_of, plug_ins
 from glide.utils.errors import InputError
 
-Kind = Literal["l2", "l1", "huber"]
+GROUP = "glide.losses"
 Weighting = Literal["none", "eps", "x0", "v", "min_snr", "p2"]
 KINDS: tuple[str, ...] = ("l2", "l1", "huber")
 WEIGHTINGS: tuple[str, ...] = ("none", "eps", "x0", "v", "min_snr", "p2")
@@ -19,13 +24,14 @@ WEIGHTINGS: tuple[str, ...] = ("none", "eps", "x0", "v", "min_snr", "p2")
 class LossConfig:
     """A training loss; the default is iDDPM's hybrid loss on eps.
 
-    kind: error per pixel: l2 e^2, l1 |e|, huber (e^2 / 2 up to `huber_delta`, linear beyond). prediction: what the
-    network predicts, hence the space of the error e. weighting: see `glide.diffusion.losses.loss_weights`. vlb_weight:
-    lambda of L_simple + lambda L_vlb (2102.09672, eq. 16), used where the network has learned a variance. full_vlb: the
-    bound alone, through mean and variance. InputError for an unknown name or a number out of range.
+    kind: error per pixel: l2 e^2, l1 |e|, huber (e^2 / 2 up to `huber_delta`, linear beyond), or another package's.
+    prediction: what the network predicts, hence the space of the error e. weighting: see
+    `glide.diffusion.losses.loss_weights`. vlb_weight: lambda of L_simple + lambda L_vlb (2102.09672, eq. 16), used
+    where the network has learned a variance. full_vlb: the bound alone, through mean and variance. InputError for an
+    unknown name or a number out of range.
     """
 
-    kind: Annotated[Kind, tyro.conf.arg(name="loss")] = "l2"
+    kind: Annotated[str, tyro.conf.arg(name="loss", metavar="{l2,l1,huber}|NAME")] = "l2"
     prediction: Annotated[Literal["eps", "x0", "v"], tyro.conf.Suppress] = "eps"
     weighting: Weighting = "none"
     gamma: float = 5.0  # min_snr: the SNR at which the weight is cut
@@ -37,8 +43,10 @@ class LossConfig:
     full_vlb: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InputError(f"got the loss {self.kind!r}, expected one of {', '.join(KINDS)}: choose one")
+        if self.kind not in KINDS and self.kind not in plug_ins(GROUP):
+            raise InputError(
+                f"got the loss {self.kind!r}, expected one of {', '.join(names_of(GROUP, KINDS))}: choose one"
+            )
         if self.weighting not in WEIGHTINGS:
             raise InputError(
                 f"got the weighting {self.weighting!r}, expected one of {', '.join(WEIGHTINGS)}: choose one"

@@ -3,6 +3,9 @@
 Shape letters: N batch, C channels, H W pixels, T training timesteps. Losses are per example, [N], in float32.
 """
 
+from collections.abc import Callable
+from functools import cache
+
 import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,9 +16,11 @@ from glide.diffusion.denoiser import (
     split_variance,
     to_x0,
 )
-from glide.diffusion.loss_config import LossConfig
+from glide.diffusion.loss_config import GROUP, KINDS, LossConfig
 from glide.diffusion.process import Array, Process, gather
 from glide.diffusion.variational_bound import bound_term_bits, mean_flat
+from glide.utils.entry_points import load_plug_in, plug_ins
+from glide.utils.errors import InputError
 
 
 def loss_weights(process: Process, config: LossConfig) -> Array:
@@ -81,8 +86,29 @@ def loss_terms(
 
 
 def _per_pixel(config: LossConfig, mean: Tensor, target: Tensor) -> Tensor:
+    if config.kind == "l2":
+        return F.mse_loss(mean, target, reduction="none")
     if config.kind == "l1":
         return (mean - target).abs()
     if config.kind == "huber":
         return F.huber_loss(mean, target, reduction="none", delta=config.huber_delta)
-    return F.mse_loss(mean, target, reduction="none")
+    error: Tensor = loss_plug_in(config.kind)(mean, target)
+    if error.shape != target.shape:
+        raise InputError(
+            f"got errors of shape {list(error.shape)} from the loss {config.kind!r}, expected {list(target.shape)}, "
+            "one for each pixel: correct it"
+        )
+    return error
+
+
+@cache
+def loss_plug_in(kind: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The function of another package's loss. InputError where it cannot be imported."""
+    found: Callable[[Tensor, Tensor], Tensor] = load_plug_in(plug_ins(GROUP)[kind], "loss")
+    return found
+
+
+def check_loss(config: LossConfig) -> None:
+    """InputError for another package's loss that cannot be imported."""
+    if config.kind not in KINDS:
+        loss_plug_in(config.kind)

@@ -12,7 +12,7 @@ from torch import Tensor
 from glide.data.wrappers import caption_inputs
 from glide.diffusion.denoiser import split_variance, to_x0
 from glide.diffusion.loss_config import LossConfig
-from glide.diffusion.losses import loss_terms
+from glide.diffusion.losses import check_loss, loss_terms
 from glide.diffusion.process import gather
 from glide.networks.model import Model
 from glide.training.row_rng import RowRng
@@ -65,6 +65,7 @@ class DiffusionObjective:
 
     def check(self, model: Model) -> None:
         """InputError where the model cannot learn what is asked."""
+        check_loss(self.loss)
         config = model.config
         if self.null_captions and config.num_classes and not config.null_class:
             raise InputError(
