@@ -26,8 +26,9 @@ from glide.networks.presets import PRESETS
 from glide.utils.cli import parse, run
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
+from guidance.classifier.config import CLASSIFIERS, ClassifierConfig
 from guidance.classifier.load import save_classifier
-from guidance.classifier.network import CLASSIFIERS, ClassifierConfig, NoisyClassifier
+from guidance.classifier.network import NoisyClassifier
 from guidance.options import Options
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig

@@ -9,7 +9,7 @@ from glide.data.datasets import Dataset
 from glide.networks.config import ModelConfig
 from glide.networks.model import Model
 from glide.networks.tokenizer import Tokenizer
-from glide.training.model_config import Settings
+from glide.training.given_settings import Settings
 from glide.training.train_base_flags import TrainBase
 from glide.utils.config_check import checked
 from glide.utils.printable import few, say

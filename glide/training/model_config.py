@@ -10,14 +10,11 @@ from pathlib import Path
 from glide.data.datasets import Dataset
 from glide.networks.config import ModelConfig
 from glide.networks.presets import PRESETS, preset
-from glide.training.resume import shown
+from glide.training.given_settings import ChosenConfig, read_settings
 from glide.training.train_base_flags import MODEL_FLAGS, TrainBase
 from glide.utils.channels import check_channels
 from glide.utils.config_flags import Setting
 from glide.utils.errors import InputError
-
-Settings = Mapping[str, Setting]
-"""Settings that were given by flags or a file, by key."""
 
 
 def _draws(config: ModelConfig) -> ModelConfig:
@@ -47,24 +44,8 @@ class ModelKind:
 BASE = ModelKind()
 
 
-@dataclass(frozen=True)
-class ChosenConfig:
-    """A model's configuration before the data is known, and where its values come from."""
-
-    config: ModelConfig
-    base: str
-    """The source of values that were not given: "preset tiny", "--init runs/one"."""
-    settings: Settings
-
-    def as_toml(self) -> str:
-        """The whole configuration with the source of each value, as `--config` reads it."""
-        sources = {key: setting.source for key, setting in self.settings.items()}
-        return MODEL_FLAGS.shown(self.config, sources, self.base)
-
-
 def given_settings(args: TrainBase) -> dict[str, Setting]:
     """The settings of --config and of the flags, which come before it. InputError for those that cannot be."""
-    flags = MODEL_FLAGS.given(args.model)
     short: dict[str, Setting] = {}
     if args.channels is not None:
         check_channels(args.channels, "--channels")
@@ -75,14 +56,7 @@ def given_settings(args: TrainBase) -> dict[str, Setting]:
         short["unet.self_condition"] = Setting(True, "--self-condition")
     if args.inpaint:
         short["model.inpaint"] = Setting(True, "--inpaint")
-    for key in short.keys() & flags.keys():
-        if short[key].value != flags[key].value:
-            raise InputError(
-                f"got both {short[key].source} and {flags[key].source} {_written(flags[key].value)}, expected one of "
-                "them: leave one out"
-            )
-    from_file = MODEL_FLAGS.read_file(args.config) if args.config is not None else {}
-    return {**from_file, **short, **flags}
+    return read_settings(MODEL_FLAGS, args.config, args.model, short)
 
 
 def choose_config(args: TrainBase, source: ModelConfig | None, kind: ModelKind = BASE) -> ChosenConfig:
@@ -98,7 +72,7 @@ def choose_config(args: TrainBase, source: ModelConfig | None, kind: ModelKind =
     settings = _with_outputs(base, given_settings(args))
     config = kind.config(MODEL_FLAGS.apply(base, settings))
     check_channels(config.unet.in_channels, "unet.in_channels")
-    return ChosenConfig(config, origin, settings)
+    return ChosenConfig(MODEL_FLAGS, config, origin, settings)
 
 
 def _with_outputs(base: ModelConfig, settings: dict[str, Setting]) -> dict[str, Setting]:
@@ -112,42 +86,3 @@ def _with_outputs(base: ModelConfig, settings: dict[str, Setting]) -> dict[str, 
     channels = settings["unet.in_channels"].value if "unet.in_channels" in settings else base.unet.in_channels
     source = f"follows {' and '.join(sorted(settings[key].source for key in asked))}"
     return {**settings, "unet.out_channels": Setting(channels * outputs, source)}
-
-
-def check_decided(settings: Settings, config: ModelConfig) -> None:
-    """InputError for a setting that something else decides, the data for example, where that decided otherwise."""
-    found = MODEL_FLAGS.values(config)
-    for key, setting in settings.items():
-        if key in MODEL_FLAGS.decided and key in found and not _same(setting.value, found[key]):
-            raise InputError(
-                f"got {_named(key, setting)} {_written(setting.value)}, expected {_written(found[key])}, which "
-                f"{MODEL_FLAGS.decided[key]} set: leave it out"
-            )
-
-
-def check_resumed(settings: Settings, config: ModelConfig) -> None:
-    """InputError for a setting that is not the one of the run that goes on, whose configuration this is."""
-    found = MODEL_FLAGS.values(config)
-    for key, setting in settings.items():
-        if not _same(setting.value, found.get(key)):
-            before = "no such part" if key not in found else _written(found[key])
-            raise InputError(
-                f"{_named(key, setting)} {_written(setting.value)}: this run has {before}, which cannot change on the "
-                "way; leave it out, or begin another run with --init"
-            )
-
-
-def _named(key: str, setting: Setting) -> str:
-    """A setting in a message: its flag, or its key and its file."""
-    return setting.source if setting.source.startswith("--") else f"{key} of {setting.source}"
-
-
-def _written(value: object) -> str:
-    """A value as on a command line."""
-    return str(value).lower() if isinstance(value, bool) else shown(value)
-
-
-def _same(one: object, other: object) -> bool:
-    return (list(one) if isinstance(one, tuple) else one) == (
-        list(other) if isinstance(other, tuple) else other
-    )

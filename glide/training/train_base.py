@@ -22,19 +22,11 @@ from glide.networks.model import Model
 from glide.training.build_model import build_model
 from glide.training.distributed import Processes, start
 from glide.training.fit import RunFlags, fit, jsonable, last_line
-from glide.training.model_config import (
-    BASE,
-    ChosenConfig,
-    ModelKind,
-    Settings,
-    check_decided,
-    check_resumed,
-    choose_config,
-    given_settings,
-)
+from glide.training.given_settings import ChosenConfig, Settings, check_decided, check_kept
+from glide.training.model_config import BASE, ModelKind, choose_config, given_settings
 from glide.training.objectives import DiffusionObjective
 from glide.training.run_folder import model_folder, run_folder
-from glide.training.train_base_flags import FROZEN_FLAGS, STATE_FLAGS, TrainBase
+from glide.training.train_base_flags import FROZEN_FLAGS, MODEL_FLAGS, STATE_FLAGS, TrainBase
 from glide.training.validation import Validation
 from glide.utils.contact_sheet import write_strip
 from glide.utils.errors import InputError
@@ -89,8 +81,8 @@ def config_to_show(args: TrainBase, kind: ModelKind = BASE) -> ChosenConfig:
     """The configuration of the model that these flags train, or, with --resume, of the run in --out."""
     if args.resume:
         config = load_model(args.out).config
-        check_resumed(given_settings(args), config)
-        return ChosenConfig(config, f"the run in {args.out}", {})
+        check_kept(MODEL_FLAGS, given_settings(args), config)
+        return ChosenConfig(MODEL_FLAGS, config, f"the run in {args.out}", {})
     source = load_model(args.init, places=kind.places) if args.init else None
     return choose_config(args, source.config if source is not None else None, kind)
 
@@ -118,7 +110,7 @@ def _begin(args: TrainBase, kind: ModelKind, resume: Path | None) -> _Begun:
     # a run that goes on has its sizes and tokenizer in its checkpoints
     folder = model_folder(resume, args.out)
     model, settings = load_model(folder), given_settings(args)
-    check_resumed(settings, model.config)
+    check_kept(MODEL_FLAGS, settings, model.config)
     return _Begun(model.config, settings, source, model, args.unconditional or _was_unconditional(folder))
 
 
@@ -143,7 +135,7 @@ def _train(
     model = begun.model
     if model is None:
         model = build_model(config, data, args, begun.source, begun.settings)
-        check_decided(begun.settings, model.config)
+        check_decided(MODEL_FLAGS, begun.settings, model.config)
     if model.tokenizer is not None and not data.class_names:
         data = Encoded(data, model.tokenizer)
     model.to(processes.device)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from glide.networks.config import ModelConfig
-    from guidance.classifier.network import ClassifierConfig, NoisyClassifier
+    from guidance.classifier.config import ClassifierConfig
+    from guidance.classifier.network import NoisyClassifier
     from guidance.context import GuidanceInputs
     from guidance.likelihood import LogLikelihood
 

@@ -15,7 +15,8 @@ from glide.networks.model import Model
 from glide.utils.config_check import blank
 from glide.utils.errors import InputError
 from glide.utils.filesystem import is_remote
-from guidance.classifier.network import ClassifierConfig, NoisyClassifier
+from guidance.classifier.config import ClassifierConfig
+from guidance.classifier.network import NoisyClassifier
 
 KIND = "classifier"
 

@@ -23,7 +23,8 @@ from glide.checkpoints.state_dicts import read_state_dict
 from glide.networks.config import ProcessConfig
 from glide.utils.errors import InputError, warn
 from glide.utils.filesystem import is_remote
-from guidance.classifier.network import POOLS, ClassifierConfig, NoisyClassifier
+from guidance.classifier.config import POOLS, ClassifierConfig
+from guidance.classifier.network import NoisyClassifier
 
 DEFAULTS: dict[str, Any] = {
     "image_size": 64,

@@ -20,9 +20,10 @@ from glide.training.distributed import Processes, start
 from glide.training.row_rng import RowRng
 from glide.training.run_folder import model_folder
 from glide.utils.errors import InputError
+from guidance.classifier.config import CLASSIFIERS, ClassifierConfig
 from guidance.classifier.guide import check_classifier
 from guidance.classifier.load import begin_with, load_classifier, save_classifier
-from guidance.classifier.network import CLASSIFIERS, ClassifierConfig, NoisyClassifier
+from guidance.classifier.network import NoisyClassifier
 from guidance.classifier.noise_levels import accuracy, measure, plot, table
 from guidance.classifier.train_flags import FROZEN_FLAGS, TrainClassifier
 from guidance.train_common import Measure, Measured, held_out_batch, noise_of, own_folder, train_guide

@@ -18,7 +18,8 @@ from guidance.classifier.network import NoisyClassifier
 
 if TYPE_CHECKING:
     pass
-from guidance.clip.network import ClipConfig, NoisyClip, check_tokenizer
+from guidance.clip.config import ClipConfig
+from guidance.clip.network import NoisyClip, check_tokenizer
 
 KIND = "clip"
 

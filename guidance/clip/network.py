@@ -5,59 +5,28 @@ Shape letters: N batch, C channels, H W pixels, L tokens, E embedding width.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.diffusion.process import Process
-from glide.networks.config import ProcessConfig, TextConfig, UNetConfig
-from glide.networks.presets import PRESETS
 from glide.networks.text_encoder import TextEncoder
-from glide.networks.vision_transformer import ImageConfig, ImageEncoder
-from glide.utils.config_check import config_from_dict
+from glide.networks.vision_transformer import ImageEncoder
 from glide.utils.errors import InputError
-from glide.utils.numbers import Range
-from guidance.classifier.network import ClassifierConfig, NoisyClassifier
+from guidance.classifier.config import ClassifierConfig
+from guidance.classifier.network import NoisyClassifier
+from guidance.clip.config import ClipConfig
 
 if TYPE_CHECKING:
     from glide.networks.tokenizer import Tokenizer
 
 MAX_SCALE = 100.0  # CLIP (2103.00020), section 2.5: above it training becomes unstable
-
-
-@dataclass(frozen=True)
-class ClipConfig:
-    """Everything needed to rebuild a noisy CLIP."""
-
-    image: ImageConfig = field(default_factory=ImageConfig)
-    text: TextConfig = field(default_factory=lambda: TextConfig(65536, 77, 512, 12, 8, padding=False))
-    embedding: Annotated[int, Range(1, 65536)] = 512
-    """Width of the space in which pictures and captions meet."""
-    process: ProcessConfig = field(default_factory=ProcessConfig)
-    """The noise it knows; `prediction` and `variance` have no meaning here."""
-    trunk: UNetConfig | None = None
-    """In place of the vision transformer: the down path of this U-Net, which may begin as that of a diffusion model."""
-
-    @property
-    def image_size(self) -> int:
-        """Pixels, wide and high."""
-        return self.image.size if self.trunk is None else self.trunk.image_size
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ClipConfig:
-        """The inverse of `to_dict`, also after a trip through JSON. InputError on what it does not know."""
-        return config_from_dict(cls, values, "clip")
 
 
 class NoisyClip(nn.Module):
@@ -174,29 +143,3 @@ def check_tokenizer(clip: NoisyClip, where: str) -> None:
             f"the tokenizer of {where} has {tokenizer.n_vocab} tokens and context {tokenizer.context}, the CLIP "
             f"{text.vocab} and {text.context}: give files of one model"
         )
-
-
-_small_text = TextConfig(vocab=512, context=24, width=128, layers=3, heads=4, padding=False)
-
-CLIPS: dict[str, ClipConfig] = {
-    # for a look at the training loop, in seconds
-    "tiny": ClipConfig(
-        ImageConfig(16, 4, 32, 1, 2, stem=(16,), pool="mean"),
-        TextConfig(512, 24, 32, 1, 2, padding=False),
-        embedding=32,
-        process=PRESETS["tiny"].process,
-    ),
-    # for the small models of the built-in scenes; both see the same grid of 8x8 tokens
-    "shapes-32": ClipConfig(
-        ImageConfig(32, 4, 192, 6, 6, stem=(32,), pool="mean"), _small_text, 128, PRESETS["shapes-32"].process
-    ),
-    "shapes-64": ClipConfig(
-        ImageConfig(64, 8, 192, 6, 6, stem=(32, 64), pool="mean"),
-        _small_text,
-        128,
-        PRESETS["shapes-64"].process,
-    ),
-    # the published sizes
-    "glide": ClipConfig(),
-}
-"""Known configurations by name. The vocabulary is set when the tokenizer is trained or given."""

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from glide.checkpoints.state_dicts import check_finite, read_state_dict
-from glide.networks.config import ProcessConfig, TextConfig
+from glide.networks.config import ImageConfig, ProcessConfig, TextConfig
 from glide.networks.tokenizer import Tokenizer
-from glide.networks.vision_transformer import ImageConfig
 from glide.utils.config_check import blank, checked
 from glide.utils.errors import InputError
 from glide.utils.filesystem import is_remote, join
 from glide.utils.printable import few
-from guidance.clip.network import ClipConfig, NoisyClip, check_tokenizer
+from guidance.clip.config import ClipConfig
+from guidance.clip.network import NoisyClip, check_tokenizer
 
 PAIR = ("clip_image_enc.pt", "clip_text_enc.pt")
 LOGIT_SCALE = 100.0

@@ -17,9 +17,10 @@ from glide.training.distributed import Processes, start
 from glide.training.run_folder import model_folder
 from glide.utils.errors import InputError
 from guidance.clip.add_layers import deepened
+from guidance.clip.config import CLIPS, ClipConfig
 from guidance.clip.contrastive import Contrastive
 from guidance.clip.load import clip_from, load_clip, save_clip
-from guidance.clip.network import CLIPS, ClipConfig, NoisyClip
+from guidance.clip.network import NoisyClip
 from guidance.clip.noise_levels import plot, retrieval, table
 from guidance.clip.score_matching import Teacher, check_learns_gradient
 from guidance.clip.train_flags import FROZEN_FLAGS, TrainClip

@@ -10,8 +10,8 @@ from benchmarks import guidance
 from glide.networks.config import ModelConfig
 from glide.networks.presets import PRESETS
 from glide.utils.errors import InputError
+from guidance.classifier.config import CLASSIFIERS, ClassifierConfig
 from guidance.classifier.load import load_classifier
-from guidance.classifier.network import CLASSIFIERS, ClassifierConfig
 from support.models import tiny_unet
 
 QUICK = guidance.Costs(batch_size=2, steps=2, repeats=1, dtype="float32", device="cpu")

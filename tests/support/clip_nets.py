@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 
+from glide.networks.config import ImageConfig
 from glide.networks.model import Model
-from glide.networks.vision_transformer import ImageConfig
-from guidance.clip.network import ClipConfig, NoisyClip
+from guidance.clip.config import ClipConfig
+from guidance.clip.network import NoisyClip
 
 RED, SQUARE = "a red circle", "a blue square"
 LONG = " ".join(["circle"] * 20)

@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from glide.checkpoints.load import save_model
-from glide.networks.config import ProcessConfig
+from glide.networks.config import ImageConfig, ProcessConfig
 from glide.networks.model import Model
-from glide.networks.vision_transformer import ImageConfig
+from guidance.classifier.config import ClassifierConfig
 from guidance.classifier.load import save_classifier
-from guidance.classifier.network import ClassifierConfig, NoisyClassifier
+from guidance.classifier.network import NoisyClassifier
+from guidance.clip.config import ClipConfig
 from guidance.clip.load import save_clip
-from guidance.clip.network import ClipConfig, NoisyClip
+from guidance.clip.network import NoisyClip
 from guidance.options import Options
 from support.models import randomised, tiny_unet
 

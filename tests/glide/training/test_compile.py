@@ -15,8 +15,10 @@ from glide.networks.layers import Dropout
 from glide.training.train_base import train_base
 from glide.training.train_base_flags import TrainBase
 from glide.utils.errors import InputError
-from guidance.classifier.network import CLASSIFIERS, NoisyClassifier
-from guidance.clip.network import CLIPS, NoisyClip
+from guidance.classifier.config import CLASSIFIERS
+from guidance.classifier.network import NoisyClassifier
+from guidance.clip.config import CLIPS
+from guidance.clip.network import NoisyClip
 from support.training_settings import settings
 
 # of PyTorch's own, about parts of itself

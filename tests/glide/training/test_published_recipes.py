@@ -10,9 +10,9 @@ from glide.networks.presets import PRESETS
 from glide.training.published_recipes import RECIPES, parse_with_recipe, table
 from glide.training.train_base_flags import TrainBase
 from glide.utils.errors import InputError
-from guidance.classifier.network import CLASSIFIERS
+from guidance.classifier.config import CLASSIFIERS
 from guidance.classifier.train_flags import TrainClassifier
-from guidance.clip.network import CLIPS
+from guidance.clip.config import CLIPS
 from guidance.clip.train_flags import TrainClip
 from support.paths import ROOT
 from upsampler.presets import UPSAMPLERS

@@ -20,8 +20,8 @@ from glide.networks.presets import PRESETS
 from glide.utils import memory as memory
 from glide.utils.config_check import checked, config_from_dict
 from glide.utils.errors import InputError
-from guidance.classifier.network import CLASSIFIERS, ClassifierConfig
-from guidance.clip.network import CLIPS, ClipConfig
+from guidance.classifier.config import CLASSIFIERS, ClassifierConfig
+from guidance.clip.config import CLIPS, ClipConfig
 from upsampler.presets import UPSAMPLERS
 
 ALL = {"model": PRESETS | UPSAMPLERS, "classifier": CLASSIFIERS, "clip": CLIPS}

@@ -25,9 +25,10 @@ from glide.training.optim import split_parameters
 from glide.utils.errors import InputError
 from guidance.classifier import guide as classifier_guidance_module
 from guidance.classifier import network as classifiers
+from guidance.classifier.config import CLASSIFIERS, ClassifierConfig
 from guidance.classifier.guide import check_classifier, classifier_guidance
 from guidance.classifier.load import load_classifier, save_classifier
-from guidance.classifier.network import CLASSIFIERS, ClassifierConfig, NoisyClassifier
+from guidance.classifier.network import NoisyClassifier
 from guidance.classifier.openai import (
     from_state_dict,
     mapping,

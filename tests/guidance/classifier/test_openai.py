@@ -15,9 +15,9 @@ from torch import Tensor
 
 from glide.networks.presets import PRESETS
 from glide.utils.errors import InputError
+from guidance.classifier.config import CLASSIFIERS
 from guidance.classifier.guide import check_classifier, classifier_guidance
 from guidance.classifier.load import load_classifier
-from guidance.classifier.network import CLASSIFIERS
 from guidance.classifier.openai import (
     PUBLISHED,
     classifier_config,

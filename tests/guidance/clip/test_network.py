@@ -19,17 +19,17 @@ from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction
 from glide.diffusion.samplers.base import SeededNoise
 from glide.diffusion.samplers.ddpm_ddim import ancestral, ddim
-from glide.networks.config import ModelConfig
+from glide.networks.config import ImageConfig, ModelConfig
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
-from glide.networks.vision_transformer import ImageConfig
 from glide.training.optim import split_parameters
 from glide.utils.errors import InputError
 from guidance.clip import network as clips
+from guidance.clip.config import CLIPS
 from guidance.clip.guide import clean_clip_guidance, clip_guidance, through_network
 from guidance.clip.load import load_clip, save_clip
-from guidance.clip.network import CLIPS, NoisyClip
+from guidance.clip.network import NoisyClip
 from guidance.clip.openai import PAIR, from_state_dicts
 from guidance.clip.rerank import fit_of
 from guidance.compatibility import check_fits

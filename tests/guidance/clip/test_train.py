@@ -23,9 +23,10 @@ from glide.training.config import OptimConfig
 from glide.training.row_rng import RowRng
 from glide.utils.errors import InputError
 from guidance.clip.add_layers import deepened
+from guidance.clip.config import CLIPS
 from guidance.clip.contrastive import Contrastive, contrast
 from guidance.clip.load import load_clip
-from guidance.clip.network import CLIPS, NoisyClip
+from guidance.clip.network import NoisyClip
 from guidance.clip.noise_levels import plot, retrieval, table
 from guidance.clip.train import train_clip
 from guidance.clip.train_flags import TrainClip

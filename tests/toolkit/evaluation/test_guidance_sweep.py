@@ -21,8 +21,9 @@ from glide.shapes.dataset import captions_for_tokenizer, held_out_scenes, render
 from glide.shapes.oracle import Oracle, read_scene
 from glide.shapes.scene import POSITIONS, SIZES, Fact, Scene, Thing, parse_caption, write_caption
 from glide.utils.errors import InputError
+from guidance.classifier.config import CLASSIFIERS, ClassifierConfig
 from guidance.classifier.load import save_classifier
-from guidance.classifier.network import CLASSIFIERS, ClassifierConfig, NoisyClassifier
+from guidance.classifier.network import NoisyClassifier
 from guidance.options import Options
 from support.sample_script import ROOT, Capture
 from toolkit.commands.guidance_sweep import plan, sweep
