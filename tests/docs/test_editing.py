@@ -46,8 +46,7 @@ def test_its_code_runs(pictures: Path, text_model: Model, monkeypatch: pytest.Mo
 
 
 def test_its_commands_run(pictures: Path, text_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    readme = (ROOT / "README.md").read_text("utf-8").split("## Editing")[1].split("\n## ")[0]
-    lines = re.findall(r"^python (.*)$", "\n".join(blocks("")) + readme, re.MULTILINE)
+    lines = re.findall(r"^python (.*)$", "\n".join(blocks("")), re.MULTILINE)
     commands = [shlex.split(line) for line in dict.fromkeys(lines)]
     ran = 0
     for path, *flags in commands:

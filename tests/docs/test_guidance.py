@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def folders(guides: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ):
         shutil.copytree(source, tmp_path / "runs" / name)
         shutil.copytree(source, tmp_path / "models" / embedded)
-    for module in ("classifier", "clip", "clip_clean"):
+    for module in ("classifier.load", "clip.load", "clip.pretrained"):
         monkeypatch.setattr(f"guidance.{module}.EMBEDDED", tmp_path / "models")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -101,6 +102,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {where}\n")
     (site / f"{where.partition(':')[0]}.py").write_text(plug_in())
     monkeypatch.syspath_prepend(site)
+    monkeypatch.delitem(sys.modules, "my_package", raising=False)
     known.cache_clear()
     yield
     known.cache_clear()

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,7 @@ def test_the_sampler_of_a_package(text_model: Model, tmp_path: Path, monkeypatch
     (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {where}\n")
     (tmp_path / f"{where.partition(':')[0]}.py").write_text(block)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_package", raising=False)
     all_samplers.cache_clear()
     try:
         pipe = Pipeline(text_model, call_size=1)

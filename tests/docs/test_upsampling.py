@@ -20,7 +20,6 @@ from upsampler.presets import UPSAMPLERS
 from upsampler.train_flags import TrainUpsampler
 
 PAGE = (ROOT / "docs/upsampling.md").read_text("utf-8")
-README = (ROOT / "README.md").read_text("utf-8")
 FLAGS = {
     "upsample.py": Upsample,
     "train_upsampler.py": TrainUpsampler,
@@ -36,7 +35,7 @@ def commands(text: str) -> list[tuple[str, list[str]]]:
 
 def test_commands_parse() -> None:
     seen = set()
-    for name, flags in commands(PAGE) + commands(README.split("## Upsampling")[1].split("## Training")[0]):
+    for name, flags in commands(PAGE):
         seen.add(name)
         if name in FLAGS:
             args = cli.parse(FLAGS[name], None, flags)
