@@ -11,7 +11,13 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*/*.md")], key=str
 )
 CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-GROUPS = {"glide.guidance", "glide.samplers", "glide.datasets", "glide.losses", "glide.presets"}  # of entry points
+GROUPS = {
+    "glide.guidance",
+    "glide.samplers",
+    "glide.datasets",
+    "glide.losses",
+    "glide.presets",
+}  # of entry points
 FOLDERS = "glide|guidance|upsampler|toolkit|scripts|benchmarks|examples|tests|docs"
 
 
