@@ -46,7 +46,7 @@ def folders(guides: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def plug_in() -> str:
-    (block,) = [block for block in blocks("python") if "def make(" in block]
+    (block,) = [block for block in blocks("python") if "def build(" in block]
     return block
 
 
@@ -84,7 +84,7 @@ def test_the_plug_in_is_short_and_does_what_it_says() -> None:
     assert len(lines) < 15
     space: dict[str, Any] = {}
     exec(plug_in(), space)
-    bright: Guidance = space["make"](None, 0.25, (0, 500))
+    bright: Guidance = space["build"](None, 0.25, (0, 500))
     main = Prediction(X)
     assert (bright.scale, bright.interval, bright.name) == (0.25, (0, 500), "Bright")
     assert ((X + bright.shift(main, [])) - (0.75 * X + 0.25)).abs().max() < 1e-6
