@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
@@ -21,6 +20,7 @@ from glide.utils.progress import progress
 from glide.utils.results_folder import Results
 from toolkit.commands.evaluate_flags import Evaluate
 from toolkit.commands.judged import for_run, open_pipeline
+from toolkit.commands.second_stage import load_upscaler
 from toolkit.evaluation.prompt_fidelity import Judged, Tally, judge, judge_model, table, write_csv
 from toolkit.pipelines.upscale import Upscaler
 
@@ -80,11 +80,10 @@ def _stage(args: Evaluate) -> Upscaler | None:
     """The upsampler of --upsampler, checked."""
     if args.upsampler is None:
         return None
-    stage = Upscaler.load(args.upsampler, args.device, args.dtype)
-    spec = args.upsample_respacing or stage.settings.respacing
-    stage = replace(stage, settings=replace(stage.settings, respacing=spec), noise=args.upsample_noise)
-    stage.check([ImageRequest(args.seed, "")])
-    return stage
+    respacing, noise = args.upsample_respacing, args.upsample_noise
+    upscaler = load_upscaler(args.upsampler, args.device, args.dtype, respacing=respacing, noise=noise)
+    upscaler.check([ImageRequest(args.seed, "")])
+    return upscaler
 
 
 def _judge_enlarged(

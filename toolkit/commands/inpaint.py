@@ -1,4 +1,4 @@
-"""What scripts/inpaint.py does: read a picture and its mask, paint what is masked, write the results.
+"""Inpaint a picture: read it and its mask, paint what is masked, write the results.
 
 Shape letters: N results, H W pixels, C channels of the picture's file: grey, grey and alpha, RGB, or RGBA.
 """
@@ -29,13 +29,14 @@ from glide.utils.memory import check_memory
 from glide.utils.printable import few, say
 from glide.utils.progress import progress
 from toolkit.commands.inpaint_flags import Inpaint
+from toolkit.commands.second_stage import load_upscaler
 from toolkit.pipelines.inpaint import JUMP, RESAMPLINGS, Plan, check_mask, inpaint, plan
 from toolkit.pipelines.inpaint_original import Original, read_original
 from toolkit.pipelines.inpaint_region import Bytes, Unknown
 from toolkit.pipelines.mask_files import mask_of_box, mask_of_file, mask_of_transparency
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.recipe import restore
-from toolkit.pipelines.upscale import InpaintUpscaler, Upscaler
+from toolkit.pipelines.upscale import InpaintUpscaler
 
 OVERVIEW = 1024  # pixels of a result's longer side, at most, where all are shown side by side
 
@@ -57,7 +58,7 @@ def inpaint_file(args: Inpaint, recipe: Mapping[str, Any] | None = None) -> list
         args.model, args.device, args.dtype, args.call_size, args.vocab, revision=args.revision
     )
     place = restore(recipe, args, pipe.context) if recipe is not None else 0
-    enlarge = _second_stage(args, pipe)
+    enlarge = _inpaint_upscaler(args, pipe)
     if enlarge is not None and recipe is not None and "upsampler" in recipe:
         enlarge.upscaler.check_weights(enlarge.upscaler.pipe.name, recipe["upsampler"], str(args.like))
     settings = args.settings(pipe.conditioner.has_null)
@@ -93,14 +94,14 @@ def inpaint_file(args: Inpaint, recipe: Mapping[str, Any] | None = None) -> list
     return _write(args, results, recipes, original.picture.info.get("icc_profile"))
 
 
-def _second_stage(args: Inpaint, pipe: Pipeline) -> InpaintUpscaler | None:
-    """The upsampler that is asked for, drawing where and in what the first stage does."""
+def _inpaint_upscaler(args: Inpaint, pipe: Pipeline) -> InpaintUpscaler | None:
+    """The upsampler of --upsampler, on the device and in the type of the first stage."""
     if args.upsampler is None:
         return None
-    stage = Upscaler.load(args.upsampler, pipe.device, args.dtype, args.upsampler_vocab)
-    if args.upsample_respacing is not None:
-        stage = replace(stage, settings=replace(stage.settings, respacing=args.upsample_respacing))
-    return InpaintUpscaler(stage, pipe.model.config.unet.image_size)
+    upscaler = load_upscaler(
+        args.upsampler, pipe.device, args.dtype, args.upsampler_vocab, args.upsample_respacing
+    )
+    return InpaintUpscaler(upscaler, pipe.model.config.unet.image_size)
 
 
 def _mask(args: Inpaint, original: Original) -> Unknown:

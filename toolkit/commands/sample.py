@@ -1,10 +1,10 @@
-"""What scripts/sample.py does: draw pictures, with a progress bar, and write them with their recipes.
+"""Draw pictures of captions or classes, with a progress bar, and write them with their recipes.
 
 Shape letters: N pictures of the run, H W pixels.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glide.checkpoints.model_folder import CONFIG
 from glide.networks.fixed_batch import batches
 from glide.networks.image_request import NO_PIXELS, ImageRequest, KnownPixels
 from glide.utils.class_names import class_number
@@ -25,23 +24,81 @@ from glide.utils.printable import say
 from glide.utils.progress import Bar, progress
 from guidance.registry import named
 from toolkit.commands.sample_flags import CAPTIONS, Sample
+from toolkit.commands.second_stage import upscaler_of
 from toolkit.commands.upscale_flags import with_stage
 from toolkit.pipelines.image_to_image import read_init_image
 from toolkit.pipelines.pipeline import Pipeline, Step
 from toolkit.pipelines.recipe import restore
 from toolkit.pipelines.settings import SamplingConfig
 from toolkit.pipelines.upscale import Upscaler
-from upsampler.presets import EMBEDDED as UPSAMPLERS
 
 FRAMES = 60  # of an animation, at most
 LABELS = 8  # classes drawn where none is asked for
 
 
+@dataclass(frozen=True)
+class Job:
+    """All that a run draws, checked before its first step."""
+
+    run: Pipeline
+    settings: SamplingConfig
+    pictures: list[ImageRequest]
+    recipes: list[dict[str, Any]]
+    """For each picture."""
+    place: int
+    """Of the first picture in its network call."""
+    upscaler: Upscaler | None
+    ranking: Callable[[Tensor], list[int]] | None
+    """See `_ranking`."""
+
+    @property
+    def suffix(self) -> str:
+        """Of the names of small pictures that are kept beside enlarged ones."""
+        return "" if self.upscaler is None else f"-{self.run.model.config.unet.image_size}"
+
+
 def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
-    """Draw what is asked for; returns the paths of the N pictures. recipe: of the picture that --like repeats.
+    """Draw and write the pictures; returns the paths of all N. recipe: of the picture that --like repeats.
 
     Prints where the pictures are. InputError for what cannot be drawn or written.
     """
+    job = _prepare(args, recipe)
+    assert job.run.call_size is not None
+    plan = list(batches(job.pictures, args.batch_size, job.run.call_size, job.place))
+    runs = ((start, job.run.draw(batch, job.settings, place=job.place + start)) for start, batch in plan)
+    head = next(runs)  # errors of the first batch come before there is a folder or a bar
+    steps = job.run.steps(job.settings)
+    pictures, recipes = job.pictures, job.recipes
+    with NumberedOutputs(args.out) as out:
+        parts: list[Tensor] = []
+        frames: list[list[Tensor]] = []
+        with progress(total=len(plan) * steps, desc=f"drawing {count(pictures)}", unit="step") as bar:
+            for start, of_batch in chain([head], runs):
+                pixels, seen = _draw(args, of_batch, steps, bar)
+                parts.append(pixels)
+                frames.append(seen)
+                if job.ranking is None:
+                    _write(out, pixels, recipes[start:], job.suffix)
+        drawn, sheets = torch.cat(parts), [torch.cat(frame) for frame in zip(*frames, strict=True)]
+        of_all = _recipe_of_all(recipes, args)
+        if job.ranking is not None:
+            kept = job.ranking(drawn)
+            drawn, sheets = drawn[kept], [sheet[kept] for sheet in sheets]
+            pictures, recipes = [pictures[i] for i in kept], [recipes[i] for i in kept]
+            _write(out, drawn, recipes, job.suffix)
+        paths = list(out.paths)
+        if job.upscaler is not None:
+            drawn, paths = _enlarge(job.upscaler, drawn, pictures, recipes, out)
+            of_all = with_stage(of_all, drawn.shape[1], job.upscaler.recipe(pictures[0]))
+        together = _together(args, out.folder / f"grid-{paths[0].stem}", drawn, sheets, of_all)
+    say(f"{count(paths)} in {out.folder.resolve()}: {names(paths)}")
+    for what, path in together.items():
+        say(f"{what}: {path.resolve()}")
+    return paths
+
+
+def _prepare(args: Sample, recipe: Mapping[str, Any] | None) -> Job:
+    """Load the models and check everything. InputError for what cannot be drawn."""
     settings = args.settings(has_null=True)  # numbers out of range, before a model is loaded
     pipe = Pipeline.from_pretrained(
         args.model,
@@ -54,56 +111,25 @@ def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
     )
     place = restore(recipe, args, pipe.context) if recipe is not None else 0
     settings = args.settings(pipe.conditioner.has_null)
-    stage = _second_stage(args, pipe, recipe)
+    upscaler = upscaler_of(args, pipe, recipe)
     subjects = _subjects(args, pipe, settings)
     first = None if args.init_image is None else read_init_image(args.init_image, pipe.model)
     if first is not None and recipe is not None:
         first.check(recipe, str(args.like))
-    _check_memory(args, pipe, stage, len(subjects))
+    _check_memory(args, pipe, upscaler, len(subjects))
     given = NO_PIXELS if first is None else KnownPixels(start=first.image)
     pictures = [
         ImageRequest(args.seed + i, *subjects[i // args.num_samples], given)
         for i in range(len(subjects) * args.num_samples)
     ]
     run = pipe.for_run(len(pictures))
-    assert run.call_size is not None
-    best = _ranking(args, pipe, subjects)
-    if stage is not None:
-        stage.check(pictures)
-    small = "" if stage is None else f"-{pipe.model.config.unet.image_size}"
+    ranking = _ranking(args, pipe, subjects)
+    if upscaler is not None:
+        upscaler.check(pictures)
     recipes = [run.recipe(picture, settings, place + i) for i, picture in enumerate(pictures)]
     if first is not None:
         recipes = [one | first.recipe(settings.strength) for one in recipes]
-    plan = list(batches(pictures, args.batch_size, run.call_size, place))
-    runs = ((start, run.draw(batch, settings, place=place + start)) for start, batch in plan)
-    head = next(runs)  # what is wrong with the first batch is said before there is a folder or a bar
-    steps = pipe.steps(settings)
-    with NumberedOutputs(args.out) as out:
-        parts: list[Tensor] = []
-        frames: list[list[Tensor]] = []
-        with progress(total=len(plan) * steps, desc=f"drawing {count(pictures)}", unit="step") as bar:
-            for start, of_batch in chain([head], runs):
-                pixels, seen = _draw(args, of_batch, steps, bar)
-                parts.append(pixels)
-                frames.append(seen)
-                if best is None:
-                    _write(out, pixels, recipes[start:], small)
-        drawn, sheets = torch.cat(parts), [torch.cat(frame) for frame in zip(*frames, strict=True)]
-        of_all = _recipe_of_all(recipes, args)
-        if best is not None:
-            kept = best(drawn)
-            drawn, sheets = drawn[kept], [sheet[kept] for sheet in sheets]
-            pictures, recipes = [pictures[i] for i in kept], [recipes[i] for i in kept]
-            _write(out, drawn, recipes, small)
-        paths = list(out.paths)
-        if stage is not None:
-            drawn, paths = _enlarge(stage, drawn, pictures, recipes, out)
-            of_all = with_stage(of_all, drawn.shape[1], stage.recipe(pictures[0]))
-        together = _together(args, out.folder / f"grid-{paths[0].stem}", drawn, sheets, of_all)
-    say(f"{count(paths)} in {out.folder.resolve()}: {names(paths)}")
-    for what, path in together.items():
-        say(f"{what}: {path.resolve()}")
-    return paths
+    return Job(run, settings, pictures, recipes, place, upscaler, ranking)
 
 
 def _draw(args: Sample, batch: Iterator[Step], steps: int, bar: Bar) -> tuple[Tensor, list[Tensor]]:
@@ -129,42 +155,6 @@ def _check_memory(args: Sample, pipe: Pipeline, stage: Upscaler | None, subjects
     )
 
 
-def _second_stage(args: Sample, pipe: Pipeline, recipe: Mapping[str, Any] | None) -> Upscaler | None:
-    """The upsampler of the pictures; None where they are to have the model's own size.
-
-    recipe: of the picture that --like repeats. InputError for a size that the two models do not draw, an upsampler that
-    is not to be found, or one with other weights than the recipe's.
-    """
-    second, own = args.second, pipe.model.config.unet.image_size
-    if second.size is None or second.size == own:
-        return None
-    name = second.upsampler
-    if name is None:
-        name = Path(args.model).name
-        if not (UPSAMPLERS / name / CONFIG).exists():
-            raise InputError(
-                f"got --size {second.size} for {args.model}, a model of {own} pixels without an embedded upsampler, "
-                f"expected {own}, or the name of one: give --upsampler NAME"
-            )
-    stage = Upscaler.load(name, args.device, args.dtype, second.upsampler_vocab, args.compile)
-    if (channels := pipe.model.config.unet.in_channels) != 3:
-        raise InputError(
-            f"{args.model} draws pictures of {channels} channels and {name} enlarges RGB ones, which have 3: leave the "
-            "upsampler out"
-        )
-    if second.size != own * stage.scale:
-        raise InputError(
-            f"got --size {second.size}, expected {own} or {own * stage.scale}: {args.model} draws {own}, and {name} "
-            f"enlarges {stage.scale} times"
-        )
-    settings = second.settings(stage.settings, args.guiding)
-    stage = replace(stage, settings=settings, noise=second.upsample_noise)
-    stage.pipe.steps(settings)
-    if recipe is not None and "upsampler" in recipe:
-        stage.check_weights(stage.pipe.name, recipe["upsampler"], str(args.like))
-    return stage
-
-
 def _enlarge(
     stage: Upscaler,
     small: Tensor,
@@ -181,8 +171,8 @@ def _enlarge(
                 bar.update()
                 last = x
             pixels.append(to_uint8(last))
-            told = with_stage(recipe, len(pixels[-1][0]), stage.recipe(picture))
-            written.append(out.complete(path, partial(save_png, image=pixels[-1][0], recipe=told)))
+            full = with_stage(recipe, len(pixels[-1][0]), stage.recipe(picture))
+            written.append(out.complete(path, partial(save_png, image=pixels[-1][0], recipe=full)))
     return torch.cat(pixels), written
 
 

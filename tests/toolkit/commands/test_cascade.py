@@ -13,7 +13,7 @@ from glide.utils.file_locks import next_number
 from glide.utils.images import load_image, read_recipe
 from support.models import CAPTIONS, randomised
 from support.sample_script import ROOT, Capture, call, pngs, refused
-from toolkit.commands import sample
+from toolkit.commands import second_stage
 from toolkit.pipelines import upscale
 
 SMALL = ("--steps", "2", "--upsample-steps", "2")
@@ -111,7 +111,7 @@ def test_the_embedded_upsampler_is_that_of_the_models_name(
     )
     place = tmp_path / "models"
     monkeypatch.setattr(upscale, "EMBEDDED", place)
-    monkeypatch.setattr(sample, "UPSAMPLERS", place)
+    monkeypatch.setattr(second_stage, "EMBEDDED", place)
     save_model(place / text_folder.name, upsampler_model)
     assert call(*flags) == 0
     assert read_recipe(tmp_path / "o/00000.png")["upsampler"]["model"] == text_folder.name
