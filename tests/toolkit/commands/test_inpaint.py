@@ -274,7 +274,7 @@ class Twice:
     def recipe(self) -> dict[str, Any]:
         return {"model": "twice"}
 
-    def __call__(self, small: Tensor, **given: Any) -> Tensor:
+    def enlarge(self, small: Tensor, **given: Any) -> Tensor:
         self.seen = {"small": small, **given}
         return small.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
