@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import nn
@@ -21,7 +22,9 @@ from glide.networks.config import ModelConfig
 from glide.training.config import TrainConfig
 from glide.training.distributed import Processes
 from glide.training.fit import RunFlags, Task, fit, jsonable, last_line
+from glide.training.given_settings import ChosenConfig, Settings, check_kept
 from glide.training.run_folder import run_folder
+from glide.utils.config_flags import ConfigFlags, Setting
 from glide.utils.errors import InputError
 from glide.utils.printable import say
 from glide.utils.program import command_line
@@ -112,6 +115,26 @@ def noise_of(like: str, check: Callable[[ModelConfig], None]) -> ModelConfig:
     except InputError as error:
         raise InputError(f"--like {like}: {error}") from None
     return config
+
+
+def at_noise_of(
+    flags: ConfigFlags[Any], config: Any, settings: Settings, like: str, check: Callable[[ModelConfig], None]
+) -> tuple[Any, dict[str, Setting]]:
+    """A guide's configuration at the noise of the model to steer, and its settings with those of that noise.
+
+    check: as of `noise_of`. InputError where it finds that the guide does not fit, and for another noise in `settings`.
+    """
+    config = dataclasses.replace(config, process=noise_of(like, check).process)
+    asked = {key: setting for key, setting in settings.items() if key.startswith("process.")}
+    check_kept(flags, asked, config, f"--like {like}", "or leave out --like")
+    noise = {key: value for key, value in flags.values(config).items() if key.startswith("process.")}
+    return config, {**{key: Setting(value, f"--like {like}") for key, value in noise.items()}, **settings}
+
+
+def show_config(chosen: ChosenConfig) -> NoReturn:
+    """Print a configuration as TOML, with the source of each value, and exit with 0."""
+    say(chosen.as_toml(), result=True)
+    sys.exit(0)
 
 
 def _report(args: TrainGuide, path: Path, measured: Measured) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,6 +28,12 @@ class TrainGuide:
     like: str | None = None
     """The diffusion model to steer: its noise and resolution must be the guide's. By default the noise is that of
     the preset's base model."""
+    config: Path | None = None
+    """TOML file with settings of the guide, on top of the preset; the flags of the guide come before it."""
+    show_config: bool = False
+    """Print the guide's whole configuration as such a file, with the source of each value, and exit."""
+    model: Annotated[Mapping[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
+    """Settings of the guide by key, such as "process.steps", from the flags of its `config_flags`."""
     resume: bool = False
     """Go on exactly where the last checkpoint in --out was."""
     overwrite: bool = False

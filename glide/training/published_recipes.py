@@ -158,19 +158,16 @@ def parse_with_recipe(
     """As `glide.utils.cli.parse`; with `--recipe NAME` among the flags, its numbers stand in for those that are not
     given. The flags of the model (`config_flags` of `args`) become its `model`, and `--show-config` needs no `--out`.
     """
-    given, model = list(sys.argv[1:] if argv is None else argv), dict[str, Any]()
-    model_flags: ConfigFlags[Any] | None = getattr(args, "config_flags", None)
-    if model_flags is not None:
-        given, model = model_flags.take(given)
-        description = f"{description or ''}\n\n{model_flags.usage()}"
+    flags: ConfigFlags[Any] = args.config_flags  # type: ignore[attr-defined]
+    given, model = flags.take(list(sys.argv[1:] if argv is None else argv))
     out: Any = Path() if "--show-config" in given or "--show_config" in given else tyro.MISSING
     default = None if out is tyro.MISSING else args(out=out)  # type: ignore[call-arg]
     for i, flag in enumerate(given):
         name = given[i + 1] if flag == "--recipe" and i + 1 < len(given) else flag.partition("--recipe=")[2]
         if name:
             default = recipe_settings(args, name, script, out)
-    parsed: Any = parse(args, description, given, default)
-    return replace(parsed, model=model) if model else parsed
+    parsed: Any = parse(args, f"{description or ''}\n\n{flags.usage()}", given, default)
+    return replace(parsed, model=model)
 
 
 def table() -> str:

@@ -17,16 +17,26 @@ from glide.data.datasets import Batch, Dataset, is_generated
 from glide.data.labelled import open_labelled
 from glide.networks.config import ModelConfig, UNetConfig
 from glide.training.distributed import Processes, start
+from glide.training.given_settings import ChosenConfig, check_decided, check_kept, read_settings
 from glide.training.row_rng import RowRng
 from glide.training.run_folder import model_folder
+from glide.utils.config_flags import Setting
 from glide.utils.errors import InputError
-from guidance.classifier.config import CLASSIFIERS, ClassifierConfig
+from guidance.classifier.config import CLASSIFIERS
 from guidance.classifier.guide import check_classifier
 from guidance.classifier.load import begin_with, load_classifier, save_classifier
 from guidance.classifier.network import NoisyClassifier
 from guidance.classifier.noise_levels import accuracy, measure, plot, table
-from guidance.classifier.train_flags import FROZEN_FLAGS, TrainClassifier
-from guidance.train_common import Measure, Measured, held_out_batch, noise_of, own_folder, train_guide
+from guidance.classifier.train_flags import CLASSIFIER_FLAGS, FROZEN_FLAGS, TrainClassifier
+from guidance.train_common import (
+    Measure,
+    Measured,
+    at_noise_of,
+    held_out_batch,
+    own_folder,
+    show_config,
+    train_guide,
+)
 
 
 @dataclass(frozen=True)
@@ -52,11 +62,53 @@ def train_classifier(args: TrainClassifier) -> NoisyClassifier:
     args.check()
     if args.preset not in CLASSIFIERS:
         raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(CLASSIFIERS)}.")
+    if args.show_config:
+        show_config(config_to_show(args))
     processes = start(args.device)
     with own_folder(args, processes, args.train.dry_run) as resume:
         trained = _train(args, processes, resume)
         processes.finish()
     return trained
+
+
+def given_settings(args: TrainClassifier) -> dict[str, Setting]:
+    """The settings of --config and of the flags, which come before it. InputError for those that cannot be."""
+    short: dict[str, Setting] = {}
+    if args.dropout:
+        short["encoder.dropout"] = Setting(args.dropout, "--dropout")
+    if not args.noised:
+        short["classifier.noised"] = Setting(False, "--no-noised")
+    return read_settings(CLASSIFIER_FLAGS, args.config, args.model, short)
+
+
+def choose_config(args: TrainClassifier, names: Sequence[str] | None = None) -> ChosenConfig:
+    """The preset with what was given, at the noise of the model to steer. names: of the data's classes, once known."""
+    preset = CLASSIFIERS[args.preset]
+    # no dropout unless it is asked for, whatever the base model had
+    base = dataclasses.replace(preset, encoder=dataclasses.replace(preset.encoder, dropout=0.0))
+    settings = given_settings(args)
+    config = CLASSIFIER_FLAGS.apply(base, settings)
+    if names is not None:
+        config = dataclasses.replace(config, num_classes=len(names), class_names=tuple(names))
+        check_decided(CLASSIFIER_FLAGS, settings, config)
+    if args.like is not None:
+        ours = config
+
+        def check(like: ModelConfig) -> None:
+            of_the_model = like if names is not None else dataclasses.replace(like, num_classes=0)
+            check_classifier(dataclasses.replace(ours, process=like.process, noised=True), of_the_model)
+
+        config, settings = at_noise_of(CLASSIFIER_FLAGS, config, settings, args.like, check)
+    return ChosenConfig(CLASSIFIER_FLAGS, config, f"preset {args.preset}", settings)
+
+
+def config_to_show(args: TrainClassifier) -> ChosenConfig:
+    """The configuration of the classifier that these flags train, or, with --resume, of the run in --out."""
+    if not args.resume:
+        return choose_config(args)
+    config = load_classifier(args.out).config
+    check_kept(CLASSIFIER_FLAGS, given_settings(args), config)
+    return ChosenConfig(CLASSIFIER_FLAGS, config, f"the run in {args.out}", {})
 
 
 def _train(args: TrainClassifier, processes: Processes, resume: Path | None) -> NoisyClassifier:
@@ -65,12 +117,14 @@ def _train(args: TrainClassifier, processes: Processes, resume: Path | None) -> 
     torch.manual_seed(args.train.seed)
     # a run that goes on has its sizes in its checkpoints
     saved = load_classifier(model_folder(resume, args.out)) if resume is not None else None
-    config = saved.config if saved is not None else CLASSIFIERS[args.preset]
+    if saved is not None:
+        check_kept(CLASSIFIER_FLAGS, given_settings(args), saved.config)
+    config = saved.config if saved is not None else choose_config(args).config
     data = _open(args, config.encoder, crop=args.crop, flip=args.flip)
     data.check_batch(args.train.batch_size)
     measured = _held_out(args, config.encoder)
     if saved is None:
-        model = NoisyClassifier(_config(args, config, data))
+        model = NoisyClassifier(choose_config(args, data.class_names).config)
         if args.init is not None:
             begin_with(model, load_model(args.init), args.init)
     elif tuple(data.class_names) == config.class_names:
@@ -105,19 +159,3 @@ def _held_out(args: TrainClassifier, encoder: UNetConfig) -> Measure[NoisyClassi
         )
 
     return measured
-
-
-def _config(args: TrainClassifier, preset: ClassifierConfig, data: Dataset) -> ClassifierConfig:
-    """The preset for this data, at the noise of the model that it is to steer."""
-    names = tuple(data.class_names)
-    encoder = dataclasses.replace(preset.encoder, dropout=args.dropout)
-    config = dataclasses.replace(
-        preset, encoder=encoder, num_classes=len(names), class_names=names, noised=args.noised
-    )
-    if args.like is None:
-        return config
-
-    def check(like: ModelConfig) -> None:
-        check_classifier(dataclasses.replace(config, process=like.process, noised=True), like)
-
-    return dataclasses.replace(config, process=noise_of(args.like, check).process)

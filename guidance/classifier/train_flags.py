@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
 from glide.data.targets import Target
 from glide.training.config import OptimConfig, TrainConfig
+from glide.utils.config_flags import ConfigFlags
+from guidance.classifier.config import ClassifierConfig
 from guidance.train_common_flags import TrainGuide
+
+CLASSIFIER_FLAGS = ConfigFlags(
+    ClassifierConfig,
+    "classifier",
+    decided={"classifier.num_classes": "the data", "classifier.class_names": "the data"},
+)
+"""Every setting of a noisy classifier."""
 
 
 @dataclass(frozen=True)
 class TrainClassifier(TrainGuide):
     """Settings of a classifier's training."""
+
+    config_flags: ClassVar[ConfigFlags[Any]] = CLASSIFIER_FLAGS
 
     data: str = "shapes:one"
     """shapes:one (or shapes:one=3,count=1), or a folder that holds a folder of pictures for each class."""

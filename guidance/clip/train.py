@@ -14,7 +14,9 @@ from glide.data.hard_negatives import WithHardNegatives
 from glide.networks.config import ModelConfig
 from glide.networks.tokenizer import Tokenizer
 from glide.training.distributed import Processes, start
+from glide.training.given_settings import ChosenConfig, check_decided, check_kept, read_settings
 from glide.training.run_folder import model_folder
+from glide.utils.config_flags import Setting
 from glide.utils.errors import InputError
 from guidance.clip.add_layers import deepened
 from guidance.clip.config import CLIPS, ClipConfig
@@ -23,15 +25,25 @@ from guidance.clip.load import clip_from, load_clip, save_clip
 from guidance.clip.network import NoisyClip
 from guidance.clip.noise_levels import plot, retrieval, table
 from guidance.clip.score_matching import Teacher, check_learns_gradient
-from guidance.clip.train_flags import FROZEN_FLAGS, TrainClip
+from guidance.clip.train_flags import CLIP_FLAGS, FROZEN_FLAGS, TrainClip
 from guidance.compatibility import check_fits
-from guidance.train_common import Measure, Measured, held_out_batch, noise_of, own_folder, train_guide
+from guidance.train_common import (
+    Measure,
+    Measured,
+    at_noise_of,
+    held_out_batch,
+    own_folder,
+    show_config,
+    train_guide,
+)
 
 
 def train_clip(args: TrainClip) -> NoisyClip:
     """Build data and model, and `fit`; returns the trained CLIP. InputError for settings that do not fit."""
     args.train.check()
     _check(args)
+    if args.show_config:
+        show_config(config_to_show(args))
     processes = start(args.device)
     with own_folder(args, processes, args.train.dry_run) as resume:
         trained = _train(args, processes, resume)
@@ -46,8 +58,10 @@ def _train(args: TrainClip, processes: Processes, resume: Path | None) -> NoisyC
     )
     torch.manual_seed(args.train.seed)
     # a run that goes on has its sizes and tokenizer in its checkpoints
-    begun = load_clip(model_folder(resume, args.out)) if resume is not None else _begun(args)
-    config = begun.config if begun is not None else _config(args)
+    begun = _begun(args) if resume is None else load_clip(model_folder(resume, args.out))
+    if begun is not None and resume is not None:
+        check_kept(CLIP_FLAGS, given_settings(args), begun.config)
+    config = begun.config if begun is not None else choose_config(args).config
     data = _open(args, config.image_size, crop=args.crop, flip=args.flip)
     data.check_batch(args.train.batch_size)
     measured = _held_out(args, config.image_size)
@@ -85,34 +99,61 @@ def _begun(args: TrainClip) -> NoisyClip | None:
             f"--vocab or --context with --init {args.init}, whose tokenizer is kept: leave them out."
         )
     clip = clip_from(args.init, CLIPS[args.preset].embedding)
-    _noise(args, clip.config)
+    check_kept(
+        CLIP_FLAGS, given_settings(args), clip.config, f"--init {args.init}", "or train a CLIP without --init"
+    )
+    _at_noise(args, clip.config, {})
     return deepened(clip, args.deepen) if args.deepen else clip
 
 
-def _config(args: TrainClip) -> ClipConfig:
-    """The preset, at the noise of the model that it is to steer."""
-    return _noise(args, CLIPS[args.preset])
+def given_settings(args: TrainClip) -> dict[str, Setting]:
+    """The settings of --config and of the flags, which come before it. InputError for those that cannot be."""
+    short = {} if args.context is None else {"text.context": Setting(args.context, "--context")}
+    return read_settings(CLIP_FLAGS, args.config, args.model, short)
 
 
-def _noise(args: TrainClip, config: ClipConfig) -> ClipConfig:
+def choose_config(args: TrainClip) -> ChosenConfig:
+    """The preset with what was given, at the noise of the model that it is to steer."""
+    settings = given_settings(args)
+    config, settings = _at_noise(args, CLIP_FLAGS.apply(CLIPS[args.preset], settings), settings)
+    return ChosenConfig(CLIP_FLAGS, config, f"preset {args.preset}", settings)
+
+
+def config_to_show(args: TrainClip) -> ChosenConfig:
+    """The configuration of the CLIP that these flags train, or of that of --init or of the run in --out."""
+    if args.resume:
+        config, base = load_clip(args.out).config, f"the run in {args.out}"
+        check_kept(CLIP_FLAGS, given_settings(args), config)
+    elif (begun := _begun(args)) is not None:
+        config, base = begun.config, f"--init {args.init}"
+    else:
+        return choose_config(args)
+    return ChosenConfig(CLIP_FLAGS, config, base, {})
+
+
+def _at_noise(
+    args: TrainClip, config: ClipConfig, settings: dict[str, Setting]
+) -> tuple[ClipConfig, dict[str, Setting]]:
     """The configuration at the noise of the model to steer. InputError where it does not fit that model."""
     if args.like is None:
-        return config
+        return config, settings
 
     def check(like: ModelConfig) -> None:
         check_fits("CLIP", config.image_size, 3, like.process, like)
 
-    return dataclasses.replace(config, process=noise_of(args.like, check).process)
+    return at_noise_of(CLIP_FLAGS, config, settings, args.like, check)
 
 
 def _build(args: TrainClip, config: ClipConfig, data: Dataset) -> NoisyClip:
-    context = config.text.context if args.context is None else args.context
+    context = config.text.context
     if args.vocab is not None:
         tokenizer = Tokenizer.clip(args.vocab, context)
     else:
         tokenizer = Tokenizer.train(data.captions_for_tokenizer(), args.vocab_size, context)
     text = dataclasses.replace(config.text, vocab=tokenizer.n_vocab, context=context)
-    return NoisyClip(dataclasses.replace(config, text=text), tokenizer)
+    config = dataclasses.replace(config, text=text)
+    check_decided(CLIP_FLAGS, given_settings(args), config)
+    return NoisyClip(config, tokenizer)
 
 
 def _open(args: TrainClip, size: int, **options: Any) -> Dataset:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
 from glide.training.config import OptimConfig, TrainConfig
+from glide.utils.config_flags import ConfigFlags
+from guidance.clip.config import ClipConfig
 from guidance.train_common_flags import TrainGuide
+
+CLIP_FLAGS = ConfigFlags(ClipConfig, "clip", decided={"text.vocab": "--vocab-size and the captions"})
+"""Every setting of a noisy CLIP."""
 
 
 @dataclass(frozen=True)
 class TrainClip(TrainGuide):
     """Settings of a CLIP's training."""
+
+    config_flags: ClassVar[ConfigFlags[Any]] = CLIP_FLAGS
 
     data: str = "shapes"
     """shapes (shapes:one, shapes:one=1,count=2,pair=3), WebDataset shards, or a folder of captioned pictures."""

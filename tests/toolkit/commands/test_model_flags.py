@@ -1,5 +1,6 @@
 """Any model by flags or a file: each is trained for a few steps and sampled, by the scripts' own `main`."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 import sample as sample_script
 import train_base as train_script
+import train_classifier as classifier_script
+import train_clip as clip_script
 import train_upsampler as upsampler_script
 from PIL import Image
 
-from glide.checkpoints.load import load_model
+from glide.checkpoints.load import load_model, save_model
 from glide.networks.config import ModelConfig
+from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.training.train_base_flags import MODEL_FLAGS
 from glide.utils.cli import run
@@ -237,6 +241,54 @@ def test_an_upsampler(tmp_path: Path, capsys: Capture) -> None:
     flags = (*flags, "--model.low-res-noise", "false", "--out", tmp_path / "other")
     capsys.readouterr()
     refused(call(upsampler_script, *QUICK[2:], *flags), capsys, said)
+
+
+GUIDES = {
+    "classifier": (
+        classifier_script,
+        ("--encoder.channels", "64", "--classifier.pool", "adaptive", "--process.steps", "300"),
+        {"encoder.channels": 64, "classifier.pool": "adaptive", "process.steps": 300},
+    ),
+    "clip": (
+        clip_script,
+        (
+            "--image.width",
+            "48",
+            "--text.layers",
+            "2",
+            "--clip.embedding",
+            "16",
+            "--process.schedule",
+            "sigmoid",
+        ),
+        {"image.width": 48, "text.layers": 2, "clip.embedding": 16, "process.schedule": "sigmoid"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_a_guide(name: str, tmp_path: Path, capsys: Capture) -> None:
+    script, flags, expected = GUIDES[name]
+    quick = ("--preset", "tiny", "--steps", "2", "--batch-size", "2", "--dtype", "float32", "--held-out", "0")
+    quick = (*quick, "--data", "shapes:one", "--sample-every", "9", "--device", "cpu")
+    (tmp_path / "guide.toml").write_text(shown(capsys, *quick, *flags, script=script))
+    out = tmp_path / "run"
+    config = ("--config", tmp_path / "guide.toml", "--out", out)
+    assert call(script, *quick, *config) == 0
+    record = json.loads((out / "config.json").read_text())["model"]
+    for key, value in expected.items():
+        table, _, field = key.partition(".")
+        assert (record if table == name else record[table])[field] == value
+    capsys.readouterr()
+    said = "--process.steps 200: this run has"
+    refused(call(script, *quick, "--out", out, "--resume", "--process.steps", "200"), capsys, said)
+    base = tmp_path / "base"
+    save_model(base, Model(dataclasses.replace(PRESETS["tiny"], text=None)))
+    like = ("--like", base, "--process.shift", "2.0")
+    assert "shift = 2.0  # --process.shift" in shown(capsys, *quick, *like, script=script)
+    assert f"steps = 1000  # --like {base}" in shown(capsys, *quick, *like, script=script)
+    said = f"--process.steps 300: --like {base} has 1000, which cannot change on the way"
+    refused(call(script, *quick, *like, "--process.steps", "300", "--show-config"), capsys, said)
 
 
 def test_every_field_has_a_flag_and_help_names_it(capsys: Capture) -> None:
