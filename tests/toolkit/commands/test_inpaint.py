@@ -290,7 +290,7 @@ def test_two_stages(filler: Model) -> None:
     assert twice.seen["seeds"] == [4] and twice.seen["labels"] == [None]
     assert torch.equal(twice.seen["mask"][0] == 0, torch.from_numpy(unknown))  # at the pixels themselves
     assert np.array_equal(new[~unknown], rgb[~unknown])
-    painted = twice(twice.seen["small"])[0]
+    painted = twice.enlarge(twice.seen["small"])[0]
     pixels = ((painted + 1) * 127.5).round().permute(1, 2, 0).numpy()
     assert np.array_equal(new[unknown], pixels[unknown])
 
