@@ -1,4 +1,4 @@
-"""Paint a region of a picture anew, as a caption says. Everything outside the mask stays as it is, bit for bit.
+"""Inpaint a region of a picture by a caption. Everything outside the mask stays as it is, bit for bit.
 
 The flags, with examples: --help, from toolkit/commands/inpaint_flags.py.
 """

@@ -25,7 +25,7 @@ SHOWN = 8  # captions whose pictures are written, a row for each
 
 
 def sweep(args: Sweep) -> list[Point]:
-    """Draw, judge, write the table (anew after every point), the pictures and the plot. InputError beforehand."""
+    """Draw, judge, write the table (again after every point), the pictures and the plot. InputError beforehand."""
     args.check()
     if args.best_of > 1 and args.ask == "class":
         raise InputError(

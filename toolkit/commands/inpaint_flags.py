@@ -1,6 +1,6 @@
-"""Paint a region of a picture anew, as a caption says. Everything outside the mask stays as it is, bit for bit.
+"""Inpaint a region of a picture by a caption. Everything outside the mask stays as it is, bit for bit.
 
-In a mask's file WHITE is painted anew and black stays. Without a mask what is transparent in the picture is painted.
+In a mask file WHITE is painted and black stays. Without a mask the transparent part of the picture is painted.
 
 examples:
     python scripts/inpaint.py --image photo.png --mask mask.png --prompt "a red ring" --out result.png
@@ -50,69 +50,69 @@ class Inpaint:
     image: Annotated[str, arg(metavar="FILE")] = ""
     """The picture, of any size and shape. It is only read, never written."""
     prompt: Annotated[str, arg(metavar="TEXT")] = ""
-    """What the whole picture shall show, what is new in it above all. Without it: whatever fits."""
+    """Caption of the whole picture, above all of the new part. Without it: whatever fits."""
     mask: Annotated[str | None, arg(metavar="FILE")] = None
-    """A picture of the same size: WHITE is painted anew, black stays. Without --mask and --box what is transparent in
-    the picture is painted."""
+    """A picture of the same size: WHITE is painted, black stays. Without --mask and --box the transparent part of the
+    picture is painted."""
     box: Annotated[str | None, arg(metavar="X0,Y0,X1,Y1")] = None
-    """In place of a mask: a box in pixels, from left and top to right and bottom."""
+    """Instead of a mask: a box in pixels, from left and top to right and bottom."""
     invert_mask: bool = False
-    """The other way round: white stays, black is painted anew; or all but the box."""
+    """The reverse: white stays and black is painted; or all but the box."""
     label: Annotated[str | None, arg(metavar="CLASS")] = None
     """For class-conditional models: the class, by name or number."""
     model: Annotated[str, arg(metavar="NAME")] = "shapes"
     """A model folder, an embedded model, a published OpenAI .pt file, or a hub id (org/name)."""
     upsampler: Annotated[str | None, arg(metavar="NAME")] = None
-    """A second model that enlarges what the first has painted, named the same way; shapes is the embedded one. Without
-    it what is painted is scaled."""
+    """A second model that enlarges the painted part, named the same way; shapes is the embedded one. Without it the
+    painted part is scaled."""
     upsample_respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """Steps of the upsampler, as --respacing. By default 8."""
     upsampler_vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """As --vocab, of the upsampler."""
     revision: Annotated[str | None, arg(metavar="NAME")] = None
-    """(model) Of a hub id: a branch, a tag or a commit. In other names of networks write org/name@revision."""
+    """(model) Branch, tag or commit of a hub id. For other networks write org/name@revision."""
     vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
     method: Annotated[str | None, arg(metavar="{model,repaint,replace}")] = None
-    """How it is painted. model: by a model trained to inpaint, which sees what is around (the default where there is
-    one). repaint: by any model, going back and forth until the new fits the old (RePaint; the default for all others;
-    slow). replace: by any model, putting the known pixels back at each step (quick; new and old may not fit)."""
+    """model: a model trained to inpaint, which sees the known pixels (its default). repaint: any model, with steps back
+    and forth until the new part fits the old (RePaint; the default of all other models; slow). replace: any model,
+    with the known pixels put back at each step (quick; new and old may not fit)."""
     context: float = DEFAULT_CONTEXT
-    """How much of the picture the model looks at: a square so many times as long as what is masked. Less shows the
-    new in more detail, more (inf: all that fits into a square) lets a caption speak of the whole picture."""
+    """Side of the square that the model sees, in lengths of the masked part. Less gives more detail, more (inf: all
+    that fits into a square) lets the caption describe the whole picture."""
     feather: Annotated[int | None, arg(metavar="PIXELS")] = None
-    """How wide the mask's border is blended, inside the mask. By default as one pixel of the model's."""
+    """Width of the blended border, inside the mask. By default one pixel of the model's."""
     jump: Annotated[int | None, arg(metavar="INT")] = None
-    """(repaint) Steps that are taken back at a time. By default 5."""
+    """(repaint) Steps of one jump back. By default 5."""
     resamplings: Annotated[int | None, arg(metavar="INT")] = None
-    """(repaint) How often each stretch is painted, from 2. By default 10: it takes almost ten times as long."""
+    """(repaint) Times that each stretch of steps is painted, from 2. By default 10: almost ten times as long."""
     num_samples: int = 1
-    """Results to choose from: out.png shows all of them side by side, out-1.png, out-2.png, ... each alone."""
+    """Number of results: out.png shows all of them side by side, out-1.png, out-2.png, ... each alone."""
     overwrite: bool = False
-    """Results take the place of files of the same name. Never of the picture or the mask."""
+    """Replace files of the same name; never the picture or the mask."""
     guidance: Annotated[
         tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]", help=GUIDANCE)
     ] = ()
     scale: Annotated[float | None, arg(metavar="FLOAT")] = None
     """Strength of the guidances that are written without one, from 0. By default each one's usual strength."""
     guiding: Annotated[Options, OmitArgPrefixes] = DEFAULT_OPTIONS
-    """Of single guidances, whose names are in brackets."""
+    """Options of single guidances, whose names are in brackets."""
     steps: Annotated[int | None, arg(metavar="INT", help=STEPS_HELP)] = None
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """Instead of --steps: "100", "fast27", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
     spacing: Annotated[str | None, arg(metavar="NAME", help=spacing_help())] = None
     sampler: Annotated[str, arg(metavar="NAME", help=sampler_help())] = DEFAULT_SAMPLER
     eta: float = 0.0
-    """Noise that DDIM adds on the way, 0 to 1."""
+    """Noise that DDIM adds at every step, 0 to 1."""
     seed: int = 0
     """Result i of the run, counted from 0, has the seed SEED + i."""
     call_size: int | None = None
     """Pictures in one network call. By default as many as the run has, up to 8 on a CPU and 32 on a GPU."""
     like: Annotated[str | None, arg(metavar="FILE.png")] = None
-    """Paint a result of an earlier run again, bit for bit on the same machine; other flags change it."""
+    """Paint a result of an earlier run again, bit for bit on the same machine; further flags change it."""
     trust_recipe: bool = False
-    """(like) Take also the picture, the mask and the networks that its recipe names. Without, they are listed, and
-    taken where they are given as flags too."""
+    """(like) Also use the picture, the mask and the networks that the recipe names. Without it they are listed, and
+    used only where they are given as flags too."""
     device: str = "auto"
     """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
     dtype: DType = AUTO
@@ -137,10 +137,10 @@ class Inpaint:
             )
 
     def settings(self, has_null: bool) -> SamplingConfig:
-        """How to draw; has_null: whether the model knows classifier-free guidance. InputError out of range."""
+        """The sampling settings. has_null: the model knows classifier-free guidance. InputError for bad values."""
         spec = self.respacing or spec_of_steps(DEFAULT_STEPS if self.steps is None else self.steps)
-        told = bool(self.prompt or self.label is not None)
-        usual = "cfg" if (has_null and told) or self.guiding.negative is not None else "none"
+        conditioned = bool(self.prompt or self.label is not None)
+        usual = "cfg" if (has_null and conditioned) or self.guiding.negative is not None else "none"
         settings = SamplingConfig(
             self.sampler,
             spec,
@@ -155,7 +155,7 @@ class Inpaint:
 
     @property
     def files(self) -> list[Path]:
-        """What is written: of one result its file; of several one of all, and one of each."""
+        """The files to write: of one result its own; of several one of all, and one of each."""
         out = Path(self.out)
         if self.num_samples == 1:
             return [out]
@@ -163,7 +163,7 @@ class Inpaint:
 
 
 def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Inpaint, Mapping[str, Any] | None]:
-    """The flags, with those of --like's picture in place of the defaults, and its recipe; as `sample_args.parse`."""
+    """The flags, with those of --like's picture in place of the defaults, and its recipe; as `sample_flags.parse`."""
     given = cli.parse(Inpaint, description, argv)
     if given.like is None:
         given.check()
@@ -173,7 +173,7 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Inpaint,
     recipe = read_recipe(given.like)
     if recipe.get("made_by") != "inpaint.py":
         raise InputError(
-            f"{given.like} was not made by inpaint.py, expected a result of it: give another PNG"
+            f"{given.like} was not made by scripts/inpaint.py, expected a result of it: give another PNG"
         )
     args = cli.parse(Inpaint, description, argv, _as_painted(given, Recorded(recipe, given.like)))
     args.check()

@@ -1,4 +1,4 @@
-"""What scripts/interpolate.py does: from one picture, or one caption, to another in steps.
+"""Interpolate from one picture, or one caption, to another: draw the frames, write a strip and an animation.
 
 Shape letters: N frames, C channels, H W pixels.
 """
@@ -34,7 +34,7 @@ HOLD, SHOW = 800, 120  # ms that the ends and the frames between them are shown
 def interpolate(args: Interpolate) -> Tensor:
     """Draw the frames and write strip and animation; returns uint8 [N,H,W,3]. Prints where they are.
 
-    InputError, before anything is drawn, for whatever cannot be.
+    InputError, before anything is drawn, for settings that do not fit.
     """
     args.settings(has_null=True)  # numbers out of range, before a model is loaded
     strip, animation = args.files
@@ -117,7 +117,7 @@ def _between_latents(
 def _between_captions(
     args: Interpolate, pipe: Pipeline, settings: SamplingConfig, share: Tensor
 ) -> list[Guidance]:
-    """What leads the frames of a share [N] from the first caption to the second; nothing where they are the same."""
+    """The guidance that leads frames of a share [N] from the first caption to the second; none for equal captions."""
     first, second = args.captions
     if first == second:
         return []

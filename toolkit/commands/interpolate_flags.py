@@ -43,39 +43,39 @@ class Interpolate:
     """(pictures) ddim: between the noise that either picture is drawn from, which gives both back at the ends. ddpm:
     both are noised halfway with the same noise, mixed and denoised, as in the DDPM paper."""
     strength: Annotated[float | None, arg(metavar="SHARE")] = None
-    """(pictures) How far they are taken towards noise, above 0 and at most 1. By default 1 for ddim, 0.5 for ddpm."""
+    """(pictures) Share of the way to noise, above 0 and at most 1. By default 1 for ddim, 0.5 for ddpm."""
     iterations: int = 8
-    """(ddim) Network calls for each step towards noise: more give the pictures back more exactly."""
+    """(ddim) Network calls for each step towards noise: more reproduce the pictures more exactly."""
     mix: Annotated[str, arg(metavar="{conditions,predictions}")] = "conditions"
-    """(two captions) What lies between them: what the network is told, or what it predicts for either."""
+    """(two captions) Mix the conditions that the network receives, or its predictions for either caption."""
     model: Annotated[str, arg(metavar="NAME")] = "shapes"
     """A model folder, an embedded model, a published OpenAI .pt file, or a hub id (org/name)."""
     revision: Annotated[str | None, arg(metavar="NAME")] = None
-    """(model) Of a hub id: a branch, a tag or a commit. In other names of networks write org/name@revision."""
+    """(model) Branch, tag or commit of a hub id. For other networks write org/name@revision."""
     vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
     overwrite: bool = False
-    """The strip and the animation take the place of files of the same name."""
+    """Replace files of the same name."""
     guidance: Annotated[
         tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]", help=GUIDANCE)
     ] = ()
     scale: Annotated[float | None, arg(metavar="FLOAT")] = None
     """Strength of the guidances that are written without one, from 0. By default each one's usual strength."""
     guiding: Annotated[Options, OmitArgPrefixes] = DEFAULT_OPTIONS
-    """Of single guidances, whose names are in brackets."""
+    """Options of single guidances, whose names are in brackets."""
     steps: Annotated[int | None, arg(metavar="INT")] = None
-    """Sampling steps. By default 100 for pictures and ddim, else as of sample.py."""
+    """Sampling steps. By default 100 for pictures and ddim, else as in the sample command."""
     spacing: Annotated[str | None, arg(metavar="NAME", help=spacing_help())] = None
     sampler: Annotated[str, arg(metavar="NAME")] = DEFAULT_SAMPLER
-    """(captions, ddpm) What the frames are drawn by, as of sample.py."""
+    """(captions, ddpm) Sampler of the frames, as in the sample command."""
     seed: int = 0
-    """Of the noise, which is the same for all frames."""
+    """Seed of the noise, which is the same for all frames."""
     call_size: int | None = None
     """Pictures in one network call. By default as many as there are frames, up to 8 on a CPU and 32 on a GPU."""
     device: str = "auto"
     """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
     dtype: DType = AUTO
-    """What the network computes in; inversion wants float32."""
+    """Type that the network computes in; inversion needs float32."""
 
     def check(self) -> None:
         """InputError for flags out of their range, or that exclude each other."""
@@ -103,18 +103,18 @@ class Interpolate:
 
     @property
     def inverts(self) -> bool:
-        """Whether pictures are taken to the noise that they are drawn from."""
+        """True where pictures are inverted to the noise that they are drawn from."""
         return bool(self.image) and self.method == "ddim"
 
     def settings(self, has_null: bool) -> SamplingConfig:
-        """How to draw; has_null: whether the model knows classifier-free guidance. InputError out of range."""
+        """The sampling settings. has_null: the model knows classifier-free guidance. InputError for bad values."""
         steps = self.steps or (100 if self.inverts else DEFAULT_STEPS)
         strength = self.strength
         if strength is None:
             strength = DDPM_STRENGTH if self.image and self.method == "ddpm" else 1.0
         # guidance pulls a picture away from what it was inverted from: only where it is asked for
-        told = bool(self.prompt) and has_null and not self.inverts
-        usual = "cfg" if told or self.guiding.negative is not None else "none"
+        conditioned = bool(self.prompt) and has_null and not self.inverts
+        usual = "cfg" if conditioned or self.guiding.negative is not None else "none"
         settings = SamplingConfig(
             "ddim" if self.inverts else self.sampler,  # the way back has to be the way there
             spec_of_steps(steps),
@@ -130,7 +130,7 @@ class Interpolate:
 
     @property
     def captions(self) -> tuple[str, str]:
-        """Of the first and of the last frame."""
+        """The captions of the first and of the last frame."""
         first, *others = self.prompt or ("",)
         return first, others[0] if others else first
 

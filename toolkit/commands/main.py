@@ -48,7 +48,7 @@ def _command(script: str, flags: str, function: str, summary: str, module: str =
 COMMANDS: dict[str, tuple[Command, ...]] = {
     "draw": (
         _command("sample", "parse", "sample", "draw pictures of captions or classes"),
-        _command("inpaint", "parse", "inpaint_file", "paint a region of a picture anew"),
+        _command("inpaint", "parse", "inpaint_file", "inpaint a region of a picture"),
         _command("upsample", "Upsample", "upsample", "enlarge pictures with an upsampler"),
         _command("interpolate", "Interpolate", "interpolate", "go from one picture or caption to another"),
     ),

@@ -44,16 +44,16 @@ CAPTIONS = (
     "three green triangles",
     "a small pink heart inside a large white square on a gray background",
 )
-"""Drawn where no caption is asked for."""
+"""The default captions."""
 
-STRENGTH = 0.6
 LARGEST_TEXT = 2**26  # bytes of a file of captions
-"""Of --init-image where none is given; SDEdit (2108.01073) finds 0.3 to 0.6 best."""
+STRENGTH = 0.6
+"""Default of --init-image; SDEdit (2108.01073) finds 0.3 to 0.6 best."""
 
 
 GUIDANCE = (
-    "How the picture is led to what it shall show; repeat the flag for several at once. SCALE is the strength; FROM-TO "
-    "are the training timesteps, of the noisiest 1000 or so down to 0, at which it acts. By default cfg, where the "
+    "Guidance towards the caption or class; repeat the flag for several at once. SCALE is the strength; FROM-TO are "
+    "the training timesteps at which it acts, from the noisiest (about 1000) down to 0. By default cfg, if the "
     f"model was trained for it. There are:\n{listing()}"
 )
 
@@ -63,8 +63,8 @@ class Sample:
     """The flags."""
 
     prompt: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="TEXT")] = ()
-    """What to draw; repeat the flag for several captions. Without it: a few built-in captions. An empty caption is the
-    model without one: it draws whatever it likes, or what other guidances than cfg, apg and clip lead it to."""
+    """Caption of the picture; repeat the flag for several. Without it: a few built-in captions. With an empty one
+    the model draws unconditionally, or by other guidances than cfg, apg and clip."""
     prompts_file: Annotated[str | None, arg(metavar="FILE")] = None
     """Captions from a text file, one a line; empty lines are left out."""
     label: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="CLASS")] = ()
@@ -73,7 +73,7 @@ class Sample:
     model: Annotated[str, arg(metavar="NAME")] = "shapes"
     """A model folder, an embedded model, a published OpenAI .pt file, or a hub id (org/name)."""
     revision: Annotated[str | None, arg(metavar="NAME")] = None
-    """(model) Of a hub id: a branch, a tag or a commit. In other names of networks write org/name@revision."""
+    """(model) Branch, tag or commit of a hub id. For other networks write org/name@revision."""
     vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
     guidance: Annotated[
@@ -82,48 +82,48 @@ class Sample:
     scale: Annotated[float | None, arg(metavar="FLOAT")] = None
     """Strength of the guidances that are written without one, from 0. By default each one's usual strength."""
     guiding: Annotated[Options, OmitArgPrefixes] = DEFAULT_OPTIONS
-    """Of single guidances, whose names are in brackets."""
+    """Options of single guidances, whose names are in brackets."""
     rerank: Annotated[str | None, arg(metavar="{clip}")] = None
-    """Keep only those pictures of each caption that fit it best, the best first, as --clip finds."""
+    """Keep only the pictures of each caption that fit it best by --clip, the best first."""
     keep: Annotated[int | None, arg(metavar="INT")] = None
-    """How many of the --num-samples of each caption --rerank keeps. By default 1."""
+    """(rerank) Pictures of each caption that are kept. By default 1."""
     num_samples: int = 1
     """Pictures of each caption or class."""
     batch_size: int = 16
     """Pictures in one sampling loop (rounded up to whole network calls). It changes no picture."""
     call_size: int | None = None
-    """Pictures in one network call, which does change their last bits. By default as many as the run has, up to 8 on a
-    CPU and 32 on a GPU, fewer for large models: less needs less memory, more can be faster."""
+    """Pictures in one network call; it changes their last bits. By default as many as the run has, up to 8 on a CPU and
+    32 on a GPU, fewer for large models: less needs less memory, more can be faster."""
     steps: Annotated[int | None, arg(metavar="INT", help=STEPS_HELP)] = None
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """Instead of --steps: "100", "fast27", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
     spacing: Annotated[str | None, arg(metavar="NAME", help=spacing_help())] = None
     sampler: Annotated[str, arg(metavar="NAME", help=sampler_help())] = DEFAULT_SAMPLER
     eta: float = 0.0
-    """Noise that DDIM adds on the way, 0 to 1."""
+    """Noise that DDIM adds at every step, 0 to 1."""
     deep_every: int = 1
     """Over 1: compute the deep levels of the network at every so many steps only, which is faster and less exact
     (DeepCache)."""
     init_image: Annotated[str | None, arg(metavar="FILE")] = None
-    """Begin with this picture in place of noise, as a drawing or a photo to be changed (its middle square)."""
+    """Start from this picture instead of noise, for example a drawing or a photo to change (its middle square)."""
     strength: Annotated[float | None, arg(metavar="SHARE")] = None
-    """How far --init-image is noised, above 0 (it stays) to 1 (nothing of it is left). By default 0.6."""
+    """Share of the way to noise that --init-image is taken, above 0 (it stays) to 1 (nothing is left); default 0.6."""
     seed: int = 0
     """Picture i of the run, counted from 0, has the seed SEED + i."""
     out: Annotated[str, arg(metavar="FOLDER")] = "outputs"
-    """Where the pictures go, as 00000.png, 00001.png, ...: the next free numbers, never over what is there."""
+    """Folder of the pictures, 00000.png, 00001.png, ...: the next free numbers, never over existing files."""
     grid: bool = False
     """Also one picture of all (grid-00000.png)."""
     gif: bool = False
     """Also an animation of all pictures emerging from noise (grid-00000.gif), before they are enlarged."""
     gif_frames: Annotated[str, arg(metavar="{xt,x0}")] = "xt"
-    """What the animation shows: the noisy picture, or what the model takes it to be."""
+    """Frames of the animation: the noisy picture x_t, or the model's estimate x_0."""
     second: Annotated[StageArgs, OmitArgPrefixes] = ONE_STAGE
     like: Annotated[str | None, arg(metavar="FILE.png")] = None
-    """Draw a picture (or a grid) of an earlier run again, bit for bit on the same machine; other flags change it."""
+    """Draw a picture (or a grid) of an earlier run again, bit for bit on the same machine; further flags change it."""
     trust_recipe: bool = False
-    """(like) Take also the networks and files that the picture's recipe names beyond the embedded models, and compile
-    where it did. Without, they are listed, and taken where they are given as flags too."""
+    """(like) Also use the networks and files beyond the embedded models that the recipe names, and compile where it
+    did. Without it they are listed, and used only where they are given as flags too."""
     device: str = "auto"
     """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
     dtype: DType = AUTO
@@ -165,7 +165,7 @@ class Sample:
         return self.num_samples if self.rerank is None else 1 if self.keep is None else self.keep
 
     def settings(self, has_null: bool) -> SamplingConfig:
-        """How to draw; has_null: whether the model knows classifier-free guidance. InputError out of range."""
+        """The sampling settings. has_null: the model knows classifier-free guidance. InputError for bad values."""
         spec = self.respacing or spec_of_steps(DEFAULT_STEPS if self.steps is None else self.steps)
         usual = "cfg" if has_null or self.guiding.negative is not None else "none"
         strength = 1.0 if self.init_image is None else STRENGTH if self.strength is None else self.strength
@@ -185,7 +185,7 @@ class Sample:
         return settings
 
     def captions(self) -> tuple[str, ...]:
-        """The captions asked for, none if none were. InputError for a file that cannot be used."""
+        """The captions of the flags, if any. InputError for a file that cannot be used."""
         return read_captions(self.prompts_file) if self.prompts_file is not None else self.prompt
 
 
@@ -204,7 +204,7 @@ def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Sample, 
     if "made_by" in recipe:
         raise InputError(
             f"{given.like} was made by {recipe['made_by']}, which --like does not repeat, expected a picture of "
-            "sample.py: run that script again"
+            "scripts/sample.py: run that script again"
         )
     args = cli.parse(Sample, description, argv, _as_drawn(given, Recorded(recipe, given.like)))
     args.check()

@@ -33,7 +33,7 @@ SHOWN = 32  # pictures of each point that are written
 
 
 def solver_sweep(args: SolverSweep) -> list[SolverPoint]:
-    """Draw, judge, write the tables (anew after every point), the pictures and the plot. InputError beforehand.
+    """Draw, judge, write the tables (again after every point), the pictures and the plot. InputError beforehand.
 
     The first point is the reference.
     """

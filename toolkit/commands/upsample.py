@@ -1,4 +1,4 @@
-"""What scripts/upsample.py does: enlarge pictures of a user, with a progress bar, and write them with their recipes.
+"""Enlarge a user's pictures, with a progress bar, and write them with their recipes.
 
 Shape letters: H W pixels, h w pixels of a picture to enlarge.
 """
@@ -32,7 +32,7 @@ from toolkit.pipelines.upscale import Upscaler
 
 
 def upsample(args: Upsample) -> list[Path]:
-    """Enlarge what is asked for; returns the paths of the results, and prints where they are.
+    """Enlarge the pictures; returns the paths of the results, and prints where they are.
 
     InputError for what cannot be read, enlarged or written; results that were written before it stay.
     """
@@ -57,7 +57,7 @@ def upsample(args: Upsample) -> list[Path]:
                 bar.update()
                 last = x
             pixels = _with_transparency(to_uint8(last)[0], image)
-            recipe = {**stage.recipe(picture), "scale": stage.scale, "enlarged": _told(image, source)}
+            recipe = {**stage.recipe(picture), "scale": stage.scale, "enlarged": _origin(image, source)}
             profile = image.info.get("icc_profile")
             check_not_original(result, [source])  # looked at again: a run takes its time
             written.append(
@@ -127,7 +127,7 @@ def _with_transparency(pixels: Tensor, image: Image.Image) -> Tensor:
     return torch.cat([pixels, torch.from_numpy(np.array(alpha))[..., None]], dim=2)
 
 
-def _told(image: Image.Image, source: Path) -> dict[str, str | Sequence[int]]:
-    """Which picture it was: its name, size, and a fingerprint of its pixels."""
+def _origin(image: Image.Image, source: Path) -> dict[str, str | Sequence[int]]:
+    """The source of an enlargement: its name, size, and a fingerprint of its pixels."""
     digest = hashlib.sha256(image.tobytes()).hexdigest()[:16]
     return {"picture": source.name, "size": [image.width, image.height], "pixels": digest}

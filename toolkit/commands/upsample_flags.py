@@ -32,19 +32,19 @@ class Upsample:
     picture: Annotated[Positional[str], arg(metavar="PICTURE")]
     """A picture file of any size, or a folder of them."""
     prompt: Annotated[str | None, arg(metavar="TEXT")] = None
-    """What the pictures show. Without it, in a folder: what x.txt beside x.png says, else nothing."""
+    """Caption of the pictures. Without it, in a folder: the text of x.txt beside x.png, else none."""
     label: Annotated[str | None, arg(metavar="CLASS")] = None
     """For class-conditional upsamplers: the class, by name or number."""
     model: Annotated[str, arg(metavar="NAME")] = "shapes"
     """The upsampler: a model folder, an embedded upsampler, a published OpenAI .pt file, or a hub id (org/name)."""
     revision: Annotated[str | None, arg(metavar="NAME")] = None
-    """(model) Of a hub id: a branch, a tag or a commit. In other names of networks write org/name@revision."""
+    """(model) Branch, tag or commit of a hub id. For other networks write org/name@revision."""
     vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
     out: Annotated[str, arg(metavar="PATH")] = "outputs/enlarged"
     """A folder, which gets a PNG of the same name, or, for one picture, a file that ends in .png."""
     overwrite: bool = False
-    """Write over results of earlier runs; never over the pictures themselves."""
+    """Replace results of earlier runs; never the pictures themselves."""
     steps: Annotated[int | None, arg(metavar="INT")] = None
     """Sampling steps. By default 8."""
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
@@ -52,15 +52,15 @@ class Upsample:
     spacing: Annotated[str | None, arg(metavar="NAME", help=spacing_help())] = None
     sampler: Annotated[str, arg(metavar="NAME", help=sampler_help())] = DEFAULT_SAMPLER
     eta: float = 0.0
-    """Noise that DDIM adds on the way, 0 to 1."""
+    """Noise that DDIM adds at every step, 0 to 1."""
     guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]")] = ()
-    """As in sample.py; by default none."""
+    """As in the sample command; by default none."""
     guiding: Annotated[Options, OmitArgPrefixes] = DEFAULT_OPTIONS
-    """Of single guidances, whose names are in brackets."""
+    """Options of single guidances, whose names are in brackets."""
     temp: float = 1.0
-    """Multiplies the noise that a picture begins with: 0.997 is a little calmer than 1."""
+    """Multiplies the noise that a picture starts from: 0.997 is a little calmer than 1."""
     noise: float = 0.0
-    """Noise that is added to a picture before it is enlarged, 0 to below 1: hides its faults, where the upsampler was
+    """Noise that is added to a picture before it is enlarged, 0 to below 1: hides its faults, if the upsampler was
     trained with noise."""
     seed: int = 0
     """Picture i of a folder, counted from 0, has the seed SEED + i."""
@@ -76,7 +76,7 @@ class Upsample:
         check_read([GuidanceSpec.parse(text) for text in self.guidance], self.guiding.given())
 
     def settings(self, usual: SamplingConfig) -> SamplingConfig:
-        """How to enlarge. usual: of the upsampler, where nothing is given."""
+        """The sampling settings. usual: the upsampler's, for all that is not given."""
         spec = self.respacing or usual.respacing
         if self.steps is not None:
             spec = spec_of_steps(self.steps)

@@ -1,7 +1,4 @@
-"""The flags of the second stage, as scripts/sample.py has them, and what a recipe says of it.
-
-Imports nothing heavy, so that `--help` answers at once.
-"""
+"""The flags of the sample command's second stage, and their values in a recipe."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 @dataclass(frozen=True)
 class StageArgs:
-    """Of a cascade, which draws small and enlarges."""
+    """The flags of a cascade, which draws small pictures and enlarges them."""
 
     size: Annotated[int | None, arg(metavar="INT")] = None
     """Height and width of the pictures. By default the model's own; an upsampler makes it several times that, 256 of
@@ -42,11 +39,11 @@ class StageArgs:
     upsample_sampler: Annotated[str, arg(metavar="NAME")] = DEFAULT_SAMPLER
     """(size) As --sampler, of the upsampler."""
     upsample_eta: float = 0.0
-    """(size) Noise that DDIM adds on the way, 0 to 1."""
+    """(size) Noise that DDIM adds at every step, 0 to 1."""
     upsample_guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]")] = ()
     """(size) As --guidance, of the upsampler; by default none. Options of single guidances are those of both stages."""
     upsample_temp: float = 1.0
-    """(size) Multiplies the noise that the upsampler begins with: 0.997 is a little calmer than 1."""
+    """(size) Multiplies the noise that the upsampler starts from: 0.997 is a little calmer than 1."""
     upsample_noise: float = 0.0
     """(size) Noise that is added to the small picture before it is enlarged, 0 to below 1: hides faults of it from an
     upsampler that was trained with noise."""
@@ -118,7 +115,7 @@ def _with_scale(text: str, scale: float) -> GuidanceSpec:
 
 SHARED = frozenset({"prompt", "label", "class", "seed", "dtype", "call_size", "place", "version", "torch"})
 SHARED |= frozenset({"device", "threads", "cpu", "gpu"})
-"""What a recipe says of both stages at once."""
+"""Entries of a recipe that hold for both stages."""
 
 
 def with_stage(recipe: Mapping[str, Any], size: int, stage: Mapping[str, Any]) -> dict[str, Any]:

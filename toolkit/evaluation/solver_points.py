@@ -1,4 +1,4 @@
-"""What a sweep over solvers found: its points, as tables and as a plot."""
+"""The points of a sweep over samplers, as tables and as a plot."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def plot(path: Path, points: Sequence[SolverPoint], reference: SolverPoint, titl
 
 
 def _apart(calls: Sequence[int]) -> list[int]:
-    """Those that can be written along a logarithmic axis beside each other, the smallest first."""
+    """The numbers that fit beside each other on a logarithmic axis, the smallest first."""
     kept: list[int] = []
     for number in calls:
         if not kept or number >= 1.2 * kept[-1]:

@@ -1,4 +1,4 @@
-"""What a sweep found: its points, as a table and as a plot."""
+"""The points of a guidance sweep, as a table and as a plot."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Point:
 
 
 def write_csv(path: Path, points: Sequence[Any]) -> None:
-    """A line for each point, of one dataclass, with its fields as columns; what was not measured is empty."""
+    """A line for each point, of one dataclass, with its fields as columns; values that were not measured are empty."""
     text = io.StringIO()
     writer = csv.writer(text)
     names = [field.name for field in fields(points[0])]

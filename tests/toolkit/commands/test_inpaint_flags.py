@@ -157,7 +157,7 @@ def test_a_method_that_the_model_does_not_have(text_folder: Path, tmp_path: Path
 def test_help_says_which_way_round_a_mask_is(capsys: Capture) -> None:
     assert call("--help") == 0
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "WHITE is painted anew" in said and "white stays, black is painted anew" in said
+    assert "WHITE is painted" in said and "white stays and black is painted" in said
 
 
 def test_the_examples_in_help_run(text_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
