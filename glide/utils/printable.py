@@ -5,8 +5,6 @@ import unicodedata
 from collections.abc import Sequence
 from typing import TextIO
 
-from tqdm import tqdm
-
 LIMIT = 500  # characters of one message
 CUT = " ... "
 _quiet = False
@@ -51,7 +49,11 @@ def say(text: object = "", stream: TextIO | None = None, *, result: bool = False
         return
     stream = stream or sys.stdout
     lines = [printable(line, None, stream) for line in str(text).split("\n")]
-    tqdm.write("\n".join(lines), file=stream)
+    bars = sys.modules.get("tqdm")  # imported with the first bar; without one there is nothing to tear
+    if bars is None:
+        print("\n".join(lines), file=stream)
+    else:
+        bars.tqdm.write("\n".join(lines), file=stream)
     stream.flush()
 
 

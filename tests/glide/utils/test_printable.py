@@ -9,6 +9,7 @@ import unicodedata
 import pytest
 
 from glide.utils.errors import InputError, one_line, warn
+from glide.utils.installation import PACKAGES
 from glide.utils.printable import LIMIT, printable, say
 from support.paths import ROOT
 
@@ -80,7 +81,7 @@ def test_errors_and_warnings_are_printable():
 def test_nothing_is_printed_past_say():
     past = re.compile(r"(?<![\w.])print\(|tqdm\.write\(|warnings\.warn\(|std(out|err)\.write\(")
     own = {"glide/utils/printable.py", "glide/utils/errors.py"}
-    files = [p for d in ("glide", "guidance", "upsampler", "scripts") for p in (ROOT / d).glob("*.py")]
+    files = [p for d in (*PACKAGES, "scripts") for p in (ROOT / d).rglob("*.py")]
     assert len(files) > 100
     found = [str(p.relative_to(ROOT)) for p in files if past.search(p.read_text("utf-8"))]
     assert set(found) <= own, "use say() of glide/utils/printable.py or warn() of glide/utils/errors.py"
@@ -89,8 +90,8 @@ def test_nothing_is_printed_past_say():
 @pytest.mark.parametrize("command", ["raise InputError('赤 \\x1b[2J')", "say('赤 \\x1b[2J'); print('赤')"])
 def test_a_script_on_a_console_of_another_encoding(command):
     code = (
-        f"from glide import cli; from glide.utils.errors import InputError; from glide.utils.printable import say\n\
-def main():\n    {command}\ncli.run(main)"
+        "from glide.utils import cli; from glide.utils.errors import InputError\n"
+        f"from glide.utils.printable import say\ndef main():\n    {command}\ncli.run(main)"
     )
     done = subprocess.run(
         [sys.executable, "-X", "utf8=0", "-c", code],
