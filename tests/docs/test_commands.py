@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -85,3 +86,22 @@ def test_readme_and_results_have_commands() -> None:
 def test_a_wrong_command_does_not(words: str) -> None:
     with pytest.raises((AssertionError, InputError)):
         check(shlex.split(words))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_blocks_of_code_can_be_read(page: Path) -> None:
+    parts = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert {kind for kind, _ in parts} <= {"", "python", "toml", "text"}
+    for kind, block in parts:
+        if kind == "python":
+            compile(block, str(page), "exec")
+        elif kind == "toml":
+            tomllib.loads(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_rows_of_a_table_have_as_many_cells(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for table in re.findall(r"(?:^\|.*\|$\n?)+", text, re.MULTILINE):
+        rows = [re.sub(r"`[^`]*`", "", row).count("|") for row in table.splitlines()]
+        assert len(set(rows)) == 1, table.splitlines()[0]
