@@ -13,9 +13,12 @@ BIN := $(VENV)/bin
 # one thread each, so that two files at a time do not wait for each other; OMP_NUM_THREADS=8 make test: with eight
 PYTEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell MKL_ENABLE_INSTRUCTIONS=AVX2
-NUMERICAL := attention calls compiled deep_cache denoise dtype emoji fused golden_forward golden_loops images inpaint \
-	inversion later_guidance losses lowres masks optim packed pipeline process region repaint samplers score_matching \
-	self_condition shapes solver_runs solvers solvers_diffusers spacing tiles timesteps unet upsampler
+NUMERICAL := tests/glide/data/test_masks.py tests/glide/diffusion tests/glide/networks tests/glide/shapes \
+	tests/glide/training/test_compile.py tests/glide/training/test_optim.py tests/glide/utils/test_dtype.py \
+	tests/glide/utils/test_images.py tests/golden tests/guidance/clip/test_score_matching.py \
+	tests/guidance/test_later_guidance.py tests/pretrained/test_emoji.py tests/toolkit/commands/test_inpaint.py \
+	tests/toolkit/pipelines tests/upsampler/test_low_res.py tests/upsampler/test_tiling.py \
+	tests/upsampler/test_upsampler.py
 FUSED := $(wildcard glide/networks/cpu/fused*.[ch])
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
@@ -32,7 +35,7 @@ test: dev
 	$(PYTEST)
 
 avx2: dev
-	$(AVX2) $(PYTEST) $(NUMERICAL:%=tests/test_%.py)
+	$(AVX2) $(PYTEST) $(NUMERICAL)
 
 lint: dev
 	$(BIN)/python -m ruff check .
@@ -66,5 +69,5 @@ $(VENV)/.installed-dev: setup.py $(FUSED) constraints.txt | $(BIN)/python
 	@touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info glide/_fused*.so .pytest_cache .mypy_cache .ruff_cache $(OUT)
+	rm -rf $(VENV) build dist *.egg-info glide/networks/cpu/_fused*.so .pytest_cache .mypy_cache .ruff_cache $(OUT)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

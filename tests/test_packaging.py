@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,12 @@ def test_the_wheel_holds_every_file_of_the_packages() -> None:
 
 def test_the_entry_point_is_there() -> None:
     assert "glide = toolkit.commands.main:main" in (ROOT / "setup.py").read_text("utf-8")
+
+
+def test_every_path_of_the_makefile_is_there() -> None:
+    text = (ROOT / "Makefile").read_text("utf-8")
+    named = re.findall(r"(?<![\w/])(?:tests|scripts|glide)/[\w/]+(?:\.py)?(?=[\s\\])", text)
+    assert len(named) > 10 and [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_the_packages_are_ours() -> None:

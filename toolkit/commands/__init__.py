@@ -1,1 +1,4 @@
-"""Commands: what each script does, and its flags. The `*_flags` modules import no torch."""
+"""Commands: the work of each script in one module, its flags in another, `*_flags`, which imports no torch.
+
+`main` has the table from which the scripts and the `glide` command are made.
+"""

@@ -32,7 +32,7 @@ class Command:
 
     @property
     def words(self) -> str:
-        """What is written after `glide`: "sample", "train base"."""
+        """The words after `glide`: "sample", "train base"."""
         return words_of(self.script)
 
 
@@ -135,9 +135,9 @@ def main() -> NoReturn:
 
 
 def dispatch(argv: Sequence[str], launcher: str = "glide") -> None:
-    """Run the command that the arguments name. launcher: what stands before it on the command line.
+    """Run the command that the arguments name. launcher: the words before it on the command line.
 
-    InputError for a command that there is not, with the nearest one.
+    InputError for an unknown command, with the nearest one.
     """
     words = list(argv)
     if words[:1] == ["help"] and len(words) > 1:
@@ -162,7 +162,7 @@ def dispatch(argv: Sequence[str], launcher: str = "glide") -> None:
 
 
 def _unknown(words: Sequence[str], below: dict[str, Command], launcher: str) -> str:
-    """The sentence for a command that there is not. below: commands of two words that begin with the first word."""
+    """The sentence for an unknown command. below: commands of two words that begin with the first word."""
     written = words[0]
     if below:
         written = " ".join(words[:2])
@@ -189,6 +189,6 @@ def _lines(commands: Sequence[Command]) -> str:
 
 
 def _named(reference: str) -> Any:
-    """What "module:name" stands for."""
+    """The object that "module:name" refers to."""
     module, _, name = reference.partition(":")
     return getattr(import_module(module), name)
