@@ -64,7 +64,7 @@ from toolkit.pipelines.image_to_image import read_init_image
 from toolkit.pipelines.mask_files import mask_of_box, mask_of_file
 from toolkit.pipelines.recipe import read_guidance, read_options
 from toolkit.pipelines.recipe_reader import Recorded
-from toolkit.pipelines.seeds import find_seeds
+from toolkit.pipelines.requests import find_seeds
 from toolkit.pipelines.settings import SamplingConfig
 
 Act = Callable[[], object]

@@ -1,109 +1,140 @@
-"""The house stands: no import points upwards or goes round, and the packages themselves are light."""
+"""The house stands: no import points upwards or goes round, packages are light, modules and functions short."""
 
 import ast
 import re
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 from support.paths import ROOT
 
-PACKAGES = ("glide", "guidance", "upsampler")
-MAY_IMPORT = {
-    "glide": {"glide"},
-    "guidance": {"guidance", "glide"},
-    "upsampler": {"upsampler", "glide"},
-    "scripts": {"glide", "guidance", "upsampler"},
-}
-OURS = {*MAY_IMPORT, "tests"}
-PLUG_INS = (
-    "guidance/base.py",
-    "guidance/classifier_free.py",
-    "guidance/likelihood.py",
-    "guidance/classifier/guide.py",
-    "guidance/clip/guide.py",
-)
+PACKAGES = ("glide", "guidance", "upsampler", "toolkit")
+RULE = """
+glide.utils
+glide.diffusion glide.shapes
+glide.networks
+glide.checkpoints glide.data
+glide.training
+guidance upsampler
+toolkit.pipelines
+toolkit.evaluation toolkit.web
+toolkit.commands
+scripts
+"""
+"""A package imports only packages of the lines above its own; packages of one line do not import each other."""
+LINE = {package: line for line, packages in enumerate(RULE.split("\n")) for package in packages.split()}
 HEAVY = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "PIL", "accelerate", "matplotlib")
+LONGEST_MODULE, LONGEST_FUNCTION, MEDIAN_MODULE = 350, 60, 120  # lines
 
 
-def files(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
+@cache
+def modules() -> dict[str, Path]:
+    """Every module by its dotted name, scripts too."""
+    found = {}
+    for path in (
+        path for package in (*PACKAGES, "scripts") for path in sorted((ROOT / package).rglob("*.py"))
+    ):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = path
+    return found
 
 
-def imported(path: Path, everywhere: bool) -> Iterator[str]:
-    """Modules that a file imports: all of them, or (without `everywhere`) those needed to import it."""
-    tree = ast.parse(path.read_text("utf-8"))
-    waiting: list[ast.AST] = [tree]
-    while waiting:
-        node = waiting.pop()
+def imported(path: Path) -> Iterator[str]:
+    """Every module, or name in one, that a file imports: in functions and for types too."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                package = list(path.relative_to(ROOT).with_suffix("").parts)[: -node.level]
-                base = ".".join([*package, *([base] if base else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-        elif not everywhere and (_is_function(node) or _is_for_types(node)):
-            continue
-        waiting.extend(ast.iter_child_nodes(node))
+            assert not node.level, f"{path} imports by a relative name"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _is_function(node: ast.AST) -> bool:
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+@cache
+def graph() -> dict[str, set[str]]:
+    """Of each module: the modules of ours that it imports."""
+    return {
+        name: {one for one in imported(path) if one in modules()} - {name} for name, path in modules().items()
+    }
 
 
-def _is_for_types(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+def package_of(module: str) -> str | None:
+    """The package of the rule that holds a module. None for the roots of glide and toolkit."""
+    return next((package for package in LINE if f"{module}.".startswith(f"{package}.")), None)
 
 
-@pytest.mark.parametrize("package", MAY_IMPORT)
-def test_arrows_point_downwards(package: str) -> None:
+def test_every_module_has_its_place_in_the_rule() -> None:
+    roots = {"glide", "glide.version", "toolkit", "toolkit.__main__"}
+    assert {name for name in modules() if package_of(name) is None} <= roots
+
+
+def test_arrows_point_downwards() -> None:
     wrong = [
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in files(package)
-        for name in imported(path, everywhere=True)
-        if (top := name.partition(".")[0]) in OURS and top not in MAY_IMPORT[package]
+        f"{name} imports {other}"
+        for name, others in graph().items()
+        for other in sorted(others)
+        if (here := package_of(name)) and (there := package_of(other)) and here != there
+        if LINE[there] >= LINE[here]
     ]
     assert not wrong
 
 
 def test_nothing_goes_round() -> None:
-    graph: dict[str, set[str]] = {}
-    for path in (path for package in PACKAGES for path in files(package)):
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        graph[module] = set(imported(path, everywhere=False))
-    graph = {module: {name for name in names if name in graph} - {module} for module, names in graph.items()}
-    while leaves := [module for module, names in graph.items() if not names & set(graph)]:
-        for module in leaves:
-            del graph[module]
-    assert not graph, f"imports go round among {sorted(graph)}"
+    left = {name: set(others) for name, others in graph().items()}
+    while leaves := [name for name, others in left.items() if not others & set(left)]:
+        for name in leaves:
+            del left[name]
+    assert not left, f"imports go round among {sorted(left)}"
 
 
-def test_siblings_meet_only_at_the_denoiser() -> None:
-    samplers = set(imported(ROOT / "glide/diffusion/samplers/ddpm_ddim.py", everywhere=True))
-    assert not samplers & {"glide.networks.model", "glide.networks.unet", "guidance", "guidance.base"}
-    for path in PLUG_INS:
-        assert "glide.diffusion.samplers.ddpm_ddim" not in set(imported(ROOT / path, everywhere=True)), path
+def test_the_rule_is_that_of_the_page() -> None:
+    """CONTRIBUTING.md shows the same table."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    shown = " | ".join(", ".join(line.split()) for line in RULE.strip().split("\n"))
+    names = [name for part in shown.split(" | ") for name in part.split(", ")]
+    block = text.partition("mport rule")[2]
+    places = [block.find(name.rpartition(".")[2]) for name in names if name != "toolkit.web"]
+    assert -1 not in places
 
 
-CHECKS = {"glide.utils.errors", "glide.utils.errors.InputError", "glide.utils.numbers"}
-CHECKS |= {"glide.utils.numbers.read_whole", "glide.utils.numbers.shown_number"}
+def test_plug_ins_know_no_sampler_and_samplers_no_network() -> None:
+    for name, others in graph().items():
+        if name.startswith("glide.diffusion.samplers."):
+            assert not any(other.startswith(("glide.networks", "guidance")) for other in others), name
+        if name.startswith("guidance.") and "train" not in name:
+            assert not any(other.startswith("glide.diffusion.samplers") for other in others), name
 
 
 def test_the_process_knows_no_network() -> None:
-    names = set(imported(ROOT / "glide/diffusion/process.py", everywhere=True))
-    assert {name for name in names if name.startswith("glide")} <= CHECKS
-    assert not any(name.startswith("torch.nn") for name in names)
+    assert graph()["glide.diffusion.process"] <= {
+        "glide.diffusion.noise_schedules",
+        "glide.utils.errors",
+        "glide.utils.numbers",
+    }
+    assert not any(name.startswith("torch.nn") for name in imported(modules()["glide.diffusion.process"]))
 
 
-def test_setup_lists_every_package() -> None:
-    text = (ROOT / "setup.py").read_text("utf-8")
-    assert f"packages={list(PACKAGES)}".replace("'", '"') in text
+def test_every_folder_of_modules_is_a_package() -> None:
+    """So that setuptools finds it."""
+    folders = {path.parent for name, path in modules().items() if not name.startswith("scripts")}
+    assert all((folder / "__init__.py").is_file() for folder in folders)
+
+
+def test_modules_and_functions_are_short() -> None:
+    lines = {name: path.read_text("utf-8").count("\n") for name, path in modules().items()}
+    assert {name: count for name, count in lines.items() if count > LONGEST_MODULE} == {}
+    assert statistics.median(lines.values()) < MEDIAN_MODULE
+    long = [
+        f"{name}.{node.name}"
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if (node.end_lineno or 0) - node.lineno + 1 > LONGEST_FUNCTION
+    ]
+    assert not long
 
 
 def test_the_lowest_versions_are_those_that_setup_admits() -> None:
@@ -123,31 +154,59 @@ def test_every_direct_dependency_has_its_version_in_the_constraints() -> None:
     assert asked == held
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        *PACKAGES,
-        "glide.utils.cli",
-        "toolkit.commands.inpaint_flags",
-        "toolkit.commands.interpolate_flags",
-        "toolkit.commands.sample_flags",
-        "toolkit.pipelines.settings",
-        "toolkit.commands.upsample_flags",
-    ],
+LIGHT = (
+    *PACKAGES,
+    "glide.utils.cli",
+    "glide.networks.config",
+    "glide.networks.presets",
+    "glide.diffusion.samplers.registry",
+    "guidance.registry",
+    "guidance.options",
+    "toolkit.pipelines.settings",
+    "toolkit.commands.main",
 )
-def test_light_to_import(module: str) -> None:
-    code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
+
+
+def test_light_to_import() -> None:
+    """So that `--help` answers at once: these, and all modules of flags."""
+    names = [*LIGHT, *(name for name in modules() if name.endswith("_flags"))]
+    code = f"""
+import importlib, sys
+for name in {names}:
+    importlib.import_module(name)
+    heavy = [one for one in {HEAVY} if one in sys.modules]
+    if heavy:
+        sys.exit(f"{{name}} imports {{heavy}}")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_guidances_are_declared_without_torch() -> None:
+    code = "import sys; from guidance.registry import built_in; print(sorted(built_in()), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    names = ["apg", "auto", "cads", "cfg", "classifier", "clip", "none", "pag"]
+    assert done.stdout.strip() == f"{names} False"
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_the_map_of_the_house_names_every_module(package: str) -> None:
+def test_the_map_of_the_house_names_every_module() -> None:
+    """docs/architecture.md draws the tree: folders end with /, modules are indented below them."""
     text = (ROOT / "docs/architecture.md").read_text("utf-8")
-    tree = text.partition("## Who holds what")[2].partition("## The abstractions")[0]
-    section = re.split(r"^(?=\w+/ )", tree.partition(f"\n{package}/ ")[2], maxsplit=1, flags=re.MULTILINE)[0]
-    section = re.sub(r"scripts/\w+\.py", "", section)
-    named = re.findall(r"(?<![\w./])(\w+)\.py", section)
-    modules = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__"}
-    assert set(named) == modules
-    assert len(named) == len(modules)
+    named: list[str] = []
+    folders: list[tuple[int, str]] = []
+    for line in text.split("\n"):
+        match = re.match(r"( *)([\w.]+/|\w+\.py)(?= |$)", line)
+        if match is None:
+            continue
+        indent, name = len(match[1]), match[2]
+        folders = [(depth, folder) for depth, folder in folders if depth < indent]
+        if name.endswith("/"):
+            folders.append((indent, name))
+        elif folders:
+            named.append("".join(folder for _, folder in folders) + name)
+    inside = {
+        str(path.relative_to(ROOT)) for name, path in modules().items() if not name.startswith("scripts")
+    }
+    expected = {path for path in inside if not path.endswith("__init__.py")}
+    assert {path for path in named if path.startswith(PACKAGES)} == expected
+    assert len(set(named)) == len(named)

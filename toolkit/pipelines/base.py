@@ -93,31 +93,9 @@ class BasePipeline:
         )
         self.interrupts = Interrupts()
         self.progress_bar_config: dict[str, Any] = dict(BAR)
-        device = model.device
-        kind = find_dtype(dtype, device)
-        call_size = None if call_size is None else _checked_call_size(call_size, model)
-        weights = fingerprint(model)  # before they are rounded
-        model = model.eval().requires_grad_(False)
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        unet = (lower_ if owned else lowered)(model.unet, kind)
-        if not compiles and (owned or unet is not model.unet):
-            pack_(unet)
-        keep_freed_memory(device, CACHE_BYTES)
-        self.context = ModelContext(
-            model=model,
-            unet=unet,
-            runner=compiled(unet) if compiles else unet,
-            conditioner=Conditioner(model, unet),
-            guide_networks=GuideNetworks(device, vocab, kind),
-            device=device,
-            dtype=kind,
-            call_size=call_size,
-            name=name,
-            fingerprint=weights,
-            vocab=vocab,
-            wrap=wrap,
-            compiled=compiles,
-        )
+        size = None if call_size is None else _checked_call_size(call_size, model)
+        kind = find_dtype(dtype, model.device)
+        self.context = _ready(model, name, kind, size, vocab, wrap, compiles, owned)
 
     @classmethod
     def from_pretrained(
@@ -304,3 +282,38 @@ def _checked_call_size(call_size: int, model: Model) -> int:
         "give a smaller one, 8 is usual on a CPU",
     )
     return call_size
+
+
+def _ready(
+    model: Model,
+    name: str,
+    dtype: torch.dtype,
+    call_size: int | None,
+    vocab: str | None,
+    wrap: WrapNetwork | None,
+    compiles: bool,
+    owned: bool,
+) -> ModelContext:
+    """The model in eval mode and channels_last, with its U-Net as fast as it gets; arguments as of `BasePipeline`."""
+    weights = fingerprint(model)  # before they are rounded
+    model = model.eval().requires_grad_(False)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    unet = (lower_ if owned else lowered)(model.unet, dtype)
+    if not compiles and (owned or unet is not model.unet):
+        pack_(unet)
+    keep_freed_memory(model.device, CACHE_BYTES)
+    return ModelContext(
+        model=model,
+        unet=unet,
+        runner=compiled(unet) if compiles else unet,
+        conditioner=Conditioner(model, unet),
+        guide_networks=GuideNetworks(model.device, vocab, dtype),
+        device=model.device,
+        dtype=dtype,
+        call_size=call_size,
+        name=name,
+        fingerprint=weights,
+        vocab=vocab,
+        wrap=wrap,
+        compiled=compiles,
+    )

@@ -6,7 +6,7 @@ Arguments have the names and the meaning that they have in diffusers. Shape lett
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +16,7 @@ from torch import Tensor
 
 from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
 from glide.networks.image_request import ImageRequest, KnownPixels
-from glide.utils.class_names import class_number
 from glide.utils.errors import InputError
-from glide.utils.memory import ABOUT_ONE, check_memory
 from glide.utils.numbers import real, shown_number, whole
 from guidance.base import Guidance
 from guidance.options import DEFAULT_OPTIONS, Options
@@ -31,7 +29,7 @@ from toolkit.pipelines.image_to_image import init_image_of
 from toolkit.pipelines.inpaint_call import painted
 from toolkit.pipelines.keyword_arguments import refuse_unknown
 from toolkit.pipelines.output import Result, as_output, check_output_type
-from toolkit.pipelines.seeds import find_seeds
+from toolkit.pipelines.requests import requests, several
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 Pictured = str | Image.Image | Tensor | Any
@@ -70,30 +68,65 @@ def call(
 ) -> Any:
     """Draw `num_images_per_prompt` pictures of each prompt or label, those of one prompt next to each other.
 
-    negative_prompt: a caption to be led away from, the same for all pictures. label: class numbers or names, for
-    class-conditional models. guidance_scale: of classifier-free guidance; 1 is none; by default 3 where the model has
-    a null condition and no guidance is asked for by name. num_inference_steps: a number, or a respacing ("fast27",
-    "ddim50", "10,10,3,2,2"). sampler, spacing: a name of `glide.diffusion.samplers.registry`; spacing says where a
-    number of steps lie. eta: DDIM's noise, 0 to 1.
-
-    seed: picture i has the seed `seed + i`. generator: instead, one for all pictures, or one for each, from which their
-    seeds are drawn; without either they come from torch's global generator. latents: the noise [N,C,H,W] that the
-    pictures begin with, in place of their seeds'. guidances: further ones, by name as on the command line ("pag:2",
-    "clip:50@0-800"), or objects, made for as many rows as there are pictures, or for one; recipes hold names only.
-    options: of the guidances that are asked for by name, and for all.
-
-    image (or init_image): a picture that the run begins with (its middle square), or one for each prompt: a path, a PIL
-    picture, an array or a tensor. It is noised as far as strength says, above 0 (it stays) to 1 (nothing of it is
-    left), by default 0.6. mask_image: repaint what is white in it, of one picture of any size, by default with
-    strength 1; the results have the size of the picture, and its pixels outside of the mask. height, width: those of
-    the model's pictures.
-
-    output_type: "pil", "np" or "pt"; see `Result.images`. return_dict: False for a tuple of the images alone.
-    callback_on_step_end: a function of (pipe, step, t, kwargs), called after each step; kwargs holds the tensors that
-    callback_on_step_end_tensor_inputs names ("latents", "x0"), and a dictionary that it returns replaces the latents.
-    `pipe._interrupt = True` in it stops the run after this step. Returns a `Result`. InputError for whatever does not
-    fit.
+    Returns a `Result`, or a tuple of the images alone. InputError for whatever does not fit.
     """
+    _check_names(nameless, unknown)
+    check_output_type(output_type)
+    _check_size(self, height, width)
+    starts = _init_images(image, init_image)
+    options = _with_negative(options, negative_prompt)
+    names, objects = _guidances(guidances)
+    settings = SamplingConfig(
+        sampler,
+        num_inference_steps if isinstance(num_inference_steps, str) else spec_of_steps(num_inference_steps),
+        eta,
+        *_guidance_and_scale(self, guidance_scale, names, options),
+        options,
+        strength=_strength(strength, bool(starts), mask_image is not None),
+        spacing=spacing,
+    )
+    check_read(settings.specs, options.given())
+    pictures = requests(self, prompt, label, settings, num_images_per_prompt, seed, generator)
+    watch = Watch(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
+    if mask_image is None:
+        x, recipes = _drawn(self, pictures, settings, objects, watch, starts, latents)
+    else:
+        _check_by_name(objects, latents)
+        x, recipes = painted(self, pictures, settings, watch, starts, mask_image)
+    result = Result(as_output(x, output_type), x, recipes)
+    return result if return_dict else result.to_tuple()
+
+
+ARGUMENTS = """
+negative_prompt: a caption to be led away from, the same for all pictures. label: class numbers or names, for
+class-conditional models. guidance_scale: of classifier-free guidance; 1 is none; by default 3 where the model has
+a null condition and no guidance is asked for by name. num_inference_steps: a number, or a respacing ("fast27",
+"ddim50", "10,10,3,2,2"). sampler, spacing: a name of `glide.diffusion.samplers.registry`; spacing says where a
+number of steps lie. eta: DDIM's noise, 0 to 1.
+
+seed: picture i has the seed `seed + i`. generator: instead, one for all pictures, or one for each, from which their
+seeds are drawn; without either they come from torch's global generator. latents: the noise [N,C,H,W] that the
+pictures begin with, in place of their seeds'. guidances: further ones, by name as on the command line ("pag:2",
+"clip:50@0-800"), or objects, made for as many rows as there are pictures, or for one; recipes hold names only.
+options: of the guidances that are asked for by name, and for all.
+
+image (or init_image): a picture that the run begins with (its middle square), or one for each prompt: a path, a PIL
+picture, an array or a tensor. It is noised as far as strength says, above 0 (it stays) to 1 (nothing of it is
+left), by default 0.6. mask_image: repaint what is white in it, of one picture of any size, by default with
+strength 1; the results have the size of the picture, and its pixels outside of the mask. height, width: those of
+the model's pictures.
+
+output_type: "pil", "np" or "pt"; see `Result.images`. return_dict: False for a tuple of the images alone.
+callback_on_step_end: a function of (pipe, step, t, kwargs), called after each step; kwargs holds the tensors that
+callback_on_step_end_tensor_inputs names ("latents", "x0"), and a dictionary that it returns replaces the latents.
+`pipe._interrupt = True` in it stops the run after this step. Returns a `Result`. InputError for whatever does not
+fit.
+"""
+call.__doc__ = f"{call.__doc__}{ARGUMENTS}"
+
+
+def _check_names(nameless: Sequence[Any], unknown: Mapping[str, Any]) -> None:
+    """InputError for arguments without a name, or with one that there is not."""
     if nameless:
         raise InputError(
             f"got {shown_number(nameless[0])} without a name after the prompt, expected all but the prompt by their "
@@ -101,55 +134,36 @@ def call(
         )
     if unknown:
         refuse_unknown(unknown, inspect.signature(call).parameters, "a call of the pipeline")
-    check_output_type(output_type)
-    _check_size(self, height, width)
+
+
+def _init_images(image: Pictured | None, init_image: Pictured | None) -> list[Read]:
+    """The pictures that a run begins with. InputError where they are given by both names."""
     if image is not None and init_image is not None:
         raise InputError("got image and init_image, which are one and the same, expected one: leave one out")
-    begin = image if init_image is None else init_image
-    starts = [] if begin is None else read_pictures(begin, "image" if init_image is None else "init_image")
-    options = _with_negative(options, negative_prompt)
-    names, objects = _guidances(guidances)
-    if guidance_scale is None:
-        guided = not names and (self.conditioner.has_null or options.negative is not None)
-        guidance_scale = named("cfg").scale if guided else 1.0
-    guidance_scale = check_scale(guidance_scale)
-    chosen: str | tuple[str, ...] = "none" if guidance_scale == 1.0 else "cfg"
+    if image is not None:
+        return read_pictures(image, "image")
+    return [] if init_image is None else read_pictures(init_image, "init_image")
+
+
+def _guidance_and_scale(
+    pipe: BasePipeline, scale: float | None, names: Sequence[str], options: Options
+) -> tuple[str | tuple[str, ...], float | None]:
+    """`SamplingConfig.guidance` and `.scale`: classifier-free guidance, and those that are asked for by name."""
+    if scale is None:
+        guided = not names and (pipe.conditioner.has_null or options.negative is not None)
+        scale = named("cfg").scale if guided else 1.0
+    scale = check_scale(scale)
     if names:
-        chosen = (*([] if guidance_scale == 1.0 else [f"cfg:{guidance_scale!r}"]), *names)
-    steps = num_inference_steps
-    settings = SamplingConfig(
-        sampler,
-        steps if isinstance(steps, str) else spec_of_steps(steps),
-        eta,
-        chosen,
-        None if names else guidance_scale,
-        options,
-        strength=_strength(strength, bool(starts), mask_image is not None),
-        spacing=spacing,
-    )
-    check_read(settings.specs, options.given())
-    subjects = _subjects(self, prompt, label, settings)
-    each = whole(num_images_per_prompt, "num_images_per_prompt", 1, do="leave it out for 1")
-    side = self.model.config.unet.image_size
-    check_memory(
-        each * len(subjects) * (ABOUT_ONE + 4 * 4 * 3 * side**2),
-        f"num_images_per_prompt {each}",
-        "draw fewer at a time",
-    )
-    subjects = [subject for subject in subjects for _ in range(each)]
-    seeds = find_seeds(len(subjects), seed, generator)
-    pictures = [ImageRequest(s, *subject) for s, subject in zip(seeds, subjects, strict=True)]
-    watch = Watch(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
-    if mask_image is None:
-        x, recipes = _drawn(self, pictures, settings, objects, watch, starts, latents)
-    else:
-        if objects or latents is not None:
-            raise InputError(
-                "got a mask_image and guidance objects or latents, expected guidances by name: leave the others out"
-            )
-        x, recipes = painted(self, pictures, settings, watch, starts, mask_image)
-    result = Result(as_output(x, output_type), x, recipes)
-    return result if return_dict else result.to_tuple()
+        return (*([] if scale == 1.0 else [f"cfg:{scale!r}"]), *names), None
+    return "none" if scale == 1.0 else "cfg", scale
+
+
+def _check_by_name(objects: Sequence[Guidance], latents: object) -> None:
+    """InputError for arguments that inpainting does not take."""
+    if objects or latents is not None:
+        raise InputError(
+            "got a mask_image and guidance objects or latents, expected guidances by name: leave the others out"
+        )
 
 
 def _drawn(
@@ -212,7 +226,7 @@ def _with_negative(options: Options, negative: str | Sequence[str] | None) -> Op
         raise InputError(
             f"got {type(options).__name__} as options, expected Options: write options=Options(rescale=0.7)"
         )
-    given = [negative] if isinstance(negative, str) else _several(negative, "negative_prompt", "a caption")
+    given = [negative] if isinstance(negative, str) else several(negative, "negative_prompt", "a caption")
     if not all(isinstance(caption, str) for caption in given):
         raise InputError(f"got the negative_prompt {shown_number(negative)}, expected a caption: give a text")
     captions = set(given)
@@ -247,7 +261,7 @@ def _strength(strength: float | None, begins: bool, paints: bool) -> float:
 def _guidances(given: Guidance | str | Sequence[Guidance | str]) -> tuple[list[str], list[Guidance]]:
     """Those that are asked for by name, and those that are objects."""
     single = isinstance(given, str | Guidance)
-    guides = [given] if single else _several(given, "guidances", "names or Guidance objects")
+    guides = [given] if single else several(given, "guidances", "names or Guidance objects")
     for guide in guides:
         if not isinstance(guide, str | Guidance):
             raise InputError(
@@ -271,43 +285,3 @@ def _latents(pipe: BasePipeline, latents: object, count: int) -> Tensor:
     if not bool(noise.isfinite().all()):
         raise InputError("got latents that are not finite numbers, expected noise: make them by torch.randn")
     return noise
-
-
-def _subjects(
-    pipe: BasePipeline,
-    prompt: str | Sequence[str] | None,
-    label: str | int | Sequence[str | int] | None,
-    settings: SamplingConfig,
-) -> list[tuple[str, int | None]]:
-    """Captions and class numbers, one pair for each picture."""
-    prompts = [prompt] if isinstance(prompt, str) else _several(prompt, "prompt", "a text or a list of texts")
-    for one in prompts:
-        if not isinstance(one, str):
-            raise InputError(
-                f"got the prompt {shown_number(one)} ({type(one).__name__}), expected a text or a list of texts: "
-                "describe the picture in words"
-            )
-    several = not isinstance(label, str) and hasattr(label, "__iter__")
-    anything: Any = label
-    given: list[Any] = list(anything) if several else [] if anything is None else [anything]
-    labels = [one if isinstance(one, str) else whole(one, "the class") for one in given]
-    config = pipe.model.config
-    # a label without classes in the model is the classifier's, and says what to draw without a caption
-    of_guide = bool(labels) and not config.num_classes
-    if config.text is not None and not prompts and not of_guide:
-        raise InputError("got no prompt for a model that draws captions, expected one: give a prompt")
-    classes = pipe.classes(settings)
-    numbers: list[int | None] = [class_number(classes, name) for name in labels]
-    if prompts and numbers and len(prompts) != len(numbers):
-        raise InputError(f"got {len(prompts)} prompts and {len(numbers)} labels, expected as many of each")
-    count = max(len(prompts), len(numbers), 1)
-    return list(zip(prompts or [""] * count, numbers or [None] * count, strict=True))
-
-
-def _several(values: Any, name: str, expected: str) -> list[Any]:
-    """A list of what is given by any sequence. InputError for what is none."""
-    if values is None:
-        return []
-    if isinstance(values, bytes | dict) or not hasattr(values, "__iter__"):
-        raise InputError(f"got the {name} {shown_number(values)}, expected {expected}: give one")
-    return list(values)
