@@ -1,4 +1,4 @@
-"""Whether a network that guides fits the diffusion model that it is to steer."""
+"""Check that a network that guides fits the diffusion model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_fits(kind: str, size: int, channels: int, process: ProcessConfig, mode
 
 
 def same_noise(ours: ProcessConfig, theirs: ProcessConfig) -> bool:
-    """Two settings can mean one process: what a network was told and shown is alpha_bar at each timestep."""
+    """Compare alpha_bar at each timestep, as two different settings can mean one process."""
     a, b = ours.build().alpha_bar, theirs.build().alpha_bar
     return a.shape == b.shape and np.allclose(a, b, rtol=1e-6, atol=1e-9)
 

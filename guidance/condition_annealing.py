@@ -54,7 +54,7 @@ class ConditionAnnealing(Guidance):
         return self.scale != 0.0 and t > self.interval[0]
 
     def gamma(self, t: int) -> float:
-        """How much of the condition is left, from 0 to 1."""
+        """The share of the condition that is left, from 0 to 1."""
         first, last = self.interval
         return min(1.0, max(0.0, (last - t) / max(last - first, 1)))
 

@@ -37,7 +37,7 @@ class ModelContext:
     unet: UNet
     """The model's U-Net in `dtype`."""
     runner: Any
-    """The same, compiled where that was asked for; called as the U-Net is."""
+    """The same, compiled on request; called as the U-Net is."""
     conditioner: Conditioner
     guide_networks: GuideNetworks
     device: torch.device
@@ -82,7 +82,7 @@ class ModelContext:
 
 @dataclass(frozen=True, eq=False)
 class GuidanceInputs:
-    """What a guidance is built from: the rows of one sampling loop, in order, and the model that draws them."""
+    """The inputs of a guidance's builder: the rows of one sampling loop, in order, and the model that draws them."""
 
     context: ModelContext
     """Of the run: its `call_size` is set."""

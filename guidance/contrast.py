@@ -24,7 +24,7 @@ class Contrast(Guidance):
 
     @property
     def weight(self) -> float:
-        """How far beyond the main prediction: scale 1 is the main, 0 the worse one."""
+        """The step beyond the main prediction: scale 1 is the main, 0 the worse one."""
         return self.scale - 1.0
 
     def active(self, t: int) -> bool:

@@ -34,7 +34,7 @@ class Option:
 
 @dataclass(frozen=True)
 class GuidanceEntry:
-    """A guidance that can be asked for by name."""
+    """A guidance that can be chosen by name."""
 
     name: str
     words: str

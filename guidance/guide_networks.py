@@ -1,4 +1,4 @@
-"""The networks that guide beside the model: each loaded when it is first asked for, and kept."""
+"""The networks that guide: weaker model, classifier and CLIP, loaded at their first use and cached."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class GuideNetworks:
         return self._load("clip", "clip", options, load)
 
     def _ready(self, network: M) -> M:
-        """The network, in place, as it is fastest in the type that was asked for; for drawing alone."""
+        """Convert the network in place to the requested type and its fastest layout, for inference only."""
         network.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return pack_(lower_(network, self.dtype))
 

@@ -1,4 +1,4 @@
-"""What lies between two conditions, and between two latents.
+"""Interpolation between two conditions, and between two latents.
 
 Shape letters: N pictures, C channels, H W pixels.
 """
@@ -18,7 +18,7 @@ from guidance.base import EVERYWHERE, Guidance
 
 @dataclass(frozen=True, eq=False)
 class BetweenConditions(Guidance):
-    """The network is told (1 - share) * condition + share * other: captions and classes, as they are encoded."""
+    """Conditions the network on (1 - share) * condition + share * other: captions and classes, as they are encoded."""
 
     other: Conditioning  # [N,...] or [1,...]
     share: Tensor  # [N] from 0 to 1

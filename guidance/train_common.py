@@ -46,7 +46,7 @@ Measure = Callable[[G, Sequence[int]], "Measured"]
 
 @dataclass(frozen=True)
 class Measured:
-    """How a guide does on held-out data at several noise levels."""
+    """Measures a guide on held-out data at several noise levels."""
 
     levels: Sequence[Any]  # dataclasses, one a level
     of: str  # what was measured: "512 held-out pictures"

@@ -1,4 +1,4 @@
-"""What needs a model and its guidance: pipelines, evaluation, commands.
+"""Pipelines, evaluation and commands: everything that needs a model and its guidance.
 
     from toolkit import Pipeline
 

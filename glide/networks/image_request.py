@@ -19,7 +19,7 @@ class KnownPixels:
     noise: float = 0.0  # of it, which a model that takes noise is told: its standard deviation, 0 to below 1
     image: Tensor | None = None  # [3,H,W]  what stays of it where `mask` is 1
     mask: Tensor | None = None  # [1,H,W]  1 where a pixel is known, 0 where it is to be painted
-    told: bool = True  # whether a model with inpainting planes is shown `image` and `mask`
+    visible: bool = True  # True: a model with inpainting planes receives `image` and `mask`
     start: Tensor | None = None  # [3,H,W]  what the run begins with, noised as far as its strength says
     latent: Tensor | None = None  # [3,H,W]  the same, noised already
 

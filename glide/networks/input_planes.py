@@ -144,7 +144,7 @@ class Inpainting(InputPlanes):
         return {"inpaint_image": nothing.expand(-1, channels, -1, -1), "inpaint_mask": nothing}
 
     def known(self, given: KnownPixels, size: tuple[int, int], device: torch.device) -> dict[str, Tensor]:
-        if given.image is None or given.mask is None or not given.told:
+        if given.image is None or given.mask is None or not given.visible:
             return self.unknown(1, size, device)
         return {
             "inpaint_image": given.image[None].to(device),

@@ -71,7 +71,7 @@ def classifier_guidance(
 def check_classifier(classifier: ClassifierConfig, model: ModelConfig) -> None:
     """InputError unless the classifier takes the model's pictures, at its noise, and knows the same classes.
 
-    A model without classes may be steered to any classifier's.
+    A model without classes can be guided to any classifier's.
     """
     from guidance.compatibility import check_fits
 

@@ -1,4 +1,4 @@
-"""How well a noisy classifier does at each noise level: loss and accuracies on pictures it was not trained on.
+"""Loss and accuracy of a noisy classifier at each noise level, on held-out pictures.
 
 Shape letters: M pictures, C channels, H W pixels, K classes.
 """
@@ -38,7 +38,7 @@ class Level:
 
 
 def accuracy(logits: Tensor, y: Tensor, k: int = 1) -> Tensor:
-    """Whether the class y [M] is among the k likeliest of logits [M,K]: 1.0 or 0.0, [M]."""
+    """Top-k correctness: 1.0 where the class y [M] is among the k likeliest of logits [M,K], else 0.0. [M]."""
     return (logits > logits.gather(1, y[:, None])).sum(dim=1).lt(k).float()
 
 

@@ -93,7 +93,7 @@ def options_of(path: str, state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def options_given(path: str, text: str | None) -> dict[str, Any] | None:
-    """What a command line says: the options of the classifier in a file, or None if it holds another model.
+    """Parse the options of the classifier in a file; None if the file holds another model.
 
     text: as typed, see `glide.checkpoints.openai.options.parse_options`, or the name of a published classifier; None
     leaves it to the file's name. InputError as `parse_options`.
@@ -143,7 +143,7 @@ def _pool(name: Any) -> Any:
 
 
 def mapping(options: Options) -> dict[str, Source]:
-    """Where each parameter of the classifier with these options comes from; no memory is taken for weights."""
+    """The source of each parameter of the classifier with these options. Takes no memory for weights."""
     return _sources(_blank(options))
 
 

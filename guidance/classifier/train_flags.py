@@ -30,7 +30,7 @@ class TrainClassifier(TrainGuide):
     data: str = "shapes:one"
     """shapes:one (or shapes:one=3,count=1), or a folder that holds a folder of pictures for each class."""
     target: Target = "shape"
-    """What the class of a built-in scene is: its things' shape or colour; where they differ, one of them at random."""
+    """The class of a built-in scene: its things' shape or colour; where they differ, one of them at random."""
     init: str | None = None
     """Begin with the down path of this diffusion model, named as --like; it must be of the preset's sizes."""
     preset: str = "shapes-64"

@@ -1,4 +1,4 @@
-"""What a CLIP learns from: each picture shall find its caption among all of a batch, each caption its picture.
+"""The contrastive loss of CLIP: each picture finds its caption among all of a batch, each caption its picture.
 
 Shape letters: N pairs here, M pairs of all processes, K wrong captions of each, L tokens, E embedding width.
 """
@@ -51,7 +51,7 @@ class Contrastive:
         if self.teacher is None or not torch.is_grad_enabled():  # the latter where its work is only counted
             terms = contrast(model.encode_image(x_t, t), text[:n], tokens[:n], model.scale, wrong_text)
             return terms | {"scale": model.scale.detach().expand(n)}
-        rows = told(draws, len(text) // n - 1)
+        rows = caption_rows(draws, len(text) // n - 1)
         wanted = self.teacher.shift(x_t, t, [captions[row] for row in rows])
         with twice_differentiable():
             image = model.encode_image(x_t.requires_grad_(), t)  # [N,E]
@@ -61,7 +61,7 @@ class Contrastive:
         return terms | {"loss": loss, "scale": model.scale.detach().expand(n)}
 
 
-def told(draws: RowRng, wrong: int) -> list[int]:
+def caption_rows(draws: RowRng, wrong: int) -> list[int]:
     """For each of N pictures the caption that its gradient is learned for, as a row of N right and then N times `wrong`
     wrong ones: half of them a wrong one, where there is any, as what is drawn is not always what was asked for."""
     numbers = draws.uniform()

@@ -1,4 +1,4 @@
-"""How well a noisy CLIP does at each noise level: of M held-out pairs, how many find each other.
+"""Retrieval accuracy of a noisy CLIP at each noise level: of M held-out pairs, the share that find each other.
 
 Shape letters: M pairs, K wrong captions of each, E embedding width, H W pixels.
 """
@@ -37,7 +37,7 @@ class Retrieval:
     text_to_image: float
     """Share of captions whose best picture of all M is their own (or has the same caption)."""
     fact: float | None = None
-    """Where wrong captions are known: share of those, wrong in one fact, that fit the picture less than its own."""
+    """With wrong captions: the share of those, wrong in one fact, that fit the picture less than its own."""
 
 
 @torch.no_grad()

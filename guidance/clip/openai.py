@@ -35,7 +35,7 @@ HEAD_CHANNELS = 64
 
 
 def is_pair(name: str | os.PathLike[str]) -> bool:
-    """Whether a name is that of one of the two published files, or of a folder that holds both."""
+    """True for the name of one of the two published files, or of a folder that holds both."""
     text = os.fspath(name)
     return text.replace("\\", "/").split("/")[-1] in PAIR or all(
         (Path(text) / file).is_file() for file in PAIR
@@ -86,7 +86,7 @@ def from_state_dicts(
 
 
 class _Tensors:
-    """A published state dict, each tensor of which is to be taken exactly once."""
+    """A published state dict, each tensor of which is taken exactly once."""
 
     def __init__(self, name: str, state: Mapping[str, Any]) -> None:
         self.name = name

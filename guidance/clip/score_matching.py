@@ -2,7 +2,7 @@
 
 A guide that tells captions apart may still have a gradient that leads elsewhere: nothing in cross-entropy asks for it.
 Denoising likelihood score matching (2203.14206, section 4) does: the gradient of log p(c | x_t) and the unconditional
-score shall add up to the conditional score.
+score add up to the conditional score.
 
 Shape letters: N batch, C channels, H W pixels.
 """
@@ -50,11 +50,11 @@ class Teacher:
     def shift(self, x_t: Tensor, t: Tensor, captions: Sequence[str]) -> Tensor:
         """x0 with the caption minus x0 without, [N,C,H,W] in float32; x_t [N,C,H,W], t [N] training timesteps."""
         model, process, n = self.model, self.model.process, len(x_t)
-        told = model.caption_batch([*captions, *[""] * n]) | model.nothing_known(2 * n)
+        inputs = model.caption_batch([*captions, *[""] * n]) | model.nothing_known(2 * n)
         x_t, t = x_t.repeat(2, 1, 1, 1), t.repeat(2)  # [2N,C,H,W], [2N]
         x_t = x_t.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x_t.device.type, enabled=False):  # its weights have their types already
-            output, _ = split_variance(model(x_t, t, told).float(), x_t.shape[1])
+            output, _ = split_variance(model(x_t, t, inputs).float(), x_t.shape[1])
         alpha, sigma = _alpha_sigma(process, t, output)
         with_caption, without = to_x0(model.config.process.prediction, output, x_t, alpha, sigma).chunk(2)
         return with_caption - without
@@ -63,7 +63,7 @@ class Teacher:
 def gradient_terms(
     log_prob: Tensor, x_t: Tensor, t: Tensor, process: Process, wanted: Tensor
 ) -> dict[str, Tensor]:
-    """How far a guide's gradient is from what it should be, [N] each: "gradient_error" and "cosine".
+    """The error of a guide's gradient, [N] each: "gradient_error" and "cosine".
 
     log_prob [N], each of its own row of x_t [N,C,H,W] alone, which must require a gradient; t [N]; wanted [N,C,H,W]:
     the shift of x0. A gradient g shifts x0 by (1 - alpha_bar) / sqrt(alpha_bar) g. The error is the mean square of

@@ -91,7 +91,7 @@ def _check(args: TrainClip) -> None:
 
 
 def _begun(args: TrainClip) -> NoisyClip | None:
-    """What --init begins with. InputError for flags that would change its sizes or words."""
+    """The CLIP of --init. InputError for flags that would change its sizes or words."""
     if args.init is None:
         return None
     if args.vocab is not None or args.context is not None:

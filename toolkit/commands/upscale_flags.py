@@ -65,7 +65,7 @@ class StageArgs:
             )
 
     def settings(self, usual: SamplingConfig, options: Options) -> SamplingConfig:
-        """How to enlarge. usual: of the upsampler, where nothing is given. options: of the guidances of both stages."""
+        """The settings of the upsampler. usual: its defaults. options: of the guidances of both stages."""
         spec = self.upsample_respacing or usual.respacing
         if self.upsample_steps is not None:
             spec = spec_of_steps(self.upsample_steps)

@@ -1,4 +1,4 @@
-"""How different the pictures of one caption are, and how colourful: what strong guidance takes away, and adds.
+"""Diversity and colourfulness of the pictures of one caption: strong guidance lowers the first and raises the second.
 
 Pictures of one caption of one thing are compared in what the caption leaves open: where the thing is (nine positions),
 how large it is (three sizes), its colour (twelve) and the background's (six), as the oracle reads them. The diversity
@@ -25,7 +25,7 @@ OPEN = ("position", "size", "color", "background")
 
 
 def free(facts: Iterable[Fact]) -> tuple[str, ...]:
-    """What a caption of one thing leaves open, of `OPEN`."""
+    """The kinds of `OPEN` that a caption of one thing leaves open."""
     said = {fact.kind for fact in facts}
     return tuple(kind for kind in OPEN if kind not in said)
 
@@ -39,7 +39,7 @@ def differing(values: Sequence[Hashable]) -> float:
 
 
 def look(reading: Reading) -> dict[str, str | None]:
-    """What the largest thing of a picture is like, by the kinds of `OPEN`; nothing where there is none."""
+    """Facts of the largest thing of a picture, by the kinds of `OPEN`; empty where there is none."""
     if not reading.things:
         return {}
     thing = max(reading.things, key=lambda found: found.radius)
@@ -54,7 +54,7 @@ class Spread:
     by_kind: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in OPEN})
     by_caption: list[float] = field(default_factory=list)
     pictures: int = 0
-    """How many were compared with another."""
+    """Number of pictures that were compared with another."""
 
     def add(self, facts: Iterable[Fact], readings: Sequence[Reading]) -> None:
         """The right pictures of one caption."""

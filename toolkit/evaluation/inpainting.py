@@ -1,4 +1,4 @@
-"""Whether what a caption asks for is painted into a masked corner of a built-in scene: judged by the oracle.
+"""Fidelity of inpainting: the oracle judges what was painted into a masked corner of a built-in scene.
 
 Shape letters: N scenes, H W pixels.
 """
@@ -30,7 +30,7 @@ too; and nothing else has come or gone."""
 
 @dataclass(frozen=True)
 class Case:
-    """A scene, and what is to be painted into a corner of it. kind: "alone" or "beside" the scene's own thing."""
+    """A scene, and the thing to paint into a corner of it. kind: "alone" or "beside" the scene's own thing."""
 
     scene: Scene
     kind: str
@@ -50,7 +50,7 @@ class Case:
         return mask
 
     def covers(self, x: float, y: float) -> bool:
-        """Whether a point of the picture, 0 to 1, lies in the corner."""
+        """True if a point of the picture, 0 to 1, lies in the corner."""
         ends = (_ends(cell) for cell in POSITIONS[self.corner])
         return all(low <= at < high for at, (low, high) in zip((x, y), ends, strict=True))
 
@@ -123,7 +123,7 @@ def paint_and_judge(
         pictures = []
         for i, (case, rgb) in enumerate(zip(part, scenes, strict=True)):
             image, known = shown(plan.region, rgb, case.unknown(size), size)
-            given = KnownPixels(image=image, mask=known, told=plan.method == "model")
+            given = KnownPixels(image=image, mask=known, visible=plan.method == "model")
             pictures.append(ImageRequest(seed + start + i, case.caption, given=given))
         for step in pipe.draw(pictures, plan.settings):
             x = step.x

@@ -1,4 +1,4 @@
-"""How much of its captions a model of the built-in scenes draws: judged by the oracle, fact by fact."""
+"""Prompt fidelity of a model of the built-in scenes: the oracle judges its pictures fact by fact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep asks a model for: captions or classes of the built-in scenes, each with the facts that must hold."""
+"""Prompts of a sweep: captions or classes of the built-in scenes, each with the facts that must hold."""
 
 from __future__ import annotations
 

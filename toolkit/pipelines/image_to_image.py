@@ -33,7 +33,7 @@ class InitImage:
     sha256: str  # of the file
 
     def recipe(self, strength: float) -> dict[str, Any]:
-        """What of it a picture's recipe holds, JSON-able."""
+        """Its entries in a picture's recipe, JSON-able."""
         return {"init_image": self.path, "init_sha256": self.sha256, "strength": strength}
 
     def check(self, recipe: Mapping[str, Any], file: str) -> None:

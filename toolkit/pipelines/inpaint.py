@@ -1,4 +1,4 @@
-"""Inpainting of a picture of any size: what is masked is painted anew, all else stays as it is, bit for bit.
+"""Inpainting of a picture of any size: the masked part is repainted, all else stays as it is, bit for bit.
 
     pipe = Pipeline.from_pretrained("shapes")
     how = plan(pipe, unknown, SamplingConfig())
@@ -38,7 +38,7 @@ JUMP, RESAMPLINGS = 5, 10  # of RePaint; 10 and 10 there, in 250 steps
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done to a picture, but for the drawing."""
+    """A plan for inpainting: region, method and settings."""
 
     region: Region
     method: str
@@ -65,7 +65,7 @@ def plan(
     feather: int | None = None,
     enlarge: InpaintUpscaler | None = None,
 ) -> Plan:
-    """How to paint what is `unknown` [H,W], true where it is to be.
+    """Plan the painting of the pixels that are `unknown` [H,W].
 
     method: "model" (the model's own inpainting planes; the default where it has them), "repaint" (2201.09865; the
     default for all others; settings without resamplings get the usual ones) or "replace" (known pixels put back at
@@ -115,7 +115,7 @@ def check_mask(unknown: Unknown) -> None:
     """InputError for one that covers nothing, or everything."""
     if not unknown.any():
         raise InputError(
-            "the mask covers nothing, expected white where the picture is to be painted anew: check it, or invert it"
+            "the mask covers nothing, expected white where the picture is to be repainted: check it, or invert it"
         )
     if unknown.all():
         raise InputError(
@@ -134,7 +134,7 @@ def inpaint(
     on_step: Callable[[Step], object] = lambda step: None,
     place: int = 0,
 ) -> list[Bytes]:
-    """N pictures uint8 [H,W,3], as `rgb` is, painted anew where `unknown` [H,W] is true, as `plan` says.
+    """N pictures uint8 [H,W,3], as `rgb` is, repainted where `unknown` [H,W] is true, as `plan` says.
 
     pictures: seed, caption and class of each result. enlarge: the second stage; without it what the model paints is
     scaled. on_step: called after each of the model's steps. place: of the first picture in its network call, as of
@@ -144,7 +144,7 @@ def inpaint(
     start = None
     if plan.settings.strength < 1.0:  # what is to be painted over is what the run begins with
         start, _ = shown(plan.region, rgb, np.zeros_like(unknown), plan.small)
-    given = KnownPixels(image=image, mask=known, told=plan.method == "model", start=start)
+    given = KnownPixels(image=image, mask=known, visible=plan.method == "model", start=start)
     rows = [replace(picture, given=given) for picture in pictures]
     for step in pipe.draw(rows, plan.settings, place=place):
         on_step(step)

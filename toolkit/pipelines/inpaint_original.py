@@ -21,7 +21,7 @@ class Original:
 
     picture: Image.Image  # RGB or RGBA
     grey: bool
-    """Whether its file holds greys alone; then so does the result."""
+    """True if its file holds greys alone; then so does the result."""
     sha256: str
 
     @property

@@ -41,7 +41,7 @@ class Region:
         return found
 
     def overlap(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """What the square and a picture have in common: as part of the picture, and of the square."""
+        """The overlap of the square and a picture: as part of the picture, and of the square."""
         ends = ((self.top, height), (self.left, width))
         there = [slice(max(start, 0), min(start + self.side, length)) for start, length in ends]
         here = [slice(s.start - start, s.stop - start) for s, (start, _) in zip(there, ends, strict=True)]
@@ -69,17 +69,17 @@ def _ends(unknown: Unknown, along: int) -> tuple[int, int]:
 
 
 def _start(first: int, last: int, side: int, length: int) -> int:
-    """Where a stretch `side` long begins that has first..last in its middle, within 0..length if it fits."""
+    """The start of a stretch of length `side` centred on first..last, within 0..length if it fits."""
     if side >= length:
         return (length - side) // 2
     return min(max((first + last - side) // 2, 0), length - side)
 
 
 def shown(region: Region, rgb: Bytes, unknown: Unknown, size: int) -> tuple[Tensor, Tensor]:
-    """What a model is shown: image [3,s,s] in [-1, 1], and where it is known, [1,s,s].
+    """The model's inputs: image [3,s,s] in [-1, 1], and the mask of its known pixels [1,s,s].
 
-    A pixel of the model's is known where all is known of which it is made, so nothing that is to be painted over
-    shines through. What lies beyond the picture is unknown.
+    A pixel of the model's is known only where all pixels are known of which it is made, so nothing that is painted
+    over shines through. Pixels beyond the picture are unknown.
     """
     if region.side <= size:
         return _shown_rows(region, rgb, unknown, slice(0, region.side), (size, size))
@@ -126,7 +126,9 @@ def _scaled(x: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def default_feather(region: Region, size: int) -> int:
-    """How wide the border is blended: as one pixel of the model's is in the picture, if it is larger there."""
+    """The default width of the blended border: one pixel of the model's, where that is larger than one of the
+    picture's.
+    """
     return round(region.side / size) if region.side > size else 0
 
 

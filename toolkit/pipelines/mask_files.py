@@ -1,4 +1,4 @@
-"""What of a picture is to be painted anew: by a mask's file, by a box, or by the picture's own transparency.
+"""Inpainting masks from a file, a box, or the alpha channel.
 
 H W pixels of the picture. Everywhere here a mask is a bool array [H,W], true (white in a file) where it is repainted.
 """
@@ -20,9 +20,9 @@ CLEAR = 16  # greys this near to black or white are what a JPEG makes of them
 
 
 def mask_of_file(path: str, size: tuple[int, int]) -> Unknown:
-    """The mask in a file for a picture of size (W, H): white is painted anew; what is transparent is not.
+    """The mask in a file for a picture of size (W, H): white is repainted; transparent pixels are not.
 
-    Greys are cut at one half, and a mask of another size but the same shape is scaled; both are told by a warning.
+    Greys are cut at one half, and a mask of another size but the same shape is scaled; both give a warning.
     InputError if the file cannot be read, or is of another shape.
     """
     return mask_of_picture(read_picture(path), path, size)
@@ -39,7 +39,7 @@ def mask_of_picture(picture: Image.Image, path: str, size: tuple[int, int]) -> U
     if grey.any() and not mask.any():
         raise InputError(
             f"the mask {path} is black everywhere: its values go from {grey.min()} to {grey.max()}, expected white, "
-            "255, where the picture is to be painted anew: multiply them"
+            "255, where the picture is to be repainted: multiply them"
         )
     return mask if picture.size == size else _scaled(mask, path, picture.size, size)
 
@@ -49,7 +49,7 @@ def _scaled(mask: Unknown, path: str, old: tuple[int, int], size: tuple[int, int
     (width, height), (wide, high) = size, old
     words = f"{wide}x{high} pixels for a picture of {width}x{height}"
     if abs(wide * height / width - high) > 1 and abs(high * width / height - wide) > 1:
-        raise InputError(f"got the mask {path} of {words}, expected the same shape: make it anew")
+        raise InputError(f"got the mask {path} of {words}, expected the same shape: make another one")
     warn(f"the mask {path} of {words} is scaled", stacklevel=3)
     scaled = Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
     return np.asarray(scaled).astype(bool)
@@ -79,7 +79,7 @@ def mask_of_box(text: str, size: tuple[int, int]) -> Unknown:
 
 
 def mask_of_transparency(picture: Image.Image, path: str) -> Unknown:
-    """What is transparent in a picture as `read_picture` gives it; half-transparent is cut at one half, with a warning.
+    """The mask of transparent pixels. Partial transparency is cut at one half, with a warning.
 
     InputError for a picture without transparency.
     """

@@ -16,7 +16,7 @@ from guidance.base import Guidance, Reference
 
 @dataclass(frozen=True)
 class Padding:
-    """Where the pictures of a run stand among the places that its calls have: `front`, the pictures, `back`."""
+    """The places of a run's calls: `front` ones to fill, the pictures, `back` ones to fill."""
 
     front: int
     pictures: int

@@ -1,4 +1,4 @@
-"""How pictures are drawn, whatever they show.
+"""The settings of sampling.
 
 Imports nothing heavy.
 """
@@ -48,8 +48,7 @@ class SamplingConfig:
     (glide/diffusion/repaint.py).
     """
     spacing: str | None = None
-    """Where the steps of a respacing that is a number lie (glide/diffusion/timestep_spacing.py). None is the sampler's
-    usual one.
+    """The spacing of a number of steps (glide/diffusion/timestep_spacing.py). None: the sampler's default.
     """
     deep_every: int = 1
     """Over 1: the deep levels of the network are computed at every so many steps only (glide/networks/deep_cache.py).

@@ -64,8 +64,8 @@ def fill_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float =
     labels = batch["y"].tolist() if config.num_classes else [None] * len(image)
 
     def draw(given: Sequence[KnownPixels]) -> Tensor | None:
-        told = zip(captions, labels, given, strict=True)
-        pictures = [ImageRequest(i, *of_one) for i, of_one in enumerate(told)]
+        rows = zip(captions, labels, given, strict=True)
+        pictures = [ImageRequest(i, *row) for i, row in enumerate(rows)]
         return _drawn(pipe, pictures, scale, "ddim")
 
     filled = draw([KnownPixels(image=one, mask=known) for one, known in zip(image, mask, strict=True)])
@@ -78,8 +78,8 @@ def fill_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float =
         caption if label is None else _name(config, label)
         for caption, label in zip(captions, labels, strict=True)
     ]
-    told = [text for name in names for text in (name, "masked", "filled in", "all unknown")]
-    return _write(path, to_uint8(sheet), told, 4)
+    words = [text for name in names for text in (name, "masked", "filled in", "all unknown")]
+    return _write(path, to_uint8(sheet), words, 4)
 
 
 def _drawn(

@@ -144,7 +144,7 @@ class InpaintUpscaler:
         return self.small * self.upscaler.scale
 
     def recipe(self) -> dict[str, Any]:
-        """What its pictures need to be drawn again, JSON-able."""
+        """All that is needed to draw its pictures again, JSON-able."""
         kept: tuple[str, ...] = (
             "model",
             "weights",
@@ -189,7 +189,9 @@ def _padded(given: KnownPixels, size: tuple[int, int]) -> KnownPixels:
         return KnownPixels()
     height, width = given.image.shape[-2:]
     beyond = (0, size[1] - width, 0, size[0] - height)
-    return KnownPixels(image=F.pad(given.image, beyond), mask=F.pad(given.mask, beyond), told=given.told)
+    return KnownPixels(
+        image=F.pad(given.image, beyond), mask=F.pad(given.mask, beyond), visible=given.visible
+    )
 
 
 def enlarger(

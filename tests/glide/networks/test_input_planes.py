@@ -74,7 +74,7 @@ def test_pixels_where_they_are_known_and_zeros_elsewhere() -> None:
     low_res = torch.rand(3, 4, 4)
     pictures = [
         ImageRequest(0, given=KnownPixels(low_res, image=image, mask=mask)),
-        ImageRequest(1, given=KnownPixels(low_res, image=image, mask=mask, told=False)),
+        ImageRequest(1, given=KnownPixels(low_res, image=image, mask=mask, visible=False)),
     ]
     planes = Conditioner(model).of(pictures).planes
     assert planes is not None and planes.shape == (2, 7, 16, 16)

@@ -20,7 +20,7 @@ from glide.networks.model import Model
 from glide.training.config import OptimConfig, TrainConfig
 from glide.training.row_rng import RowRng
 from glide.utils.errors import InputError
-from guidance.clip.contrastive import Contrastive, told
+from guidance.clip.contrastive import Contrastive, caption_rows
 from guidance.clip.load import clip_from
 from guidance.clip.network import NoisyClip
 from guidance.clip.score_matching import LEAST_ALPHA, Teacher, gradient_terms
@@ -118,12 +118,12 @@ def test_the_shift_is_the_difference_of_two_predictions(
 
 
 def test_half_of_the_captions_are_wrong_ones() -> None:
-    rows = told(RowRng(0, range(400)), 3)
+    rows = caption_rows(RowRng(0, range(400)), 3)
     wrong = [(i, row - 400) for i, row in enumerate(rows) if row != i]
     assert 160 < len(wrong) < 240 and all(row // 3 == i for i, row in wrong)
     assert {row % 3 for _, row in wrong} == {0, 1, 2}
-    assert told(RowRng(0, range(5)), 0) == [0, 1, 2, 3, 4]
-    assert told(RowRng(0, range(200)), 3)[:9] == [row if row < 9 else row - 200 for row in rows[:9]]
+    assert caption_rows(RowRng(0, range(5)), 0) == [0, 1, 2, 3, 4]
+    assert caption_rows(RowRng(0, range(200)), 3)[:9] == [row if row < 9 else row - 200 for row in rows[:9]]
 
 
 def batch(n: int, captions: Sequence[str]) -> dict[str, Any]:

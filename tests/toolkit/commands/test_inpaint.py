@@ -138,7 +138,7 @@ def test_replacing_tells_the_model_nothing(filler: Model) -> None:
     pipe = Pipeline(filler, call_size=1)
     image, mask = torch.rand(3, 8, 8), torch.ones(1, 8, 8)
     told, hidden = (
-        pipe.conditioner.of([ImageRequest(0, RED, given=KnownPixels(image=image, mask=mask, told=tell))])
+        pipe.conditioner.of([ImageRequest(0, RED, given=KnownPixels(image=image, mask=mask, visible=tell))])
         for tell in (True, False)
     )
     nothing = pipe.conditioner.of([ImageRequest(0, RED)])
