@@ -24,8 +24,9 @@ import torch
 from safetensors.torch import load_file
 
 from glide.training.checkpoints import Checkpoints
-from glide.training.config import OptimConfig, TrainConfig
-from glide.training.metrics import logged
+from glide.training.config import OptimConfig
+from glide.training.config import TrainConfig
+from glide.training.metrics import read_log
 from glide.training.train_base import train_base
 from glide.training.train_base_flags import TrainBase
 from glide.utils.cli import fail, parse, run
@@ -132,7 +133,7 @@ def kill(process: multiprocessing.Process, out: Path, rng: random.Random) -> tup
 
 
 def last_step(out: Path) -> int:
-    lines = logged(out / "log.jsonl")
+    lines = read_log(out / "log.jsonl")
     return int(lines[-1]["step"]) if lines else 0
 
 
@@ -150,7 +151,7 @@ def alike(a: Path, b: Path) -> bool:
         )
         if x.keys() != y.keys() or not all(torch.equal(x[k], y[k]) for k in x):
             return False
-    losses = [json.dumps([line["loss"] for line in logged(run / "log.jsonl")]) for run in (a, b)]
+    losses = [json.dumps([line["loss"] for line in read_log(run / "log.jsonl")]) for run in (a, b)]
     return losses[0] == losses[1]
 
 

@@ -75,7 +75,7 @@ def main() -> None:
     Model.forward = clock.timed("forward", Model.forward)  # type: ignore[method-assign]
     torch.Tensor.backward = clock.timed("backward", torch.Tensor.backward)  # type: ignore[method-assign]
     Optimizer.step = clock.timed("optimizer", Optimizer.step)  # type: ignore[method-assign]
-    after = Run.after
+    after = Run.after_step
 
     def measured(self: Run[Any], done: int, *rest: Any) -> None:
         clock.device = self.stepper.processes.device
@@ -90,7 +90,7 @@ def main() -> None:
             report(args, clock.device, clock.spent, time.perf_counter() - begin[0])
 
     Run.measure = lambda *args: None  # type: ignore[method-assign]  # once a run: no part of a step
-    Run.after = measured  # type: ignore[method-assign]
+    Run.after_step = measured  # type: ignore[method-assign]
     folder = Path(tempfile.mkdtemp())
     train = TrainConfig(
         steps=args.steps + WARM + 1,  # the last step also writes a checkpoint

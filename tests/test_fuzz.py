@@ -29,7 +29,7 @@ from glide.checkpoints.openai.options import model_config, parse_options
 from glide.data.datasets import open_data
 from glide.data.shards.brace_expansion import shard_names
 from glide.diffusion.process import respacing
-from glide.diffusion.timestep_spacing import spaced
+from glide.diffusion.timestep_spacing import space_timesteps
 from glide.networks.config import ModelConfig
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
@@ -542,7 +542,7 @@ def test_words(text_model: Model, class_model: Model, tmp_path: Path) -> None:
         return rng.choice(
             [
                 lambda: respacing(text, 1000),
-                lambda: spaced(process, text, rng.choice(["uniform", "karras", text])),
+                lambda: space_timesteps(process, text, rng.choice(["uniform", "karras", text])),
                 lambda: GuidanceSpec.parse(text),
                 lambda: SamplingConfig(guidance=text, eta=number),
                 lambda: SamplingConfig(sampler=text, temperature=number, respacing=text, spacing=text),

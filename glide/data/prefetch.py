@@ -27,7 +27,7 @@ would fight for Python's lock. A backward pass does not need it."""
 FREE.set()
 
 
-def usual_workers(device: torch.device) -> int:
+def default_workers(device: torch.device) -> int:
     """Threads for a run on this device: one beside a network on the CPU, else a core's share each, up to 8."""
     if device.type == "cpu":
         return 1

@@ -1,4 +1,4 @@
-"""Conditioning: the ways into a U-Net.
+"""Conditioning: the inputs of a U-Net besides x_t and t.
 
 Shape letters: N batch, E embedding width, L tokens, D token width, K widths of keys and values, P planes, H W pixels.
 """
@@ -14,7 +14,7 @@ from glide.utils.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """What a network is told besides x_t and t. A part that is None is not there; Conditioning() is unconditional."""
+    """The inputs of a network besides x_t and t. A missing part is None; Conditioning() is unconditional."""
 
     vector: Tensor | None = None  # [N,E]     added to the time embedding (label, pooled text)
     tokens: Tensor | None = None  # [N,L,D]   extra attention keys and values
@@ -24,7 +24,7 @@ class Conditioning:
     keys: Tensor | None = None  # [N,L,K]   keys and values of the tokens (`glide.networks.key_cache`)
 
     def parts(self) -> dict[str, Tensor]:
-        """The parts that are there, by name."""
+        """The parts that are present, by name."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: part for name, part in found.items() if part is not None}
 
@@ -34,7 +34,7 @@ class Conditioning:
         return next((len(part) for part in self.parts().values()), None)
 
     def with_planes(self, *planes: Tensor) -> "Conditioning":
-        """The same with planes [N,p,H,W], in order, joined after those already there."""
+        """A copy with planes [N,p,H,W] joined, in order, after its own."""
         joined = [*([] if self.planes is None else [self.planes]), *planes]
         return replace(self, planes=joined[0] if len(joined) == 1 else torch.cat(joined, dim=1))  # [N,P,H,W]
 
@@ -46,22 +46,22 @@ class Conditioning:
         return cond if other.estimate is None else replace(cond, estimate=other.estimate)
 
     def sharing_planes(self, other: "Conditioning") -> "Conditioning":
-        """With the planes of `other`, and what it says of them, where it has none of its own.
+        """A copy with the planes of `other` and their level, where it has no planes itself.
 
-        One row then becomes as many as they are.
+        A conditioning of one row is then repeated to as many rows as the planes have.
         """
         if self.planes is not None or other.planes is None:
             return self
         n = len(other.planes)
-        told = self._map(lambda part: part.expand(n, *part.shape[1:]))
-        return replace(told, planes=other.planes, level=other.level)
+        repeated = self._map(lambda part: part.expand(n, *part.shape[1:]))
+        return replace(repeated, planes=other.planes, level=other.level)
 
     @staticmethod
     def cat(conds: Sequence["Conditioning"]) -> "Conditioning":
-        """All rows one below the other. Raises InputError unless every one has the same parts."""
+        """All rows of several conditionings. Raises InputError unless all have the same parts."""
         if len(conds) == 1:
-            return conds[0]  # planes are large: no copy of them
-        if any(cond.keys is None for cond in conds):  # no more than the tokens say
+            return conds[0]  # planes can be large: do not copy them
+        if any(cond.keys is None for cond in conds):  # keys repeat what the tokens hold
             conds = [replace(cond, keys=None) for cond in conds]
         names = [list(cond.parts()) for cond in conds]
         if any(other != names[0] for other in names):
@@ -76,17 +76,17 @@ class Conditioning:
         return self._map(lambda part: part[rows])
 
     def repeat(self, n: int) -> "Conditioning":
-        """All rows n times over: rows 0, 1, 0, 1, ... of one with two."""
+        """All rows n times: rows 0, 1, 0, 1, ... of a conditioning with two rows."""
         return self._map(lambda part: part.repeat(n, *[1] * (part.ndim - 1)))
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "Conditioning":
-        """On another device, in another floating-point type; None leaves as is."""
+        """A copy on another device, in another floating-point type; None keeps the present one."""
         return self._map(lambda part: part.to(device=device, dtype=dtype))
 
     def same(self, other: "Conditioning") -> bool:
-        """Whether both say the same to a network, bit for bit."""
+        """True if both have equal parts, bit for bit."""
         mine, theirs = self.parts(), other.parts()
         return self is other or (
             list(mine) == list(theirs)

@@ -1,4 +1,4 @@
-"""Where a network becomes a denoiser: what it predicts is turned into x0, and x0 is projected.
+"""Denoisers: networks whose prediction is converted to x0, which can then be projected.
 
 Shape letters: N batch, C channels, H W pixels, K conditionings.
 """
@@ -24,28 +24,26 @@ VARIANCES: tuple[str, ...] = ("learned", "fixed_small", "fixed_large")
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a denoiser knows about x_t: the image behind it, and how a sampler should lean.
+    """A denoiser's prediction at x_t: the image x0, its variance, and a gradient for the sampler.
 
     x0 is carried, not eps: recovering a pinned x0 through eps costs precision at the noisy end.
     """
 
     x0: Tensor  # [N,C,H,W] E[x_0 | x_t], float32, nominally in [-1, 1]
-    v: Tensor | None = (
-        None  # [N,C,H,W] log-variance interpolation, nominally in [-1, 1], where the model learned one
-    )
+    v: Tensor | None = None
+    """[N,C,H,W] log-variance interpolation, nominally in [-1, 1], if the model learned one."""
     grad: Tensor | float = 0.0  # [N,C,H,W] sum of scale * d log p(y | x_t) / d x_t: the sampler spends it
 
 
-Network = Callable[
-    [Tensor, Tensor, Conditioning], Tensor
-]  # x_t [N,C,H,W], t LongTensor [N], cond -> [N,C or 2C,H,W]
+Network = Callable[[Tensor, Tensor, Conditioning], Tensor]
+"""x_t [N,C,H,W], t LongTensor [N], cond -> [N,C or 2C,H,W]."""
 Predict = Callable[[Tensor, int, Sequence[Conditioning]], list[Prediction]]  # one batched network call
 Denoiser = Callable[[Tensor, int], Prediction]  # x_t [N,C,H,W], training timestep
 Scalar = TypeVar("Scalar", float, Tensor)
 
 
 def to_x0(space: Space, output: Tensor, x_t: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
-    """The x0 that a network's output means, given x_t = alpha x0 + sigma eps.
+    """x0 from a network's output, given x_t = alpha x0 + sigma eps.
 
     alpha = sqrt(alpha_bar), sigma = sqrt(1 - alpha_bar), as numbers or as tensors that broadcast. eps: DDPM
     (2006.11239) eq. 15; v = alpha eps - sigma x0: progressive distillation (2202.00512), appendix D.
@@ -196,7 +194,7 @@ def _fit_rows(cond: Conditioning, n: int) -> Conditioning:
 
 
 def project(denoise: Denoiser, *maps: Callable[[Tensor], Tensor]) -> Denoiser:
-    """The same denoiser with x0 sent through `maps`, in order; v and grad pass untouched."""
+    """The denoiser with `maps` applied to x0, in order; v and grad stay unchanged."""
 
     def projected(x: Tensor, t: int) -> Prediction:
         prediction = denoise(x, t)
@@ -209,12 +207,12 @@ def project(denoise: Denoiser, *maps: Callable[[Tensor], Tensor]) -> Denoiser:
 
 
 def clamp(x0: Tensor) -> Tensor:
-    """Images live in [-1, 1]."""
+    """Clip x0 to [-1, 1], the range of images."""
     return x0.clamp(-1.0, 1.0)
 
 
 def replace_known(image: Tensor, mask: Tensor) -> Callable[[Tensor], Tensor]:
-    """Pin x0 to `image` [N,C,H,W] in [-1, 1] where `mask` [N,1,H,W] is 1; 0 is left to the model."""
+    """A map that sets x0 to `image` [N,C,H,W] in [-1, 1] where `mask` [N,1,H,W] is 1, and keeps it elsewhere."""
 
     def pin(x0: Tensor) -> Tensor:
         return x0 * (1.0 - mask) + image * mask
@@ -223,16 +221,16 @@ def replace_known(image: Tensor, mask: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def pin_known(denoise: Denoiser, image: Tensor, mask: Tensor) -> Denoiser:
-    """The same denoiser for a picture of which `image` is known where `mask` is 1: x0 is pinned there.
+    """The denoiser for a picture whose pixels `image` are known where `mask` is 1: x0 is pinned there.
 
-    Nor does a gradient move what is known. A deterministic solver spends one through eps and back, in float32, so a
+    The gradient is 0 there, too. A deterministic solver spends one through eps and back, in float32, so a
     known pixel of its result can still be off by rounding: paste `image` into the last x.
     """
     pin = replace_known(image, mask)
 
-    def holding(x: Tensor, t: int) -> Prediction:
+    def pinned(x: Tensor, t: int) -> Prediction:
         prediction = denoise(x, t)
         grad = prediction.grad if isinstance(prediction.grad, float) else prediction.grad * (1.0 - mask)
         return replace(prediction, x0=pin(prediction.x0), grad=grad)
 
-    return holding
+    return pinned

@@ -30,11 +30,11 @@ def loss_weights(process: Process, config: LossConfig) -> Array:
     (SNR + 1) |e_x0|^2. So a weighting is given once, as w(SNR) of the squared error in x0, and divided by the
     factor of the space the network predicts in:
 
-    none     1 in whatever space that is                 eps, x0, v   1 in that space: w = SNR, 1, SNR + 1
+    none     1 in the predicted space                    eps, x0, v   1 in that space: w = SNR, 1, SNR + 1
     min_snr  w = min(SNR, gamma) (2303.09556)            p2   w = SNR / (k + SNR)^p2_gamma (2204.00227)
 
     `v` with prediction x0 trains x0 as if v were predicted; `max_weight` then keeps nearly clean images from
-    drowning the rest. The same weight multiplies an l1 or huber loss. Raises InputError where the prediction
+    dominating the others. The same weight multiplies an l1 or huber loss. Raises InputError where the prediction
     does not fit the process.
     """
     check_space(process, config.prediction)
@@ -59,8 +59,8 @@ def loss_terms(
     """Per-example losses [N] of a network's output at x_t = q_sample(x0, t, noise).
 
     process: the training process; output [N,C or 2C,H,W] of the network; x0 [N,C,H,W] in [-1, 1]; t
-    LongTensor [N]. "loss": what to minimise. "mse": mean squared error in the predicted space, unweighted.
-    "vb", where the network has learned a variance or the bound is asked for: this timestep's term of the
+    LongTensor [N]. "loss": the value to minimise. "mse": mean squared error in the predicted space, unweighted.
+    "vb", if the network learns a variance or the loss is the bound: this timestep's term of the
     bound, bits per dimension (all T terms and the prior add up to the bound); its mean is detached in the
     hybrid loss, so that L_vlb trains the variance only (2102.09672, section 3.1). Raises InputError where the
     prediction does not fit the process.
@@ -75,10 +75,10 @@ def loss_terms(
     loss = gather(loss_weights(process, config), t, error) * error
     terms = {"mse": error if config.kind == "l2" else mean_flat((mean - target) ** 2)}
     if config.full_vlb or v is not None:
-        seen = mean if config.full_vlb else mean.detach()
+        detached = mean if config.full_vlb else mean.detach()
         log_var = log_variance(process, t, v, "fixed_small" if v is None else "learned", x0)
         terms["vb"] = bound_term_bits(
-            process, x0, x_t, t, to_x0(config.prediction, seen, x_t, alpha, sigma), log_var
+            process, x0, x_t, t, to_x0(config.prediction, detached, x_t, alpha, sigma), log_var
         )
         vlb = len(process) * terms["vb"]  # t is one of T: an estimate of the whole sum
         loss = vlb if config.full_vlb else loss + config.vlb_weight * vlb

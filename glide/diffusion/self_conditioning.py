@@ -1,4 +1,4 @@
-"""Self-conditioning in sampling: the network is shown its own last estimate of x0 (2208.04202, section 3.2).
+"""Self-conditioning in sampling: the network receives its own last estimate of x0 (2208.04202, section 3.2).
 
 Shape letters: N pictures, C channels, H W pixels.
 """
@@ -16,10 +16,10 @@ from glide.diffusion.denoiser import Predict, Prediction
 
 
 class SelfConditioned:
-    """A `Predict` that remembers, for one run: make a new one for each.
+    """A `Predict` that keeps its last estimate, for one run: make a new one for each run.
 
-    All conditionings of a call are shown the same estimate, that of the first one, which is the picture's own: so a
-    guidance contrasts conditionings and nothing else. The first call, and one of other shape, is shown none.
+    All conditionings of a call receive the same estimate, that of the first one, which is the picture's own: so a
+    guidance contrasts conditionings and nothing else. The first call, and one of another shape, receives zeros.
     """
 
     def __init__(self, predict: Predict) -> None:
@@ -30,7 +30,9 @@ class SelfConditioned:
         last = self.last
         if last is None or last.shape != x.shape:
             last = torch.zeros_like(x)
-        told = [replace(cond.repeat(len(x)) if cond.rows == 1 else cond, estimate=last) for cond in conds]
-        predictions = self.predict(x, t, told)
+        conditioned = [
+            replace(cond.repeat(len(x)) if cond.rows == 1 else cond, estimate=last) for cond in conds
+        ]
+        predictions = self.predict(x, t, conditioned)
         self.last = predictions[0].x0.detach().clamp(-1.0, 1.0)
         return predictions

@@ -1,4 +1,4 @@
-"""Which timesteps to train on: uniformly, in the middle, or where the loss is large."""
+"""Distributions of training timesteps: uniform, logit-normal, or in proportion to the loss."""
 
 from typing import Protocol
 
@@ -29,8 +29,8 @@ class TimestepSampler(Protocol):
     def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
 
 
-class Unlearned:
-    """A fixed distribution: nothing is learned from losses, and there is nothing to save."""
+class FixedDistribution:
+    """A fixed distribution: it learns nothing from losses and has no state."""
 
     def update(self, t: Tensor, loss: Tensor) -> None:
         pass
@@ -42,11 +42,11 @@ class Unlearned:
         assert not state
 
 
-class UniformTimesteps(Unlearned):
-    """Timesteps with a density in proportion to t**power, weight 1; power 0 is every timestep alike.
+class UniformTimesteps(FixedDistribution):
+    """Timesteps with a density in proportion to t**power, weight 1; power 0 is the uniform distribution.
 
-    Where a thing stands, and what it is, is decided in the noisiest steps; a power over 0 is practice there. The mean
-    loss is then another one, on purpose: its weight at t grows by t**power.
+    The noisiest steps decide where an object stands and what it is; a power above 0 trains on them more often. This
+    changes the mean loss on purpose: its weight at t grows by t**power.
     """
 
     def __init__(self, steps: int, power: float = 0.0) -> None:
@@ -64,11 +64,11 @@ class UniformTimesteps(Unlearned):
         return (share * self.steps).long().clamp(max=self.steps - 1), torch.ones(n)
 
 
-class LogitNormalTimesteps(Unlearned):
+class LogitNormalTimesteps(FixedDistribution):
     """Timesteps sigmoid(mean + deviation * normal) of the whole way, weight 1 (2403.03206, section 3.1).
 
-    The noisiest steps have the largest losses, most of which nothing can explain, and in their noise what the middle
-    ones could teach is lost: what shape a thing has. Where things stand is decided there, and to be learned before.
+    The noisiest steps have the largest losses, most of which cannot be reduced, and they drown the signal of the middle
+    steps, which decide the shapes of objects. The noisiest steps decide where objects stand: train on them first.
     """
 
     def __init__(self, steps: int, mean: float = 0.0, deviation: float = 1.0) -> None:
@@ -86,8 +86,8 @@ class LogitNormalTimesteps(Unlearned):
 class LossSecondMoment:
     """Timesteps in proportion to the root mean square of their recent losses (2102.09672, eq. 18).
 
-    Uniform until every timestep has seen `history` losses; a share `uniform_prob` stays uniform, so that none
-    is ever forgotten. With several processes, update() must be given the losses of all of them.
+    Uniform until every timestep has `history` losses; a share `uniform_prob` stays uniform, so that no timestep
+    is lost. With several processes, update() must receive the losses of all of them.
     """
 
     def __init__(self, steps: int, history: int = 10, uniform_prob: float = 0.001) -> None:
@@ -100,10 +100,10 @@ class LossSecondMoment:
         self.losses = torch.zeros(
             steps, history, dtype=torch.float64
         )  # [T,history], a ring for each timestep
-        self.counts = torch.zeros(steps, dtype=torch.int64)  # [T] losses ever seen
+        self.counts = torch.zeros(steps, dtype=torch.int64)  # [T] losses received
 
     def probabilities(self) -> Tensor:
-        """The present distribution over timesteps, float64 [T]."""
+        """The current distribution over timesteps, float64 [T]."""
         uniform = torch.full((self.steps,), 1.0 / self.steps, dtype=torch.float64)
         if self.counts.min() < self.losses.shape[1]:
             return uniform

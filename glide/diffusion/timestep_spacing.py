@@ -1,4 +1,4 @@
-"""Spacings: which training timesteps a shortened process keeps, given how many.
+"""Timestep spacings: rules that choose which training timesteps a shortened process keeps.
 
 Shape letters: T training timesteps, n of them kept.
 """
@@ -13,8 +13,8 @@ from glide.diffusion.process import Array, Process, respacing
 from glide.utils.errors import InputError
 from glide.utils.numbers import read_whole, shown_number
 
-MOST_NOISE = 80.0
-"""sigma / alpha at which log-snr and karras begin: EDM's sigma_max (2206.00364, table 1). Above, nothing is decided."""
+MAX_NOISE_RATIO = 80.0
+"""sigma / alpha where log-snr and karras begin: EDM's sigma_max (2206.00364, table 1). More noise decides nothing."""
 RHO = 7.0  # of EDM (2206.00364, table 1)
 
 
@@ -30,12 +30,12 @@ def trailing(alpha_bar: Array, n: int) -> Array:
 
 def log_snr(alpha_bar: Array, n: int) -> Array:
     """Even in the logarithm of the signal-to-noise ratio (DPM-Solver, 2206.00927, section 3.4)."""
-    return _at(alpha_bar, n, np.log, np.exp)
+    return _even_on_scale(alpha_bar, n, np.log, np.exp)
 
 
 def karras(alpha_bar: Array, n: int) -> Array:
     """Even in the noise ratio's seventh root (EDM, 2206.00364, eq. 5)."""
-    return _at(alpha_bar, n, lambda ratio: ratio ** (1.0 / RHO), lambda root: root**RHO)
+    return _even_on_scale(alpha_bar, n, lambda ratio: ratio ** (1.0 / RHO), lambda root: root**RHO)
 
 
 SPACINGS: dict[str, Callable[[Array, int], Array]] = {
@@ -44,14 +44,14 @@ SPACINGS: dict[str, Callable[[Array, int], Array]] = {
     "log-snr": log_snr,
     "karras": karras,
 }
-"""From alpha_bar [T] and n to positions [n] among the timesteps, not yet whole numbers. "uniform" is `respacing`'s."""
+"""From alpha_bar [T] and n to positions [n] among the timesteps, not yet rounded. `respacing` makes "uniform"."""
 
 
-def spaced(process: Process, spec: str, spacing: str = "uniform") -> list[int]:
+def space_timesteps(process: Process, spec: str, spacing: str = "uniform") -> list[int]:
     """The entries that a process of T keeps, in increasing order.
 
-    spec: a number, or for "uniform" whatever `respacing` takes. One step is always the noisiest. InputError for an
-    unknown spacing, a specification that is no number for another than "uniform", and more steps than there are.
+    spec: a number, or for "uniform" any spec of `respacing`. A single step is always the noisiest entry. InputError for
+    an unknown spacing, for a spec that is no number with another spacing than "uniform", and for more than T steps.
     """
     if spacing == "uniform":
         return respacing(spec, len(process))
@@ -75,15 +75,17 @@ def spaced(process: Process, spec: str, spacing: str = "uniform") -> list[int]:
     return _distinct(SPACINGS[spacing](process.alpha_bar, n), len(process))
 
 
-def _at(alpha_bar: Array, n: int, scale: Callable[[Array], Array], back: Callable[[Array], Array]) -> Array:
-    """Positions of n noise ratios, even on a scale, from the cleanest entry's to MOST_NOISE or the noisiest's.
+def _even_on_scale(
+    alpha_bar: Array, n: int, scale: Callable[[Array], Array], inverse: Callable[[Array], Array]
+) -> Array:
+    """Positions of n noise ratios, even on a scale, from the cleanest entry's to MAX_NOISE_RATIO or the noisiest's.
 
-    Noise alone has no place on any scale: it takes that of MOST_NOISE, as such a process was made to begin with it.
+    Pure noise has an infinite ratio: it takes the position of MAX_NOISE_RATIO, as such a process must begin with it.
     """
     with np.errstate(divide="ignore"):
         ratio = np.sqrt((1.0 - alpha_bar) / alpha_bar)
-    count = max(int((ratio <= MOST_NOISE).sum()), 1)
-    levels = back(np.linspace(scale(ratio[0]), scale(ratio[count - 1]), n))
+    count = max(int((ratio <= MAX_NOISE_RATIO).sum()), 1)
+    levels = inverse(np.linspace(scale(ratio[0]), scale(ratio[count - 1]), n))
     positions = np.interp(np.log(levels), np.log(ratio[:count]), np.arange(count))
     if alpha_bar[-1] == 0.0:
         positions[-1] = len(alpha_bar) - 1
@@ -91,7 +93,7 @@ def _at(alpha_bar: Array, n: int, scale: Callable[[Array], Array], back: Callabl
 
 
 def _distinct(positions: Array, steps: int) -> list[int]:
-    """The nearest entries of a process of `steps`, each only once: what is taken already moves up, then down."""
+    """The nearest entries of a process of `steps`, each only once: an entry that is taken moves up, then down."""
     kept = [int(position) for position in np.rint(positions)]
     for i in range(1, len(kept)):
         kept[i] = max(kept[i], kept[i - 1] + 1)

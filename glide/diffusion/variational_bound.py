@@ -39,7 +39,7 @@ def bound_term_bits(
 
 
 def prior_bits(process: Process, x0: Tensor) -> Tensor:
-    """KL(q(x_T | x0) || N(0, I)), the part of the bound that no training changes: bits per dimension [N]."""
+    """KL(q(x_T | x0) || N(0, I)), the part of the bound that training cannot change: bits per dimension [N]."""
     # float64: the terms cancel down to alpha_bar_T, about 1e-9, which float32 cannot hold next to 1.
     alpha_bar = float(process.alpha_bar[-1])
     mean_squared = alpha_bar * mean_flat(x0.to("cpu", torch.float64) ** 2)
@@ -65,10 +65,9 @@ def bits_per_dimension(
 ) -> Iterator[Bits]:
     """Upper bound on the negative log-likelihood of 8-bit images, in bits per dimension (DDPM eq. 5).
 
-    x0 [N,C,H,W] in [-1, 1], from 8-bit pixels. denoise: as a sampler takes it; ADM's figures clamp x0.
-    process: of as many entries as wanted, a respaced one gives the bound of the shorter chain. noise:
-    SeededNoise(seeds). Yields after each of the S timesteps, the noisiest first; the last `total` is the
-    answer. Raises InputError as `log_variance`.
+    x0 [N,C,H,W] in [-1, 1], from 8-bit pixels. denoise: as for a sampler; ADM's figures clamp x0. process: a
+    respaced one gives the bound of the shorter chain. noise: SeededNoise(seeds). Yields after each of the S
+    timesteps, the noisiest first; the last `total` is the result. Raises InputError as `log_variance`.
     """
     prior = prior_bits(process, x0)
     total = prior.clone()
@@ -103,7 +102,7 @@ def _discretized_log_likelihood(x: Tensor, mean: Tensor, log_var: Tensor) -> Ten
 
 
 def _normal_cdf(z: Tensor) -> Tensor:
-    """The tanh approximation that published bits per dimension were computed with."""
+    """The normal distribution function, by the tanh approximation of published bits per dimension."""
     return 0.5 * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z**3)))
 
 

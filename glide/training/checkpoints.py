@@ -1,8 +1,8 @@
-"""The checkpoints of a run: written whole or not at all, kept by a policy, verified before they are used.
+"""Checkpoints of a run: written atomically, kept by a policy, verified before they are used.
 
 A checkpoint is a folder `step-0001000` of files and a manifest, which holds the size and the SHA-256 of each. It is
-written under another name, flushed to the disk and renamed, so a process that is killed at any moment leaves either all
-of it or nothing that bears its name.
+written under another name, flushed to the disk and renamed, so a process that is killed at any moment leaves either the
+whole checkpoint or none of that name.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _UNFINISHED = ("*.tmp", "*.old")
 
 
 class Checkpoints:
-    """Those of one run. keep: how many of the newest are kept; every: of which multiples of steps all are (0: none)."""
+    """The checkpoints of one run. keep: the number of newest ones kept. every: also keep multiples of it (0: none)."""
 
     def __init__(self, folder: Path, keep: int = 2, every: int = 0) -> None:
         self.folder, self.keep, self.every = folder, keep, every
 
     def steps(self) -> list[int]:
-        """In rising order."""
+        """The steps of the checkpoints, ascending."""
         names = self.folder.iterdir() if self.folder.is_dir() else ()
         return sorted(int(m[1]) for p in names if (m := re.fullmatch(r"step-(\d{7,15})", p.name)))
 
@@ -44,38 +44,36 @@ class Checkpoints:
         return self.folder / f"step-{step:07d}"
 
     def write(self, step: int, files: Callable[[Path], None], about: Mapping[str, Any]) -> None:
-        """Make the checkpoint of `step`: files(folder) writes what is in it, `about` (JSON-able) joins the manifest.
+        """Write the checkpoint of `step`: files(folder) writes its files, `about` (JSON-able) joins the manifest.
 
-        Then older ones go, as the policy says. CannotWrite for a full disk, a folder of others and the like: all that
-        was there before is still there.
+        Then remove older ones by the policy. CannotWrite for a full disk, a folder without permission and the like:
+        earlier checkpoints are then still there.
         """
         path = self.path(step)
-        aside = self.folder / f"{path.name}.tmp"
+        temporary = self.folder / f"{path.name}.tmp"
         try:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
-            files(aside)
-            for file in aside.iterdir():
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            files(temporary)
+            for file in temporary.iterdir():
                 flush(file)
-            sums = {file.name: [file.stat().st_size, sha256(file)] for file in sorted(aside.iterdir())}
-            manifest = aside / MANIFEST
-            manifest.write_text(json.dumps({"step": step, "files": sums, **about}, indent=1) + "\n")
+            checksums = {
+                file.name: [file.stat().st_size, sha256(file)] for file in sorted(temporary.iterdir())
+            }
+            manifest = temporary / MANIFEST
+            manifest.write_text(json.dumps({"step": step, "files": checksums, **about}, indent=1) + "\n")
             flush(manifest)
             if path.exists():
                 self._remove(path)
-            os.replace(aside, path)
+            os.replace(temporary, path)
             flush_folder(self.folder)
-        except (
-            OSError,
-            SafetensorError,
-            RuntimeError,
-        ) as error:  # RuntimeError: what torch.save makes of a full disk
-            shutil.rmtree(aside, ignore_errors=True)
+        except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: torch.save on a full disk
+            shutil.rmtree(temporary, ignore_errors=True)
             raise cannot_write(path, error) from error
         self._prune()
 
     def newest_good(self) -> Path | None:
-        """The newest checkpoint that is as it was written; of damaged ones, a warning. None where there is none."""
+        """The newest intact checkpoint, or None; damaged ones raise a warning."""
         for step in reversed(self.steps()):
             fault = damage(self.path(step))
             if fault is None:
@@ -84,11 +82,11 @@ class Checkpoints:
         return None
 
     def newest_to(self, step: int) -> Path | None:
-        """The newest one that is not of a step after `step`."""
+        """The newest checkpoint up to `step`, or None."""
         return next((self.path(s) for s in reversed(self.steps()) if s <= step), None)
 
     def set_aside(self, after: int) -> None:
-        """Rename those of steps after `after` to `diverged-...`, so that no run goes on with them."""
+        """Rename the checkpoints of steps after `after` to `diverged-...`, so that no run resumes from them."""
         for step in (s for s in self.steps() if s > after):
             bad = self.folder / f"diverged-{step:07d}"
             shutil.rmtree(bad, ignore_errors=True)
@@ -105,7 +103,7 @@ class Checkpoints:
                 shutil.rmtree(left, ignore_errors=True)
 
     def _remove(self, path: Path) -> None:
-        """Give up the name first: what is half removed must not look like a checkpoint."""
+        """Rename, then remove: a half-removed folder must not look like a checkpoint."""
         old = path.with_name(f"{path.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         with suppress(OSError):
@@ -114,7 +112,7 @@ class Checkpoints:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """What stands in a checkpoint's manifest; empty where there is none (older checkpoints have none)."""
+    """A checkpoint's manifest; empty where there is none (older checkpoints have none)."""
     try:
         return read_table(path / MANIFEST)
     except InputError:
@@ -122,12 +120,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint's files; None where they are as they were written."""
+    """The damage to a checkpoint's files, in words; None if they are intact."""
     if not (path / MANIFEST).exists():
-        return _unreadable(path)  # of an older version: no sums to compare with
+        return _unreadable(path)  # of an older version: no checksums to compare with
     manifest = read_manifest(path)
     files = manifest.get("files")
-    if not isinstance(files, dict) or not all(_is_sum(*entry) for entry in files.items()):
+    if not isinstance(files, dict) or not all(_is_checksum(*entry) for entry in files.items()):
         return f"{MANIFEST} cannot be read"
     if path.name.rpartition("-")[2] != str(manifest.get("step")).zfill(7):
         return f"{MANIFEST} is of another step"
@@ -144,7 +142,7 @@ def damage(path: Path) -> str | None:
     return None
 
 
-def _is_sum(name: str, entry: object) -> bool:
+def _is_checksum(name: str, entry: object) -> bool:
     """True for an entry of a manifest that names a file in its folder, its size and its SHA-256."""
     plain = Path(name).name == name and name not in ("", ".", "..")
     return plain and isinstance(entry, list) and [type(value) for value in entry] == [int, str]
@@ -162,7 +160,7 @@ def _unreadable(path: Path) -> str | None:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal digits."""
+    """The SHA-256 of a file's bytes, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -171,7 +169,7 @@ def sha256(path: Path) -> str:
 
 
 def flush_folder(folder: Path) -> None:
-    """Wait until a rename in it is on the disk, where the system can tell."""
+    """Wait until a rename in the folder is on the disk, on systems that support it."""
     with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:

@@ -42,47 +42,47 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The run, besides the model, the data and the loss."""
+    """Settings of a run, besides the model, the data and the loss."""
 
     steps: int = 100_000
     batch_size: int = 64
     """Pictures of a step, over all processes together."""
     accumulate: int = 1
-    """Parts each process cuts its share of a batch into, one after the other, to save memory."""
+    """Gradient accumulation: the parts in which a process computes its share of a batch, to save memory."""
     gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, a third more time."""
+    """Recompute activations in the backward pass: less memory, a third more time."""
     compile: bool = False
     """Compile the networks first (torch.compile): a minute or two, then a step takes a quarter to a third less time."""
     shard: bool = False
-    """(several processes) Each keeps a part of every weight (FSDP2), for models that do not fit; without, each has all
-    of them (DDP)."""
+    """(several processes) Shard every weight over the processes (FSDP2), for models that do not fit; without it, each
+    process keeps all weights (DDP)."""
     optim: Annotated[OptimConfig, tyro.conf.arg(name="")] = field(default_factory=OptimConfig)
     ema: tuple[float, ...] = (0.999,)
-    """Decays of the weight averages; the first is the model that is saved."""
+    """Decays of the weight averages (EMA); the first one is saved as the model."""
     ema_snapshots: tuple[float, ...] = ()
     """Relative widths of power-function averages whose snapshots are kept in averages/, to choose the length of an
     average after training by scripts/posthoc_ema.py (post-hoc EMA, 2312.02696, which keeps 0.05 0.1)."""
     snapshot_every: int = 1000
-    """(ema-snapshots) Steps between two; some tens in all are enough."""
+    """(ema-snapshots) Steps between two snapshots; a few dozen in all are enough."""
     dtype: DType = AUTO
-    """float16 scales the loss; weights are float32 always."""
+    """Type that the network computes in. float16 scales the loss; weights stay float32."""
     seed: int = 0
     log_every: int = 50
     sample_every: int = 1000
     save_every: int = 1000
     keep: int = 2
-    """Checkpoints kept, the newest."""
+    """Number of newest checkpoints kept."""
     keep_every: int = 0
-    """Over 0: checkpoints of multiples of so many steps are kept for good."""
+    """Above 0: also keep all checkpoints at multiples of so many steps."""
     max_skipped: int = 10
-    """Steps in a row that may be skipped because their loss or gradient is not finite; then the run stops."""
+    """The run stops after so many skipped steps in a row, whose loss or gradient was not finite."""
     track: tuple[TrackerName, ...] = ()
-    """Besides log.jsonl: tensorboard, wandb, trackio (each an extra)."""
+    """Trackers besides log.jsonl: tensorboard, wandb, trackio (each an extra)."""
     dry_run: bool = False
-    """Build everything, do two steps, say what the run would take in memory and time, and write nothing."""
+    """Build everything, do two steps, report the memory and time of the run, and write nothing."""
 
     def check(self) -> None:
-        """InputError for numbers that no run can have."""
+        """InputError for numbers out of range."""
         check_dtype(self.dtype)
         if self.compile and self.shard:
             raise InputError("got both --compile and --shard, expected one or the other: leave one out.")
@@ -91,10 +91,10 @@ class TrainConfig:
             raise InputError("got --ema without a decay, expected at least one: leave it out for 0.999")
 
     def settled(self, processes: Processes, checkpoint: Path | None = None, half: bool = True) -> TrainConfig:
-        """The same with a type in place of "auto", the same one on all processes, which all call it.
+        """A copy with a type in place of "auto", the same one on all processes, which all call it.
 
-        It is that of the run that goes on from `checkpoint`, or else what is fast on the main process's device.
-        half: False where float16 cannot be.
+        It is the type of the run that resumes from `checkpoint`, or else the fast one of the main process's device.
+        half: False if float16 is not possible.
         """
         dtype = self.dtype
         if processes.main:
@@ -102,7 +102,7 @@ class TrainConfig:
             dtype = str(find_dtype(before or dtype, processes.device)).removeprefix("torch.")
             if dtype == "float16" and self.dtype == AUTO and not half:
                 dtype = "float32"
-        return replace(self, dtype=DTYPES[processes.agree(DTYPES.index(dtype) if processes.main else 0)])
+        return replace(self, dtype=DTYPES[processes.broadcast(DTYPES.index(dtype) if processes.main else 0)])
 
 
 def dtype_of_run(checkpoint: Path) -> str | None:

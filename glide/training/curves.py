@@ -1,4 +1,4 @@
-"""A run's log as a picture: losses, gradient, speed."""
+"""Training curves: a run's losses, gradient norm and speed, as a picture."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from glide.training.metrics import logged
+from glide.training.metrics import read_log
 from glide.utils.atomic_write import atomic_path
 from glide.utils.plots import figure
 
-FEW = 10  # lines, under which there is no curve to speak of
+MIN_LINES = 10  # a shorter log makes no useful curve
 QUARTERS = ("least noise", "less", "more", "most noise")
 
 
@@ -19,8 +19,8 @@ def draw_curves(out: Path) -> Path | None:
 
     InputError where matplotlib is not installed.
     """
-    lines, held_out = logged(out / "log.jsonl"), logged(out / "validation.jsonl")
-    if len(lines) < FEW:
+    lines, held_out = read_log(out / "log.jsonl"), read_log(out / "validation.jsonl")
+    if len(lines) < MIN_LINES:
         return None
     page = figure(11.0, 7.0)
     axes = page.subplots(2, 2)

@@ -1,7 +1,7 @@
-"""Several processes that train one model together, started by `torchrun` or `accelerate launch`; usually there is one.
+"""Distributed training (DDP): several processes, started by `torchrun` or `accelerate launch`, train one model.
 
-A step is the same whatever their number: each process takes its rows of the same global batch. One process alone needs
-no launcher, and then neither `accelerate` nor `torch.distributed` is imported here.
+A step is the same for any number of processes: each takes its rows of the same global batch. A single process needs no
+launcher, and then neither `accelerate` nor `torch.distributed` is imported here.
 
 Shape letters: N rows of a process, M of all processes.
 """
@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 from glide.data.datasets import Batch, Dataset
-from glide.data.prefetch import prefetch, prefetch_by_processes, usual_workers
+from glide.data.prefetch import default_workers, prefetch, prefetch_by_processes
 from glide.utils.device import find_device
 from glide.utils.errors import InputError
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together."""
+    """This process among those that train together: rank, world size and device."""
 
     rank: int = 0
     world: int = 1
@@ -35,11 +35,11 @@ class Processes:
 
     @property
     def main(self) -> bool:
-        """Whether this is the one that writes files and shows progress."""
+        """True for the process that writes files and shows progress."""
         return self.rank == 0
 
     def rows(self, size: int) -> range:
-        """Which rows of a global batch of `size` are this process's. InputError if they cannot be shared evenly."""
+        """This process's rows of a global batch of `size`. InputError if they cannot be shared evenly."""
         if size % self.world:
             raise InputError(
                 f"--batch-size {size} cannot be shared evenly by {self.world} processes: give a multiple of "
@@ -59,18 +59,18 @@ class Processes:
     ) -> Generator[Batch, None, None]:
         """This process's rows of the global batches of steps start, start + 1, ..., made ahead of time.
 
-        The data are asked for these rows alone. workers: threads that make them, by default as many as suit the device.
-        worker_processes: over 0, so many processes make them instead, and `broken` receives the damaged pictures that
-        they met (`glide.data.prefetch`).
+        Only these rows are made. workers: threads that make them, by default as many as suit the device.
+        worker_processes: above 0, the number of processes that make them instead; `broken` then receives the damaged
+        pictures that they find (`glide.data.prefetch`).
         """
         rows = self.rows(size) if self.world > 1 else None
         if worker_processes:
             return prefetch_by_processes(data, start, size, worker_processes, rows, broken)
-        return prefetch(data, start, size, workers=workers or usual_workers(self.device), rows=rows)
+        return prefetch(data, start, size, workers=workers or default_workers(self.device), rows=rows)
 
     @torch.no_grad()
-    def gather(self, x: Tensor) -> Tensor:
-        """[N,...] of each process -> [M,...] of all in order of rank, where x was. Alone, x itself."""
+    def all_gather(self, x: Tensor) -> Tensor:
+        """[N,...] of each process -> [M,...] of all by rank, on the device of x. A single process returns x."""
         if self.world == 1:
             return x
         import torch.distributed as dist
@@ -81,8 +81,8 @@ class Processes:
         return torch.cat(parts).to(x.device)
 
     @torch.no_grad()
-    def total(self, x: Tensor) -> Tensor:
-        """The sum over processes; alone, x itself."""
+    def all_reduce(self, x: Tensor) -> Tensor:
+        """The sum over processes; a single process returns x."""
         if self.world == 1:
             return x
         import torch.distributed as dist
@@ -91,38 +91,38 @@ class Processes:
         dist.all_reduce(x)
         return x
 
-    def agree(self, value: int) -> int:
-        """What the main process says, a whole number."""
-        return int(self.gather(torch.tensor([value]))[0])
+    def broadcast(self, value: int) -> int:
+        """The whole number that the main process passes."""
+        return int(self.all_gather(torch.tensor([value]))[0])
 
-    def wait(self) -> None:
-        """Go on when all processes are here."""
-        self.gather(torch.zeros(1))
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
+        self.all_gather(torch.zeros(1))
 
     def finish(self) -> None:
-        """Part from the other processes; none of the calls above may follow."""
+        """Leave the process group; none of the calls above may follow."""
         if self.world == 1:
             return
         import torch.distributed as dist
 
-        # A thread of gloo's frees the tensor of the last call; while the interpreter goes that would abort
-        let_go = threading.Event()
+        # A thread of gloo frees the tensor of the last call; at the interpreter's exit that would abort
+        released = threading.Event()
         last = torch.zeros(1, device=self.device)
-        watch = weakref.ref(last, lambda _: let_go.set())
+        finalizer = weakref.ref(last, lambda _: released.set())
         dist.all_reduce(last)
         del last
         if dist.is_initialized():
             dist.destroy_process_group()
-        let_go.wait(timeout=10)
-        time.sleep(0.05)  # it is told of when the thread begins to, and that is soon done
-        del watch
+        released.wait(timeout=10)
+        time.sleep(0.05)  # the finalizer runs as the thread begins to free it, which takes a moment
+        del finalizer
 
 
 def start(device: str | None = None) -> Processes:
-    """Join the processes that a launcher started; alone where there was none.
+    """Join the processes that a launcher started; without a launcher, a single process.
 
     device: "cpu", "cuda", ...; by default a GPU where there is one. Under a launcher each process takes the GPU of its
-    own number. InputError for a device that is not there, or one GPU asked for by several processes.
+    own rank. InputError for a missing device, and for one GPU requested by several processes.
     """
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if several and ":" in str(device):
@@ -130,28 +130,28 @@ def start(device: str | None = None) -> Processes:
             f"--device {device}: several processes cannot all take it; give cuda, or nothing, and each takes its own."
         )
     if several and device in (None, "", "auto", "cuda") and torch.cuda.is_available():
-        place = torch.device("cuda")  # each has its own: none is tried, which would take memory of the first
+        place = torch.device("cuda")  # each has its own; trying one would take memory of the first
     else:
         place = find_device(device)
     if not several:
         return Processes(device=place)
-    if "OMP_NUM_THREADS" not in os.environ:  # launchers set it; without, each process would take all cores
+    if "OMP_NUM_THREADS" not in os.environ:  # launchers set it; without it each process would take all cores
         here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
         threads = max(1, (os.cpu_count() or 1) // here)
         torch.set_num_threads(threads)
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    _meet_again("nccl" if place.type == "cuda" else "gloo")
+    _init_after_restart("nccl" if place.type == "cuda" else "gloo")
     from accelerate import PartialState
 
     state = PartialState(cpu=place.type == "cpu")
     return Processes(state.process_index, state.num_processes, state.device)
 
 
-def _meet_again(backend: str) -> None:
-    """Where torchrun starts processes anew, find the others by names that the lost ones have not used.
+def _init_after_restart(backend: str) -> None:
+    """After torchrun has restarted the processes, let them meet by names that the lost ones have not used.
 
-    Its usual rendezvous keeps one store for all attempts, in which the addresses of those that were lost still stand;
-    who reads them first waits for nobody.
+    Its rendezvous keeps one store for all attempts, which still holds the addresses of the lost processes; whoever
+    reads them first would not wait for the others.
     """
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if attempt == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
@@ -159,22 +159,32 @@ def _meet_again(backend: str) -> None:
     import torch.distributed as dist
 
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    held = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), world, is_master=False)
+    shared_store = dist.TCPStore(
+        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), world, is_master=False
+    )
     dist.init_process_group(
-        backend, store=dist.PrefixStore(f"attempt {attempt}", held), rank=rank, world_size=world
+        backend, store=dist.PrefixStore(f"attempt {attempt}", shared_store), rank=rank, world_size=world
     )
 
 
-_LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe", "Socket", "process group")
+_LOST_PEER_SIGNS = (
+    "gloo",
+    "NCCL",
+    "Connection closed",
+    "Connection reset",
+    "Broken pipe",
+    "Socket",
+    "process group",
+)
 
 
 @contextmanager
-def others_lost(processes: Processes) -> Iterator[None]:
-    """Within: what PyTorch raises when another process has gone is said in one sentence, as an InputError."""
+def lost_peers_reported(processes: Processes) -> Iterator[None]:
+    """A context in which PyTorch's error for a lost process becomes an InputError of one sentence."""
     try:
         yield
     except RuntimeError as error:
-        if processes.world == 1 or not any(sign in str(error) for sign in _LOST):
+        if processes.world == 1 or not any(sign in str(error) for sign in _LOST_PEER_SIGNS):
             raise
         first = str(error).strip().splitlines()[0]
         raise InputError(

@@ -1,4 +1,4 @@
-"""--dry-run: everything is built, two steps are done, and what the run would take is said. Nothing is written."""
+"""--dry-run: build everything, do two steps and report the memory and time of the run. Nothing is written."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from glide.utils.hardware import memory_in_use, wait
 STEPS = 2
 
 
-def rehearse(stepper: Stepper[Any], stream: Iterator[Batch], clock: Any) -> list[str]:
-    """Do two steps with the first batches; returns what is to be said, line by line. clock: time.perf_counter."""
+def dry_run(stepper: Stepper[Any], stream: Iterator[Batch], clock: Any) -> list[str]:
+    """Do two steps with the first batches; returns the report's lines. clock: time.perf_counter."""
     config, processes = stepper.config, stepper.processes
     seconds = []
     outcome = None
     for step in range(STEPS):
-        begin = clock()  # with the wait for its batch
+        begin = clock()  # includes the wait for the batch
         outcome = stepper.step(step, next(stream))
         wait(processes.device)
         seconds.append(clock() - begin)
     assert outcome is not None
-    stored = sum(_size(tensors) for tensors in _stored(stepper))  # of float32
+    stored = sum(_size(tensors) for tensors in _checkpoint_tensors(stepper))  # of float32
     total = seconds[-1] * config.steps
     return [
         f"{_parameters(stepper.weights.model) / 1e6:.2f} million weights, "
@@ -44,11 +44,11 @@ def _parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def _stored(stepper: Stepper[Any]) -> Iterator[list[Tensor]]:
-    """What a checkpoint would hold, as far as it is in this process."""
+def _checkpoint_tensors(stepper: Stepper[Any]) -> Iterator[list[Tensor]]:
+    """The tensors of a checkpoint, as far as they are in this process."""
     weights = stepper.weights
     parts = stepper.processes.world if weights.sharded else 1
-    for _ in range(parts):  # shares are about equal
+    for _ in range(parts):  # processes have about equal parts
         yield list(weights.averages.source.values())
         for average in weights.averages.weights.values():
             yield list(average.values())
@@ -63,10 +63,10 @@ def _size(tensors: list[Tensor]) -> int:
 def _duration(seconds: float) -> str:
     """3 d 4 h, 5 h 6 min, 7 min 8 s, or 9 s."""
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    left = round(seconds)
-    said: list[str] = []
+    rest = round(seconds)
+    parts: list[str] = []
     for name, size in units:
-        if (count := left // size) or (name == "s" and not said):
-            said.append(f"{count} {name}")
-        left %= size
-    return " ".join(said[:2])
+        if (count := rest // size) or (name == "s" and not parts):
+            parts.append(f"{count} {name}")
+        rest %= size
+    return " ".join(parts[:2])

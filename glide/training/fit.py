@@ -1,8 +1,8 @@
 """fit(): one training loop for every model here.
 
 A step's randomness (timesteps, noise, dropout) is a pure function of (seed, step), and so is its batch
-(`glide.data.datasets`). So a run resumed from a checkpoint is the run that was never stopped, bit for bit; and as both
-are drawn row by row, a run over several processes is the run of one, to rounding.
+(`glide.data.datasets`). So a resumed run equals the uninterrupted run, bit for bit. As both are drawn row by row, a run
+over several processes equals that of one, to rounding.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import nn
 from glide.data.datasets import Batch
 from glide.diffusion.timestep_sampling import TimestepSampler
 from glide.training.config import TrainConfig
-from glide.training.distributed import Processes, others_lost
-from glide.training.dry_run import rehearse
+from glide.training.distributed import Processes, lost_peers_reported
+from glide.training.dry_run import dry_run
 from glide.training.metrics import last_line
 from glide.training.resume import RunFlags, jsonable
 from glide.training.run import MEASURED_AFTER, Run
@@ -55,10 +55,10 @@ def fit(
 
     batches(step) iterates over this process's rows of the batches from that step on (`Processes.batches`). `out`
     receives `log.jsonl`, `checkpoints/`, `samples/` and, by `save(model, out, step)` with the averaged weights, the
-    model folder itself. validate(model) measures it, averaged, on held-out data whenever `sample` draws, for
-    `validation.jsonl`. note() is called by every process with each checkpoint, to write what it alone knows. resume:
-    the checkpoint to go on from (`glide.training.run_folder`). settings: the run's flags, which are compared with
-    those it was begun with when it goes on. A step whose loss or gradient is not finite is skipped; InputError after
+    model folder itself. validate(model) measures the averaged model on held-out data whenever `sample` draws, for
+    `validation.jsonl`. note() is called by every process with each checkpoint, to write its own records. resume: the
+    checkpoint to resume from (`glide.training.run_folder`). settings: the run's flags, which are compared with the
+    original ones when it is resumed. A step whose loss or gradient is not finite is skipped; InputError after
     `config.max_skipped` in a row (the last good checkpoint is kept and named). Stopped (SystemExit) after SIGTERM or
     Ctrl-C, once a checkpoint is written. Any other error after the first step leaves a checkpoint too.
     """
@@ -66,18 +66,18 @@ def fit(
     processes = processes or Processes(device=next(model.parameters()).device)
     config = config.settled(processes, resume)
     if not processes.main:
-        warnings.simplefilter("ignore")  # the main process says it
+        warnings.simplefilter("ignore")  # the main process shows them
     stepper = Stepper(model, task, timesteps, config, processes)
     if config.dry_run:
-        with others_lost(processes), closing(batches(0)) as stream:
-            said = rehearse(stepper, stream, time.perf_counter)
+        with lost_peers_reported(processes), closing(batches(0)) as stream:
+            report = dry_run(stepper, stream, time.perf_counter)
         if processes.main:
-            say("\n".join(said))
+            say("\n".join(report))
         return model
     run = Run(stepper, config, out, save, sample, validate, note, settings or RunFlags())
-    with others_lost(processes):
+    with lost_peers_reported(processes):
         start = run.begin(resume)
-        with Signals() as signals, run.rescued(), closing(batches(start)) as stream:
+        with Signals() as signals, run.checkpoint_on_error(), closing(batches(start)) as stream:
             bar = progress(
                 islice(stream, max(config.steps - start, 0)),
                 total=config.steps,
@@ -91,8 +91,8 @@ def fit(
                     if step == start + MEASURED_AFTER:
                         run.measure(step, batch)
                     outcome = stepper.step(step, batch, stop=bool(signals.caught))
-                    run.after(step + 1, outcome, bar, signals)
-        processes.wait()
+                    run.after_step(step + 1, outcome, bar, signals)
+        processes.barrier()
     run.end()
     if processes.main:
         say(f"trained to step {config.steps}; the model is in {out}")

@@ -1,7 +1,7 @@
-"""Models that do not fit: every process keeps a part of each weight (FSDP2, `torch.distributed.fsdp.fully_shard`).
+"""Sharded training (FSDP2, `torch.distributed.fsdp.fully_shard`): every process keeps a part of each weight.
 
-What is done element by element (AdamW, averages) is done on the parts as they are; what needs a whole tensor (Muon's
-matrices, checkpoints) gathers it. Where nothing is sharded, every function here hands its tensor back.
+Element-wise operations (AdamW, averages) work on the parts; operations on whole tensors (Muon, checkpoints) gather
+them. Without sharding, every function here returns its tensor unchanged.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from glide.training.distributed import Processes
 
 
 def is_sharded(p: Tensor) -> bool:
-    return hasattr(p, "placements")  # a DTensor; asked like this, torch.distributed need not be imported
+    return hasattr(p, "placements")  # a DTensor; this test needs no import of torch.distributed
 
 
-def local(p: Tensor) -> Tensor:
-    """The part of a weight or gradient that this process holds, in the same memory and without its history."""
+def to_local(p: Tensor) -> Tensor:
+    """The part of a weight or gradient in this process, in the same memory and detached."""
     part: Tensor = p._local_tensor if is_sharded(p) else p  # type: ignore[attr-defined]
     return part.detach()
 
 
 @torch.no_grad()
-def whole(part: Tensor, like: Tensor) -> Tensor:
-    """The whole tensor of which each process holds `part`, sharded as the weight `like` is. All processes call it."""
+def full_tensor(part: Tensor, like: Tensor) -> Tensor:
+    """The whole tensor from each process's `part`, sharded as the weight `like` is. All processes call it."""
     if not is_sharded(like):
         return part
     from torch.distributed.tensor import DTensor
@@ -46,8 +46,8 @@ def whole(part: Tensor, like: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def part_of(tensor: Tensor, like: Tensor) -> Tensor:
-    """This process's part of a whole tensor, sharded as the weight `like` is. Nothing is sent."""
+def local_shard(tensor: Tensor, like: Tensor) -> Tensor:
+    """This process's part of a whole tensor, sharded as the weight `like` is, without communication."""
     if not is_sharded(like):
         return tensor
     from torch.distributed.tensor import DTensor, Replicate
@@ -58,14 +58,14 @@ def part_of(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def shard(module: nn.Module, processes: Processes) -> list[nn.Parameter]:
-    """Share out the weights of a module over all processes, block by block; returns those that stay whole: scalars.
+    """Shard the weights of a module over all processes, block by block; returns the scalars, which stay whole.
 
-    Their gradients are each process's own and must be averaged by the caller.
+    The caller must average the scalars' gradients over the processes.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    # a map from tokens returns a view of its product; nobody writes into it, here or anywhere
+    # a linear layer over tokens returns a view of its product, into which nothing is written
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(processes.device.type, (processes.world,))
     scalars = {p for p in module.parameters() if p.ndim == 0}

@@ -1,4 +1,4 @@
-"""What a run writes down about itself: a line of JSON every so often, read back when it goes on."""
+"""Training metrics: averaged over steps, logged as lines of JSON, read again when a run is resumed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from glide.utils.json_files import read_lines
 
 
 class Mean:
-    """A mean of numbers that come one after the other; None of none."""
+    """A running mean; None without numbers."""
 
     def __init__(self, total: float = 0.0, count: int = 0) -> None:
         self.total, self.count = total, count
@@ -31,7 +31,7 @@ class Mean:
 
 
 class Meters:
-    """Means over the steps since the last line, the loss by quarter of the timesteps, rates."""
+    """Means over the steps since the last line of the log, the loss by quarter of the timesteps, and speed."""
 
     def __init__(self) -> None:
         self.reset()
@@ -43,11 +43,11 @@ class Meters:
         self.restart_clock()
 
     def restart_clock(self) -> None:
-        """What has passed since, drawing pictures say, is no training."""
+        """Begin to measure speed: the time since the last line, spent on pictures for example, was no training."""
         self.clock, self.clocked = time.perf_counter(), 0
 
     def add(self, terms: Mapping[str, Tensor], t: Tensor, steps: int, norm: float, good: bool) -> None:
-        """One step: terms [M], their timesteps t [M] of `steps`. Of one that was skipped only the fact is kept."""
+        """Add a step: terms [M], their timesteps t [M] of `steps`. A skipped step is only counted."""
         self.clocked += 1
         if not good:
             self.skipped += 1
@@ -66,7 +66,7 @@ class Meters:
         return {"means": means, "quarters": quarters, "skipped": self.skipped} if finite else {}
 
     def restore(self, state: Any) -> None:
-        """Take up what `state` gave; of anything else nothing, as only the next line depends on it."""
+        """Restore what `state` returned. Ignore anything else: only the next line depends on it."""
         self.reset()
         try:
             means = {str(name): Mean(float(total), int(n)) for name, (total, n) in state["means"].items()}
@@ -78,7 +78,7 @@ class Meters:
             self.means, self.quarters, self.skipped = means, quarters, skipped
 
     def line(self, step: int, rate: float, batch_size: int) -> dict[str, Any]:
-        """The entry after `step` steps; begins anew."""
+        """The log entry after `step` steps; resets the means."""
         seconds = time.perf_counter() - self.clock
         line: dict[str, Any] = {"step": step, "loss": None, "gradient_norm": None}
         line |= {name: mean.value for name, mean in self.means.items()}
@@ -92,12 +92,12 @@ class Meters:
 
 
 class LogFile:
-    """`log.jsonl` of a run. A file that cannot be written costs a warning, not the run."""
+    """`log.jsonl` of a run. If it cannot be written, a warning is raised and training continues."""
 
     def __init__(self, path: Path, start: int) -> None:
-        """start: the step the run goes on from; lines of later steps go, as these will be done again."""
+        """start: the step from which the run continues; lines of later steps are removed, as these are done again."""
         self.path = path
-        kept = [line for line in logged(path) if line["step"] <= start] if start else []
+        kept = [line for line in read_log(path) if line["step"] <= start] if start else []
         with atomic_path(path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
@@ -109,12 +109,12 @@ class LogFile:
             warn(f"cannot write {self.path} ({error.strerror}): the line is lost", stacklevel=2)
 
 
-def logged(path: Path) -> list[dict[str, Any]]:
-    """The entries of a run's file of JSON lines, each of a step; one that was cut short is left out."""
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The entries of a run's file of JSON lines, one for each logged step; truncated lines are left out."""
     return read_lines(path, step=int)
 
 
 def last_line(path: Path) -> dict[str, Any] | None:
-    """The last entry of a run's `log.jsonl`, for a model's training record; None where there is none yet."""
-    lines = logged(path)
+    """The last entry of a run's `log.jsonl`, for a model's training record, or None."""
+    lines = read_log(path)
     return lines[-1] if lines else None

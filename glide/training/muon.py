@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glide.training.fsdp import part_of, whole
+from glide.training.fsdp import full_tensor, local_shard
 
 
 @torch.no_grad()
 def orthogonalize(g: Tensor, iterations: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The nearest (semi-)orthogonal matrices of a stack [B,m,n], roughly: singular values end in 0.7 to 1.2.
+    """Approximate the nearest (semi-)orthogonal matrices of a stack [B,m,n]: singular values end in 0.7 to 1.2.
 
     Newton-Schulz with the quintic of Jordan et al., "Muon: an optimizer for hidden layers", 2024. dtype: of its matrix
     products, for which bfloat16 is exact enough.
@@ -31,7 +31,7 @@ def orthogonalize(g: Tensor, iterations: int = 5, dtype: torch.dtype = torch.flo
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalized: for weights of two or more dimensions, convolutions flattened to matrices.
+    """Orthogonalized momentum for weights of two or more dimensions; convolutions are flattened to matrices.
 
     Jordan et al. 2024. Parameters of one shape are orthogonalized together. (`torch.optim.Muon` takes
     matrices only, so a convolution's weights could not be given to it.)
@@ -46,7 +46,8 @@ class Muon(torch.optim.Optimizer):
         like: Mapping[nn.Parameter, nn.Parameter] | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """like: the model's weight of which each parameter is this process's part, where weights are shared out.
+        """like: for sharded weights, the model's weight of which each parameter is this process's part.
+
         dtype: of the matrix products (`orthogonalize`).
         """
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
@@ -73,12 +74,14 @@ class Muon(torch.optim.Optimizer):
         buffers = [self.state[p]["momentum"] for p in stack]
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(grads, buffers, group["momentum"])
-        # of weights that are shared out over processes, whole matrices are gathered, and each keeps its part
+        # sharded weights: whole matrices are gathered, and each process keeps its part
         likes = [self.like[p] for p in params]
-        full = [whole(g, like) for g, like in zip(nesterov, likes, strict=True)]
+        full = [full_tensor(g, like) for g, like in zip(nesterov, likes, strict=True)]
         flat = torch.stack([g.reshape(g.shape[0], -1) for g in full])  # [B,m,n]
         update = orthogonalize(flat, dtype=self.dtype) * max(1.0, flat.shape[-2] / flat.shape[-1]) ** 0.5
-        parts = [part_of(u.reshape(g.shape), like) for u, g, like in zip(update, full, likes, strict=True)]
+        parts = [
+            local_shard(u.reshape(g.shape), like) for u, g, like in zip(update, full, likes, strict=True)
+        ]
         if group["weight_decay"]:
             torch._foreach_mul_(stack, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(stack, parts, alpha=-group["lr"])

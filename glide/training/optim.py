@@ -11,16 +11,15 @@ from torch import Tensor, nn
 
 from glide.training.config import OptimConfig
 from glide.training.distributed import Processes
-from glide.training.fsdp import is_sharded, local, part_of, whole
+from glide.training.fsdp import full_tensor, is_sharded, local_shard, to_local
 from glide.training.muon import Muon
 from glide.utils.dtype import fast_dtype
 
 
 class Optimizer:
-    """The optimizers of one model as one: Muon for its inner matrices where asked, AdamW for the rest.
+    """The optimizers of one model as one: Muon for its inner matrices if requested, AdamW for the rest.
 
-    Of a model whose weights are shared out over processes it moves the parts that are here. Updates are equal on every
-    process: gradients are, and what is done with them is the same.
+    If the model is sharded, it updates the parts of this process. Updates are equal on every process, as gradients are.
     """
 
     def __init__(
@@ -30,8 +29,8 @@ class Optimizer:
         self.processes = processes or Processes()
         matrices, rest = split_parameters(model) if config.muon_lr else ([], list(model.parameters()))
         self.params = matrices + rest  # the model's
-        # what is moved: the weights themselves, or the parts of them that are in this process's memory
-        self.own = [nn.Parameter(local(p)) if is_sharded(p) else p for p in self.params]
+        # the updated tensors: the weights themselves, or their parts in this process
+        self.own = [nn.Parameter(to_local(p)) if is_sharded(p) else p for p in self.params]
         own_matrices, own_rest = self.own[: len(matrices)], self.own[len(matrices) :]
         self.parts: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(
@@ -40,8 +39,8 @@ class Optimizer:
         ]
         if matrices:
             like = dict(zip(own_matrices, matrices, strict=True))
-            # by what multiplies fast, whatever the network computes in; of several machines, by what the first one says
-            half = self.processes.agree(fast_dtype(matrices[0].device) == torch.bfloat16)
+            # the fast type of the first machine, whatever the network computes in
+            half = self.processes.broadcast(fast_dtype(matrices[0].device) == torch.bfloat16)
             dtype = torch.bfloat16 if half else torch.float32
             muon = Muon(
                 own_matrices, config.muon_lr, weight_decay=config.weight_decay, like=like, dtype=dtype
@@ -51,12 +50,12 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, step: int, scale: float = 1.0, apply: bool = True) -> float:
-        """One update; returns the gradient's norm before clipping. Where that is not finite, nothing is changed.
+        """One update; returns the gradient's norm before clipping. If that is not finite, nothing changes.
 
-        scale: the factor that the loss was multiplied by. apply: False to drop the gradient.
+        scale: the factor on the loss. apply: False to discard the gradient.
         """
         pairs = [(own, p) for own, p in zip(self.own, self.params, strict=True) if p.grad is not None]
-        grads = [local(p.grad) for _, p in pairs if p.grad is not None]
+        grads = [to_local(p.grad) for _, p in pairs if p.grad is not None]
         norm = self._norm(grads, [is_sharded(p) for _, p in pairs]) / scale
         if apply and math.isfinite(norm):
             clip = self.config.clip / (norm + 1e-6) if self.config.clip else 1.0
@@ -77,17 +76,17 @@ class Optimizer:
             return float(torch.linalg.vector_norm(norms))
         parts = torch.tensor(sharded, device=norms.device)
         squares = norms.square()
-        return float((self.processes.total(squares[parts].sum()) + squares[~parts].sum()).sqrt())
+        return float((self.processes.all_reduce(squares[parts].sum()) + squares[~parts].sum()).sqrt())
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """Whole tensors, also of a model that is shared out; all processes call it."""
-        return [self._exchanged(part, part.state_dict(), whole) for part in self.parts]
+        """The state with whole tensors, also of a sharded model; all processes call it."""
+        return [self._exchanged(part, part.state_dict(), full_tensor) for part in self.parts]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        """The inverse of `state_dict`. ValueError for a state that is not one of these parameters."""
+        """The inverse of `state_dict`. ValueError for a state of other parameters."""
         for part, state in zip(self.parts, states, strict=True):
             _check_groups(part, state)
-            found = self._exchanged(part, state, part_of)
+            found = self._exchanged(part, state, local_shard)
             for index, own in enumerate(part.param_groups[0]["params"]):
                 _check_entry(own, found["state"].get(index, {}))
             part.load_state_dict(found)
@@ -95,7 +94,7 @@ class Optimizer:
     def _exchanged(
         self, part: torch.optim.Optimizer, state: dict[str, Any], exchange: Callable[[Tensor, Tensor], Tensor]
     ) -> dict[str, Any]:
-        """The state with its tensors gathered, or cut to this process's parts; not those that count steps."""
+        """The state with its tensors gathered, or reduced to this process's parts; step counters stay."""
         of = dict(zip(map(id, self.own), self.params, strict=True))
         entries = {}
         for index, own in enumerate(part.param_groups[0]["params"]):
@@ -107,7 +106,7 @@ class Optimizer:
 
 
 def _check_groups(part: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Numbers and switches of the same kinds as here; what another version of PyTorch adds or lacks does not matter."""
+    """ValueError unless numbers and switches have the types used here. Entries that only one side has are ignored."""
     here, (there,) = part.param_groups[0], state["param_groups"]
     for name in (here.keys() & there.keys()) - {"params"}:
         mine, other = here[name], there[name]
@@ -117,22 +116,22 @@ def _check_groups(part: torch.optim.Optimizer, state: dict[str, Any]) -> None:
 
 
 def _check_entry(parameter: Tensor, entry: Mapping[str, Any]) -> None:
-    """InputError unless the state of a parameter is numbers and tensors of its shape."""
+    """ValueError unless the state of a parameter is numbers and tensors of its shape."""
     for name, value in entry.items():
         fits = isinstance(value, Tensor) and (not value.ndim or value.shape == parameter.shape)
         if not fits and not isinstance(value, int | float):
             raise ValueError(f"the optimizer's {name} has another shape than its weights")
 
 
-OUTER = {"stem", "head", "text_head", "time_in", "level_in", "times", "label", "positions"}
-"""Layers, by name, that a network begins or ends with, and tables of embeddings."""
+OUTER_LAYERS = {"stem", "head", "text_head", "time_in", "level_in", "times", "label", "positions"}
+"""Names of a network's first and last layers, and of its tables of embeddings."""
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(inner matrices and convolutions, everything else): embeddings, first and last layers stay with AdamW."""
+    """(inner matrices and convolutions, all others): embeddings, first and last layers are trained by AdamW."""
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, p in model.named_parameters():
         embedding = name.startswith("text.") and not name.startswith("text.blocks.")
-        (rest if p.ndim < 2 or embedding or OUTER & set(name.split(".")) else matrices).append(p)
+        (rest if p.ndim < 2 or embedding or OUTER_LAYERS & set(name.split(".")) else matrices).append(p)
     return matrices, rest

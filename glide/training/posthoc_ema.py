@@ -1,13 +1,13 @@
-"""Averages of weights whose length is chosen after the training (Karras et al., 2312.02696, section 3).
+"""Post-hoc EMA: averages of weights whose length is chosen after training (Karras et al., 2312.02696, section 3).
 
 A power-function average at time t gives the weights at time tau <= t the density
 
     p_t(tau) = (gamma + 1) tau^gamma / t^(gamma + 1),
 
 whose width grows with the training; it is named by its relative width, the standard deviation sigma_rel of tau / t.
-Snapshots of two such averages, kept every so often, span by their profiles nearly every other one: the weights of the
-sum that comes nearest to a wanted profile are a least-squares problem, and what they make of the profiles they make of
-the averages.
+The profiles of a run's snapshots of two such averages span nearly every other profile: the coefficients of the linear
+combination nearest to a target profile solve a least-squares problem, and the same combination of the snapshots is the
+target average.
 
 Letters: K snapshots; times in steps.
 """
@@ -22,7 +22,7 @@ import numpy as np
 from glide.diffusion.process import Array
 from glide.utils.errors import InputError
 
-LARGEST = 0.28  # of sigma_rel: gamma = 0, the mean of all weights there were, has 12**-0.5 = 0.2887
+MAX_SIGMA_REL = 0.28  # gamma = 0, the mean of all weights so far, has 12**-0.5 = 0.2887
 
 
 @dataclass(frozen=True, order=True)
@@ -39,11 +39,11 @@ class Profile:
     def __call__(self, tau: Array) -> Array:
         """The density at times tau; it integrates to 1 over 0 to t."""
         g = self.gamma
-        # as a power of tau / t, which neither overflows nor vanishes before it should
+        # as a power of tau / t, which neither overflows nor underflows early
         inside = (g + 1) / self.t * np.power(np.clip(tau / self.t, 0.0, 1.0), g)
         return np.where(tau <= self.t, inside, 0.0)
 
-    def inner(self, other: Profile) -> float:
+    def inner_product(self, other: Profile) -> float:
         """The integral of the product of two densities.
 
         With s = min(t, t') it is (g + 1)(g' + 1) / (g + g' + 1) * s^(g + g' + 1) / (t^(g + 1) t'^(g' + 1)).
@@ -56,10 +56,12 @@ class Profile:
 def gamma_of(sigma_rel: float) -> float:
     """The exponent of a relative width: sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)).
 
-    InputError for widths from LARGEST on, where the exponent comes near to 0, and for none.
+    InputError for widths from MAX_SIGMA_REL on, where the exponent approaches 0, and for widths of 0 or less.
     """
-    if not 0.0 < sigma_rel < LARGEST:
-        raise InputError(f"got the relative width {sigma_rel}, expected one above 0 and below {LARGEST}")
+    if not 0.0 < sigma_rel < MAX_SIGMA_REL:
+        raise InputError(
+            f"got the relative width {sigma_rel}, expected one above 0 and below {MAX_SIGMA_REL}"
+        )
     s = sigma_rel**-2.0
     # (g + 2)^2 (g + 3) = s (g + 1), the largest root
     roots = np.roots([1.0, 7.0, 16.0 - s, 12.0 - s])
@@ -67,40 +69,40 @@ def gamma_of(sigma_rel: float) -> float:
 
 
 def decay(sigma_rel: float, t: int) -> float:
-    """The factor on the average in the step that makes it t steps, t from 1: (1 - 1/t)^(gamma + 1)."""
+    """The factor on the average in step t, counted from 1: (1 - 1/t)^(gamma + 1)."""
     return float((1.0 - 1.0 / t) ** (gamma_of(sigma_rel) + 1.0))
 
 
-def mixture(stored: Sequence[Profile], wanted: Profile) -> Array:
-    """The weights [K] of the stored averages whose sum is nearest to the wanted one, float64; they add up to 1.
+def mixture_weights(stored: Sequence[Profile], target: Profile) -> Array:
+    """Coefficients [K] of the stored averages whose sum is nearest to the target, float64; they add up to 1.
 
-    Minimises the integral of (sum of weights times profiles - wanted profile)^2 over snapshots up to the wanted time.
-    InputError for no snapshots, or a time at which there is none: a profile ends at its time, as no other does.
+    Minimises the integral of (sum of weights times profiles - target profile)^2 over snapshots up to the target's time.
+    InputError without snapshots, or for a time without one: only snapshots of that time have profiles that end there.
     """
     if not stored:
         raise InputError("there are no snapshots of averages: train with --ema-snapshots")
     times = sorted({profile.t for profile in stored})
-    if wanted.t not in times:
-        near = min(times, key=lambda t: abs(t - wanted.t))
+    if target.t not in times:
+        near = min(times, key=lambda t: abs(t - target.t))
         raise InputError(
-            f"got the step {wanted.t:g}, expected one of a snapshot, {times[0]:g} to {times[-1]:g}: the nearest "
+            f"got the step {target.t:g}, expected one of a snapshot, {times[0]:g} to {times[-1]:g}: the nearest "
             f"is {near:g}"
         )
-    used = [profile for profile in stored if profile.t <= wanted.t]
+    used = [profile for profile in stored if profile.t <= target.t]
     # scaled to unit norm, else late and early snapshots differ by orders of magnitude
-    norms = np.sqrt([profile.inner(profile) for profile in used])
-    gram = np.array([[a.inner(b) for b in used] for a in used]) / np.outer(norms, norms)
-    target = np.array([a.inner(wanted) for a in used]) / norms
-    # neighbours are nearly alike: directions that rounding drowns are left out
-    found = np.linalg.lstsq(gram, target, rcond=1e-12)[0] / norms
+    norms = np.sqrt([profile.inner_product(profile) for profile in used])
+    gram = np.array([[a.inner_product(b) for b in used] for a in used]) / np.outer(norms, norms)
+    projections = np.array([a.inner_product(target) for a in used]) / norms
+    # neighbours are nearly parallel: directions below rounding are left out
+    found = np.linalg.lstsq(gram, projections, rcond=1e-12)[0] / norms
     weights = np.zeros(len(stored))
     weights[[profile in used for profile in stored]] = found / found.sum()
     return weights
 
 
-def misfit(stored: Sequence[Profile], weights: Array, wanted: Profile) -> float:
-    """The norm of the difference of profiles, over the norm of the wanted one."""
-    gram = np.array([[a.inner(b) for b in stored] for a in stored])
-    cross = np.array([a.inner(wanted) for a in stored])
-    own = wanted.inner(wanted)
+def misfit(stored: Sequence[Profile], weights: Array, target: Profile) -> float:
+    """The norm of the difference of the profiles, relative to the norm of the target."""
+    gram = np.array([[a.inner_product(b) for b in stored] for a in stored])
+    cross = np.array([a.inner_product(target) for a in stored])
+    own = target.inner_product(target)
     return float(np.sqrt(max(0.0, weights @ gram @ weights - 2 * weights @ cross + own) / own))

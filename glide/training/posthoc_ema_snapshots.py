@@ -1,4 +1,4 @@
-"""Snapshots of power-function averages in a run's folder, and the model that is put together of them afterwards."""
+"""Snapshots of power-function averages in a run's folder, and the model that is combined from them after training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from glide.training.posthoc_ema import Profile, misfit, mixture
+from glide.training.posthoc_ema import Profile
+from glide.training.posthoc_ema import misfit
+from glide.training.posthoc_ema import mixture_weights
 from glide.utils.atomic_write import atomic_path, cannot_write
 from glide.utils.errors import InputError
 from glide.utils.progress import progress
@@ -20,7 +22,7 @@ _NAME = re.compile(r"step-(\d+)-sigma-([0-9.]+)\.safetensors")
 
 
 def write_snapshot(out: Path, step: int, sigma_rel: float, weights: Mapping[str, Tensor]) -> None:
-    """One average as of `step`, into the run's folder, whole or not at all. CannotWrite where it cannot be."""
+    """Write an average at `step` into the run's folder, atomically. CannotWrite where that fails."""
     path = out / FOLDER / f"step-{step:07d}-sigma-{sigma_rel:g}.safetensors"
     try:
         with atomic_path(path) as temporary:
@@ -30,7 +32,7 @@ def write_snapshot(out: Path, step: int, sigma_rel: float, weights: Mapping[str,
 
 
 def snapshots(run: Path) -> dict[Profile, Path]:
-    """What a run's folder holds, in order of time."""
+    """The snapshots in a run's folder, in order of time."""
     found = {}
     for path in (run / FOLDER).glob("*.safetensors"):
         if match := _NAME.fullmatch(path.name):
@@ -38,19 +40,21 @@ def snapshots(run: Path) -> dict[Profile, Path]:
     return dict(sorted(found.items()))
 
 
-def put_together(run: Path, sigma_rel: float, step: int | None = None) -> tuple[dict[str, Tensor], float]:
-    """The weights of the average of that width, float32, and how far its profile is from the wanted one (0: none).
+def combine_snapshots(
+    run: Path, sigma_rel: float, step: int | None = None
+) -> tuple[dict[str, Tensor], float]:
+    """The weights of the average of that width, float32, and the misfit of its profile (0: exact).
 
-    InputError where there are no snapshots of that step, or a file is damaged.
+    InputError without snapshots of that step, and for a damaged file.
     """
     found = snapshots(run)
     stored = list(found)
     last = max((profile.t for profile in stored), default=0.0)
-    wanted = Profile(float(step) if step is not None else last, sigma_rel)
-    factors = mixture(stored, wanted)
+    target = Profile(float(step) if step is not None else last, sigma_rel)
+    factors = mixture_weights(stored, target)
     total: dict[str, Tensor] = {}
     both = zip(stored, factors.tolist(), strict=True)
-    for profile, factor in progress(both, total=len(stored), desc="putting together", unit="snapshot"):
+    for profile, factor in progress(both, total=len(stored), desc="combining", unit="snapshot"):
         if not factor:
             continue
         try:

@@ -1,4 +1,4 @@
-"""What has changed in a run's settings when it goes on, and what of that cannot be."""
+"""Compare a resumed run's flags with the original ones; reject incompatible changes."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ _NOT_OF_THE_RUN = (
 
 @dataclass(frozen=True)
 class RunFlags:
-    """A run's flags by their dotted names, as JSON knows them."""
+    """A run's flags by their dotted names, JSON-able."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    kept: Collection[str] = ()
-    """Flags of what the run's folder holds by now (its sizes, its tokenizer): one that is left out changes nothing, but
-    another value cannot be had."""
-    bound: Collection[str] = ()
-    """Flags that the optimizer's and the averages' state depends on: they must be given again."""
+    frozen: Collection[str] = ()
+    """Flags of the contents of the run's folder (its sizes, its tokenizer): they can be left out when a run is resumed,
+    but not changed."""
+    state: Collection[str] = ()
+    """Flags that determine the optimizer's and the averages' state: they must be given again."""
 
     @classmethod
-    def of(cls, args: Any, kept: Collection[str] = (), bound: Collection[str] = ()) -> RunFlags:
-        """Of the dataclass of a script's flags, which needs no other argument than `out`."""
-        return cls(flat(args), flat(type(args)(out=args.out)), kept, bound)
+    def of(cls, args: Any, frozen: Collection[str] = (), state: Collection[str] = ()) -> RunFlags:
+        """From the dataclass of a script's flags, whose only required argument is `out`."""
+        return cls(flatten(args), flatten(type(args)(out=args.out)), frozen, state)
 
 
-def flat(args: Any) -> dict[str, Any]:
-    """A dataclass of dataclasses as one table: {"train.optim.lr": 0.001}, what JSON cannot say by its name."""
+def flatten(args: Any) -> dict[str, Any]:
+    """A dataclass of dataclasses as one table, {"train.optim.lr": 0.001}, with values that JSON lacks as their text."""
     found: dict[str, Any] = {}
 
     def walk(values: Mapping[str, Any], prefix: str) -> None:
@@ -61,26 +61,27 @@ def flat(args: Any) -> dict[str, Any]:
 
 
 def changes(old: Mapping[str, Any], new: RunFlags) -> list[str]:
-    """What is said of each flag that is not as it was: "--lr 0.001, before 0.0001". InputError where it cannot be."""
-    said = []
+    """A line for each changed flag: "--lr 0.001, before 0.0001". InputError for a change that is not possible."""
+    lines = []
     for name, value in new.values.items():
         if name not in old or (before := old[name]) == value:
             continue
         flag = f"--{name.rsplit('.', 1)[-1].replace('_', '-')}"
-        if name in new.kept:
+        here, there = format_value(value), format_value(before)
+        if name in new.frozen:
             if value != new.defaults.get(name):
                 raise InputError(
-                    f"{flag} {shown(value)}: this run has {shown(before)}, which cannot change on the way; leave the "
-                    "flag out, or begin another run with --init"
+                    f"{flag} {here}: this run has {there}, which cannot change on the way; leave the flag out, or "
+                    "begin another run with --init"
                 )
             continue
-        if name in new.bound or (name.endswith("muon_lr") and bool(value) != bool(before)):
+        if name in new.state or (name.endswith("muon_lr") and bool(value) != bool(before)):
             raise InputError(
-                f"{flag} {shown(value)}: this run has {shown(before)}, and its state holds nothing for another; give "
-                "that one, or begin another run with --init"
+                f"{flag} {here}: this run has {there}, and its state holds nothing for another; give that one, or "
+                "begin another run with --init"
             )
-        said.append(f"{flag} {shown(value)}, before {shown(before)}")
-    return said
+        lines.append(f"{flag} {here}, before {there}")
+    return lines
 
 
 def shown(value: Any) -> str:
@@ -89,5 +90,5 @@ def shown(value: Any) -> str:
 
 
 def jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as a training record keeps them: what JSON has no word for, by its name."""
+    """Settings as a training record keeps them, with values that JSON lacks as their text."""
     return json.loads(json.dumps(values, default=str))

@@ -1,7 +1,7 @@
-"""Random numbers of training that do not depend on how a batch is shared out.
+"""Random numbers of training for each row of a batch, independent of how the batch is divided.
 
-Row i of the batch of a step has generators of its own, seeded by (seed, step, i) alone. So the whole batch in one call,
-the same batch in parts, and the same batch over several processes learn from the same noise.
+Row i of the batch of a step has its own generators, seeded by (seed, step, i) alone. So the whole batch in one call,
+the same batch in parts, and the same batch over several processes train on the same noise.
 
 Shape letters: N rows.
 """
@@ -20,9 +20,9 @@ _WORD = 2**64 - 1
 
 
 def derive_seed(*numbers: int) -> int:
-    """A seed from 0 to 2**63 - 1 of several whole numbers; neighbours land far apart.
+    """Hash several whole numbers to a seed from 0 to 2**63 - 1; close numbers get distant seeds.
 
-    Each number is added and stirred in by the finalizer of SplitMix64 (Steele, Lea and Flood, 2014, figure 15).
+    Each number is added and mixed in by the finalizer of SplitMix64 (Steele, Lea and Flood, 2014, figure 15).
     """
     state = 0
     for number in numbers:
@@ -37,7 +37,7 @@ class RowRng:
     """Random numbers for some rows of the batch of one step; each call is the next draw."""
 
     def __init__(self, seed: int, rows: Iterable[int]) -> None:
-        """seed: of the step. rows: which of the whole batch's, by number."""
+        """seed: of the step. rows: their numbers in the whole batch."""
         self.seeds = [derive_seed(seed, row) for row in rows]
         self.noise = SeededNoise(self.seeds)
         self.on_gpu: list[torch.Generator] = []
@@ -45,8 +45,8 @@ class RowRng:
     def normal(self, like: Tensor) -> Tensor:
         """Unit Gaussians in the shape, type and place of `like` [N,...].
 
-        For a GPU they are drawn there, by generators with the same seeds but other numbers than a CPU's: one core draws
-        and sends about 8,000 rows of 64x64 a second, a GPU trains on more.
+        For a GPU they are drawn on it, by generators with the same seeds but other numbers than a CPU's: one core draws
+        and sends about 8,000 rows of 64x64 a second, and a GPU trains on more.
         """
         if like.device.type != "cuda":
             return self.noise(like)
@@ -63,18 +63,18 @@ class RowRng:
 
 
 class DropoutRows:
-    """Tells a network's dropout layers which rows of which step they see (see `glide.networks.layers.Dropout`)."""
+    """Sets the step and rows of a network's dropout layers (see `glide.networks.layers.Dropout`)."""
 
     def __init__(self, model: nn.Module) -> None:
         self.layers = [module for module in model.modules() if isinstance(module, Dropout) and module.p]
 
     def at(self, seed: int, first: int) -> None:
-        """seed: of the step. first: the number, in the whole batch, of the first row to come."""
+        """seed: of the step. first: number, in the whole batch, of the next call's first row."""
         for index, layer in enumerate(self.layers):
             # layers count down from -1 and rows up from 0: no two share a seed
             layer.rows = (derive_seed(seed, -1 - index), first)
 
     def off(self) -> None:
-        """Back to PyTorch's own dropout."""
+        """Return to PyTorch's own dropout."""
         for layer in self.layers:
             layer.rows = None

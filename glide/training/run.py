@@ -1,4 +1,4 @@
-"""What happens between the steps of a run: its log, checkpoints, the model's folder, pictures; and its end."""
+"""The work between training steps: log, checkpoints, model folder, previews, and the end of a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from glide.training.posthoc_ema_snapshots import write_snapshot
 from glide.training.resume import RunFlags, changes
 from glide.training.run_folder import model_folder
 from glide.training.step import Outcome, Stepper
-from glide.training.trackers import Tracker, numbers, open_trackers
+from glide.training.trackers import Tracker, open_trackers, scalars
 from glide.training.train_state import write_files
 from glide.utils.errors import CannotWrite, InputError, warn
 from glide.utils.hardware import measured_peak, memory_in_use
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=nn.Module)
 _HAS_PLOTS = importlib.util.find_spec("matplotlib") is not None
-MEASURED_AFTER = 20  # steps, after which the share of the peak is worth the while it takes to measure
+MEASURED_AFTER = 20  # steps; a shorter run is not worth the time of the measurement
 
 
 class Run(Generic[M]):
-    """What happens between the steps: the log, checkpoints, the model's folder, pictures; and the end."""
+    """The work between training steps: log, checkpoints, model folder, previews, and the end of a run."""
 
     def __init__(
         self,
@@ -56,17 +56,17 @@ class Run(Generic[M]):
         self.save, self.sample, self.validate, self.note = save, sample, validate, note
         self.settings = settings
         self.main = stepper.processes.main
-        self.kept = Checkpoints(out / "checkpoints", config.keep, config.keep_every)
+        self.checkpoints = Checkpoints(out / "checkpoints", config.keep, config.keep_every)
         self.meters = Meters()
-        self.due = False  # a checkpoint that was put off
-        self.done = 0  # steps
-        self.saved = 0  # of the newest checkpoint
-        self.described: dict[str, bytes] = {}  # files that tell the model's sizes and words
+        self.checkpoint_due = False
+        self.done = 0  # steps done
+        self.saved = 0  # step of the newest checkpoint
+        self.model_files: dict[str, bytes] = {}  # configuration and tokenizer
         self.trackers: list[Tracker] = []
-        self.share = 0.0  # of the machine's peak that one step a second would be
+        self.peak_share = 0.0  # share of the machine's peak at one step a second
 
     def begin(self, resume: Path | None) -> int:
-        """Take up a checkpoint, or write the folder of a new run; returns the step to begin with."""
+        """Load a checkpoint, or write the folder of a new run; returns the first step."""
         start = self._resume(resume) if resume is not None else 0
         self.done = self.saved = start
         if self.main:
@@ -78,9 +78,9 @@ class Run(Generic[M]):
                     assert model is not None
                     self.save(model, self.out, 0)
             place = self.out if resume is None else model_folder(resume, self.out)
-            self.described = description(place)
+            self.model_files = description(place)
             self.log = LogFile(self.out / "log.jsonl", start)
-            self.held_out = LogFile(self.out / "validation.jsonl", start)
+            self.validation_log = LogFile(self.out / "validation.jsonl", start)
         elif resume is None:
             with self._averaged():
                 pass
@@ -92,34 +92,35 @@ class Run(Generic[M]):
 
     def _resume(self, path: Path) -> int:
         settings = read_manifest(path).get("settings", {})
-        said = changes(settings if isinstance(settings, dict) else {}, self.settings)
+        lines = changes(settings if isinstance(settings, dict) else {}, self.settings)
         if self.main:
-            for line in said:
+            for line in lines:
                 say(f"changed: {line}")
         return self.stepper.weights.load(path)
 
     @contextmanager
-    def rescued(self) -> Iterator[None]:
-        """Within: an error after a step leaves the checkpoint that a signal would; a second Ctrl-C leaves none.
+    def checkpoint_on_error(self) -> Iterator[None]:
+        """A context in which an error leaves a checkpoint, as a signal would; a second Ctrl-C leaves none.
 
-        Of several processes the main one writes it, where it has all that belongs in it.
+        The main process writes it, if it holds the whole state.
         """
         try:
             yield
         except Exception:
-            sound = self.stepper.whole and self.stepper.bad_in_a_row == 0
-            if self.main and sound and self.done > self.saved and not self.stepper.weights.sharded:
-                with suppress(Exception):  # the first error is the one to tell
+            consistent = self.stepper.consistent and self.stepper.bad_in_a_row == 0
+            if self.main and consistent and self.done > self.saved and not self.stepper.weights.sharded:
+                with suppress(Exception):  # report the first error
                     self._write_all(self.done)
                 if self.saved == self.done:
-                    said = (
-                        f"ended by an error after step {self.done}; the newest checkpoint is {self._last()}"
+                    say(
+                        f"ended by an error after step {self.done}; the newest checkpoint is {self._last()}: go on "
+                        "with --resume",
+                        stream=sys.stderr,
                     )
-                    say(f"{said}: go on with --resume", stream=sys.stderr)
             raise
 
-    def after(self, done: int, outcome: Outcome, bar: Any, signals: Signals) -> None:
-        """After the step that made it `done` steps."""
+    def after_step(self, done: int, outcome: Outcome, bar: Any, signals: Signals) -> None:
+        """Log, save and preview what is due after `done` steps."""
         config, stepper = self.config, self.stepper
         last = done == config.steps
         self.done = done
@@ -128,18 +129,18 @@ class Run(Generic[M]):
             self._write_line(done, bar)
         if stepper.bad_in_a_row >= config.max_skipped:
             self._diverged(done - 1, outcome)
-        self.due |= done % config.save_every == 0 or last or outcome.stop
-        # what made a loss that is not finite may be in the weights: no checkpoint until one is again
-        saving = self.due and (stepper.bad_in_a_row == 0 or last)
+        self.checkpoint_due |= done % config.save_every == 0 or last or outcome.stop
+        # the cause of a loss that is not finite may be in the weights: no checkpoint until it is finite again
+        saving = self.checkpoint_due and (stepper.bad_in_a_row == 0 or last)
         if saving:
             self._checkpoint(done, must=last)
         if done % config.snapshot_every == 0 or last:
             self._snapshot(done)
         if (done % config.sample_every == 0 or last) and not outcome.stop:
-            self._watch(done, signals)
+            self._preview(done, signals)
         if saving:
             self._write_model(done, must=last)
-            self.due = False
+            self.checkpoint_due = False
         if outcome.stop and not last:
             self._stop(done, signals.caught)
 
@@ -148,47 +149,47 @@ class Run(Generic[M]):
         self._write_model(done, must=False)
 
     def _write_model(self, done: int, must: bool) -> None:
-        """The model's folder, and what this process alone knows."""
+        """Write the model's folder, and the notes of this process."""
         if self.note is not None:
-            self._attempt(self.note, must)
+            self._try_write(self.note, must)
         with self._averaged() as model:
             if model is not None:
-                self._attempt(partial(self.save, model, self.out, done), must)
+                self._try_write(partial(self.save, model, self.out, done), must)
 
     def _snapshot(self, done: int) -> None:
-        """Keep the power-function averages as they are now."""
+        """Save a snapshot of the power-function averages."""
         for width, parts in self.stepper.weights.averages.powers.items():
-            weights = self.stepper.weights.whole(parts)
+            weights = self.stepper.weights.gather_tensors(parts)
             if self.main:
-                self._attempt(partial(write_snapshot, self.out, done, width, weights))
+                self._try_write(partial(write_snapshot, self.out, done, width, weights))
 
-    def _watch(self, done: int, signals: Signals) -> None:
-        """Measure the averaged model on held-out data, and draw with it; a signal breaks that off."""
+    def _preview(self, done: int, signals: Signals) -> None:
+        """Validate the averaged model and draw previews with it; a signal interrupts both."""
         with self._averaged() as model:
             if model is not None and self.validate is not None:
                 signals.break_off(partial(self._validate, model, self.validate, done))
             if model is not None and self.sample is not None:
                 draw = partial(self.sample, model, self.out / "samples" / f"{done:07d}.png")
-                signals.break_off(partial(self._attempt, draw))
+                signals.break_off(partial(self._try_write, draw))
         self._draw_curves()
         self.meters.restart_clock()
 
     def _validate(self, model: M, validate: Callable[[M], dict[str, Any]], done: int) -> None:
         line = {"step": done, **validate(model)}
-        self.held_out.add(line)
+        self.validation_log.add(line)
         self._track(line)
 
     def measure(self, step: int, batch: Batch) -> None:
-        """Find out which share of the machine's peak the run has; nothing of the run depends on it."""
+        """Measure the share of the machine's peak that the run reaches, for the log alone."""
         stepper = self.stepper
         work = stepper.flops(step, batch)
         if self.main:
             peak = measured_peak(stepper.processes.device, self.config.dtype)
-            self.share = work / (peak * stepper.processes.world)
+            self.peak_share = work / (peak * stepper.processes.world)
         self.meters.restart_clock()
 
     def end(self) -> None:
-        """After the last step: the log as a picture, where there is matplotlib."""
+        """Close the trackers and draw the curves after the last step."""
         if not self.main:
             return
         for tracker in self.trackers:
@@ -200,12 +201,12 @@ class Run(Generic[M]):
             )
 
     def _draw_curves(self) -> None:
-        """The log as a picture, as the run goes, where there is matplotlib."""
+        """Draw the curves so far, if matplotlib is installed."""
         if self.main and _HAS_PLOTS:
-            self._attempt(partial(draw_curves, self.out))
+            self._try_write(partial(draw_curves, self.out))
 
     def _track(self, line: dict[str, Any]) -> None:
-        values = dict(numbers(line))
+        values = dict(scalars(line))
         for tracker in self.trackers:
             tracker.log(values, line["step"])
 
@@ -213,9 +214,9 @@ class Run(Generic[M]):
         config = self.config
         line = self.meters.line(done, config.optim.rate(done - 1, config.steps), config.batch_size)
         if self.main:
-            if self.share:
+            if self.peak_share:
                 speed = line["images_per_second"] / config.batch_size
-                line["share_of_peak"] = round(self.share * speed, 4)
+                line["share_of_peak"] = round(self.peak_share * speed, 4)
             line["memory_gib"] = round(memory_in_use(self.stepper.processes.device), 3)
             self.log.add(line)
             self._track(line)
@@ -223,7 +224,7 @@ class Run(Generic[M]):
             bar.set_postfix(loss=shown, img_s=f"{line['images_per_second']:.0f}")
 
     def _checkpoint(self, done: int, must: bool) -> None:
-        tensors, state = self.stepper.weights.gathered()
+        tensors, state = self.stepper.weights.gather()
         if not self.main:
             return
         about = {
@@ -232,16 +233,16 @@ class Run(Generic[M]):
             "torch": torch.__version__,
             "meters": self.meters.state(),
         }
-        files = partial(write_files, step=done, tensors=tensors, state=state, others=self.described)
+        files = partial(write_files, step=done, tensors=tensors, state=state, others=self.model_files)
 
         def write() -> None:
-            self.kept.write(done, files, about)
+            self.checkpoints.write(done, files, about)
             self.saved = done
 
-        self._attempt(write, must)
+        self._try_write(write, must)
 
-    def _attempt(self, write: Callable[[], object], must: bool = False) -> None:
-        """Write; what cannot be written costs a warning, and is tried again when it is due next. must: an error."""
+    def _try_write(self, write: Callable[[], object], must: bool = False) -> None:
+        """Call `write`; a failure is a warning, and the next due time tries again. must: it is an error."""
         try:
             write()
         except (CannotWrite, OSError) as error:
@@ -250,19 +251,19 @@ class Run(Generic[M]):
             warn(f"{error}; the last checkpoint is {self._last()}; training goes on", stacklevel=2)
 
     def _last(self) -> str:
-        steps = self.kept.steps()
-        return str(self.kept.path(steps[-1])) if steps else "none"
+        steps = self.checkpoints.steps()
+        return str(self.checkpoints.path(steps[-1])) if steps else "none"
 
     def _diverged(self, step: int, outcome: Outcome) -> None:
-        """End a run whose loss is no longer finite."""
+        """End a run after too many losses that are not finite."""
         stepper = self.stepper
-        stepper.processes.wait()
-        good = self.kept.newest_to(stepper.last_good)
+        stepper.processes.barrier()
+        good = self.checkpoints.newest_to(stepper.last_good)
         if self.main:
-            self.kept.set_aside(stepper.last_good)
+            self.checkpoints.set_aside(stepper.last_good)
         loss = outcome.terms["loss"].mean().item()
         way = (
-            "There is no good checkpoint: begin anew,"
+            "There is no good checkpoint: start again,"
             if good is None
             else f"The last good checkpoint is {good}: go on from it by --resume,"
         )
@@ -272,9 +273,9 @@ class Run(Generic[M]):
         )
 
     def _stop(self, done: int, caught: int) -> None:
-        """End a run that was asked to."""
-        number = caught or signal.SIGTERM  # another process was asked, and will say so
-        self.stepper.processes.wait()
+        """End a run that received a signal."""
+        number = caught or signal.SIGTERM  # another process received it, and names it
+        self.stepper.processes.barrier()
         if self.main:
             name = signal.Signals(number).name
             say(

@@ -1,4 +1,4 @@
-"""The folder of a training run: whether one begins or goes on there, and that it does so alone."""
+"""The folder of a training run: locked for one run, new or resumed."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def run_folder(
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> Iterator[Path | None]:
-    """Within, the folder is this run's alone. Yields the checkpoint to go on from, None for a new run.
+    """A context that locks the folder for this run. Yields the checkpoint to resume from, None for a new run.
 
-    The main process decides for all, and holds the lock. A process that its launcher has started again
-    (`torchrun --max-restarts`) goes on with what it wrote before. overwrite: a new run may take the place of a model
-    that is there. dry_run: nothing is locked or looked at.
-    InputError where another process trains there, there is no whole checkpoint to go on with, or one would be lost.
+    The main process decides for all, and holds the lock. A process that its launcher has restarted
+    (`torchrun --max-restarts`) resumes from its own checkpoint. overwrite: a new run may replace a model that is there.
+    dry_run: lock and check nothing.
+    InputError if another process trains there, no intact checkpoint is there to resume from, or one would be lost.
     """
     if dry_run:
         yield None
         return
-    with ExitStack() as held:
+    with ExitStack() as stack:
         refusal: InputError | None = None
         step = _REFUSED
         if processes.main:
             try:
-                step = _begin(out, resume, overwrite, held)
+                step = _lock_and_find(out, resume, overwrite, stack)
             except InputError as error:
                 refusal = error
-        step = processes.agree(step)
+        step = processes.broadcast(step)
         if refusal is not None:
             raise refusal
         if step == _REFUSED:
@@ -52,14 +52,14 @@ def run_folder(
         yield None if step == _NEW else Checkpoints(out / "checkpoints").path(step)
 
 
-def _begin(out: Path, resume: bool, overwrite: bool, held: ExitStack) -> int:
-    """Lock the folder; returns the step of the checkpoint to go on from, or that this is a new run."""
-    check_run_folder(out, resume, overwrite)  # before anything is made
+def _lock_and_find(out: Path, resume: bool, overwrite: bool, stack: ExitStack) -> int:
+    """Lock the folder; returns the step of the checkpoint to resume from, or `_NEW`."""
+    check_run_folder(out, resume, overwrite)  # before any file is made
     if not out.exists():
-        held.callback(_remove_empty, out)
+        stack.callback(_remove_empty, out)
     busy = f"{out} is in use by {{holder}}, which trains there: wait for it, stop it, or give another --out"
-    held.enter_context(FolderLock(out / LOCK, busy))
-    if not check_run_folder(out, resume, overwrite):  # another run may have ended meanwhile
+    stack.enter_context(FolderLock(out / LOCK, busy))
+    if not check_run_folder(out, resume, overwrite):  # another run may have ended in the meantime
         return _NEW
     kept = Checkpoints(out / "checkpoints")
     newest = kept.newest_good()
@@ -76,7 +76,7 @@ def _remove_empty(out: Path) -> None:
 
 
 def check_run_folder(out: Path, resume: bool, overwrite: bool = False) -> bool:
-    """True where the run in `out` is resumed. InputError where there is none to resume, or one would be lost."""
+    """True if the run in `out` is resumed. InputError if there is none to resume, or one would be lost."""
     begun = bool(Checkpoints(out / "checkpoints").steps())
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
         return begun
@@ -84,13 +84,13 @@ def check_run_folder(out: Path, resume: bool, overwrite: bool = False) -> bool:
         raise InputError(f"--resume: no checkpoint in {out}; start the run without --resume.")
     if begun and not resume:
         raise InputError(f"{out} already holds a run; give --resume to go on with it, or another --out.")
-    if not resume and not _only_begun(out):
+    if not resume and not _is_untrained(out):
         check_no_model(out, overwrite)
     return resume
 
 
-def _only_begun(out: Path) -> bool:
-    """True for the model of a run that ended before its first checkpoint: nothing is lost of it."""
+def _is_untrained(out: Path) -> bool:
+    """True for the model of a run that ended before its first checkpoint: replacing it loses nothing."""
     try:
         training = read_config(out).get("training")
     except InputError:
@@ -99,5 +99,5 @@ def _only_begun(out: Path) -> bool:
 
 
 def model_folder(checkpoint: Path, out: Path) -> Path:
-    """The folder with a run's sizes and tokenizer: its checkpoint, or `out` for runs of older versions."""
+    """The folder with a run's configuration and tokenizer: its checkpoint, or `out` for runs of older versions."""
     return checkpoint if (checkpoint / CONFIG).is_file() else out

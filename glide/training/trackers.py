@@ -1,4 +1,4 @@
-"""Where a run's numbers go besides its log: TensorBoard, Weights & Biases, trackio. Each is an extra."""
+"""Experiment trackers besides a run's own log: TensorBoard, Weights & Biases, trackio. Each is an extra."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Tracker(Protocol):
 def open_trackers(
     names: Sequence[TrackerName], out: Path, settings: Mapping[str, Any], resume: bool = False
 ) -> list[Tracker]:
-    """Those asked for; all that they write is in `out`. InputError for one that is not installed.
+    """Open trackers by name; they write into `out` only. InputError for one that is not installed.
 
-    resume: a run that is taken up goes on in the same curves.
+    resume: continue the curves of the resumed run.
     """
     return [
         TensorBoard(out) if name == "tensorboard" else Online(name, out, settings, resume) for name in names
@@ -36,7 +36,7 @@ class TensorBoard:
     """Event files in `out/tensorboard`."""
 
     def __init__(self, out: Path) -> None:
-        _module("tensorboard", "tensorboard")
+        _import("tensorboard", "tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer = SummaryWriter(str(out / "tensorboard"))
@@ -51,26 +51,26 @@ class TensorBoard:
 
 
 class Online:
-    """wandb, or trackio, whose calls are the same, but that trackio finds a run again by its name, wandb by an id."""
+    """wandb, or trackio, which has the same calls but finds a run by its name; wandb finds it by an id."""
 
     def __init__(self, name: str, out: Path, settings: Mapping[str, Any], resume: bool) -> None:
         os.environ.setdefault("TRACKIO_DIR", str(out / "trackio"))
-        module = _module(name, name)
-        known = out / "wandb.id"
-        more: dict[str, Any] = {"resume": "allow"} if resume else {}
+        module = _import(name, name)
+        id_file = out / "wandb.id"
+        options: dict[str, Any] = {"resume": "allow"} if resume else {}
         if name == "wandb":
-            more["dir"] = str(out)
-            if resume and known.is_file():
-                more["id"] = known.read_text("utf-8").strip()
+            options["dir"] = str(out)
+            if resume and id_file.is_file():
+                options["id"] = id_file.read_text("utf-8").strip()
         try:
-            self.run = module.init(project="glide-toolkit", name=out.name, config=dict(settings), **more)
-        except Exception as error:  # of many kinds: nobody is logged in, there is no network, no room
+            self.run = module.init(project="glide-toolkit", name=out.name, config=dict(settings), **options)
+        except Exception as error:  # of many kinds: no login, no network, no disk space
             raise InputError(
                 f"--track {name}: it cannot begin a run ({one_line(error)}): log in, set WANDB_MODE=offline "
                 "for wandb without a network, or leave it out"
             ) from error
         if name == "wandb":
-            with atomic_path(known) as path:
+            with atomic_path(id_file) as path:
                 path.write_text(f"{self.run.id}\n", "utf-8")
 
     def log(self, values: Mapping[str, float], step: int) -> None:
@@ -80,7 +80,7 @@ class Online:
         self.run.finish()
 
 
-def _module(name: str, extra: str) -> Any:
+def _import(name: str, extra: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -89,8 +89,8 @@ def _module(name: str, extra: str) -> Any:
         ) from None
 
 
-def numbers(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """What of a log's line is a number; lists by quarter of the timesteps (loss_quarters) as loss_quarters/1 to 4."""
+def scalars(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The numbers of a log's line; lists by quarter of the timesteps (loss_quarters) as loss_quarters/1 to 4."""
     for name, value in line.items():
         if isinstance(value, list):
             yield from ((f"{name}/{i}", x) for i, x in enumerate(value, 1) if x is not None)

@@ -1,6 +1,6 @@
-"""The weights of a model in training, and what a checkpoint holds: them, their averages and the optimizer's state.
+"""The state of a training run, as a checkpoint holds it: weights, their averages and the optimizer's state.
 
-Nothing else needs to be kept: the rate is a function of the step, random numbers and batches of (seed, step).
+Nothing else is needed: the learning rate is a function of the step, random numbers and batches of (seed, step).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from glide.networks.compile import as_written
 from glide.training.checkpoints import STATE
 from glide.training.distributed import Processes
 from glide.training.ema import EMA
-from glide.training.fsdp import part_of, whole
+from glide.training.fsdp import full_tensor, local_shard
 from glide.training.optim import Optimizer
 from glide.utils.errors import InputError
 from glide.utils.mixed_precision import LossScale
@@ -29,32 +29,32 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class TrainState(Generic[M]):
-    """A model, its averages and its optimizer, as one state that is saved, loaded and shown.
+    """A model, its averages and its optimizer, as one state that is saved and loaded.
 
-    twin: where the model is shared out over processes, a whole copy in the main process's memory, for the folder and
-    for pictures; None elsewhere.
+    full_model: if the model is sharded, a whole copy in the main process's memory, for the model folder and previews;
+    None otherwise.
     """
 
     def __init__(
         self,
         model: M,
-        twin: M | None,
+        full_model: M | None,
         averages: EMA,
         optimizer: Optimizer,
         timesteps: TimestepSampler,
         scale: LossScale,
         processes: Processes,
     ) -> None:
-        self.model, self.twin, self.averages, self.optimizer = model, twin, averages, optimizer
+        self.model, self.full_model, self.averages, self.optimizer = model, full_model, averages, optimizer
         self.timesteps, self.scale, self.processes = timesteps, scale, processes
         self.sharded = any(p is not q for p, q in zip(optimizer.own, optimizer.params, strict=True))
 
-    def gathered(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-        """Tensors by file, and the rest, of a checkpoint. All processes call it; what the main one gets is whole."""
+    def gather(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        """A checkpoint's tensors by file, and its other state. All processes call it; only the main one gets all."""
         files = {"model": self.averages.source}
         files |= {f"ema-{decay}": weights for decay, weights in self.averages.weights.items()}
         files |= {f"power-{width}": weights for width, weights in self.averages.powers.items()}
-        tensors = {name: self.whole(part) for name, part in files.items()}
+        tensors = {name: self.gather_tensors(part) for name, part in files.items()}
         state = {
             "optimizer": self.optimizer.state_dict(),
             "timesteps": self.timesteps.state_dict(),
@@ -62,20 +62,20 @@ class TrainState(Generic[M]):
         }
         return tensors, state
 
-    def whole(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Gathered one by one, and kept by the main process alone."""
+    def gather_tensors(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Gather the tensors one by one, for the main process only."""
         if not self.sharded:
             return dict(parts)
         found = {}
         for name, part in parts.items():
-            tensor = whole(part, self.averages.like[name])
+            tensor = full_tensor(part, self.averages.like[name])
             if self.processes.main:
                 found[name] = tensor.cpu()
         return found
 
     @torch.no_grad()
     def load(self, path: Path) -> int:
-        """Take up a checkpoint, whatever the number of processes that wrote it; returns its step.
+        """Load a checkpoint, written by any number of processes; returns its step.
 
         InputError if it does not fit the model and its settings.
         """
@@ -92,7 +92,7 @@ class TrainState(Generic[M]):
             step = state["step"]
             if type(step) is not int or f"step-{step:07d}" != path.name:
                 raise ValueError(f"its state is of step {step!r}")
-        except Exception as e:  # whatever a file may hold that its sums fit
+        except Exception as e:  # a file with the right checksum can still hold anything
             raise InputError(
                 f"{path} cannot be resumed with these settings: {e or 'another kind of timesteps'}"
             ) from e
@@ -102,7 +102,7 @@ class TrainState(Generic[M]):
         if set(to) != set(source):
             raise KeyError(f"weights differ: {sorted(set(to) ^ set(source))[:3]}")
         for k, p in to.items():
-            p.copy_(part_of(source[k], self.averages.like[k]))
+            p.copy_(local_shard(source[k], self.averages.like[k]))
 
     @torch.no_grad()
     def swap(self) -> None:
@@ -115,15 +115,15 @@ class TrainState(Generic[M]):
 
     @contextmanager
     def averaged(self) -> Iterator[M | None]:
-        """Within, a whole model with the averaged weights, in eval mode, for the main process; None for the others.
+        """A context with a whole model of averaged weights, in eval mode, for the main process; None for the others.
 
         All processes must enter it.
         """
         if self.sharded:
-            weights = self.whole(self.averages.first)
-            yield None if self.twin is None else self._filled(self.twin, weights)
-            if self.twin is not None:
-                self.twin.cpu()
+            weights = self.gather_tensors(self.averages.first)
+            yield None if self.full_model is None else self._filled(self.full_model, weights)
+            if self.full_model is not None:
+                self.full_model.cpu()
             return
         self.swap()
         self.model.eval()
@@ -135,15 +135,15 @@ class TrainState(Generic[M]):
             self.model.train()
 
     @torch.no_grad()
-    def _filled(self, twin: M, weights: Mapping[str, Tensor]) -> M:
-        for name, p in twin.named_parameters():
+    def _filled(self, model: M, weights: Mapping[str, Tensor]) -> M:
+        for name, p in model.named_parameters():
             p.copy_(weights[name])
-        with suppress(torch.OutOfMemoryError):  # else it stays where it is, and pictures take longer
-            twin.to(self.processes.device)
-        return twin.eval()
+        with suppress(torch.OutOfMemoryError):  # it then stays on the CPU, and previews take longer
+            model.to(self.processes.device)
+        return model.eval()
 
     def finished(self) -> M:
-        """The model with the averaged weights, in eval mode, for good; of one that is shared out, the main's twin."""
+        """The model with the averaged weights, in eval mode, at the end; if sharded, the main process's copy."""
         if not self.sharded:
             self.swap()
             return self.model.eval()
@@ -158,7 +158,7 @@ def write_files(
     state: dict[str, Any],
     others: Mapping[str, bytes],
 ) -> None:
-    """A checkpoint's files from what `TrainState.gathered` gave, and the bytes of others by name."""
+    """Write a checkpoint's files: the result of `TrainState.gather`, and other files by name."""
     for name, data in others.items():
         (folder / name).write_bytes(data)
     for name, part in tensors.items():
@@ -166,6 +166,6 @@ def write_files(
     torch.save({"step": step, **state}, folder / STATE)
 
 
-def twin_of(model: M) -> M:
-    """A copy of a model in the processor's own memory."""
+def cpu_copy(model: M) -> M:
+    """A copy of a model on the CPU."""
     return copy.deepcopy(model).cpu().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The loss on pictures that training never sees, by quarter of the timesteps: always the same pictures and noise.
+"""Validation: the loss on held-out pictures, by quarter of the timesteps, with fixed pictures and noise.
 
 Shape letters: N pictures.
 """
@@ -17,7 +17,7 @@ from glide.utils.mixed_precision import autocast
 from glide.utils.progress import progress
 
 M = TypeVar("M", bound=nn.Module)
-HELD_OUT = 0x7A11D  # sets these random numbers apart from training's
+HELD_OUT = 0x7A11D  # separates these random numbers from training's
 
 
 class Validation(Generic[M]):
@@ -26,12 +26,12 @@ class Validation(Generic[M]):
     def __init__(
         self, task: Task[M], data: Dataset, batches: int, batch_size: int, steps: int, seed: int, dtype: str
     ) -> None:
-        """batches: how many. steps: training timesteps of the process; the pictures' are spread over them evenly."""
+        """batches: their number. steps: timesteps of the process, over which the pictures' are spread evenly."""
         self.task, self.seed, self.dtype, self.steps = task, seed, dtype, steps
         self.parts = [data.batch(step, batch_size) for step in range(batches)]
         count = batches * batch_size
         order = torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(seed, HELD_OUT)))
-        self.t = ((order + 0.5) * steps / count).long()  # [N], the middles of equal parts
+        self.t = ((order + 0.5) * steps / count).long()  # [N], the midpoints of equal parts
 
     @torch.no_grad()
     def __call__(self, model: M) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from glide.diffusion.denoiser import Prediction
 from glide.diffusion.process import Process
-from glide.diffusion.samplers.registry import check_spacing, find_sampler
-from glide.diffusion.timestep_spacing import spaced
+from glide.diffusion.samplers.registry import check_spacing
+from glide.diffusion.samplers.registry import find_sampler
+from glide.diffusion.timestep_spacing import space_timesteps
 from glide.shapes.oracle import Oracle
 from glide.utils.errors import InputError
 from glide.utils.ranges import COUNT
@@ -68,7 +69,7 @@ def plan(
 def most_steps(process: Process, settings: SamplingConfig, budget: int) -> int:
     """The most steps that a sampler can take within this many network calls, at least 1."""
     for steps in range(min(budget, len(process)), 1, -1):
-        kept = spaced(process, str(steps), replace(settings, respacing=str(steps)).spaced)
+        kept = space_timesteps(process, str(steps), replace(settings, respacing=str(steps)).spaced)
         if network_calls(process.respaced(kept), settings.sampler) <= budget:
             return steps
     return 1

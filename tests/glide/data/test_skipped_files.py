@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from glide.data.datasets import open_data
-from glide.data.prefetch import prefetch, usual_workers
+from glide.data.prefetch import default_workers, prefetch
 from glide.data.shards.writer import write_shards
 from glide.data.skipped_files import keep_broken, reasons, summary
 from glide.data.wrappers import Encoded, caption_inputs
@@ -115,11 +115,11 @@ def test_several_threads_make_the_same_batches_and_count(data):
 
 
 def test_workers_leave_cores_for_the_processes_of_a_machine(monkeypatch):
-    assert usual_workers(torch.device("cpu")) == 1
+    assert default_workers(torch.device("cpu")) == 1
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)), raising=False)
-    assert usual_workers(torch.device("cuda")) == 8
+    assert default_workers(torch.device("cuda")) == 8
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert usual_workers(torch.device("cuda")) == 3
+    assert default_workers(torch.device("cuda")) == 3
 
 
 def test_what_was_skipped_survives_a_restart_and_is_of_all_processes(tmp_path, monkeypatch):

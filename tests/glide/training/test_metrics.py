@@ -22,9 +22,10 @@ from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.training.config import OptimConfig, TrainConfig
 from glide.training.curves import draw_curves
-from glide.training.metrics import Meters, logged
+from glide.training.metrics import Meters, read_log
 from glide.training.objectives import DiffusionObjective
-from glide.training.trackers import numbers, open_trackers
+from glide.training.trackers import open_trackers
+from glide.training.trackers import scalars
 from glide.training.train_base import train_base
 from glide.training.train_base_flags import TrainBase
 from glide.training.validation import Validation
@@ -56,7 +57,7 @@ def test_a_run_shows_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     out = tmp_path / "run"
     train = dataclasses.replace(CONFIG, track=("wandb",))
     train_base(TrainBase(out=out, preset="tiny", train=train, validation_batches=2), watch)
-    lines, held_out = logged(out / "log.jsonl"), logged(out / "validation.jsonl")
+    lines, held_out = read_log(out / "log.jsonl"), read_log(out / "validation.jsonl")
     assert "share_of_peak" not in lines[8] and 0 < lines[-1]["share_of_peak"] < 2
     assert all(line["memory_gib"] > 0.05 for line in lines)
     assert [line["step"] for line in held_out] == [12, 24]
@@ -95,7 +96,7 @@ def test_meters() -> None:
     )
     assert line["skipped"] == 1 and line["rate"] == 0.25 and line["images_per_second"] > 0
     assert json.loads(json.dumps(meters.line(8, 0.25, 4)))["loss"] is None
-    found = dict(numbers({"step": 1, "loss": 2.0, "x": None, "loss_quarters": [1.0, None, 3.0]}))
+    found = dict(scalars({"step": 1, "loss": 2.0, "x": None, "loss_quarters": [1.0, None, 3.0]}))
     assert found == {"loss": 2.0, "loss_quarters/1": 1.0, "loss_quarters/3": 3.0}
 
 

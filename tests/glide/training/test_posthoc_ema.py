@@ -15,8 +15,13 @@ from torch import nn
 from glide.checkpoints.load import load_model, read_config
 from glide.training.config import TrainConfig
 from glide.training.ema import EMA
-from glide.training.posthoc_ema import Profile, decay, gamma_of, misfit, mixture
-from glide.training.posthoc_ema_snapshots import put_together, snapshots
+from glide.training.posthoc_ema import Profile
+from glide.training.posthoc_ema import decay
+from glide.training.posthoc_ema import gamma_of
+from glide.training.posthoc_ema import misfit
+from glide.training.posthoc_ema import mixture_weights
+from glide.training.posthoc_ema_snapshots import combine_snapshots
+from glide.training.posthoc_ema_snapshots import snapshots
 from glide.training.train_base import train_base
 from glide.training.train_base_flags import TrainBase
 from glide.utils.errors import InputError
@@ -46,8 +51,8 @@ def test_inner_products_are_the_integrals() -> None:
         (Profile(4, 0.2), Profile(9, 0.1)),
         (Profile(3, 0.1),) * 2,
     ):
-        assert a.inner(b) == pytest.approx((a(tau) * b(tau)).mean() * 9.0, rel=1e-3)
-        assert a.inner(b) == pytest.approx(b.inner(a), rel=1e-12)
+        assert a.inner_product(b) == pytest.approx((a(tau) * b(tau)).mean() * 9.0, rel=1e-3)
+        assert a.inner_product(b) == pytest.approx(b.inner_product(a), rel=1e-12)
 
 
 def test_the_decay_makes_the_profile() -> None:
@@ -65,19 +70,19 @@ def test_the_decay_makes_the_profile() -> None:
 def test_mixtures() -> None:
     stored = [Profile(t, s) for t in range(100, 2001, 100) for s in (0.05, 0.1)]
     for i in (5, 39):
-        weights = mixture(stored, stored[i])
+        weights = mixture_weights(stored, stored[i])
         assert misfit(stored, weights, stored[i]) < 1e-4
     for sigma in (0.04, 0.07, 0.15, 0.2):
         for t in (1000, 2000):
             wanted = Profile(t, sigma)
-            weights = mixture(stored, wanted)
+            weights = mixture_weights(stored, wanted)
             assert weights.sum() == pytest.approx(1.0) and misfit(stored, weights, wanted) < 0.1, (sigma, t)
-    assert misfit(stored, mixture(stored, Profile(2000, 0.07)), Profile(2000, 0.07)) < 0.01
+    assert misfit(stored, mixture_weights(stored, Profile(2000, 0.07)), Profile(2000, 0.07)) < 0.01
     with pytest.raises(InputError, match="no snapshots"):
-        mixture([], Profile(1, 0.1))
+        mixture_weights([], Profile(1, 0.1))
     for t, near in ((2001, 2000), (50, 100), (1970, 2000)):
         with pytest.raises(InputError, match=f"100 to 2000: the nearest is {near}"):
-            mixture(stored, Profile(t, 0.1))
+            mixture_weights(stored, Profile(t, 0.1))
 
 
 def test_the_average_that_is_put_together_is_the_one_that_was_not_kept(tmp_path: Path) -> None:
@@ -97,7 +102,7 @@ def test_the_average_that_is_put_together_is_the_one_that_was_not_kept(tmp_path:
                 save_file(averages.powers[width], path)
     assert len(snapshots(tmp_path)) == 40
     for width, near in ((0.05, 1e-4), (0.07, 0.02), (0.15, 0.05)):
-        found, far = put_together(tmp_path, width)
+        found, far = combine_snapshots(tmp_path, width)
         exact = averages.powers[width]
         error = max((found[k] - exact[k]).norm().item() / exact[k].norm().item() for k in exact)
         apart = max(
@@ -137,6 +142,6 @@ def test_a_run_and_the_script(tmp_path: Path) -> None:
         train_base(dataclasses.replace(args, resume=True, train=changed))
     next(iter(snapshots(run).values())).write_bytes(b"damaged")
     with pytest.raises(InputError, match="is damaged"):
-        put_together(run, 0.07)
+        combine_snapshots(run, 0.07)
     with pytest.raises(InputError, match="no snapshots"):
-        put_together(tmp_path / "model", 0.07)
+        combine_snapshots(tmp_path / "model", 0.07)

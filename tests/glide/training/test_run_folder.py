@@ -24,8 +24,10 @@ from glide.checkpoints.load import load_model, read_config, save_model
 from glide.data.datasets import open_data
 from glide.networks.model import Model
 from glide.training.checkpoints import Checkpoints, damage
-from glide.training.config import OptimConfig, TrainConfig
-from glide.training.metrics import Meters, logged
+from glide.training.config import OptimConfig
+from glide.training.config import TrainConfig
+from glide.training.metrics import Meters
+from glide.training.metrics import read_log
 from glide.training.step import Stepper
 from glide.training.train_base import train_base
 from glide.training.train_base_flags import TrainBase
@@ -335,7 +337,7 @@ def test_data_that_vanish_leave_a_checkpoint(
         train_base(settings(out, data=str(folder), train=long), vanish)
     kept = Checkpoints(out / "checkpoints")
     (step,) = kept.steps()
-    assert step >= 7 and damage(kept.path(step)) is None and logged(out / "log.jsonl")[-1]["step"] == step
+    assert step >= 7 and damage(kept.path(step)) is None and read_log(out / "log.jsonl")[-1]["step"] == step
     assert f"ended by an error after step {step}; the newest checkpoint is" in capsys.readouterr().err
     assert (out / "broken.jsonl").exists() and read_config(out)["training"]["step"] == step
     pictures(folder)

@@ -20,8 +20,10 @@ from safetensors.torch import load_file, save_file
 from glide.diffusion.timestep_config import TimestepConfig
 from glide.networks.model import Model
 from glide.training.checkpoints import MANIFEST, Checkpoints, damage
-from glide.training.config import OptimConfig, TrainConfig
-from glide.training.metrics import last_line, logged
+from glide.training.config import OptimConfig
+from glide.training.config import TrainConfig
+from glide.training.metrics import last_line
+from glide.training.metrics import read_log
 from glide.training.objectives import DiffusionObjective
 from glide.training.resume import RunFlags, changes
 from glide.training.run_folder import check_run_folder
@@ -60,8 +62,8 @@ def assert_same(a: Path, b: Path) -> None:
     for name in ("model", "ema-0.9"):
         x, y = (load_file(run / f"checkpoints/step-0000006/{name}.safetensors") for run in (a, b))
         assert x.keys() == y.keys() and all(torch.equal(x[k], y[k]) for k in x), name
-    assert [line["loss"] for line in logged(a / "log.jsonl")] == [
-        line["loss"] for line in logged(b / "log.jsonl")
+    assert [line["loss"] for line in read_log(a / "log.jsonl")] == [
+        line["loss"] for line in read_log(b / "log.jsonl")
     ]
 
 
@@ -232,7 +234,7 @@ def test_a_step_that_is_not_finite_is_skipped(tmp_path: Path, monkeypatch: pytes
     broken_at(monkeypatch, 1, 3)
     model = train_base(settings(tmp_path / "run"))
     assert all(p.isfinite().all() for p in model.parameters())
-    lines = logged(tmp_path / "run/log.jsonl")
+    lines = read_log(tmp_path / "run/log.jsonl")
     assert [line["loss"] is None for line in lines] == [False, True, False, True, False, False]
     assert [line.get("skipped", 0) for line in lines] == [0, 1, 0, 1, 0, 0]
     # checkpoints of steps 2 and 4 were put off by one
@@ -284,7 +286,7 @@ def test_log_lines(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     assert last_line(path) is None
     path.write_text('{"step": 1}\n[]\n{"step": 2}\n{"st')
-    assert [line["step"] for line in logged(path)] == [1, 2] and last_line(path) == {"step": 2}
+    assert [line["step"] for line in read_log(path)] == [1, 2] and last_line(path) == {"step": 2}
 
 
 # --- float16 ----------------------------------------------------------------------------------------------------------
@@ -310,7 +312,7 @@ def test_the_loss_scale_halves_and_doubles() -> None:
 
 def test_float16_trains_as_float32_does(whole: Path, tmp_path: Path) -> None:
     train_base(settings(tmp_path / "run", train={"dtype": "float16"}))
-    half, full = ([line["loss"] for line in logged(run / "log.jsonl")] for run in (tmp_path / "run", whole))
+    half, full = ([line["loss"] for line in read_log(run / "log.jsonl")] for run in (tmp_path / "run", whole))
     assert half[0] == pytest.approx(full[0], rel=1e-2)
     assert all(loss is not None for loss in half)
 

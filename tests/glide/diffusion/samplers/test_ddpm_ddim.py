@@ -12,7 +12,7 @@ from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.process import respacing
 from glide.diffusion.samplers.base import SeededNoise
 from glide.diffusion.samplers.ddpm_ddim import ancestral, ddim, ddim_noise
-from glide.diffusion.timestep_spacing import SPACINGS, spaced
+from glide.diffusion.timestep_spacing import SPACINGS, space_timesteps
 from glide.utils.errors import InputError
 from support.gaussian import Gaussian, last, no_noise, observed, start
 
@@ -66,7 +66,7 @@ def test_all_noise_from_noise_alone(schedule, spacing):
     """eta 1 from a zero terminal SNR: the first step keeps nothing of x, exactly, whatever the number of steps."""
     whole = make_process(schedule, zero_terminal_snr=True)
     for steps in range(2, 60):
-        process = whole.respaced(spaced(whole, str(steps), spacing))
+        process = whole.respaced(space_timesteps(whole, str(steps), spacing))
         for i in range(steps):
             alpha_bar, above = float(process.alpha_bar[i]), float(process.alpha_bar_prev[i])
             sigma, left = ddim_noise(alpha_bar, above, 1.0)

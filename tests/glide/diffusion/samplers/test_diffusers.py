@@ -19,7 +19,7 @@ from glide.diffusion.samplers.dpm_solver import dpmpp_2m, dpmpp_2m_sde
 from glide.diffusion.samplers.euler_heun import euler, euler_ancestral, heun
 from glide.diffusion.samplers.linear_multistep import lms, plms
 from glide.diffusion.samplers.unipc import unipc
-from glide.diffusion.timestep_spacing import spaced
+from glide.diffusion.timestep_spacing import space_timesteps
 from support.gaussian import last
 
 with warnings.catch_warnings():  # of its own imports
@@ -29,7 +29,7 @@ with warnings.catch_warnings():  # of its own imports
 
 WHOLE = make_process("linear")
 STEPS = 20
-KEPT = spaced(WHOLE, str(STEPS), "trailing")
+KEPT = space_timesteps(WHOLE, str(STEPS), "trailing")
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 WEIGHT = torch.randn(3, 3, 3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 3
 

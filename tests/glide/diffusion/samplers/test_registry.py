@@ -17,7 +17,7 @@ from glide.diffusion.samplers.registry import (
     spacing_help,
     translate_sampler,
 )
-from glide.diffusion.timestep_spacing import spaced
+from glide.diffusion.timestep_spacing import space_timesteps
 from glide.utils.errors import InputError
 from support.gaussian import Gaussian, start
 
@@ -59,7 +59,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_runs_by_its_name(name):
     data = Gaussian(make_process("cosine"), mean=0.3, std=0.5)
-    process = data.process.respaced(spaced(data.process, "6"))
+    process = data.process.respaced(space_timesteps(data.process, "6"))
     x = start(2, 3, 4, 4)
     sampler = find_sampler(name)
 
@@ -102,7 +102,7 @@ def test_a_sampler_of_another_package(package):
     assert find_sampler("ddim") is SAMPLERS["ddim"]  # a built-in name cannot be taken
     assert default_spacing("halves", "20") == "uniform" and translate_sampler("Halves") == ("halves", None)
     data = Gaussian(make_process("cosine"), mean=0.3, std=0.5)
-    process = data.process.respaced(spaced(data.process, "4"))
+    process = data.process.respaced(space_timesteps(data.process, "4"))
     x = start(2, 3, 4, 4)
     steps = list(
         find_sampler("halves").run(process, data.denoise, x, SeededNoise([1, 2]), eta=0.0, variance="learned")

@@ -18,7 +18,7 @@ from glide.diffusion.samplers.euler_heun import euler, euler_ancestral, heun
 from glide.diffusion.samplers.linear_multistep import adams_bashforth, lms, plms
 from glide.diffusion.samplers.registry import SAMPLERS
 from glide.diffusion.samplers.unipc import moment_weights, unipc
-from glide.diffusion.timestep_spacing import spaced
+from glide.diffusion.timestep_spacing import space_timesteps
 from glide.utils.errors import InputError
 from support.gaussian import Gaussian, last, no_noise, observed, start
 
@@ -89,7 +89,7 @@ def test_of_twenty_calls_the_higher_orders_make_more(schedule, spacing):
     exact = data.mean + data.std * (x - mean) / math.sqrt(variance)
 
     def error(solver, steps):
-        process = data.process.respaced(spaced(data.process, str(steps), spacing))
+        process = data.process.respaced(space_timesteps(data.process, str(steps), spacing))
         return (last(solver(process, data.denoise, x)) - exact).abs().max().item()
 
     plain = error(ddim, 20)
@@ -100,7 +100,7 @@ def test_of_twenty_calls_the_higher_orders_make_more(schedule, spacing):
 
 def test_euler_is_ddim_and_its_ancestral_form_is_ddpm():
     data = Gaussian(make_process("cosine"), mean=-0.2, std=0.4)
-    process = data.process.respaced(spaced(data.process, "20"))
+    process = data.process.respaced(space_timesteps(data.process, "20"))
     x = start(2, 3, 4, 4)
     pairs = [(euler(process, data.denoise, x), ddim(process, data.denoise, x))]
     noises = [SeededNoise([1, 2]) for _ in range(2)]
@@ -155,7 +155,7 @@ def test_lms_is_exact_for_cubic_slopes():
 def test_near_the_picture_lms_takes_what_the_network_sees():
     """Rounding of x0, which eps is over next to no noise, does not grow in the last step."""
     process = make_process("cosine")
-    process = process.respaced(spaced(process, "60", "karras"))
+    process = process.respaced(space_timesteps(process, "60", "karras"))
     noise = torch.Generator().manual_seed(0)
     seen = []
 
@@ -175,7 +175,7 @@ def test_near_the_picture_lms_takes_what_the_network_sees():
 )
 def test_the_distribution_of_final_samples(name, steps, tolerance):
     data = Gaussian(make_process("cosine"), mean=0.3, std=0.5)
-    process = data.process.respaced(spaced(data.process, str(steps)))
+    process = data.process.respaced(space_timesteps(data.process, str(steps)))
     found = last(
         NOISY[name](process, data.denoise, start(2, 1, 160, 160, dtype=torch.float32), SeededNoise([0, 1]))
     )
@@ -185,7 +185,7 @@ def test_the_distribution_of_final_samples(name, steps, tolerance):
 
 def test_the_second_order_sde_solver_is_nearer_than_the_first():
     data = Gaussian(make_process("cosine"), mean=0.3, std=0.5)
-    process = data.process.respaced(spaced(data.process, "15"))
+    process = data.process.respaced(space_timesteps(data.process, "15"))
     x, errors = start(2, 1, 100, 100, dtype=torch.float32), {}
     for name, solver in NOISY.items():
         errors[name] = abs(last(solver(process, data.denoise, x, SeededNoise([0, 1]))).var().item() - 0.25)
@@ -195,7 +195,7 @@ def test_the_second_order_sde_solver_is_nearer_than_the_first():
 @pytest.mark.parametrize("name", NOISY)
 def test_noise_is_drawn_at_every_step_but_the_last(name):
     data = Gaussian(make_process("cosine"), mean=0.3, std=0.5)
-    process = data.process.respaced(spaced(data.process, "5"))
+    process = data.process.respaced(space_timesteps(data.process, "5"))
     draws = []
 
     def noise(like):
@@ -210,7 +210,7 @@ def test_noise_is_drawn_at_every_step_but_the_last(name):
 @pytest.mark.parametrize("name", NOISY)
 def test_a_sample_is_the_same_whatever_its_batch(name):
     data = Gaussian(make_process("cosine"), mean=0.3, std=0.5)
-    process = data.process.respaced(spaced(data.process, "5"))
+    process = data.process.respaced(space_timesteps(data.process, "5"))
 
     def sample(seeds):
         noise = SeededNoise(seeds)
@@ -227,7 +227,7 @@ def test_a_sample_is_the_same_whatever_its_batch(name):
 def test_the_gradient_is_spent_exactly(name):
     """Bayes' rule holds for the scores at every t, so the guided trajectory is that of the posterior."""
     guided, posterior = observed(Gaussian(make_process("cosine"), mean=0.3, std=0.5), value=-0.4, noise=0.3)
-    process = posterior.process.respaced(spaced(posterior.process, "10"))
+    process = posterior.process.respaced(space_timesteps(posterior.process, "10"))
     x = start(2, 1, 4, 4)
     one = ALL[name](process, guided, x, SeededNoise([0, 1]))
     other = ALL[name](process, posterior.denoise, x, SeededNoise([0, 1]))
@@ -239,7 +239,7 @@ def test_the_gradient_is_spent_exactly(name):
 def test_known_pixels(name):
     """Pinned in x0 they come out, and RePaint, which asks for one step at a time, has them exactly."""
     data = Gaussian(make_process("cosine"), mean=0.3, std=0.5)
-    process = data.process.respaced(spaced(data.process, "12"))
+    process = data.process.respaced(space_timesteps(data.process, "12"))
     x, image = start(2, 1, 4, 4, dtype=torch.float32), start(2, 1, 4, 4, seed=1, dtype=torch.float32)
     mask = torch.zeros(2, 1, 4, 4)
     mask[..., :2] = 1.0
@@ -261,7 +261,7 @@ def test_known_pixels(name):
 def test_from_zero_terminal_snr(name, spacing):
     """x_T is noise alone, its ratio infinite: all leave it along x0, by a step of first order."""
     data = Gaussian(make_process("linear", zero_terminal_snr=True), mean=0.3, std=0.5)
-    process = data.process.respaced(spaced(data.process, "40", spacing))
+    process = data.process.respaced(space_timesteps(data.process, "40", spacing))
     assert process.alpha_bar[-1] == 0.0
     x = start(1, 1, 8, 8)
     found = last(ALL[name](process, data.denoise, x, SeededNoise([0])))
@@ -302,7 +302,7 @@ def test_calls_timesteps_gradients_and_types(name):
         return Prediction(x * weight)
 
     whole = make_process("linear")
-    kept = spaced(whole, "12", "trailing")
+    kept = space_timesteps(whole, "12", "trailing")
     for x in ALL[name](whole.respaced(kept), denoise, start(1, 1, 2, 2).bfloat16(), no_noise):
         assert not x.requires_grad and x.dtype == torch.float32
         assert torch.is_grad_enabled()  # the caller's own setting, between the steps
@@ -336,7 +336,7 @@ def test_heun_is_no_worse_than_the_textbooks(std, schedule, spacing):
     data = Gaussian(make_process(schedule), mean=0.3, std=std)
     x = start(1, 1, 8, 8)
     for steps in (10, 20, 50):
-        process = data.process.respaced(spaced(data.process, str(steps), spacing))
+        process = data.process.respaced(space_timesteps(data.process, str(steps), spacing))
         mean, variance = data.marginal(int(process.timesteps[-1]))
         exact = data.mean + data.std * (x - mean) / math.sqrt(variance)
         ours, theirs, plain = (
