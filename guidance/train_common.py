@@ -14,8 +14,11 @@ import torch
 from torch import nn
 
 from glide.checkpoints.load import read_model_config
-from glide.data.datasets import Batch, Dataset, on_device
-from glide.data.skipped_files import keep_broken, tell_broken
+from glide.data.datasets import Batch
+from glide.data.datasets import Dataset
+from glide.data.datasets import on_device
+from glide.data.skipped_files import record_broken
+from glide.data.skipped_files import report_broken
 from glide.data.stored_dataset import StoredData
 from glide.diffusion.process import Process
 from glide.networks.config import ModelConfig
@@ -93,12 +96,12 @@ def train_guide(
         resume=resume,
         save=save,
         sample=watch,
-        note=lambda: keep_broken(args.out, data.broken),
+        note=lambda: record_broken(args.out, data.broken),
         processes=processes,
         settings=RunFlags.of(args, kept, ("practice.timesteps", "train.ema", "train.ema_snapshots")),
     )
     if processes.main and not config.dry_run:
-        tell_broken(args.out)
+        report_broken(args.out)
     return trained
 
 

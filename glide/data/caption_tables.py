@@ -1,4 +1,4 @@
-"""Tables of captions in a folder of pictures: captions.csv, and metadata.csv and metadata.jsonl of Hugging Face."""
+"""Caption tables in a folder of pictures: captions.csv, and metadata.csv and metadata.jsonl of Hugging Face."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ TABLES = {
     "metadata.csv": ("file_name", "text"),
     "metadata.jsonl": ("file_name", "text"),
 }
-"""Names of tables with the columns that they usually have; others of COLUMNS are taken too."""
+"""Names of tables with their default columns; other names of COLUMNS are accepted too."""
 COLUMNS = (
     ("file", "file_name", "filename", "image", "image_path", "image_file", "path"),
     ("caption", "text", "prompt", "description"),
 )
-"""Names of the columns with the picture's file and with its caption, in any case."""
+"""Names of the columns for the picture's file and its caption, in any case."""
 SEPARATORS = ",;\t"
-LARGEST_TABLE = 2**29  # bytes: some millions of rows; more pictures lie better in shards
+MAX_TABLE_BYTES = 2**29  # some millions of rows; shards suit more pictures better
 
 
 class Row(NamedTuple):
@@ -42,19 +42,23 @@ def read_table(path: str) -> Iterator[Row]:
 
     InputError for one that cannot be read, has over LARGEST_TABLE bytes, or lacks a column or a value.
     """
-    text = decode_text(read_bytes(path, LARGEST_TABLE), path)
-    usual = TABLES[path.replace("\\", "/").rsplit("/", 1)[-1].lower()]
-    return _jsonl_rows(path, text, usual) if path.lower().endswith(".jsonl") else _csv_rows(path, text, usual)
+    text = decode_text(read_bytes(path, MAX_TABLE_BYTES), path)
+    default = TABLES[path.replace("\\", "/").rsplit("/", 1)[-1].lower()]
+    return (
+        _jsonl_rows(path, text, default)
+        if path.lower().endswith(".jsonl")
+        else _csv_rows(path, text, default)
+    )
 
 
-def _csv_rows(path: str, text: str, usual: Sequence[str]) -> Iterator[Row]:
+def _csv_rows(path: str, text: str, default: Sequence[str]) -> Iterator[Row]:
     line = 1
     try:
-        reader, header, columns = _opened(text, usual)
+        reader, header, columns = _opened(text, default)
         if columns is None:
             found = few(header) or "none"
             raise InputError(
-                f"{path} has the columns {found}, expected {','.join(usual)}: add that first line"
+                f"{path} has the columns {found}, expected {','.join(default)}: add that first line"
             )
         for values in reader:
             line = reader.line_num
@@ -66,26 +70,26 @@ def _csv_rows(path: str, text: str, usual: Sequence[str]) -> Iterator[Row]:
                 )
             if values:
                 file, caption = (values[at] if at < len(values) else None for at in columns)
-                yield _row(file, caption, usual, where)
+                yield _row(file, caption, default, where)
     except csv.Error as error:
         raise InputError(f"{path} line {line} is not CSV ({error}): correct it") from error
 
 
-def _opened(text: str, usual: Sequence[str]) -> tuple[Any, list[str], list[int] | None]:
-    """A reader behind the header, the header, and the places of the two columns, by the separator that gives both."""
+def _opened(text: str, default: Sequence[str]) -> tuple[Any, list[str], list[int] | None]:
+    """A reader after the header, the header, and the indices of both columns, by the separator that gives both."""
     first: list[str] = []
     for separator in SEPARATORS:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         header = next((values for values in reader if values), [])
         names = [name.strip().lower() for name in header]
-        columns = [_first(names, among) for among in _names(usual)]
+        columns = [_first(names, among) for among in _names(default)]
         if None not in columns:
             return reader, header, [names.index(str(name)) for name in columns]
         first = first or header
     return reader, first, None
 
 
-def _jsonl_rows(path: str, text: str, usual: Sequence[str]) -> Iterator[Row]:
+def _jsonl_rows(path: str, text: str, default: Sequence[str]) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -94,20 +98,20 @@ def _jsonl_rows(path: str, text: str, usual: Sequence[str]) -> Iterator[Row]:
         values = (
             {key.strip().lower(): value for key, value in values.items()} if isinstance(values, dict) else {}
         )
-        file, caption = (values.get(_first(values, among)) for among in _names(usual))
-        yield _row(file, caption, usual, where)
+        file, caption = (values.get(_first(values, among)) for among in _names(default))
+        yield _row(file, caption, default, where)
 
 
-def _names(usual: Sequence[str]) -> list[Sequence[str]]:
-    """The names of the two columns, the table's usual ones first."""
-    return [(name, *others) for name, others in zip(usual, COLUMNS, strict=True)]
+def _names(default: Sequence[str]) -> list[Sequence[str]]:
+    """The accepted names of the two columns, the table's defaults first."""
+    return [(name, *others) for name, others in zip(default, COLUMNS, strict=True)]
 
 
 def _first(found: Sequence[str] | Mapping[str, object], among: Sequence[str]) -> str | None:
     return next((name for name in among if name in found), None)
 
 
-def _row(file: object, caption: object, usual: Sequence[str], where: str) -> Row:
+def _row(file: object, caption: object, default: Sequence[str], where: str) -> Row:
     if not isinstance(file, str) or not isinstance(caption, str):
-        raise InputError(f"{where} lacks {usual[0]} or {usual[1]}: give both, as text")
+        raise InputError(f"{where} lacks {default[0]} or {default[1]}: give both, as text")
     return Row(file, caption, where)

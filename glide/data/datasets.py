@@ -1,4 +1,4 @@
-"""Data sets to batches. A batch is a pure function of (seed, step, size): resuming needs nothing remembered.
+"""Data sets that give batches. A batch is a pure function of (seed, step, size): resuming needs no saved state.
 
 N pictures, C channels, H W pixels.
 """
@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from glide.data.folder_index import list_folder
+from glide.data.folder_index import index_folder
 from glide.data.shards.brace_expansion import is_shards
 from glide.data.shards.dataset import Shards
 from glide.data.skipped_files import MAX_BROKEN
@@ -34,29 +34,29 @@ GROUP = "glide.datasets"
 
 
 class Dataset(Protocol):
-    """What training asks of data."""
+    """The interface of training data."""
 
     @property
     def class_names(self) -> Sequence[str]:
-        """Name of each label; empty where pictures have captions, or nothing is said of them."""
+        """Name of each label; empty for pictures with captions, or without annotations."""
 
     @property
     def broken(self) -> Mapping[str, str]:
-        """Pictures that were met so far and skipped, by name, with the reason."""
+        """Pictures that were skipped so far, by name, with the reason."""
 
     def check_batch(self, size: int) -> None:
         """InputError if there are fewer than `size` pictures."""
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
-        """{"image": uint8 [size, C, H, W]}, with "caption": list[str] or "y": int64 [size] where there are any.
+        """{"image": uint8 [size, C, H, W]}, with "caption": list[str] or "y": int64 [size] if there are any.
 
-        In bytes it is made, kept ahead and moved to a GPU in a quarter of the time and memory; `on_device` makes
-        floats of it. rows: make these rows of it alone, the same as they are in the whole
+        As bytes it is made, prefetched and moved to a GPU in a quarter of the time and memory; `on_device` converts it
+        to floats. rows: make only these rows, equal to those of the whole batch
         (`glide.training.distributed.Processes.rows`).
         """
 
     def captions_for_tokenizer(self) -> list[str]:
-        """Captions to train a tokenizer on; none if there are no captions."""
+        """Captions to train a tokenizer on; empty if there are none."""
 
 
 def open_data(
@@ -79,13 +79,13 @@ def open_data(
     captioned pictures (x.png beside x.txt, a captions.csv with file,caption, or Hugging Face's metadata.csv or
     metadata.jsonl with file_name,text) or with a folder for each class (labels follow the sorted names).
     crop: "center" the largest square, "random" one of 80% to 100% of its side anywhere.
-    flip: mirror every other picture, by chance; captions that say "left" are then wrong.
+    flip: mirror half of the pictures, at random; captions that say "left" are then wrong.
     max_broken: share of damaged pictures, and of those without a caption, that are skipped and counted.
     held_out: share of the pictures that "train" leaves out and "held_out" consists of, chosen by a hash of their names
     (shapes has its own held-out scenes).
-    channels: 1 for grey pictures, 3 for RGB, 4 for RGBA. unconditional: take all pictures, with nothing said of them.
-    InputError if the spec is unusable, a folder or a shard is missing or empty, layouts are mixed, or more pictures
-    than may be lack a caption.
+    channels: 1 for grey pictures, 3 for RGB, 4 for RGBA. unconditional: take all pictures, without their annotations.
+    InputError if the spec is unusable, a folder or a shard is missing or empty, layouts are mixed, or too many
+    pictures lack a caption.
     """
     if image_size < 1 or crop not in ("center", "random") or split not in ("train", "held_out"):
         raise InputError(
@@ -145,29 +145,29 @@ def _of_package(entry: EntryPoint, argument: str, image_size: int, **options: An
 
 
 def on_device(batch: Batch, device: torch.device | str, rows: slice = slice(None)) -> Batch:
-    """A batch, or rows of it that follow each other, as tasks take it: there, and "image" float32 in [-1, 1]."""
+    """A batch, or a slice of its rows, as tasks take it: on the device, with "image" float32 in [-1, 1]."""
     part = {k: v[rows] for k, v in batch.items()}
     part = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in part.items()}
     return {**part, "image": to_float(part["image"])}
 
 
 def is_generated(spec: str) -> bool:
-    """A `--data` argument that names the built-in scenes, not files."""
+    """True for a `--data` argument that names the built-in scenes, not files."""
     return spec == "shapes" or spec.startswith("shapes:")
 
 
 def open_source(spec: str, unconditional: bool = False) -> Source:
-    """The pictures of a folder or of shards, as they lie there. Arguments and InputError as `open_data`."""
-    return Shards(spec, unconditional=unconditional) if is_shards(spec) else list_folder(spec, unconditional)
+    """The pictures of a folder or of shards, in stored order. Arguments and InputError as `open_data`."""
+    return Shards(spec, unconditional=unconditional) if is_shards(spec) else index_folder(spec, unconditional)
 
 
 def is_held_out(name: str, share: float) -> bool:
-    """Whether a picture is among the held-out `share`: by its name alone, so more files change nothing for it."""
+    """True for a picture of the held-out `share`, chosen by its name alone, whatever other files there are."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") < share * 2**64
 
 
 class GeneratedData:
-    """Scenes drawn on demand: none is broken, and there are enough for any batch."""
+    """Built-in scenes, drawn on demand in any number; none is broken."""
 
     class_names: Sequence[str] = ()
 

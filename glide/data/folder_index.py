@@ -1,4 +1,4 @@
-"""The contents of a data folder, found from file names: pictures with captions, in class folders, or alone."""
+"""Index of a data folder by its file names: pictures with captions, in class folders, or alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from glide.utils.filesystem import join, list_files, read_bytes
 from glide.utils.image_files import LARGEST_FILE as LARGEST_PICTURE
 from glide.utils.image_files import READ, SUFFIXES
 
-FOREIGN = (
+UNREAD_SUFFIXES = (
     ".heic",
     ".heif",
     ".jxl",
@@ -32,16 +32,16 @@ FOREIGN = (
     ".exr",
     ".dng",
 )
-"""Suffixes of pictures that are not read; they are reported as left out."""
+"""Suffixes of picture formats that are not read; such files are reported as left out."""
 LAYOUTS = "pictures with a .txt beside each, a captions.csv, a metadata.jsonl, or a folder for each class"
 TRAIN = ("train", "training")
 SPLITS = (*TRAIN, "validation", "valid", "val", "dev", "test", "testing", "eval")
-"""Names of folders that are parts of a data set, as Hugging Face's imagefolder has them, and no classes."""
+"""Names of folders that are splits of a data set, as in Hugging Face's imagefolder, and not classes."""
 
 
 @dataclass(frozen=True)
-class Listing:
-    """The pictures of a folder; of `captions`, `caption_files` and `labels` at most one is filled, for each picture."""
+class FolderIndex:
+    """The pictures of a folder; at most one of `captions`, `caption_files` and `labels` is filled, for all pictures."""
 
     folder: str
     images: list[str]
@@ -51,18 +51,18 @@ class Listing:
     labels: list[int] | None = None
     class_names: tuple[str, ...] = ()
     problems: dict[str, str] = field(default_factory=dict)
-    """Files that cannot be used and are not among the pictures, with the reason."""
+    """Unusable files, which are not among the pictures, with the reason."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """Pictures that no table names or whose format is not read, with the reason: reported, and no damage."""
+    """Pictures that no table names or whose format is not read, with the reason: reported, but not as damage."""
 
-    lanes = 1  # any picture is as far as any other
+    lanes = 1  # all pictures are equally fast to read
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
     def captioned(self) -> bool:
-        """Every picture has a caption."""
+        """True if every picture has a caption."""
         return self.captions is not None or self.caption_files is not None
 
     def name(self, index: int) -> str:
@@ -75,7 +75,7 @@ class Listing:
     def caption(self, index: int) -> str:
         """The caption of picture `index`, on one line.
 
-        InputError if its file cannot be read, BrokenCaptionError if it is empty or no text.
+        InputError if its file cannot be read, BrokenCaptionError if it is empty or not text.
         """
         if self.captions is not None:
             return self.captions[index]
@@ -84,11 +84,11 @@ class Listing:
         return clean_caption(decode_text(read_bytes(path, LARGEST_FILE), path), path)
 
     def every_caption(self, index: int) -> Sequence[str]:
-        """The one caption of picture `index`. Errors as `caption`."""
+        """The only caption of picture `index`. Errors as `caption`."""
         return (self.caption(index),)
 
     def label(self, index: int) -> int:
-        """The class of picture `index`, a place in `class_names`."""
+        """The class of picture `index`, an index into `class_names`."""
         assert self.labels is not None
         return self.labels[index]
 
@@ -96,8 +96,8 @@ class Listing:
         """The order of an epoch: every index once."""
         return np.random.default_rng((seed, epoch)).permutation(len(self))  # type: ignore[return-value]
 
-    def only(self, keep: Callable[[str], bool]) -> Listing:
-        """The listing of the pictures whose names, as `name` gives them, `keep` takes."""
+    def only(self, keep: Callable[[str], bool]) -> FolderIndex:
+        """The index of the pictures for whose names, as `name` returns them, `keep` is true."""
         indices = [i for i in range(len(self)) if keep(self.name(i))]
 
         def pick(values: list | None) -> list | None:
@@ -114,20 +114,20 @@ class Listing:
         )
 
 
-def list_folder(folder: str, unconditional: bool = False) -> Listing:
-    """Find the pictures of a local or remote folder, and how they are captioned or classed, without opening them.
+def index_folder(folder: str, unconditional: bool = False) -> FolderIndex:
+    """Find the pictures of a local or remote folder, and their captions or classes, without opening them.
 
-    A picture without its caption file, and a row of a table without a caption or whose file is not there, become
-    `problems` of the listing; one that no table names, or of a format that is not read, is `left_out`. Of a folder that
-    holds nothing but `train`, `test` and the like, `train` is taken.
-    unconditional: take all pictures, whatever is said of them.
+    A picture without its caption file, and a row of a table without a caption or with a missing file, become `problems`
+    of the index; a picture that no table names, or of a format that is not read, is `left_out`. In a folder of splits
+    (`train`, `test` and the like), `train` is used.
+    unconditional: take all pictures, without their annotations.
     InputError, with the file's name, if the folder is missing or empty, a table cannot be read, or the layouts are
     mixed.
     """
     names = list_files(folder)
     tables = any(name.lower() in TABLES for name in names)
-    part = _training_part(folder, names)
-    if part and not tables:  # else the table names files of all parts
+    part = _training_split(folder, names)
+    if part and not tables:  # a table would name files of all splits
         names = [name.removeprefix(part) for name in names if name.startswith(part)]
         folder, part = join(folder, part.rstrip("/")), ""
     images = [name for name in names if name.lower().endswith(SUFFIXES)]
@@ -135,28 +135,30 @@ def list_folder(folder: str, unconditional: bool = False) -> Listing:
         shards = any(name.lower().endswith(".tar") for name in names)
         advice = f"its shards are named {folder.rstrip('/')}/*.tar" if shards else f"give {LAYOUTS}"
         raise InputError(f"{folder} holds no pictures ({' '.join(SUFFIXES)}): {advice}")
-    found = Listing(folder, images) if unconditional else _described(folder, names, images)
+    found = FolderIndex(folder, images) if unconditional else _annotated(folder, names, images)
     foreign = {
-        shown_name(name): f"is of a format that is not read: give {READ}" for name in names if _foreign(name)
+        shown_name(name): f"is of a format that is not read: give {READ}"
+        for name in names
+        if _is_unread(name)
     }
     found = replace(found, left_out={**foreign, **found.left_out})
     return found.only(lambda name: name.startswith(part)) if part else found
 
 
-def _foreign(name: str) -> bool:
-    return name.lower().endswith(FOREIGN)
+def _is_unread(name: str) -> bool:
+    return name.lower().endswith(UNREAD_SUFFIXES)
 
 
-def _training_part(folder: str, names: Sequence[str]) -> str:
-    """The prefix "train/" where all pictures lie in folders named as parts of a data set, else "".
+def _training_split(folder: str, names: Sequence[str]) -> str:
+    """The prefix "train/" if all pictures lie in folders named as splits of a data set, else "".
 
-    InputError for parts without train. These folders may lie in another one, as in "data/train/".
+    InputError for splits without train. The splits may lie in another folder, as in "data/train/".
     """
     pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
     parts = sorted({name.split("/")[0] if "/" in name else "" for name in pictures})
     if len(parts) == 1 and parts[0] and parts[0].lower() not in SPLITS:
         above = parts[0] + "/"
-        inside = _training_part(join(folder, parts[0]), [n.removeprefix(above) for n in pictures])
+        inside = _training_split(join(folder, parts[0]), [n.removeprefix(above) for n in pictures])
         return inside and above + inside
     if not parts or not all(part.lower() in SPLITS for part in parts):
         return ""
@@ -173,7 +175,7 @@ def _training_part(folder: str, names: Sequence[str]) -> str:
 
 
 class FileNames:
-    """The names of a folder's files, found in any case and in any Unicode form."""
+    """The names of a folder's files, to be found in any case and any Unicode form."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = list(names)
@@ -183,9 +185,9 @@ class FileNames:
         return name in self._exact
 
     def find(self, name: str, taken: Collection[str] = ()) -> str | None:
-        """The file of this name, as it is spelled; None where there is none, or several that are as near.
+        """The file of this name, as spelled in the folder; None for no match, or several equally close ones.
 
-        taken: files that belong to others.
+        taken: files that belong to other pictures.
         """
         if name in self._exact:
             return name
@@ -214,8 +216,8 @@ def _stem(name: str) -> str:
     return _composed(name).rpartition(".")[0]
 
 
-def _described(folder: str, names: Sequence[str], images: list[str]) -> Listing:
-    """The pictures with their captions or classes. InputError as `list_folder`."""
+def _annotated(folder: str, names: Sequence[str], images: list[str]) -> FolderIndex:
+    """The index with captions or classes. InputError as `index_folder`."""
     files = FileNames(names)
     tables = [name for name in names if name.rsplit("/", 1)[-1].lower() in TABLES]
     texts = _caption_files(folder, images, files)
@@ -232,7 +234,7 @@ def _described(folder: str, names: Sequence[str], images: list[str]) -> Listing:
             for name in images
             if name not in texts
         }
-        return Listing(folder, list(texts), caption_files=list(texts.values()), problems=missing)
+        return FolderIndex(folder, list(texts), caption_files=list(texts.values()), problems=missing)
     return _from_classes(folder, names, images)
 
 
@@ -256,7 +258,7 @@ def _caption_files(folder: str, images: Sequence[str], files: FileNames) -> dict
     return {name: text_of[name] for name in images if name in text_of}
 
 
-def _from_classes(folder: str, names: Sequence[str], images: list[str]) -> Listing:
+def _from_classes(folder: str, names: Sequence[str], images: list[str]) -> FolderIndex:
     flat = next((name for name in images if "/" not in name), None)
     deep = next((name for name in images if name.count("/") > 1), None)
     if flat is not None:
@@ -274,15 +276,17 @@ def _from_classes(folder: str, names: Sequence[str], images: list[str]) -> Listi
     number = {name: i for i, name in enumerate(folders)}
     labels = [number[name.split("/")[0]] for name in images]
     empty = sorted(set(number.values()) - set(labels))
-    if empty:  # to leave it out would number the classes after it anew
+    if empty:  # leaving it out would change the numbers of the classes after it
         raise InputError(
             f"the class folder {folders[empty[0]]} in {folder} holds no pictures: fill or remove it"
         )
-    return Listing(folder, images, labels=labels, class_names=tuple(map(shown_name, folders)))
+    return FolderIndex(folder, images, labels=labels, class_names=tuple(map(shown_name, folders)))
 
 
-def _from_tables(folder: str, tables: Sequence[str], pictures: Sequence[str], files: FileNames) -> Listing:
-    """Each table names files relative to the folder in which it lies."""
+def _from_tables(
+    folder: str, tables: Sequence[str], pictures: Sequence[str], files: FileNames
+) -> FolderIndex:
+    """The index of pictures from caption tables, which name files relative to their own folders."""
     images: list[str] = []
     captions: list[str] = []
     problems: dict[str, str] = {}
@@ -307,10 +311,10 @@ def _from_tables(folder: str, tables: Sequence[str], pictures: Sequence[str], fi
             raise InputError(f"{path} has no rows: name a picture and its caption in each")
     by = tables[0] if len(tables) == 1 else "any table of captions"
     left_out = {shown_name(name): f"is not named in {by}" for name in pictures if name not in named}
-    return Listing(folder, images, captions=captions, problems=problems, left_out=left_out)
+    return FolderIndex(folder, images, captions=captions, problems=problems, left_out=left_out)
 
 
 def _inside(parent: str, name: str, files: FileNames) -> str:
-    """A table's file name as the listing spells it."""
+    """A table's file name in the spelling of the index."""
     whole = f"{parent}/{name}" if parent else name
     return whole if whole in files else str(PurePosixPath(whole.replace("\\", "/")))

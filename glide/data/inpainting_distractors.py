@@ -1,7 +1,7 @@
-"""Built-in scenes to learn inpainting with whose captions speak of the masked thing alone.
+"""Inpainting distractors: training scenes with a second thing that the caption does not mention.
 
-A caption of the data set tells of all that there is; one for inpainting tells of what is to be painted, beside things
-that it does not mention. So a thing is added to a scene of one, and the mask covers the first and leaves the other.
+A caption of the data set describes everything in the picture, whereas a prompt for inpainting describes only the masked
+part. So a distractor is added to a scene of one thing, and the mask covers the first thing and leaves the distractor.
 A pure function of its random numbers. Lengths are shares of the picture's side, as in `glide.shapes.scene`.
 """
 
@@ -18,10 +18,10 @@ from glide.shapes.scene import SHAPES, SIZES, Scene, Thing
 TRIES = 20
 
 
-def with_other(rng: np.random.Generator, scene: Scene) -> Scene | None:
-    """A scene of one thing with another one somewhere beside it; None where no room was found.
+def add_distractor(rng: np.random.Generator, scene: Scene) -> Scene | None:
+    """A scene of one thing with a distractor beside it; None if no room was found.
 
-    Its caption and its facts stay those of the first.
+    Its caption and its facts stay those of the first thing.
     """
     (thing,) = scene.things
     colors = [name for name in VISIBLE_COLORS[scene.background] if name != thing.color]
@@ -36,10 +36,10 @@ def with_other(rng: np.random.Generator, scene: Scene) -> Scene | None:
     return None
 
 
-def unknown_around_first(rng: np.random.Generator, scene: Scene, size: int) -> Unknown:
-    """A box around the first thing of two, as far as chance says, that does not reach the second; [H,W], H = W = size.
+def mask_around_first(rng: np.random.Generator, scene: Scene, size: int) -> Unknown:
+    """A random box around the first thing of two that does not reach the second; [H,W], H = W = size.
 
-    Every third time it goes to the picture's edges wherever the other thing lets it.
+    One time in three it extends to the picture's edges, except towards the other thing.
     """
     first, other = scene.things
     box = [[first.x - first.radius, first.x + first.radius], [first.y - first.radius, first.y + first.radius]]
@@ -47,13 +47,13 @@ def unknown_around_first(rng: np.random.Generator, scene: Scene, size: int) -> U
     for axis in range(2):
         low, high = box[axis]
         box[axis] = [low - reach[axis, 0] * low, high + reach[axis, 1] * (1 - high)]
-    gaps = []  # room between the two along x and y, and on which side the other one is
+    gaps = []  # room between the two along x and y, and the side of the other one
     for near, far, both in (
         (first.x, other.x, first.radius + other.radius),
         (first.y, other.y, first.radius + other.radius),
     ):
         gaps.append((abs(far - near) - both, far > near))
-    axis = int(gaps[1][0] > gaps[0][0])  # where they are further apart
+    axis = int(gaps[1][0] > gaps[0][0])  # the axis along which they are further apart
     room, after = gaps[axis]
     centre = (first.x, first.y)[axis]
     stop = centre + (1 if after else -1) * (first.radius + room * float(rng.uniform(0.3, 0.8)))

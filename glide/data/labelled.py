@@ -1,4 +1,4 @@
-"""Pictures with a class: folders of class folders, or built-in scenes whose shape or colour is the class."""
+"""Labelled pictures: class folders, or built-in scenes whose shape or colour is the class."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from glide.utils.errors import InputError
 TARGETS: dict[str, tuple[str, ...]] = {"shape": SHAPES, "color": tuple(COLORS)}
 
 
-LABEL = 0x1ABE  # sets these random numbers apart from all others of the same (seed, step)
+LABEL_SALT = 0x1ABE  # separates these random numbers from all others of the same (seed, step)
 
 
 class LabelledShapes(GeneratedData):
-    """Scenes labelled by what `target` says of a thing in them: where things differ, of one of them at random.
+    """Scenes labelled by the `target` of a thing in them, chosen at random where things differ.
 
-    So p(y | x) is the share of the scene's things that are y, and to raise it is to make all of them so. InputError
-    for another target.
+    So p(y | x) is the share of the scene's things of class y; it is highest where all of them are. InputError for
+    another target.
     """
 
     def __init__(self, shapes: Shapes, target: Target, channels: int = 3) -> None:
@@ -38,13 +38,13 @@ class LabelledShapes(GeneratedData):
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
         """{"image": uint8 [size, C, H, W], "y": int64 [size]}, or these rows of it."""
-        rng = np.random.default_rng(np.random.SeedSequence(self.shapes.seed, spawn_key=(LABEL, step)))
+        rng = np.random.default_rng(np.random.SeedSequence(self.shapes.seed, spawn_key=(LABEL_SALT, step)))
         scenes, shares = self.shapes.scenes(step, size), rng.random(size)
         chosen = [
             scene.things[int(share * len(scene.things))] for scene, share in zip(scenes, shares, strict=True)
         ]
-        seen = [self.class_names.index(getattr(thing, self.target)) for thing in chosen]
-        y = torch.tensor(seen if rows is None else seen[rows.start : rows.stop])
+        labels = [self.class_names.index(getattr(thing, self.target)) for thing in chosen]
+        y = torch.tensor(labels if rows is None else labels[rows.start : rows.stop])
         return {"image": super().batch(step, size, rows)["image"], "y": y}
 
     def captions_for_tokenizer(self) -> list[str]:
@@ -54,8 +54,8 @@ class LabelledShapes(GeneratedData):
 def open_labelled(spec: str, image_size: int, target: Target = "shape", **options: Any) -> Dataset:
     """The data set of a `--data` argument, with at least two classes and a "y" in every batch.
 
-    spec, image_size, options: as for `glide.data.datasets.open_data`. target: what the class of a built-in scene is.
-    InputError as `open_data`, and for data without classes or with one only.
+    spec, image_size, options: as for `glide.data.datasets.open_data`. target: the property that is the class of a
+    built-in scene. InputError as `open_data`, and for data with fewer than two classes.
     """
     data = open_data(spec, image_size, **options)
     if isinstance(data, GeneratedData):

@@ -1,8 +1,8 @@
-"""Batches made ahead by threads or processes, while the network works on those before.
+"""Prefetch batches by threads or processes while the network trains on earlier ones.
 
-Threads are enough for pictures that are read: Pillow decodes and scales, and torch copies, without Python's lock. What
-Python itself computes, as the built-in scenes, is made faster by processes. Each makes a whole batch, which is possible
-because a batch is a function of its step alone.
+Threads are enough for stored pictures: Pillow decodes and scales, and torch copies, without Python's global lock (GIL).
+Data computed in Python, as the built-in scenes, are made faster by processes. Each worker makes a whole batch, which is
+possible because a batch is a function of its step alone.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from torch.utils.data import Dataset as TorchDataset
 
 from glide.data.datasets import Batch, Dataset
 
-MOST_WORKERS = 8
+MAX_WORKERS = 8
 
-FREE = threading.Event()
-"""Cleared while the main thread runs much Python, as in a forward pass: no thread then begins a batch, for which both
-would fight for Python's lock. A backward pass does not need it."""
-FREE.set()
+GIL_FREE = threading.Event()
+"""Cleared while the main thread runs much Python, as in a forward pass: no worker then begins a batch, which would
+compete for Python's lock. A backward pass does not need the lock."""
+GIL_FREE.set()
 
 
 def default_workers(device: torch.device) -> int:
-    """Threads for a run on this device: one beside a network on the CPU, else a core's share each, up to 8."""
+    """Default number of threads for a device: 1 beside a network on the CPU, else one per free core, up to 8."""
     if device.type == "cpu":
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun and accelerate
-    return max(1, min(MOST_WORKERS, cores // max(processes, 1) - 1))
+    return max(1, min(MAX_WORKERS, cores // max(processes, 1) - 1))
 
 
 def prefetch(
@@ -44,13 +44,13 @@ def prefetch(
     workers: int = 1,
     rows: range | None = None,
 ) -> Generator[Batch, None, None]:
-    """The batches of start_step, start_step + 1, ... without end, made early by `workers` threads.
+    """The batches of start_step, start_step + 1, ... without end, made ahead by `workers` threads.
 
-    ahead: batches that are made or being made beside the one in use, at least one for each worker. rows: of each
-    batch, where it is shared among processes (`glide.training.distributed`). They come in order; an error of the data
-    set is raised where its batch would have come. Closing the iterator ends the threads.
+    ahead: batches made or being made besides the one in use, at least one per worker. rows: of each batch, if it is
+    divided among processes (`glide.training.distributed`). Batches come in order; an error of the data set is raised in
+    place of its batch. Closing the iterator ends the threads.
     """
-    making = _Making(dataset, start_step, size, max(ahead, workers), rows)
+    making = _BatchQueue(dataset, start_step, size, max(ahead, workers), rows)
     threads = [
         threading.Thread(target=making.work, name="prefetch", daemon=True) for _ in range(max(workers, 1))
     ]
@@ -65,8 +65,8 @@ def prefetch(
             thread.join(timeout=10)  # it may be waiting for a remote file
 
 
-class _Making:
-    """The batches between the one that is taken next and the one that is begun next."""
+class _BatchQueue:
+    """The batches between the next one to be taken and the next one to be begun."""
 
     def __init__(self, dataset: Dataset, start: int, size: int, ahead: int, rows: range | None) -> None:
         self.dataset, self.size, self.ahead, self.rows = dataset, size, ahead, rows
@@ -76,8 +76,8 @@ class _Making:
         self.changed = threading.Condition()
 
     def work(self) -> None:
-        """What a thread does: make the next batch that nobody has begun, and again."""
-        # for this thread only; a second team of threads would fight with the network's for the same cores
+        """The loop of a worker thread: make the next batch that no thread has begun."""
+        # for this thread only; a second pool of threads would compete with the network's for cores
         torch.set_num_threads(1)
         while True:
             with self.changed:
@@ -86,7 +86,7 @@ class _Making:
                     return
                 step = self.next_begun
                 self.next_begun += 1
-            FREE.wait()
+            GIL_FREE.wait()
             item = self._make(step)
             with self.changed:
                 self.made[step] = item
@@ -101,10 +101,10 @@ class _Making:
             return error
 
     def take(self) -> Batch:
-        """The next batch, as soon as it is made; its error, where there was one."""
+        """The next batch, as soon as it is made. Raises the error that occurred in making it."""
         with self.changed:
             if self.next_taken not in self.made:
-                FREE.set()
+                GIL_FREE.set()
             self.changed.wait_for(lambda: self.next_taken in self.made)
             item = self.made.pop(self.next_taken)
             self.next_taken += 1
@@ -116,7 +116,7 @@ class _Making:
     def close(self) -> None:
         with self.changed:
             self.closed = True
-            FREE.set()
+            GIL_FREE.set()
             self.changed.notify_all()
 
 
@@ -130,11 +130,14 @@ def prefetch_by_processes(
 ) -> Generator[Batch, None, None]:
     """The same batches as `prefetch`, made by `workers` processes, two ahead in each.
 
-    broken: receives the damaged pictures that they met, by name, with the reason; `dataset.broken` holds those of this
-    process alone. Closing the iterator ends the processes.
+    broken: receives the damaged pictures that they found, by name, with the reason; `dataset.broken` holds only those
+    of this process. Closing the iterator ends the processes.
     """
     loader: DataLoader[_Made] = DataLoader(
-        _Steps(dataset, size, rows), batch_size=None, sampler=_From(start_step), num_workers=workers
+        _StepDataset(dataset, size, rows),
+        batch_size=None,
+        sampler=_CountFrom(start_step),
+        num_workers=workers,
     )
     for batch, found in loader:
         if broken is not None:
@@ -146,8 +149,8 @@ _Made = tuple[Batch, dict[str, str]]
 
 
 @dataclass(frozen=True)
-class _Steps(TorchDataset[_Made]):
-    """A data set as PyTorch's loader asks it: by step."""
+class _StepDataset(TorchDataset[_Made]):
+    """A data set for PyTorch's loader, indexed by step."""
 
     dataset: Dataset
     size: int
@@ -160,7 +163,7 @@ class _Steps(TorchDataset[_Made]):
 
 
 @dataclass(frozen=True)
-class _From:
+class _CountFrom:
     """start, start + 1, ... without end."""
 
     start: int

@@ -19,11 +19,11 @@ _PARTICULAR = re.compile(r"(?<![\w-])\d+\b|\S+\.(?=(?:txt|json|cls|csv|jsonl)\b)
 """The parts in which reasons of one kind differ: numbers, but not those in UTF-8, and names of caption files."""
 
 
-def keep_broken(out: Path, broken: Mapping[str, str]) -> dict[str, str]:
-    """Add to the run's broken.jsonl what was met since; returns all that it holds, by name, with the reason.
+def record_broken(out: Path, broken: Mapping[str, str]) -> dict[str, str]:
+    """Add newly found pictures to the run's broken.jsonl; returns all that it holds, by name, with the reason.
 
-    Each process writes a file of its own (broken-1.jsonl, ...), because each meets other pictures; what is returned
-    is of all of them. A line that is damaged is left out. InputError if the file cannot be written.
+    Each process writes its own file (broken-1.jsonl, ...), because each reads other pictures; the result joins all of
+    them. Damaged lines are left out. InputError if the file cannot be written.
     """
     rank = int(os.environ.get("RANK", "0"))  # set by torchrun and accelerate
     path = out / (f"{NAME}-{rank}.jsonl" if rank else f"{NAME}.jsonl")
@@ -36,27 +36,27 @@ def keep_broken(out: Path, broken: Mapping[str, str]) -> dict[str, str]:
     return dict(sorted(mine.items()))
 
 
-def tell_broken(out: Path) -> None:
-    """One line on the screen where a run skipped any, of all its processes."""
-    every = keep_broken(out, {})
+def report_broken(out: Path) -> None:
+    """Print one line about the pictures that all processes of a run skipped, if any."""
+    every = record_broken(out, {})
     if every:
         say(f"{len(every)} pictures were skipped, listed in {out / NAME}.jsonl: {summary(every)}")
 
 
 def summary(broken: Mapping[str, str]) -> str:
-    """How often each reason was given, the most frequent ones first."""
+    """The reasons with their counts, the most frequent ones first."""
     return ", ".join(f"{count} {reason}" for count, reason in reasons(broken))
 
 
 def reasons(broken: Mapping[str, str]) -> list[tuple[int, str]]:
-    """The reasons without the names of their pictures and what to do, each with how often it was given.
+    """The reasons with their counts, without the names of pictures and the advice.
 
-    Reasons that differ in numbers or file names alone are one, with "..." in their place.
+    Reasons that differ only in numbers or file names count as one, with "..." in their place.
     """
     alike: dict[str, list[str]] = {}
     for name, reason in broken.items():
         said = " ".join(reason.replace(name, "").split(": ")[0].split())
-        alike.setdefault(_PARTICULAR.sub("...", said), []).append(said)
+        alike.setdefault(_VARIABLE_PARTS.sub("...", said), []).append(said)
     counted = [(len(said), said[0] if len(set(said)) == 1 else form) for form, said in alike.items()]
     return sorted(counted, key=lambda one: -one[0])
 

@@ -1,4 +1,4 @@
-"""Pictures of folders and shards to batches; whatever they lie in, a batch is a pure function of (seed, step, size).
+"""Batches of stored pictures, from folders or shards. A batch is a pure function of (seed, step, size).
 
 N pictures, C channels, H W pixels.
 """
@@ -14,50 +14,51 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glide.data.buffer_pool import Buffers
-from glide.data.shards.epoch_order import by_lane
+from glide.data.buffer_pool import BufferPool
+from glide.data.shards.epoch_order import order_by_lane
 from glide.utils.channels import check_channels, in_mode
 from glide.utils.errors import InputError
 from glide.utils.image_files import decode_picture
 from glide.utils.printable import few
 from glide.utils.resize import square_picture
 
-MIN_SHARE = 0.8  # of the short side that a random crop shows, at least: ADM's
-FINER = 2  # times the size in which a JPEG is decoded at least: the last halving is by averages, as ADM's
-ORDERS = 3  # epochs whose order is remembered: batches are made a little ahead
-KEPT_BYTES = 2**29  # of decoded pictures that stay in memory, where no more are needed for all of them
-TOKENIZER_CAPTIONS = 20_000  # pictures whose captions are taken
+MIN_CROP = 0.8  # smallest side of a random crop, as a share of the short side: ADM's
+DRAFT_SCALE = (
+    2  # least multiple of the size at which a JPEG is decoded: the last halving is by averages, as ADM's
+)
+CACHED_ORDERS = 3  # epochs whose order is cached: batches are prefetched
+CACHE_BYTES = 2**29  # decoded pictures stay in memory if all of them fit in this
+TOKENIZER_CAPTIONS = 20_000  # pictures whose captions are used
 
 
 class Source(Protocol):
-    """Pictures that lie somewhere, by number: a folder (`glide.data.folder_index`) or shards
-    (`glide.data.shards.dataset`).
-    """
+    """Stored pictures by index: a folder (`glide.data.folder_index`) or shards (`glide.data.shards.dataset`)."""
 
     @property
     def folder(self) -> str:
-        """Where they lie, for messages."""
+        """The path of the data, for messages."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Name of each label; empty where pictures have captions, or nothing is said of them."""
+        """Name of each label; empty for pictures with captions, or without annotations."""
 
     @property
     def captioned(self) -> bool:
-        """Every picture has a caption."""
+        """True if every picture has a caption."""
 
     @property
     def problems(self) -> dict[str, str]:
-        """What was found not to be usable without decoding a picture, with the reason; it is not counted by len."""
+        """Samples known to be unusable without decoding, with the reason; not counted by len."""
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Pictures that no table names or whose format is not read, with the reason: no damage, not counted by len."""
+        """Pictures that no table names or whose format is not read, with the reason: not damage, not counted by len."""
 
     @property
     def lanes(self) -> int:
-        """Places of an order that are alike modulo this lie near each other (`glide.data.shards.epoch_order`); 1: none
-        do.
+        """Positions of an order that are equal modulo this are stored close together (`glide.data.shards.epoch_order`).
+
+        1: no positions are.
         """
 
     def __len__(self) -> int: ...
@@ -68,7 +69,7 @@ class Source(Protocol):
         """InputError if it cannot be read."""
 
     def caption(self, index: int) -> str:
-        """The caption, or the first of several. InputError if it cannot be read, BrokenCaptionError if it is empty."""
+        """The caption, or the first of several. InputError if it cannot be read, BrokenCaptionError if empty."""
 
     def every_caption(self, index: int) -> Sequence[str]:
         """The caption, or all of several. Errors as `caption`."""
@@ -79,17 +80,16 @@ class Source(Protocol):
         """Every index once."""
 
     def only(self, keep: Callable[[str], bool]) -> Source:
-        """The pictures whose names `keep` takes."""
+        """The pictures for whose names `keep` is true."""
 
 
 class StoredData:
-    """A source's pictures, in a new order every epoch; a batch may hold the end of one epoch and the next's start.
+    """A source's pictures, in a new order every epoch; a batch may span the end of one epoch and the next's start.
 
-    A picture that is damaged or cannot be read, or whose caption is, is skipped: its place is taken by the next one of
-    the epoch's order that is whole, so that a batch is a function of its step all the same. Safe to be asked by several
-    threads.
+    A damaged or unreadable picture, or one with such a caption, is skipped: the next usable one of the epoch's order
+    takes its place, so that a batch is still a function of its step. Thread-safe.
 
-    Where all pictures together are small (`KEPT_BYTES`) they stay in memory once they are decoded.
+    Pictures stay in memory once they are decoded, if all together fit in `CACHE_BYTES`.
     """
 
     def __init__(
@@ -106,13 +106,13 @@ class StoredData:
         self.source, self.image_size, self.seed, self.channels = source, image_size, seed, channels
         self.random_crop, self.flip, self.max_broken = random_crop, flip, max_broken
         self.class_names = source.class_names
-        fits = len(source) * image_size**2 * channels <= KEPT_BYTES
-        self._keeps = fits and not random_crop  # a random cut is another one each time
-        self._kept: dict[int, NDArray[np.uint8]] = {}
+        fits = len(source) * image_size**2 * channels <= CACHE_BYTES
+        self._caches = fits and not random_crop  # random crops differ each time
+        self._cache: dict[int, NDArray[np.uint8]] = {}
         self._broken: dict[int, tuple[str, str]] = {}  # name and reason
         self._orders: dict[int, Sequence[int]] = {}
         self._lock = threading.Lock()
-        self._buffers = Buffers()
+        self._buffers = BufferPool()
         if source.problems:
             self._check_share("first", next(iter(source.problems.items())))
 
@@ -121,7 +121,7 @@ class StoredData:
 
     @property
     def broken(self) -> Mapping[str, str]:
-        """Pictures that were left out or cannot be used, as far as they were met, sorted by name, with the reason."""
+        """Pictures known to be left out or unusable so far, sorted by name, with the reason."""
         return dict(sorted({**self.source.left_out, **self._damaged}.items()))
 
     @property
@@ -138,31 +138,30 @@ class StoredData:
             )
 
     def batch(self, step: int, size: int, rows: range | None = None) -> dict[str, object]:
-        """image, uint8 [N,C,H,W], with caption or y where there are any: of the `size` pictures of a step, or of these
-        `rows` of them."""
+        """image, uint8 [N,C,H,W], with caption or y if there are any: all `size` pictures of a step, or its `rows`."""
         self.check_batch(size)
         wanted = range(size) if rows is None else rows
-        positions = by_lane(range(step * size, (step + 1) * size), len(self), self.source.lanes)
+        positions = order_by_lane(range(step * size, (step + 1) * size), len(self), self.source.lanes)
         pixels = self._buffers.get((len(wanted), self.image_size, self.image_size, self.channels))
-        told: list[str | int | None] = []
+        annotations: list[str | int | None] = []
         for row, place in zip(wanted, pixels, strict=True):
-            picture, said = self._sample(positions[row])
+            picture, annotation = self._sample(positions[row])
             place[...] = picture.reshape(place.shape)
-            told.append(said)
+            annotations.append(annotation)
         batch: dict[str, object] = {"image": torch.from_numpy(pixels).permute(0, 3, 1, 2)}
         if self.class_names:
-            return {**batch, "y": torch.tensor(told, dtype=torch.int64)}
-        return {**batch, "caption": told} if self.source.captioned else batch
+            return {**batch, "y": torch.tensor(annotations, dtype=torch.int64)}
+        return {**batch, "caption": annotations} if self.source.captioned else batch
 
     def captions_for_tokenizer(self) -> list[str]:
         if not self.source.captioned:
             return []
-        # a fixed sample: enough for any vocabulary, and no hour of reading small files
+        # a fixed sample: enough for any vocabulary, without reading small files for an hour
         indices = np.random.default_rng(0).permutation(len(self))[:TOKENIZER_CAPTIONS]
         return [caption for index in sorted(indices.tolist()) for caption in self._every_caption(index)]
 
     def _every_caption(self, index: int) -> Sequence[str]:
-        """None of a picture whose caption is broken."""
+        """The captions of a picture; empty if they are broken."""
         try:
             return self.source.every_caption(index)
         except InputError as error:
@@ -170,51 +169,51 @@ class StoredData:
             return ()
 
     def _sample(self, position: int) -> tuple[NDArray[np.uint8], str | int | None]:
-        """A picture, HxWxC or HxW, and its caption or label if any, at a position of the endless sequence of epochs."""
+        """A picture, HxWxC or HxW, and its caption or label, at a position of the endless sequence of epochs."""
         epoch, place = divmod(position, len(self))
         order = self._order(epoch)
         for offset in range(len(self)):
             index = int(order[(place + offset) % len(self)])
             if index in self._broken:
                 continue
-            try:  # a file that has vanished, or cannot be read, is as good as damaged
-                said = self._said(index, epoch, place)
+            try:  # a missing or unreadable file counts as damaged
+                annotation = self._annotation(index, epoch, place)
                 picture = self._picture(index, epoch, place)
             except InputError as error:
                 self._count(index, error)
                 continue
-            return picture, said
+            return picture, annotation
         raise InputError(f"every picture in {self.source.folder} is broken: replace them")
 
-    def _said(self, index: int, epoch: int, place: int) -> str | int | None:
-        """The label or the caption; of several, one chosen by chance as the place of the epoch says."""
+    def _annotation(self, index: int, epoch: int, place: int) -> str | int | None:
+        """The label or the caption; of several captions, a random one for the place of the epoch."""
         if not self.source.captioned:
             return self.source.label(index) if self.class_names else None
         captions = self.source.every_caption(index)
         if len(captions) == 1:
             return captions[0]
-        # a hash, for numpy's generator takes a third of the time that a small picture takes
+        # a hash: numpy's generator takes a third of the time of a small picture
         drawn = hashlib.blake2b(f"{self.seed} {epoch} {place}".encode(), digest_size=8).digest()
         return captions[int.from_bytes(drawn, "big") % len(captions)]
 
     def _picture(self, index: int, epoch: int, place: int) -> NDArray[np.uint8]:
-        """HxWxC or HxW, cut and mirrored by chance as the place of the epoch says."""
+        """A picture, HxWxC or HxW, cropped and mirrored at random for the place of the epoch."""
         x, y, share, mirrored = 0.5, 0.5, 1.0, False
         if self.random_crop or self.flip:
             draws = np.random.default_rng((self.seed, epoch, place)).random(4).tolist()
             mirrored = self.flip and draws[3] < 0.5
             if self.random_crop:
-                x, y, share = draws[0], draws[1], MIN_SHARE + (1 - MIN_SHARE) * draws[2]
-        pixels = self._kept.get(index)
+                x, y, share = draws[0], draws[1], MIN_CROP + (1 - MIN_CROP) * draws[2]
+        pixels = self._cache.get(index)
         if pixels is None:
             pixels = self._decoded(index, x, y, share)
-            if self._keeps:
-                self._kept[index] = pixels
+            if self._caches:
+                self._cache[index] = pixels
         return pixels[:, ::-1] if mirrored else pixels
 
     def _decoded(self, index: int, x: float, y: float, share: float) -> NDArray[np.uint8]:
         data, name = self.source.read(index), self.source.name(index)
-        least = FINER * self.image_size / (MIN_SHARE if self.random_crop else 1)
+        least = DRAFT_SCALE * self.image_size / (MIN_CROP if self.random_crop else 1)
         picture = in_mode(decode_picture(data, name, least=round(least))[0], self.channels)
         return np.asarray(square_picture(picture, self.image_size, x, y, share))
 
@@ -225,7 +224,7 @@ class StoredData:
         self._check_share("last", found)
 
     def _check_share(self, which: str, found: tuple[str, str]) -> None:
-        """InputError where more is broken than may be."""
+        """InputError if more pictures are broken than `max_broken`."""
         total = len(self) + len(self.source.problems)
         if len(self._broken) + len(self.source.problems) > self.max_broken * total:
             broken = self._damaged
@@ -238,7 +237,7 @@ class StoredData:
     def _order(self, epoch: int) -> Sequence[int]:
         with self._lock:
             if epoch not in self._orders:
-                while len(self._orders) >= ORDERS:
+                while len(self._orders) >= CACHED_ORDERS:
                     del self._orders[next(iter(self._orders))]
                 self._orders[epoch] = self.source.order(self.seed, epoch)
             return self._orders[epoch]

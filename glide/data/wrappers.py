@@ -1,4 +1,9 @@
-"""Data sets made of others: the same pictures, with something added to each batch."""
+"""Wrappers of data sets: the same pictures, with something added to each batch.
+
+`Encoded` turns captions into token ids where batches are made, by the prefetching threads, not between training steps.
+The ids are not kept on disk: encoding a caption takes a twentieth of the time to decode its picture (docs/data.md has
+the figures), and ids in a file would depend on one tokenizer.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,7 @@ D = TypeVar("D", bound=Dataset)
 
 
 class Wrapped(Generic[D]):
-    """All that a data set is asked besides batches is asked of the one within; what extends it has `batch`."""
+    """Base of wrappers: passes everything but `batch` on to the wrapped data set; subclasses define `batch`."""
 
     def __init__(self, data: D) -> None:
         self.data = data
@@ -37,9 +42,9 @@ class Wrapped(Generic[D]):
 
 
 class Encoded(Wrapped[Dataset]):
-    """A captioned data set whose batches also hold "tokens" [N,L] int64 and "mask" [N,L] bool, true where one is real.
+    """A captioned data set whose batches also hold "tokens" [N,L] int64 and "mask" [N,L] bool, true for real tokens.
 
-    Of the captions that are longer than the context the first one is told by a warning, others are cut in silence.
+    The first caption that is longer than the context raises a warning; others are truncated silently.
     """
 
     def __init__(self, data: Dataset, tokenizer: Tokenizer) -> None:
@@ -51,20 +56,20 @@ class Encoded(Wrapped[Dataset]):
         batch = self.data.batch(step, size, rows)
         tokens, mask = self.tokenizer.encode(batch["caption"], warn=False)
         if self._warn:
-            self._tell_of_cuts(
+            self._warn_of_truncation(
                 [batch["caption"][row] for row in mask.all(dim=1).nonzero().flatten().tolist()]
             )
         return {**batch, "tokens": tokens, "mask": mask}
 
-    def _tell_of_cuts(self, full: Sequence[str]) -> None:
+    def _warn_of_truncation(self, full: Sequence[str]) -> None:
         long = next((caption for caption in full if not self.tokenizer.fits(caption)), None)
         if long is not None and self._warn:
-            self._warn = False  # of real captions it may be every other one
+            self._warn = False  # with real captions it can be every second one
             self.tokenizer.encode([long])
 
 
 def caption_inputs(model: Model, batch: Mapping[str, Any], dropped: Tensor) -> dict[str, Tensor]:
-    """What a text model is told of captions: tokens and mask [N,L], those of the null caption where `dropped` [N]."""
+    """A text model's inputs from captions: tokens and mask [N,L], those of the null caption where `dropped` [N]."""
     if "tokens" not in batch:
         pairs = zip(batch["caption"], dropped.tolist(), strict=True)
         return model.caption_batch(["" if drop else caption for caption, drop in pairs])

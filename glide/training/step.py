@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from glide.data.datasets import Batch, on_device
-from glide.data.prefetch import FREE
+from glide.data.prefetch import GIL_FREE
 from glide.diffusion.timestep_sampling import TimestepSampler
 from glide.networks.compile import as_written, compile_for_training
 from glide.networks.cpu.allocator import keep_freed_memory
@@ -130,7 +130,7 @@ class Stepper(Generic[M]):
         elif not (finite and searching):
             self.bad_in_a_row += 1
         self.consistent = True
-        FREE.clear()  # taking the next batch would otherwise start work on another one beside this thread
+        GIL_FREE.clear()  # taking the next batch would otherwise start work on another one beside this thread
         return Outcome(terms, t, norm, good, stopping)
 
     def draw(self, step: int) -> tuple[Tensor, Tensor]:
@@ -154,13 +154,13 @@ class Stepper(Generic[M]):
             row = first + int(part[0])
             self.dropout.at(seed, row)
             draws = RowRng(seed, range(row, row + len(part)))
-            FREE.clear()
+            GIL_FREE.clear()
             inputs = on_device(batch, device, _slice(part))
             with nullcontext() if part is parts[-1] else self.no_sync():
                 with autocast(device, self.config.dtype):
                     terms = self.net(inputs, t[part].to(device), draws)
                 loss = (terms["loss"] * weight[part].to(device)).sum() / size
-                FREE.set()
+                GIL_FREE.set()
                 (loss * self.scale.factor).backward()
             found.append({k: v.detach().float().cpu() for k, v in terms.items()})
         self.dropout.off()

@@ -15,7 +15,8 @@ from glide.checkpoints.load import load_model, read_config, resolve, save_model
 from glide.data.datasets import Batch, Dataset, is_generated, open_data
 from glide.data.mask_defaults import EVERYTHING
 from glide.data.masked import Masked
-from glide.data.skipped_files import keep_broken, tell_broken
+from glide.data.skipped_files import record_broken
+from glide.data.skipped_files import report_broken
 from glide.data.wrappers import Encoded
 from glide.networks.config import ModelConfig
 from glide.networks.model import Model
@@ -162,12 +163,12 @@ def _train(
         save=_saver(args, kind, begun.unconditional),
         sample=_watcher(args, sample, fill, data, plain, config),
         validate=validate,
-        note=lambda: keep_broken(args.out, {**data.broken, **broken}),
+        note=lambda: record_broken(args.out, {**data.broken, **broken}),
         processes=processes,
         settings=RunFlags.of(args, FROZEN_FLAGS, STATE_FLAGS),
     )
     if processes.main and not args.train.dry_run:
-        tell_broken(args.out)
+        report_broken(args.out)
     return trained
 
 

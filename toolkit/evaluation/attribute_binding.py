@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glide.data.hard_negatives import changed
+from glide.data.hard_negatives import change_fact
 from glide.diffusion.denoiser import split_variance, to_x0
 from glide.diffusion.process import gather
 from glide.networks.model import Model
@@ -66,7 +66,7 @@ def binding(
     x0 = (pixels.float() / 127.5 - 1).to(model.device)
     rng = np.random.default_rng(seed)
     captions: dict[str, list[str | None]] = {"caption": [""] * len(scenes)}
-    captions |= {kind: [changed(scene, kind, rng) for scene in scenes] for kind in VALUES}
+    captions |= {kind: [change_fact(scene, kind, rng) for scene in scenes] for kind in VALUES}
     found = []
     for t in progress(timesteps, desc="binding", unit="timestep"):
         noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed + t)).to(x0)

@@ -1,1 +1,1 @@
-"""WebDataset shards: tar files read by index, in an order that a run can resume."""
+"""WebDataset shards: tar files read by index, in a resumable random order."""

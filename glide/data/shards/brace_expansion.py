@@ -1,4 +1,4 @@
-"""From "shards/{0000..0999}.tar" to the names of the shards."""
+"""Expand "shards/{0000..0999}.tar" to the names of the shards."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from glide.utils.errors import InputError
 from glide.utils.filesystem import is_remote, matching
 
 RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.-?(\d+))?")
-MOST_SHARDS = (
-    1_000_000  # names of which a list may consist; the largest public data sets have a quarter of that
-)
+MAX_SHARDS = 1_000_000
+"""Limit on the names of a list; the largest public data sets have a quarter of that."""
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 def is_shards(spec: str) -> bool:
-    """Whether a `--data` argument names tar files. InputError if these are compressed."""
+    """True for a `--data` argument that names tar files. InputError if these are compressed."""
     if spec.lower().endswith(COMPRESSED):
         raise InputError(
             f"got the compressed shards {spec}, expected plain .tar files, which can be read anywhere (pictures are "
@@ -29,8 +28,8 @@ def is_shards(spec: str) -> bool:
 def shard_names(spec: str) -> list[str]:
     """The shards of a `--data` argument, in order: one path or several joined by ::, local or remote.
 
-    Each may have braces ({0000..0999}, {a,b}), which name shards that must be there, or *, ? and [...], which find
-    those that are. InputError, naming it, for a shard that is missing or named twice, or where nothing is found.
+    Each may have braces ({0000..0999}, {a,b}), which name shards that must exist, or *, ? and [...], which find
+    existing ones. InputError, naming it, for a shard that is missing or named twice, or if nothing is found.
     """
     names: list[str] = []
     for part in _expanded(spec):
@@ -57,9 +56,9 @@ def shard_names(spec: str) -> list[str]:
 def _expanded(spec: str) -> list[str]:
     if not any(sign in spec for sign in ("{", "}", "::")):
         return [spec]
-    if (count := _most_names(spec)) > MOST_SHARDS:
+    if (count := _max_names(spec)) > MAX_SHARDS:
         raise InputError(
-            f"{spec} names up to {count:.3g} shards, expected at most {MOST_SHARDS:,}: correct the range"
+            f"{spec} names up to {count:.3g} shards, expected at most {MAX_SHARDS:,}: correct the range"
         )
     try:
         return webdataset().shardlists.expand_urls(spec)
@@ -69,8 +68,8 @@ def _expanded(spec: str) -> list[str]:
         ) from error
 
 
-def _most_names(spec: str) -> float:
-    """At least as many as the names that a list's braces stand for; counted without making them."""
+def _max_names(spec: str) -> float:
+    """An upper bound on the names that a list's braces stand for, counted without making them."""
     count, open_at, commas = 1.0, [0], [0]
     for place, sign in enumerate(spec):
         if sign == "{":
@@ -86,12 +85,12 @@ def _most_names(spec: str) -> float:
 
 
 def _length(first: str, last: str, step: str | None) -> float:
-    """Numbers of a range such as 0..99..3, in any number of digits."""
+    """The count of numbers in a range such as 0..99..3, of any number of digits."""
     return abs(float(last) - float(first)) / max(float(step or 1), 1) + 1
 
 
 def webdataset() -> ModuleType:
-    """The webdataset library, which is an extra. InputError where it is not installed."""
+    """The webdataset library, which is an extra. InputError if it is not installed."""
     try:
         import webdataset.shardlists
         import webdataset.writer

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glide.data.shards.brace_expansion import shard_names
-from glide.data.shards.epoch_order import BLOCK, LANES, MIXED, WINDOW, EpochOrder
-from glide.data.shards.index_cache import index_all, shard_index
+from glide.data.shards.epoch_order import BLOCK, LANES, MIXED_SHARDS, WINDOW, EpochOrder
+from glide.data.shards.index_cache import ensure_indices, shard_index
 from glide.data.shards.tar_index import ShardIndex
 from glide.utils.captions import LARGEST_FILE, decode_text, encodable, shown_name
 from glide.utils.errors import InputError
@@ -20,20 +20,20 @@ from glide.utils.filesystem import LocalFile, is_remote, join, read_bytes, read_
 from glide.utils.image_files import LARGEST_FILE as LARGEST_PICTURE
 from glide.utils.shared_cache import SharedCache
 
-# whose indices are in memory, and which are open: those that are mixed, those before and after them
-HELD_SHARDS = 4 * MIXED
-HELD_BLOCKS = 2 * WINDOW // BLOCK  # of remote shards: this window's and the next one's
+# shards with their indices in memory and their files open: the mixed ones, those before and after them
+CACHED_SHARDS = 4 * MIXED_SHARDS
+CACHED_BLOCKS = 2 * WINDOW // BLOCK  # blocks of remote shards: this window's and the next one's
 CLASS_NAMES = "classnames.txt"
-SURE_CLASSES = 2**16
-"""Classes that any shards may have; more only where there are as many pictures. Each takes memory of a model."""
+MIN_CLASS_LIMIT = 2**16
+"""Classes that any shards may have; more only with as many pictures. Each class takes memory of a model."""
 
 
 class Shards:
     """Pictures with captions, or with classes, in tar files; each is "shard/member" by name.
 
-    Where any sample has a caption all are captioned pictures, else all have a class number (.cls), whose names stand
-    one a line in classnames.txt beside the first shard, where there is one. InputError for shards that are missing,
-    no tar files, or hold no picture that can be used.
+    If any sample has a caption, all are captioned pictures. Otherwise all have a class number (.cls), with optional
+    names in classnames.txt beside the first shard, one per line. InputError for shards that are missing, are no tar
+    files, or hold no usable picture.
     """
 
     lanes = LANES
@@ -41,14 +41,14 @@ class Shards:
     def __init__(
         self, spec: str, keep: Callable[[str], bool] | None = None, unconditional: bool = False
     ) -> None:
-        """keep: take the pictures whose names it takes. unconditional: take all, with nothing said of them."""
+        """keep: take pictures for whose names it is true. unconditional: take all, without their annotations."""
         self.folder, self.keep, self.unconditional = spec, keep, unconditional
         self.paths = shard_names(spec)
-        self._indices: SharedCache[int, ShardIndex] = SharedCache(HELD_SHARDS)
-        self._files: SharedCache[int, LocalFile] = SharedCache(HELD_SHARDS)
-        self._blocks: SharedCache[tuple[int, int], bytes] = SharedCache(HELD_BLOCKS)
-        index_all(self.paths)
-        self.most_classes = SURE_CLASSES
+        self._indices: SharedCache[int, ShardIndex] = SharedCache(CACHED_SHARDS)
+        self._files: SharedCache[int, LocalFile] = SharedCache(CACHED_SHARDS)
+        self._blocks: SharedCache[tuple[int, int], bytes] = SharedCache(CACHED_BLOCKS)
+        ensure_indices(self.paths)
+        self.max_classes = MIN_CLASS_LIMIT
         self.captioned, classes = (False, 0) if unconditional else self._kinds()
         self.class_names = self._class_names(classes) if classes else ()
         self.problems: dict[str, str] = {}
@@ -64,7 +64,7 @@ class Shards:
         self.ends: list[int] = np.cumsum([len(r) for r in rows]).tolist()
 
     def only(self, keep: Callable[[str], bool]) -> Shards:
-        """The pictures whose names `keep` takes."""
+        """The pictures for whose names `keep` is true."""
         return Shards(self.folder, keep, self.unconditional)
 
     def __len__(self) -> int:
@@ -82,8 +82,8 @@ class Shards:
 
     def every_caption(self, index: int) -> Sequence[str]:
         shard, row = self._place(index)
-        held = self._index(shard)
-        return held.several.get(held.names[row]) or (self.caption(index),)
+        entries = self._index(shard)
+        return entries.several.get(entries.names[row]) or (self.caption(index),)
 
     def label(self, index: int) -> int:
         shard, row = self._place(index)
@@ -92,22 +92,22 @@ class Shards:
         return label
 
     def order(self, seed: int, epoch: int) -> Sequence[int]:
-        """The order of an epoch: every index once, shuffled as `glide.data.shards.epoch_order` says."""
+        """The order of an epoch: every index once, shuffled by `glide.data.shards.epoch_order`."""
         return EpochOrder([len(r) for r in self.rows], seed, epoch)  # type: ignore[return-value]
 
     def read(self, index: int) -> bytes:
         """The bytes of a picture file. InputError if the shard cannot be read.
 
-        Of a remote shard the pictures beside it come in the same request: they are wanted soon.
+        From a remote shard, neighbouring pictures come in the same request: they are needed soon.
         """
         shard, row = self._place(index)
-        held, path = self._index(shard), self.paths[shard]
-        offset, size = held.offsets[row], held.sizes[row]
+        entries, path = self._index(shard), self.paths[shard]
+        offset, size = entries.offsets[row], entries.sizes[row]
         if not is_remote(path):
             return self._files.get(shard, lambda: LocalFile(path)).read(offset, size)
         number = (index - self.ends[shard] + len(self.rows[shard])) // BLOCK
         rows = self.rows[shard][number * BLOCK : (number + 1) * BLOCK].tolist()
-        begin, end = held.offsets[rows[0]], held.offsets[rows[-1]] + held.sizes[rows[-1]]
+        begin, end = entries.offsets[rows[0]], entries.offsets[rows[-1]] + entries.sizes[rows[-1]]
         if end - begin > LARGEST_PICTURE:
             return read_range(path, offset, size)
         block = self._blocks.get((shard, number), lambda: read_range(path, begin, end - begin))
@@ -126,7 +126,7 @@ class Shards:
 
     @cached_property
     def _shard_names(self) -> list[str]:
-        """The file names of the shards, with as many folders before them as tell them apart."""
+        """The file names of the shards, with as many parent folders as make them distinct."""
         for parts in range(1, 50):
             names = ["/".join(path.replace(os.sep, "/").split("/")[-parts:]) for path in self.paths]
             if len(set(names)) == len(names):
@@ -134,7 +134,7 @@ class Shards:
         return names
 
     def _kinds(self) -> tuple[bool, int]:
-        """True where any sample has a caption, and the number of classes."""
+        """True if any sample has a caption, and the number of classes."""
         pictures = 0
         labels: set[int] = set()
         for shard in range(len(self.paths)):
@@ -143,9 +143,9 @@ class Shards:
                 return True, 0
             pictures += len(index.names)
             labels.update(label for label in index.labels if label is not None)
-        self.most_classes = max(SURE_CLASSES, pictures)
-        classes = max((label + 1 for label in labels if label < self.most_classes), default=0)
-        return not labels, classes  # with neither, all lack a caption
+        self.max_classes = max(MIN_CLASS_LIMIT, pictures)
+        classes = max((label + 1 for label in labels if label < self.max_classes), default=0)
+        return not labels, classes  # with neither, all count as captioned, and lack a caption
 
     def _class_names(self, classes: int) -> tuple[str, ...]:
         folder, slash, _ = self.paths[0].replace(os.sep, "/").rpartition("/")
@@ -156,10 +156,10 @@ class Shards:
             text = decode_text(read_bytes(path, LARGEST_FILE), path)
             names = [encodable(line.strip()) for line in text.splitlines() if line.strip()]
         except InputError:
-            if is_remote(path):  # where nothing is there
+            if is_remote(path):  # where there is no such file
                 return tuple(map(str, range(classes)))
             raise
-        if not classes <= len(names) <= self.most_classes or len(set(names)) < len(names):
+        if not classes <= len(names) <= self.max_classes or len(set(names)) < len(names):
             raise InputError(
                 f"{path} has {len(set(names))} different names, expected one for each of the {classes} classes of the "
                 "shards: correct it"
@@ -167,7 +167,7 @@ class Shards:
         return tuple(names)
 
     def _usable(self, shard: int) -> NDArray[np.int32]:
-        """The rows of a shard that are pictures of this data set; what is wrong with others goes to `problems`."""
+        """The rows of a shard with usable pictures of this data set; the others go to `problems`."""
         index, rows = self._index(shard), []
         values: Sequence[object] = index.captions if self.captioned else index.labels
         for key, reason in index.unusable.items():
@@ -179,8 +179,8 @@ class Shards:
                 continue
             if index.sizes[row] > LARGEST_PICTURE:
                 self.problems[name] = f"is too large a file: {index.sizes[row]} bytes"
-            elif isinstance(value, int) and value >= self.most_classes:
-                self.problems[name] = f"has the class {value}, expected one below {self.most_classes}"
+            elif isinstance(value, int) and value >= self.max_classes:
+                self.problems[name] = f"has the class {value}, expected one below {self.max_classes}"
             elif value is not None or self.unconditional:
                 rows.append(row)
             else:

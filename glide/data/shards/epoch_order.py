@@ -1,14 +1,14 @@
-"""The order in which the pictures of shards are learned from: mixed well, yet read nearly in the order they lie.
+"""The random order of an epoch over shards: well mixed, yet read almost in stored order.
 
-An order is a pure function of (seed, epoch): the picture at a place is found without going through those before it,
-so a run goes on in the middle of an epoch with nothing remembered, and every number of processes sees the same
-global batches. A shuffle buffer, as webdataset's, has neither property: what it holds depends on all that was read.
+An order is a pure function of (seed, epoch), and the picture at a place is found without visiting those before it. So a
+run resumes in the middle of an epoch without saved state, and any number of processes sees the same global batches. A
+shuffle buffer, as webdataset's, has neither property: its contents depend on everything read before.
 
-Three levels, from far to near. The shards come in a random order. Of MIXED shards at a time, runs of BLOCK pictures
-that lie beside each other are shuffled. Of that sequence, WINDOW pictures at a time are shuffled, within LANES:
-place p of a window takes from lane p mod LANES, which holds an unbroken part of the sequence. So a batch has pictures
-from everywhere in the window, while its rows are ordered by lanes (`by_lane`), so that a process, whose rows are one
-part of each batch (`glide.training.distributed`), reads its share of the lanes and nothing of the others.
+Three levels, from coarse to fine. The shards come in a random order. In each group of MIXED_SHARDS shards, blocks of
+BLOCK consecutive pictures are shuffled. Each WINDOW of that sequence is shuffled within LANES: place p of a window
+takes from lane p mod LANES, which holds a contiguous part of the sequence. So a batch has pictures from the whole
+window, while its rows are ordered by lanes (`order_by_lane`), so that a process, whose rows are one part of each batch
+(`glide.training.distributed`), reads its share of the lanes and nothing of the others.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 64  # pictures read at once: about 2 MB of 256x256 JPEGs
-MIXED = 16
+MIXED_SHARDS = 16
 WINDOW = 8192
 LANES = 16
-ORDER = 0x0DE5  # sets these random numbers apart from all others of the same (seed, epoch)
-CACHED_WINDOWS = 4  # windows that are remembered: batches are made a little ahead, by several threads
+ORDER_SALT = 0x0DE5  # separates these random numbers from all others of the same (seed, epoch)
+CACHED_WINDOWS = 4  # batches are prefetched, by several threads
 
 
 class EpochOrder:
     """`order[place]` is the index of the picture at a place of the epoch, 0 to `sum(counts)` - 1.
 
-    counts: pictures in each shard; index i is the i-th of all, counted through the shards as they are given.
+    counts: pictures in each shard; index i is the i-th picture over all shards in their given order.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class EpochOrder:
         seed: int,
         epoch: int,
         block: int = BLOCK,
-        mixed: int = MIXED,
+        mixed: int = MIXED_SHARDS,
         window: int = WINDOW,
         lanes: int = LANES,
     ) -> None:
-        assert window % lanes == 0, "else a window's first place belongs to another lane than its place says"
+        assert window % lanes == 0, "the first place of a window must belong to lane 0"
         self.seed, self.epoch, self.window, self.lanes = seed, epoch, window, lanes
         self.first, self.ends = _blocks(counts, _generator(seed, epoch), block, mixed)
         self._windows: dict[int, NDArray[np.int64]] = {}
@@ -78,12 +78,12 @@ class EpochOrder:
         return shuffled
 
 
-def by_lane(places: range, length: int, lanes: int) -> Sequence[int]:
-    """The places of a batch in the order of its rows; they count on through epochs of `length` pictures.
+def order_by_lane(places: range, length: int, lanes: int) -> Sequence[int]:
+    """The places of a batch in the order of its rows; places continue through epochs of `length` pictures.
 
-    Lanes come in the order of their numbers' bits, the last bit first: even ones, then odd ones, and so on within each.
-    So of a half (fourth, eighth, ...) of a batch that can be halved (...), all lanes are alike in their last bits, and
-    the other parts have none of these, whatever the batch's size is. lanes: a power of two.
+    Lanes are ordered by their numbers' reversed bits: even ones, then odd ones, and so on within each. So each half
+    (quarter, eighth, ...) of a batch that can be divided so has lanes with equal last bits, and the other parts have
+    none of these, for any batch size. lanes: a power of two.
     """
     if lanes == 1:
         return places
@@ -95,7 +95,7 @@ def by_lane(places: range, length: int, lanes: int) -> Sequence[int]:
 def _blocks(
     counts: Sequence[int], rng: np.random.Generator, block: int, mixed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The sequence of blocks of an epoch: the first index of each, and how many pictures there are up to its end."""
+    """The sequence of blocks of an epoch: the first index of each, and the number of pictures up to its end."""
     offsets = np.concatenate([[0], np.cumsum(np.asarray(counts, np.int64))])
     shards = rng.permutation(len(counts))
     firsts, sizes = [], []
@@ -111,4 +111,4 @@ def _blocks(
 
 
 def _generator(seed: int, epoch: int, *window: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(ORDER, epoch, *window)))
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(ORDER_SALT, epoch, *window)))

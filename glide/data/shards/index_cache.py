@@ -1,6 +1,6 @@
-"""Indices of shards: beside the shards where somebody put them, else in $GLIDE_CACHE, else made anew by each run.
+"""Cached indices of shards: beside the shards if they were written there, else in $GLIDE_CACHE, else made by each run.
 
-An index counts only while its shard has the size and the time of writing that it was made of.
+An index is valid only while its shard has the size and modification time for which it was made.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from glide.utils.filesystem import file_stamp, is_remote, write_bytes
 from glide.utils.json_files import read_json
 
 FORMAT = 3
-BESIDE = ".index.json"  # after the shard's whole name
-SCANS = 8  # shards that are read at once: what takes time is to wait for them
+INDEX_SUFFIX = ".index.json"  # appended to the shard's name
+MAX_SCANS = 8  # shards that are read at once: most of the time is spent waiting
 
 
 def cache_folder() -> Path:
-    """$GLIDE_CACHE; without it a folder for this process alone, gone when it ends: nothing else is written to."""
+    """$GLIDE_CACHE; without it a temporary folder of this process. Nothing is written elsewhere."""
     own = os.environ.get("GLIDE_CACHE")
     return Path(own) if own else Path(_own_folder().name)
 
@@ -39,41 +39,41 @@ def _own_folder() -> TemporaryDirectory[str]:
 
 
 def shard_index(path: str) -> ShardIndex:
-    """The index of a shard: the one that is kept, else a new one, which is kept if that can be.
+    """The index of a shard: the cached one, else a new one, which is cached if possible.
 
     InputError if the shard cannot be read or is no tar file.
     """
     size, stamp = file_stamp(path)
     cached = str(_cached(path, size, stamp))
-    for kept in (path + BESIDE, cached):
+    for kept in (path + INDEX_SUFFIX, cached):
         index = _load(kept, size, stamp)
         if index is not None:
             return index
     index = scan_shard(path)
-    with suppress(InputError):  # it is a cache: without it the next run reads the headers again
+    with suppress(InputError):  # without the cache the next run reads the headers again
         _save(cached, index, size, stamp)
     return index
 
 
-def index_all(paths: Sequence[str]) -> None:
-    """See to it that every shard's index is kept; several processes that do so at once share the work."""
+def ensure_indices(paths: Sequence[str]) -> None:
+    """Cache every shard's index; several processes that do so at once share the work."""
     order = list(paths)
     random.Random(f"{os.getpid()} {threading.get_ident()}").shuffle(order)
-    with ThreadPoolExecutor(SCANS) as pool:
-        for _ in pool.map(_see_to, order):
+    with ThreadPoolExecutor(MAX_SCANS) as pool:
+        for _ in pool.map(_ensure_index, order):
             pass
 
 
-def _see_to(path: str) -> None:
-    # to look whether there is one is enough: its name says of which shard it is
+def _ensure_index(path: str) -> None:
+    # its existence is enough: its name identifies the shard's state
     if not _cached(path, *file_stamp(path)).exists():
         shard_index(path)
 
 
 def write_index_beside(path: str) -> None:
-    """Keep a shard's index beside it, for all who read it from there. InputError if that cannot be."""
+    """Write a shard's index beside it, for all its readers. InputError if that fails."""
     size, stamp = file_stamp(path)
-    _save(path + BESIDE, shard_index(path), size, stamp)
+    _save(path + INDEX_SUFFIX, shard_index(path), size, stamp)
 
 
 def _cached(path: str, size: int, stamp: str) -> Path:
@@ -88,7 +88,7 @@ def _save(kept: str, index: ShardIndex, size: int, stamp: str) -> None:
 
 
 def _load(kept: str, size: int, stamp: str) -> ShardIndex | None:
-    """None where there is none, or one of another shard, or one that is damaged."""
+    """A cached index; None if it is missing, damaged, or of another shard."""
     if not is_remote(kept) and not os.path.exists(kept):
         return None
     try:

@@ -1,10 +1,10 @@
-"""What a shard holds, found by reading its tar headers once: where each picture's bytes are, and its caption.
+"""Index of a shard from one pass over its tar headers: each picture's place in the file, and its caption.
 
 The webdataset library reads shards as streams, which cannot give the batch of step k without all before it (see
-`glide.data.shards.epoch_order`); with an index pictures are read from anywhere. The layout is webdataset's, as
-img2dataset writes it: the members of one sample share their name up to its first dot, the rest says what they are: one
-of `glide.utils.image_files.SUFFIXES` is the picture, txt the caption, json holds one as "caption" or "text" or several
-as "captions", cls is a class number.
+`glide.data.shards.epoch_order`); an index allows reading any picture. The layout is webdataset's, as img2dataset writes
+it: the members of one sample share their name up to its first dot, and the suffix is their type: one of
+`glide.utils.image_files.SUFFIXES` is the picture, txt the caption, json holds one as "caption" or "text" or several as
+"captions", cls is a class number.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ from glide.utils.json_files import parse_json
 from glide.utils.numbers import read_whole
 
 PICTURES = tuple(suffix[1:] for suffix in SUFFIXES)
-MOST_CLASSES = 2**20  # every class has a name, and a row of a model's table
-LARGEST_HEADER = 2**20  # bytes of a member's extended header: a long name, and what else is said of a file
+MAX_CLASSES = 2**20  # every class has a name and a row of a model's table
+MAX_HEADER_BYTES = 2**20  # limit on a member's extended header: a long name and further attributes
 BLOCK = tarfile.BLOCKSIZE
 
 
 @dataclass
 class ShardIndex:
-    """The pictures of a shard in the order in which they lie, a value a picture; and what cannot be used."""
+    """The pictures of a shard in stored order, one value each, and its unusable samples."""
 
     names: list[str] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     captions: list[str | None] = field(default_factory=list)
-    """Of several captions the first one."""
+    """The first one of several captions."""
     labels: list[int | None] = field(default_factory=list)
     several: dict[str, list[str]] = field(default_factory=dict)
     """All captions of a picture that has more than one, by its name."""
     faults: dict[str, str] = field(default_factory=dict)
-    """Of a picture without a caption or class: what is wrong with the one it has."""
+    """The fault of a caption or class file, for pictures that lack one because of it."""
     unusable: dict[str, str] = field(default_factory=dict)
-    """Samples without a picture, and where the shard itself is damaged, with the reason."""
+    """Samples without a picture, and damage to the shard itself, with the reason."""
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any], size: int) -> ShardIndex:
-        """ValueError or TypeError for what `to_json` did not make of a shard of `size` bytes."""
+        """The inverse of `to_json`. ValueError or TypeError for values that do not fit a shard of `size` bytes."""
         index = cls(**values)
         lists: list[Any] = [index.names, index.offsets, index.sizes, index.captions, index.labels]
         if not all(isinstance(v, list) for v in lists) or len(set(map(len, lists))) > 1:
-            raise ValueError("no lists of one length")
+            raise ValueError("lists of different lengths")
         several = list(chain.from_iterable(index.several.values()))
         types: list[tuple[Iterable[Any], set[type]]] = [
             (index.names, {str}),
@@ -74,9 +74,9 @@ class ShardIndex:
             raise ValueError("values of other types")
         places = zip(index.offsets, index.sizes, strict=True)
         if not all(offset >= 0 and 0 <= length <= size - offset for offset, length in places):
-            raise ValueError("places that the shard does not have")
-        if not all(label is None or 0 <= label < MOST_CLASSES for label in index.labels):
-            raise ValueError("classes beyond all bounds")
+            raise ValueError("places outside the shard")
+        if not all(label is None or 0 <= label < MAX_CLASSES for label in index.labels):
+            raise ValueError("classes out of range")
         return index
 
 
@@ -102,25 +102,25 @@ def scan_shard(path: str) -> ShardIndex:
             headers: Any = _Headers(file)
             with tarfile.open(fileobj=headers, mode="r:") as tar:
                 for member in _members(tar, file, index.unusable):
-                    _take(samples, member, lambda m=member: _read(file, m), index.unusable)  # type: ignore[misc]
+                    _assign(samples, member, lambda m=member: _read(file, m), index.unusable)  # type: ignore[misc]
         except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
             raise InputError(
                 f"{path} is no tar file ({error}): write it again, or leave it out of the shards"
             ) from error
-    # in the order in which they lie, so that neighbours are read by one request
+    # in stored order, so that one request reads neighbours
     for key, sample in sorted(samples.items(), key=lambda item: item[1].offset):
         _add(index, key, sample)
     return index
 
 
 class _Headers:
-    """A tar file as `tarfile` reads it, which reads headers alone and would read one of any length that it claims."""
+    """A tar file for `tarfile`, with a limit on the length of headers, which it would trust without bound."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
     def read(self, size: int) -> bytes:
-        if size > LARGEST_HEADER:
+        if size > MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {size} bytes")
         return self._file.read(size)
 
@@ -132,20 +132,20 @@ class _Headers:
 
 
 def _members(tar: tarfile.TarFile, file: BinaryIO, unusable: dict[str, str]) -> Iterator[tarfile.TarInfo]:
-    """The whole files of a tar; where it is cut off or damaged, it ends, and `unusable` says so."""
+    """The complete members of a tar; at damage or truncation it ends, with an entry in `unusable`."""
     size, last = file.seek(0, 2), 0
     while True:
         try:
             member = tar.next()
         except (tarfile.TarError, ValueError, OverflowError, RecursionError):  # damaged extended headers
             member = None
-            if tar.offset >= size:  # the header that is missing would be behind the end
+            if tar.offset >= size:  # the next header would be beyond the end
                 unusable["(end)"] = f"is cut off at byte {size}: what followed is lost"
                 return
-        tar.members = []  # type: ignore[attr-defined]  # else it keeps all of them
+        tar.members = []  # type: ignore[attr-defined]  # it would otherwise keep all of them
         if member is None:
             break
-        if member.size < 0 or member.offset_data < last:  # it would lead back
+        if member.size < 0 or member.offset_data < last:  # it would point backwards
             unusable["(end)"] = f"is damaged at byte {last}: what follows is lost"
             return
         last = member.offset_data + member.size
@@ -164,17 +164,17 @@ def _read(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
     return file.read(member.size)
 
 
-def _take(
+def _assign(
     samples: dict[str, _Sample],
     member: tarfile.TarInfo,
     read: Callable[[], bytes],
     unusable: dict[str, str],
 ) -> None:
-    """Put a member to the sample that it belongs to."""
+    """Assign a member to its sample."""
     folder, slash, name = member.name.rpartition("/")
     stem, dot, suffix = name.partition(".")
     suffix = suffix.lower()
-    if not stem or not dot or name.startswith("__"):  # hidden files, and webdataset's own remarks
+    if not stem or not dot or name.startswith("__"):  # hidden files, and webdataset's metadata
         return
     sample = samples.setdefault(f"{folder}{slash}{stem}", _Sample())
     if suffix in PICTURES:
@@ -187,18 +187,18 @@ def _take(
             sample.fault = f"{member.name} is too large for a text: {member.size} bytes"
             return
         try:
-            _tell(sample, suffix, read(), member.name)
+            _annotate(sample, suffix, read(), member.name)
         except (BrokenCaptionError, ValueError) as error:
             sample.fault = str(error)
 
 
-def _tell(sample: _Sample, suffix: str, data: bytes, name: str) -> None:
-    """What a text member says of its sample. BrokenCaptionError or ValueError where that is nothing."""
+def _annotate(sample: _Sample, suffix: str, data: bytes, name: str) -> None:
+    """Read the caption or class of a sample from a text member. BrokenCaptionError or ValueError if it is invalid."""
     text = decode_text(data, name)
     if suffix == "txt":
         sample.caption = clean_caption(text, name)
     elif suffix == "cls":
-        sample.label = read_whole(text, f"the class in {name}", 0, MOST_CLASSES - 1)
+        sample.label = read_whole(text, f"the class in {name}", 0, MAX_CLASSES - 1)
     else:
         try:
             values = parse_json(text, name)
@@ -211,9 +211,9 @@ def _tell(sample: _Sample, suffix: str, data: bytes, name: str) -> None:
             if not all(isinstance(one, str) for one in several):
                 raise ValueError(f'{name} holds "captions" that are no text, expected a list of strings')
             sample.several = [clean_caption(one, name) for one in several]
-        said = values.get("caption") or values.get("text")
-        if isinstance(said, str) and sample.caption is None:
-            sample.caption = clean_caption(said, name)
+        caption = values.get("caption") or values.get("text")
+        if isinstance(caption, str) and sample.caption is None:
+            sample.caption = clean_caption(caption, name)
 
 
 def _add(index: ShardIndex, key: str, sample: _Sample) -> None:

@@ -1,4 +1,4 @@
-"""Pictures and captions to WebDataset shards, which `--data` and the webdataset library read."""
+"""Write pictures and captions as WebDataset shards, which `--data` and the webdataset library read."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from glide.utils.errors import InputError
 from glide.utils.printable import few
 
 Sample = tuple[str, Mapping[str, bytes]]
-"""The name that its files share, and their bytes by suffix: ("00012", {"png": ..., "txt": ...})."""
+"""The common name of a sample's files, and their bytes by suffix: ("00012", {"png": ..., "txt": ...})."""
 
 
 def write_shards(folder: str | Path, samples: Iterable[Sample], per_shard: int = 1000) -> list[Path]:
     """Write 00000.tar, 00001.tar, ... with up to `per_shard` samples each; returns their paths.
 
-    Each is written whole or not at all. The same samples give the same bytes. InputError, before the first sample is
-    asked for, where shards are in the folder already or webdataset is not installed; later, for samples that no reader
-    would take apart as they were put together (a dot or nothing in a name), or where the folder cannot be written. What
-    was complete by then stays.
+    Each is written atomically. The same samples give the same bytes. InputError, before the first sample is requested,
+    if the folder already holds shards or webdataset is not installed; later, for sample names that no reader would
+    separate from the suffix (empty, or with a dot), or if the folder cannot be written. Complete shards stay.
     """
     if per_shard < 1:
         raise InputError(f"got {per_shard} samples a shard, expected at least 1")
@@ -38,7 +37,7 @@ def write_shards(folder: str | Path, samples: Iterable[Sample], per_shard: int =
         with (
             atomic_path(path, replace=False) as temporary,
             open(temporary, "wb") as file,
-            # a time would make each run's bytes differ, and as a float have a header of 1 kB of its own
+            # a time would make each run's bytes differ, and a float would need its own header of 1 kB
             writer.TarWriter(file, encoder=False, mtime=0) as tar,
         ):
             for key, files in part:

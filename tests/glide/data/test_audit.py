@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from glide.data.shards.index_cache import BESIDE
+from glide.data.shards.index_cache import INDEX_SUFFIX
 from glide.data.shards.writer import write_shards
 from glide.utils.contact_sheet import contact_sheet, wrapped
 from glide.utils.errors import InputError
@@ -37,7 +37,7 @@ def test_shards_are_counted_listed_and_shown(shards, tmp_path, capsys):
     assert json.loads(report.read_text())["broken"] == found.broken
     with Image.open(sheet) as shown:
         assert shown.width % 40 == 0 and shown.width * shown.height >= 6 * 40 * 40
-    assert (tmp_path / "set" / ("00001.tar" + BESIDE)).exists()
+    assert (tmp_path / "set" / ("00001.tar" + INDEX_SUFFIX)).exists()
     with pytest.raises(InputError, match=r"5 of 100 .* more than the 4\.00%"):
         check_data(CheckData(shards, max_broken=0.04))
     with pytest.raises(InputError, match=r"sheet\.png exists already"):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from glide.data import stored_dataset as stored
 from glide.data.datasets import is_held_out, on_device, open_data
-from glide.data.folder_index import list_folder
+from glide.data.folder_index import index_folder
 from glide.utils import filesystem as paths
 from glide.utils.errors import InputError
 from glide.utils.resize import square
@@ -75,14 +75,14 @@ def test_a_small_set_is_decoded_once(tmp_path, monkeypatch, options, most, reads
     for i in range(20):
         Image.fromarray(rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
         (tmp_path / f"{i}.txt").write_text(f"picture {i}")
-    monkeypatch.setattr(stored, "KEPT_BYTES", most)
+    monkeypatch.setattr(stored, "CACHE_BYTES", most)
     data = open_data(str(tmp_path), 4, seed=1, **options)
     decoded = []
     decode = stored.decode_picture
     monkeypatch.setattr(stored, "decode_picture", lambda *a, **k: decoded.append(a[1]) or decode(*a, **k))
     batches = [data.batch(step, 10) for step in range(6)]
     assert len(decoded) == reads
-    monkeypatch.setattr(stored, "KEPT_BYTES", 0)
+    monkeypatch.setattr(stored, "CACHE_BYTES", 0)
     fresh = open_data(str(tmp_path), 4, seed=1, **options)
     assert all(same(fresh.batch(step, 10), batches[step]) for step in (5, 2, 0))
 
@@ -249,7 +249,7 @@ def test_many_files_are_listed_once_and_quickly(tmp_path):
             (tmp_path / f"{folder}" / f"{i}.png").touch()
             (tmp_path / f"{folder}" / f"{i}.txt").touch()
     start = time.perf_counter()
-    listing = list_folder(str(tmp_path))
+    listing = index_folder(str(tmp_path))
     assert len(listing.images) == 4000 and listing.caption_files[0] == "0/0.txt"
     assert time.perf_counter() - start < 5  # 30 ms on an idle machine
 

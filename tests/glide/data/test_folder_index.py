@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from glide.data.datasets import open_data
-from glide.data.folder_index import list_folder
+from glide.data.folder_index import index_folder
 from glide.utils.captions import clean_caption, encodable, shown_name
 from glide.utils.errors import InputError
 from glide.utils.filesystem import list_files
@@ -23,7 +23,7 @@ def pictures(folder, *names: str) -> None:
 
 
 def captions(folder, **options) -> dict[str, str]:
-    listing = list_folder(str(folder), **options)
+    listing = index_folder(str(folder), **options)
     return {listing.name(i): listing.caption(i) for i in range(len(listing))}
 
 
@@ -56,7 +56,7 @@ def test_a_table_in_each_of_several_folders(tmp_path):
     assert captions(tmp_path)["b/2.png"] == "a b 2" and len(captions(tmp_path)) == 6
     (tmp_path / "b" / "captions.csv").write_text("file,caption\n0.png,x\n")
     with pytest.raises(InputError, match=r"captioned twice, by b/captions\.csv and b/metadata\.jsonl"):
-        list_folder(str(tmp_path))
+        index_folder(str(tmp_path))
 
 
 def test_of_parts_of_a_data_set_only_train_is_taken(tmp_path):
@@ -66,18 +66,18 @@ def test_of_parts_of_a_data_set_only_train_is_taken(tmp_path):
     with pytest.warns(
         UserWarning, match=r"the part train is taken; 8 pictures in test, validation are left out"
     ):
-        listing = list_folder(str(tmp_path))
+        listing = index_folder(str(tmp_path))
     assert listing.class_names == ("cat", "dog") and listing.labels == [0, 0, 1, 1]
     pictures(tmp_path / "bird", "0.png")
     with pytest.raises(InputError, match="two folders deep"):  # these are classes then
-        list_folder(str(tmp_path))
+        index_folder(str(tmp_path))
 
 
 def test_parts_inside_of_another_folder(tmp_path):
     for part in ("train", "test"):
         pictures(tmp_path / "data" / part / "cat", "0.png", "1.png")
     with pytest.warns(UserWarning, match="the part train is taken; 2 pictures in test"):
-        listing = list_folder(str(tmp_path))
+        listing = index_folder(str(tmp_path))
     assert listing.folder == str(tmp_path / "data" / "train") and listing.images == ["cat/0.png", "cat/1.png"]
 
 
@@ -87,7 +87,7 @@ def test_one_table_for_all_parts(tmp_path, unconditional):
     rows = [f"{name},{name}" for name in ("test/0.png", "train/0.png", "train/1.png", "train/2.png")]
     (tmp_path / "metadata.csv").write_text("\n".join(["file_name,text", *rows]))
     with pytest.warns(UserWarning, match="the part train is taken; 1 pictures in test are left out"):
-        listing = list_folder(str(tmp_path), unconditional)
+        listing = index_folder(str(tmp_path), unconditional)
     assert listing.images == ["train/0.png", "train/1.png"] and listing.captioned is not unconditional
     assert list(listing.problems) == ([] if unconditional else ["train/2.png"])
 
@@ -95,7 +95,7 @@ def test_one_table_for_all_parts(tmp_path, unconditional):
 def test_classes_may_be_called_train_among_others(tmp_path):
     for name in ("train", "plane"):
         pictures(tmp_path / name, "0.png")
-    assert list_folder(str(tmp_path)).class_names == ("plane", "train")
+    assert index_folder(str(tmp_path)).class_names == ("plane", "train")
 
 
 def test_names_in_any_case_and_any_unicode_form(tmp_path):
@@ -118,7 +118,7 @@ def test_a_caption_of_the_same_case_comes_first(tmp_path):
     (tmp_path / "A.TXT").write_text("large")
     assert captions(tmp_path) == {"a.png": "small", "A.PNG": "large"}
     (tmp_path / "A.TXT").unlink()
-    listing = list_folder(str(tmp_path))  # one caption file belongs to one picture
+    listing = index_folder(str(tmp_path))  # one caption file belongs to one picture
     assert listing.images == ["a.png"] and "has no caption" in listing.problems["A.PNG"]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from glide.data.buffer_pool import Buffers
+from glide.data.buffer_pool import BufferPool
 from glide.data.datasets import open_data
 from glide.utils.image_files import decode_picture
 from glide.utils.resize import square_picture
@@ -44,7 +44,7 @@ def test_what_is_no_jpeg_comes_as_it_is():
 
 
 def test_memory_is_used_again_only_when_nobody_holds_it():
-    buffers = Buffers()
+    buffers = BufferPool()
     first = torch.from_numpy(buffers.get((2, 3)))
     address, row = first.data_ptr(), first[1]
     second = torch.from_numpy(buffers.get((2, 3)))

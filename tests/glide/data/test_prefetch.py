@@ -7,7 +7,7 @@ import time
 import pytest
 
 from glide.data.datasets import open_data
-from glide.data.prefetch import FREE, prefetch, prefetch_by_processes
+from glide.data.prefetch import GIL_FREE, prefetch, prefetch_by_processes
 from glide.utils.errors import InputError
 from support.data_files import captioned, same
 
@@ -32,24 +32,24 @@ def test_no_batch_is_begun_while_the_network_needs_python_unless_it_waits_for_it
             begun.append(step)
             return data.batch(step, size, rows)
 
-    FREE.clear()
+    GIL_FREE.clear()
     try:
         batches = prefetch(Watched(), 0, 3)
-        assert same(next(batches), data.batch(0, 3)) and FREE.is_set(), "what is waited for is made"
+        assert same(next(batches), data.batch(0, 3)) and GIL_FREE.is_set(), "what is waited for is made"
         while len(begun) < 3:  # two ahead
             time.sleep(0.01)
-        FREE.clear()
-        assert same(next(batches), data.batch(1, 3)) and not FREE.is_set(), "it was made already"
+        GIL_FREE.clear()
+        assert same(next(batches), data.batch(1, 3)) and not GIL_FREE.is_set(), "it was made already"
         time.sleep(0.1)
         assert begun == [0, 1, 2]
-        FREE.set()
+        GIL_FREE.set()
         while len(begun) < 4:
             time.sleep(0.01)
-        FREE.clear()
+        GIL_FREE.clear()
         batches.close()  # does not wait for its turn
         assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]
     finally:
-        FREE.set()
+        GIL_FREE.set()
 
 
 def test_prefetch_raises_an_error_where_the_batch_would_have_come():

@@ -9,7 +9,7 @@ import torch
 from glide.data.datasets import open_data
 from glide.data.prefetch import default_workers, prefetch
 from glide.data.shards.writer import write_shards
-from glide.data.skipped_files import keep_broken, reasons, summary
+from glide.data.skipped_files import reasons, record_broken, summary
 from glide.data.wrappers import Encoded, caption_inputs
 from glide.training.config import TrainConfig
 from glide.training.train_base import train_base
@@ -123,13 +123,15 @@ def test_workers_leave_cores_for_the_processes_of_a_machine(monkeypatch):
 
 
 def test_what_was_skipped_survives_a_restart_and_is_of_all_processes(tmp_path, monkeypatch):
-    keep_broken(tmp_path, {})
+    record_broken(tmp_path, {})
     assert not (tmp_path / "broken.jsonl").exists()
-    keep_broken(tmp_path, {"b.png": "b.png is not a readable picture (x): repair or remove it"})
+    record_broken(tmp_path, {"b.png": "b.png is not a readable picture (x): repair or remove it"})
     with (tmp_path / "broken.jsonl").open("a") as file:
         file.write('{"file": "cut')
     monkeypatch.setenv("RANK", "1")
-    every = keep_broken(tmp_path, {"a.png": "has no caption", "c.png": "c.png is not a readable picture (x)"})
+    every = record_broken(
+        tmp_path, {"a.png": "has no caption", "c.png": "c.png is not a readable picture (x)"}
+    )
     assert list(every) == ["a.png", "b.png", "c.png"]
     assert summary(every) == "2 is not a readable picture (x), 1 has no caption"
     assert len((tmp_path / "broken-1.jsonl").read_text().splitlines()) == 2

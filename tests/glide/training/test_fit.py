@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from glide.checkpoints.load import load_model, read_config
-from glide.data.prefetch import FREE
+from glide.data.prefetch import GIL_FREE
 from glide.data.wrappers import caption_inputs
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.timestep_config import TimestepConfig
@@ -134,11 +134,11 @@ def test_a_step_ends_with_no_batch_to_be_begun(tmp_path: Path, monkeypatch: pyte
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         outcome = step(*args, **kwargs)
-        free.append(FREE.is_set())
+        free.append(GIL_FREE.is_set())
         return outcome
 
     def beside(*args: Any, **kwargs: Any) -> Any:
-        free.append(FREE.is_set())
+        free.append(GIL_FREE.is_set())
         return backward(*args, **kwargs)
 
     monkeypatch.setattr(Stepper, "step", watched)

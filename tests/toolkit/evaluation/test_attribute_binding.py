@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from glide.checkpoints.load import save_model
-from glide.data.hard_negatives import changed
+from glide.data.hard_negatives import change_fact
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
@@ -37,7 +37,7 @@ def test_one_fact_is_changed_and_no_other() -> None:
     seen = set()
     for scene in held_out_scenes(200, seed=5):
         for kind in VALUES:
-            caption = changed(scene, kind, rng)
+            caption = change_fact(scene, kind, rng)
             facts = [fact for fact in scene.facts if fact.kind == kind]
             if caption is None:
                 assert not facts or (kind == "count" and scene.kind != "count")

@@ -15,8 +15,8 @@ from glide.data.datasets import open_data
 from glide.data.shards import dataset as shards
 from glide.data.shards.brace_expansion import shard_names
 from glide.data.shards.dataset import Shards
-from glide.data.shards.epoch_order import LANES, EpochOrder, by_lane
-from glide.data.shards.index_cache import BESIDE, shard_index, write_index_beside
+from glide.data.shards.epoch_order import LANES, EpochOrder, order_by_lane
+from glide.data.shards.index_cache import INDEX_SUFFIX, shard_index, write_index_beside
 from glide.data.shards.tar_index import scan_shard
 from glide.data.shards.writer import write_shards
 from glide.training.distributed import Processes
@@ -170,12 +170,12 @@ def test_processes_share_the_rows_of_the_same_batches(tmp_path, kind):
 
 
 def test_rows_of_a_batch_are_its_places_by_lanes():
-    assert by_lane(range(8, 20), 100, 1) == range(8, 20)
-    assert by_lane(range(8, 16), 100, 4) == [8, 12, 10, 14, 9, 13, 11, 15]
-    assert by_lane(range(6, 12), 9, 4) == [8, 6, 7, 9, 11, 10]  # an epoch comes after the other
+    assert order_by_lane(range(8, 20), 100, 1) == range(8, 20)
+    assert order_by_lane(range(8, 16), 100, 4) == [8, 12, 10, 14, 9, 13, 11, 15]
+    assert order_by_lane(range(6, 12), 9, 4) == [8, 6, 7, 9, 11, 10]  # an epoch comes after the other
     for size, world in ((6, 2), (12, 4), (24, 8), (48, 16)):
         for step in range(5):
-            rows = by_lane(range(step * size, (step + 1) * size), 10**6, 16)
+            rows = order_by_lane(range(step * size, (step + 1) * size), 10**6, 16)
             parts = [
                 {rows[row] % world for row in Processes(rank, world).rows(size)} for rank in range(world)
             ]
@@ -207,7 +207,7 @@ def test_an_order_is_mixed_but_stays_in_a_window_of_neighbours():
     assert len(set(first[:64] // 64)) > 40  # and a batch comes from many
     # each of two processes needs about half of the blocks, whatever the size of a batch is
     for size in (64, 6):
-        places = [by_lane(range(b, b + size), len(order), LANES) for b in range(0, 8190, size)]
+        places = [order_by_lane(range(b, b + size), len(order), LANES) for b in range(0, 8190, size)]
         for half in (slice(size // 2), slice(size // 2, None)):
             read = {order[place] // 64 for batch in places for place in batch[half]}
             assert len(read) < 0.65 * len(blocks)
@@ -379,7 +379,7 @@ def test_an_index_is_kept_while_its_shard_is_the_same(tmp_path, cache, monkeypat
     assert len(shard_index(path).names) == 4 and len(scans) == 4
 
     write_index_beside(path)  # beside the shard it is found first
-    assert (tmp_path / ("00000.tar" + BESIDE)).exists()
+    assert (tmp_path / ("00000.tar" + INDEX_SUFFIX)).exists()
     monkeypatch.setenv("GLIDE_CACHE", "/proc/no such folder")
     assert len(shard_index(path).names) == 4 and len(scans) == 4
     os.utime(path, ns=(0, 0))

@@ -10,8 +10,8 @@ import pytest
 
 from glide.data.datasets import open_data
 from glide.data.shards.brace_expansion import _most_names, shard_names
-from glide.data.shards.index_cache import BESIDE, FORMAT
-from glide.data.shards.tar_index import MOST_CLASSES, ShardIndex, scan_shard
+from glide.data.shards.index_cache import FORMAT, INDEX_SUFFIX
+from glide.data.shards.tar_index import MAX_CLASSES, ShardIndex, scan_shard
 from glide.utils.errors import InputError
 from support.tar_files import png, tar
 
@@ -39,7 +39,7 @@ def header(name: bytes, size: bytes, kind: bytes = b"0") -> bytes:
     return bytes(block)
 
 
-@pytest.mark.parametrize("label", [b"1000000000", b"9" * 5000, b"-1", b"%d" % MOST_CLASSES, b"1e3", b""])
+@pytest.mark.parametrize("label", [b"1000000000", b"9" * 5000, b"-1", b"%d" % MAX_CLASSES, b"1e3", b""])
 def test_a_class_number_beyond_all_bounds_is_a_fault_of_its_sample(tmp_path, label):
     good = {f"{i}.{s}": d for i in range(3) for s, d in (("png", png(i)), ("cls", b"%d" % i))}
     tar(tmp_path / "a.tar", good | {"3.png": png(), "3.cls": label})
@@ -161,7 +161,7 @@ def test_an_index_that_lies_is_made_anew(tmp_path, column):
     stat = os.stat(path)
     kept = {"format": FORMAT, "size": stat.st_size, "stamp": str(stat.st_mtime_ns)}
     for lie in LIES[column]:
-        (tmp_path / f"a.tar{BESIDE}").write_text(json.dumps({**kept, "index": {**index, column: lie}}))
+        (tmp_path / f"a.tar{INDEX_SUFFIX}").write_text(json.dumps({**kept, "index": {**index, column: lie}}))
         batch = open_data(str(path), 4).batch(0, 2)
         assert batch["caption"] == ["a ring", "a ring"], lie
     for text in (
@@ -171,7 +171,7 @@ def test_an_index_that_lies_is_made_anew(tmp_path, column):
         json.dumps({**kept, "index": [1]}),
         json.dumps({**kept, "index": {"x": 1}}),
     ):
-        (tmp_path / f"a.tar{BESIDE}").write_text(text)
+        (tmp_path / f"a.tar{INDEX_SUFFIX}").write_text(text)
         assert len(open_data(str(path), 4)) == 2
 
 
