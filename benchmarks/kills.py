@@ -24,8 +24,7 @@ import torch
 from safetensors.torch import load_file
 
 from glide.training.checkpoints import Checkpoints
-from glide.training.config import OptimConfig
-from glide.training.config import TrainConfig
+from glide.training.config import OptimConfig, TrainConfig
 from glide.training.metrics import read_log
 from glide.training.train_base import train_base
 from glide.training.train_base_flags import TrainBase

@@ -16,20 +16,20 @@ from glide.utils.errors import InputError
 from glide.utils.image_files import decode_picture
 
 SIDES = (32, 64, 128, 256, 512, 1024)
-BAR = 40
+BAR_WIDTH = 40
 
 
 @dataclass
-class Found:
-    """What a data set holds."""
+class AuditReport:
+    """The contents of a data set and its damage."""
 
     total: int = 0
     usable: int = 0
     broken: dict[str, str] = field(default_factory=dict)
     sides: dict[str, int] = field(default_factory=dict)
-    """Usable pictures by their short side: "64-127" -> how many."""
+    """Usable pictures by their short side: "64-127" -> their number."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """Pictures that no caption names, or of a format that is not read, with the reason."""
+    """Pictures that no table names, or of a format that is not read, with the reason."""
     captions: dict[str, float] = field(default_factory=dict)
     classes: dict[str, int] = field(default_factory=dict)
 
@@ -40,7 +40,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Inspected:
-    """One picture: its short side and its caption or class, or what is wrong with it."""
+    """One picture: its short side and its caption or class, or its damage."""
 
     name: str
     side: int = 0
@@ -48,11 +48,11 @@ class Inspected:
     wrong: str = ""
 
 
-def summarise(source: Source, seen: Sequence[Inspected]) -> Found:
+def summarise(source: Source, seen: Sequence[Inspected]) -> AuditReport:
     """Sum up all pictures of a data set."""
     broken = {**source.problems, **{one.name: one.wrong for one in seen if one.wrong}}
     whole = [one for one in seen if not one.wrong]
-    found = Found(len(seen) + len(source.problems), len(whole), dict(sorted(broken.items())))
+    found = AuditReport(len(seen) + len(source.problems), len(whole), dict(sorted(broken.items())))
     found.left_out = dict(sorted(source.left_out.items()))
     sides = Counter(np.searchsorted(SIDES, [one.side for one in whole], side="right").tolist())
     found.sides = {_range(place): sides[place] for place in range(len(SIDES) + 1) if sides[place]}
@@ -70,7 +70,7 @@ def summarise(source: Source, seen: Sequence[Inspected]) -> Found:
     return found
 
 
-def report(found: Found, most: int) -> str:
+def report(found: AuditReport, most: int) -> str:
     """The text for the screen, of any number of lines. most: broken pictures that it names."""
     lines = [f"{found.total} pictures: {found.usable} usable, {len(found.broken)} broken ({found.share:.2%})"]
     lines += [f"  {count:6} {reason}" for count, reason in reasons(found.broken)]
@@ -85,7 +85,7 @@ def report(found: Found, most: int) -> str:
         lines.append("short side, pixels:")
         longest = max(found.sides.values())
         for name, count in found.sides.items():
-            lines.append(f"  {name:>9} {count:8} {'#' * math.ceil(BAR * count / longest)}")
+            lines.append(f"  {name:>9} {count:8} {'#' * math.ceil(BAR_WIDTH * count / longest)}")
     if found.captions:
         different, middle, longest_ = (f"{value:g}" for value in found.captions.values())
         lines.append(
@@ -115,7 +115,7 @@ def _inspect(source: Source, index: int) -> Inspected:
     name = source.name(index)
     try:
         label = caption_or_class(source, index)
-        # all of it, at its full size: that a file is cut off is seen at its end
+        # decoded whole, at its full size: a truncated file shows only at its end
         picture, _ = decode_picture(source.read(index), name)
     except InputError as error:
         return Inspected(name, wrong=str(error))
@@ -123,7 +123,7 @@ def _inspect(source: Source, index: int) -> Inspected:
 
 
 def caption_or_class(source: Source, index: int) -> str | int:
-    """The caption of a picture, its class, or nothing."""
+    """The caption of a picture, its class, or an empty text."""
     if source.captioned:
         return source.caption(index)
     return source.label(index) if source.class_names else ""

@@ -1,4 +1,4 @@
-"""Defaults of masks that flags show too. Imports nothing."""
+"""Defaults of inpainting masks, for flags too. Imports nothing."""
 
 EVERYTHING = 0.25
-"""Share of examples for inpainting of which nothing is known."""
+"""Share of inpainting examples without known pixels."""

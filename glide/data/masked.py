@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from glide.data.datasets import Batch, Dataset, GeneratedData
-from glide.data.inpainting_distractors import add_distractor
-from glide.data.inpainting_distractors import mask_around_first
+from glide.data.inpainting_distractors import add_distractor, mask_around_first
 from glide.data.mask_defaults import EVERYTHING
 from glide.data.masks import random_masks
 from glide.data.wrappers import Wrapped

@@ -15,7 +15,7 @@ from glide.utils.printable import say
 NAME = "broken"
 MAX_BROKEN = 0.05
 """Share of broken pictures that a training takes by default; with more it stops."""
-_PARTICULAR = re.compile(r"(?<![\w-])\d+\b|\S+\.(?=(?:txt|json|cls|csv|jsonl)\b)")
+_VARIABLE_PARTS = re.compile(r"(?<![\w-])\d+\b|\S+\.(?=(?:txt|json|cls|csv|jsonl)\b)")
 """The parts in which reasons of one kind differ: numbers, but not those in UTF-8, and names of caption files."""
 
 

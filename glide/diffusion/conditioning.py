@@ -20,7 +20,7 @@ class Conditioning:
     tokens: Tensor | None = None  # [N,L,D]   extra attention keys and values
     planes: Tensor | None = None  # [N,P,H,W] concatenated to x_t (low-res image; masked image and mask)
     level: Tensor | None = None  # [N,E]     added to the time embedding: how noisy the low-res image is
-    estimate: Tensor | None = None  # [N,C,H,W] the network's own last x0, where it is self-conditioned
+    estimate: Tensor | None = None  # [N,C,H,W] the network's own last x0, if it is self-conditioned
     keys: Tensor | None = None  # [N,L,K]   keys and values of the tokens (`glide.networks.key_cache`)
 
     def parts(self) -> dict[str, Tensor]:

@@ -105,7 +105,7 @@ def check_space(process: Process, space: str) -> None:
 
 
 class Predictor:
-    """A network as a `Predict`: x_t, t and K conditionings in, K predictions out of one batched call."""
+    """A network as a `Predict`: it takes x_t, t and K conditionings, and returns K predictions of one batched call."""
 
     def __init__(
         self,
@@ -128,8 +128,8 @@ class Predictor:
     def __call__(self, x: Tensor, t: int, conds: Sequence[Conditioning]) -> list[Prediction]:
         """x [N,C,H,W] -> one prediction for each of K conditionings.
 
-        The network gets x [K*N,C,H,W] in float32 or better and casts as it likes; its output is brought back to float32
-        before any arithmetic. A conditioning of one row serves all of the batch. Raises InputError for a timestep
+        The network gets x [K*N,C,H,W] in float32 or better and may cast it; its output is converted back to float32
+        before any arithmetic. A conditioning of one row is used for the whole batch. Raises InputError for a timestep
         outside the process, and for conditionings of another batch size or with different parts.
         """
         if not 0 <= t < len(self.process):
@@ -164,16 +164,15 @@ class Predictor:
         alpha = math.sqrt(self.process.alpha_bar[t])
         sigma = math.sqrt(1.0 - self.process.alpha_bar[t])
         predictions = []
-        for out in output.to(torch.promote_types(x.dtype, torch.float32)).split(
-            len(x)
-        ):  # K x [N,C or 2C,H,W]
+        output = output.to(torch.promote_types(x.dtype, torch.float32))
+        for out in output.split(len(x)):  # K x [N,C or 2C,H,W]
             mean, v = split_variance(out, x.shape[1])
             predictions.append(Prediction(to_x0(self.prediction, mean, x, alpha, sigma), v))
         return predictions
 
 
 def _rows(cond: Conditioning, rows: slice) -> Conditioning:
-    """A conditioning of one row serves every picture and stays."""
+    """The rows of a conditioning; one of a single row is used for every picture, and stays."""
     return cond if cond.rows in (None, 1) else cond[rows]
 
 

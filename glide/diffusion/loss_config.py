@@ -25,9 +25,9 @@ class LossConfig:
     """A training loss; the default is iDDPM's hybrid loss on eps.
 
     kind: error per pixel: l2 e^2, l1 |e|, huber (e^2 / 2 up to `huber_delta`, linear beyond), or another package's.
-    prediction: what the network predicts, hence the space of the error e. weighting: see
+    prediction: the predicted quantity, hence the space of the error e. weighting: see
     `glide.diffusion.losses.loss_weights`. vlb_weight: lambda of L_simple + lambda L_vlb (2102.09672, eq. 16), used
-    where the network has learned a variance. full_vlb: the bound alone, through mean and variance. InputError for an
+    if the network learns a variance. full_vlb: the bound alone, through mean and variance. InputError for an
     unknown name or a number out of range.
     """
 

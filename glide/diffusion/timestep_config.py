@@ -1,4 +1,4 @@
-"""The configuration of the timesteps of a training. Imports no torch, so that `--help` reads it quickly."""
+"""The configuration of the training timesteps. Imports no torch, so that `--help` reads it quickly."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TimestepConfig:
-    """Which noise levels a training practises."""
+    """The distribution of the timesteps, and so of the noise levels, that training samples."""
 
     timesteps: Literal["uniform", "logit_normal", "loss_second_moment"] = "uniform"
-    """Which noise levels are practised: all alike, those in the middle (2403.03206), or those of large loss
+    """Distribution of the training timesteps: uniform, around the middle (2403.03206), or in proportion to the loss
     (2102.09672)."""
     timestep_power: float = 0.0
-    """Over 0: uniform timesteps become noisier ones, with a density in proportion to t to this power."""
+    """(uniform) Above 0: prefer noisier timesteps, with a density in proportion to t to this power."""
     timestep_mean: float = 0.0
-    """Of logit-normal ones: above 0 prefers noise."""
+    """(logit_normal) Above 0: prefer noisier timesteps."""
     timestep_deviation: float = 1.0
-    """Of logit-normal ones, above 0: how far they spread from the middle."""
+    """(logit_normal) Spread around the middle, above 0."""
 
     def sampler(self, steps: int) -> TimestepSampler:
-        """Of timesteps 0 to `steps` - 1. InputError for numbers that cannot be."""
+        """The distribution over timesteps 0 to `steps` - 1. InputError for numbers out of range."""
         from glide.diffusion.timestep_sampling import (  # with torch
             LogitNormalTimesteps,
             LossSecondMoment,

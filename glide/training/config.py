@@ -1,4 +1,4 @@
-"""The settings that every training shares. Imports no torch, so that `--help` reads them quickly."""
+"""Settings shared by all training commands. Imports no torch, so that `--help` reads them quickly."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with warm-up and a linear decay to zero over the last part of the run."""
+    """AdamW with warm-up and a linear decay to zero in the last part of the run."""
 
     lr: float = 1e-4
     muon_lr: float = 0.0
-    """Over 0: the matrices and convolutions inside the network are trained by Muon at this rate."""
+    """Above 0: train the matrices and convolutions inside the network by Muon at this rate."""
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.99)
     warmup: int = 100
-    """Steps over which the rate rises from zero."""
+    """Warm-up steps, over which the learning rate rises from zero."""
     cooldown: float = 0.0
-    """Share of the run, at its end, over which the rate falls linearly to zero."""
+    """Share of the run, at its end, over which the learning rate falls linearly to zero."""
     clip: float = 1.0
-    """Largest norm of the whole gradient; 0 for no clipping."""
+    """Gradient clipping: largest norm of the whole gradient; 0 for none."""
 
     def rate(self, step: int, steps: int) -> float:
-        """The factor on the learning rates at `step` (from 0) of `steps`."""
+        """The factor on the learning rate at `step` (from 0) of `steps`."""
         up = min(1.0, (step + 1) / max(1, self.warmup))
         down = (steps - step) / (self.cooldown * steps) if self.cooldown else 1.0
         return min(up, down, 1.0)
@@ -106,7 +106,7 @@ class TrainConfig:
 
 
 def dtype_of_run(checkpoint: Path) -> str | None:
-    """The type that a run computed in, as its checkpoint says; None where it does not."""
+    """The type that a run computed in, from its checkpoint; None if that does not name it."""
     from glide.training.checkpoints import read_manifest  # with torch
 
     settings = read_manifest(checkpoint).get("settings")

@@ -10,9 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from glide.training.posthoc_ema import Profile
-from glide.training.posthoc_ema import misfit
-from glide.training.posthoc_ema import mixture_weights
+from glide.training.posthoc_ema import Profile, misfit, mixture_weights
 from glide.utils.atomic_write import atomic_path, cannot_write
 from glide.utils.errors import InputError
 from glide.utils.progress import progress
@@ -66,4 +64,4 @@ def combine_snapshots(
         for name, tensor in part.items():
             addition = factor * tensor.double()  # factors have both signs, and may be large
             total[name] = total[name] + addition if name in total else addition
-    return {name: tensor.float() for name, tensor in total.items()}, misfit(stored, factors, wanted)
+    return {name: tensor.float() for name, tensor in total.items()}, misfit(stored, factors, target)

@@ -10,7 +10,7 @@ from typing import Any
 
 from glide.utils.errors import InputError
 
-_NOT_OF_THE_RUN = (
+_IGNORED_FLAGS = (
     "out",
     "resume",
     "overwrite",
@@ -21,7 +21,7 @@ _NOT_OF_THE_RUN = (
     "show_config",
     "model",
 )
-"""Flags that may change without a word; those of the model are compared with the model itself
+"""Flags that may change without a message; those of the model are compared with the model itself
 (`glide.training.model_config`)."""
 
 
@@ -49,7 +49,7 @@ def flatten(args: Any) -> dict[str, Any]:
 
     def walk(values: Mapping[str, Any], prefix: str) -> None:
         for name, value in values.items():
-            if name in _NOT_OF_THE_RUN:
+            if name in _IGNORED_FLAGS:
                 continue
             if isinstance(value, dict):
                 walk(value, f"{prefix}{name}.")
@@ -84,7 +84,7 @@ def changes(old: Mapping[str, Any], new: RunFlags) -> list[str]:
     return lines
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """As on a command line."""
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 

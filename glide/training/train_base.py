@@ -15,8 +15,7 @@ from glide.checkpoints.load import load_model, read_config, resolve, save_model
 from glide.data.datasets import Batch, Dataset, is_generated, open_data
 from glide.data.mask_defaults import EVERYTHING
 from glide.data.masked import Masked
-from glide.data.skipped_files import record_broken
-from glide.data.skipped_files import report_broken
+from glide.data.skipped_files import record_broken, report_broken
 from glide.data.wrappers import Encoded
 from glide.networks.config import ModelConfig
 from glide.networks.model import Model

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from glide.data.audit import Found, caption_or_class, inspect_all, report, summarise
+from glide.data.audit import AuditReport, caption_or_class, inspect_all, report, summarise
 from glide.data.datasets import GeneratedData, is_generated, open_data, open_source
 from glide.data.shards.dataset import Shards
 from glide.data.shards.index_cache import write_index_beside
@@ -26,7 +26,7 @@ from toolkit.commands.check_data_flags import CheckData
 from toolkit.commands.report import write_json
 
 
-def check_data(args: CheckData) -> Found:
+def check_data(args: CheckData) -> AuditReport:
     """Read every picture, print what was found, write sheet and report.
 
     InputError for a data set that cannot be opened, settings that do not fit, and where more is broken than may be.
@@ -86,7 +86,7 @@ def _write_sheet(args: CheckData, pictures: Pixels, captions: Sequence[str]) -> 
     say(f"{len(captions)} pictures with their captions: {path}")
 
 
-def _check_generated(args: CheckData) -> Found:
+def _check_generated(args: CheckData) -> AuditReport:
     """The built-in scenes are drawn on demand: there is nothing that could be broken."""
     if args.write_index:
         raise InputError(
@@ -100,4 +100,4 @@ def _check_generated(args: CheckData) -> Found:
     if args.sheet is not None:
         batch = data.batch(0, args.pictures)
         _write_sheet(args, batch["image"].permute(0, 2, 3, 1), batch["caption"])
-    return Found()
+    return AuditReport()

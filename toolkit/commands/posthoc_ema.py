@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from glide.checkpoints.model_folder import check_no_model, read_config, read_tokenizer, write_folder
-from glide.training.posthoc_ema_snapshots import put_together
+from glide.training.posthoc_ema_snapshots import combine_snapshots
 from glide.utils.printable import say
 from toolkit.commands.posthoc_ema_flags import Posthoc
 
@@ -14,7 +14,7 @@ def posthoc(args: Posthoc) -> float:
     """Write the model of the wanted average; returns how far its profile is from the wanted one."""
     check_no_model(args.out, args.overwrite)
     record = read_config(args.run)
-    weights, far = put_together(args.run, args.sigma_rel, args.step)
+    weights, far = combine_snapshots(args.run, args.sigma_rel, args.step)
     training = {
         **(record["training"] or {}),
         "posthoc": {"run": str(args.run), "sigma_rel": args.sigma_rel, "step": args.step, "misfit": far},

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from glide.diffusion.denoiser import Prediction
 from glide.diffusion.process import Process
-from glide.diffusion.samplers.registry import check_spacing
-from glide.diffusion.samplers.registry import find_sampler
+from glide.diffusion.samplers.registry import check_spacing, find_sampler
 from glide.diffusion.timestep_spacing import space_timesteps
 from glide.shapes.oracle import Oracle
 from glide.utils.errors import InputError

@@ -16,7 +16,7 @@ from glide.diffusion.denoiser import Predict, clamp, replace_known
 from glide.diffusion.process import Process
 from glide.diffusion.repaint import repaint_schedule
 from glide.diffusion.self_conditioning import SelfConditioned
-from glide.diffusion.timestep_spacing import spaced
+from glide.diffusion.timestep_spacing import space_timesteps
 from glide.diffusion.x0_transforms import dynamic_threshold
 from glide.networks.deep_cache import DeepCache
 from glide.networks.image_request import ImageRequest
@@ -96,13 +96,13 @@ def denoising_loop(
 def respaced_process(whole: Process, settings: SamplingConfig) -> Process:
     """A model's process, respaced, and without the noisiest part that the settings' strength leaves out."""
     strength = settings.strength
-    kept = spaced(whole, settings.respacing, settings.spaced)
+    kept = space_timesteps(whole, settings.respacing, settings.spaced)
     most = max(math.ceil(strength * len(whole)), 1)  # timesteps below the strength
     below = [t for t in kept if t < strength * len(whole)] or [min(kept[0], most - 1)]
     if strength < 1.0 and settings.spaced != "uniform":
         # uneven steps may be far apart there: as many begin at that very strength
         part = whole.respaced(range(most))
-        below = spaced(part, str(len(below)), settings.spaced)
+        below = space_timesteps(part, str(len(below)), settings.spaced)
     return whole.respaced(below)
 
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from glide.diffusion.timestep_spacing import space_timesteps
-from toolkit.pipelines.base import BAR
-from toolkit.pipelines.base import BasePipeline
+from toolkit.pipelines.base import BAR, BasePipeline
 from toolkit.pipelines.call import call
 from toolkit.pipelines.keyword_arguments import refuse_part
 from toolkit.pipelines.output import Result, Step

@@ -24,8 +24,7 @@ from glide.training.config import OptimConfig, TrainConfig
 from glide.training.curves import draw_curves
 from glide.training.metrics import Meters, read_log
 from glide.training.objectives import DiffusionObjective
-from glide.training.trackers import open_trackers
-from glide.training.trackers import scalars
+from glide.training.trackers import open_trackers, scalars
 from glide.training.train_base import train_base
 from glide.training.train_base_flags import TrainBase
 from glide.training.validation import Validation

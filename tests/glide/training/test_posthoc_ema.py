@@ -15,13 +15,8 @@ from torch import nn
 from glide.checkpoints.load import load_model, read_config
 from glide.training.config import TrainConfig
 from glide.training.ema import EMA
-from glide.training.posthoc_ema import Profile
-from glide.training.posthoc_ema import decay
-from glide.training.posthoc_ema import gamma_of
-from glide.training.posthoc_ema import misfit
-from glide.training.posthoc_ema import mixture_weights
-from glide.training.posthoc_ema_snapshots import combine_snapshots
-from glide.training.posthoc_ema_snapshots import snapshots
+from glide.training.posthoc_ema import Profile, decay, gamma_of, misfit, mixture_weights
+from glide.training.posthoc_ema_snapshots import combine_snapshots, snapshots
 from glide.training.train_base import train_base
 from glide.training.train_base_flags import TrainBase
 from glide.utils.errors import InputError

@@ -24,10 +24,8 @@ from glide.checkpoints.load import load_model, read_config, save_model
 from glide.data.datasets import open_data
 from glide.networks.model import Model
 from glide.training.checkpoints import Checkpoints, damage
-from glide.training.config import OptimConfig
-from glide.training.config import TrainConfig
-from glide.training.metrics import Meters
-from glide.training.metrics import read_log
+from glide.training.config import OptimConfig, TrainConfig
+from glide.training.metrics import Meters, read_log
 from glide.training.step import Stepper
 from glide.training.train_base import train_base
 from glide.training.train_base_flags import TrainBase

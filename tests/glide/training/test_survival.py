@@ -20,10 +20,8 @@ from safetensors.torch import load_file, save_file
 from glide.diffusion.timestep_config import TimestepConfig
 from glide.networks.model import Model
 from glide.training.checkpoints import MANIFEST, Checkpoints, damage
-from glide.training.config import OptimConfig
-from glide.training.config import TrainConfig
-from glide.training.metrics import last_line
-from glide.training.metrics import read_log
+from glide.training.config import OptimConfig, TrainConfig
+from glide.training.metrics import last_line, read_log
 from glide.training.objectives import DiffusionObjective
 from glide.training.resume import RunFlags, changes
 from glide.training.run_folder import check_run_folder

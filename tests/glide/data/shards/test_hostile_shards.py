@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 
 from glide.data.datasets import open_data
-from glide.data.shards.brace_expansion import _most_names, shard_names
+from glide.data.shards.brace_expansion import _max_names, shard_names
 from glide.data.shards.index_cache import FORMAT, INDEX_SUFFIX
 from glide.data.shards.tar_index import MAX_CLASSES, ShardIndex, scan_shard
 from glide.utils.errors import InputError
@@ -137,7 +137,7 @@ def test_a_list_of_too_many_shards_is_not_made(spec):
 def test_names_are_counted_as_they_are_made():
     braces = pytest.importorskip("braceexpand").braceexpand
     for spec in ("{0..9}.tar", "{9..0..3}", "{a,b,c}{1..2}", "x", "{07..10}", "python{2.{5..7},3.{2,3}}"):
-        assert len(list(braces(spec))) <= _most_names(spec) < 100
+        assert len(list(braces(spec))) <= _max_names(spec) < 100
 
 
 LIES = {
