@@ -1,4 +1,4 @@
-"""Begin a model with the weights of another: a fine-tune, a larger picture, new input planes."""
+"""Initialise a model from the weights of another: for fine-tuning, larger pictures or new input planes."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from glide.utils.errors import InputError
 
 @torch.no_grad()
 def init_from(model: Model, source: Model) -> list[str]:
-    """Copy every weight of `source` that `model` has; returns the names of those that begin anew.
+    """Copy every weight of `source` that `model` has; returns the names of those that start from scratch.
 
-    Where the two differ only in their pixels, the first and last layers are carried over:
+    If the two differ only in their pixels, the first and last layers are adapted:
 
-    - a larger patch size sees each old pixel as the mean of a block of new ones, and draws it as such a block,
-      so that training at 32 goes on at 64 on the same inner grid;
-    - new input planes (inpainting, a low-resolution picture, coordinates) begin at zero, so that the model begins as
-      it was (GLIDE, 2112.10741, section 2.4);
-    - learned variances added to an output begin at zero.
+    - a larger patch size reads each old pixel as the mean of a block of new ones, and draws it as such a block,
+      so that training at 32 continues at 64 on the same inner grid;
+    - weights of new input planes (inpainting, a low-resolution picture, coordinates) are zero, so that the model first
+      computes what it did before (GLIDE, 2112.10741, section 2.4);
+    - weights of learned variances added to an output are zero.
 
-    A model with further levels of a finer grid around those of `source` (each with half the patch size) gets them
-    from scratch, with its own stem and head, around the weights of the others.
+    A model may have further levels of a finer grid around those of `source` (each with half the patch size): these,
+    with their own stem and head, start from scratch.
 
     Raises InputError when a weight has another size for any other reason.
     """
-    old, new = _inside(source, model), model.state_dict()
+    old, new = _inner_weights(source, model), model.state_dict()
     fresh = []
     for name, to in new.items():
         if name not in old:
@@ -42,8 +42,8 @@ def init_from(model: Model, source: Model) -> list[str]:
     return fresh
 
 
-def _inside(source: Model, model: Model) -> dict[str, Tensor]:
-    """The weights of `source` by the names that they have in a U-Net with as many outer levels more as `model` has."""
+def _inner_weights(source: Model, model: Model) -> dict[str, Tensor]:
+    """The weights of `source` by their names in a U-Net with the additional outer levels of `model`."""
     state = source.state_dict()
     inner, outer = source.config.unet, model.config.unet
     more = len(outer.channel_mult) - len(inner.channel_mult)
@@ -55,9 +55,7 @@ def _inside(source: Model, model: Model) -> dict[str, Tensor]:
     )
     if not same:
         return state
-    first = more * (
-        outer.num_res_blocks + 1
-    )  # blocks down, the change of resolution among them, of one level
+    first = more * (outer.num_res_blocks + 1)  # blocks of the new levels, including their downsampling
     named = {}
     for name, value in state.items():
         if (match := re.fullmatch(r"unet\.down\.(\d+)(\..*)", name)) is not None:
@@ -80,17 +78,15 @@ def _resize(name: str, value: Tensor, to: Tensor, source: Model, model: Model) -
 
 
 def _fit_stem(value: Tensor, to: Tensor, source: Model, model: Model, ratio: int) -> Tensor:
-    """The stem's input is pixels and planes, then coordinates; each part is carried over by itself."""
-    had, wanted = (4 * m.config.unet.coordinates for m in (source, model))
-    if had not in (0, wanted):
+    """The stem's weights [O,I,k,k] in the shape of `to`: pixels and planes, then coordinates, each part separately."""
+    old, new = (4 * m.config.unet.coordinates for m in (source, model))
+    if old not in (0, new):
         raise InputError(
-            f"--init: that model sees {had // 4} octaves of coordinates and this one {wanted // 4}; give both the same."
+            f"--init: that model sees {old // 4} octaves of coordinates and this one {new // 4}; give both the same."
         )
-    pixels, coordinates = value.split([value.shape[1] - had, had], dim=1)
-    pixels = _fit_planes(
-        _grow_stem(pixels, source.config.unet.patch_size, ratio), to[:, wanted:], source, model
-    )
-    return torch.cat([pixels, _fit_channels(coordinates, to[:, :wanted], dim=1)], dim=1)
+    pixels, coordinates = value.split([value.shape[1] - old, old], dim=1)
+    pixels = _fit_planes(_grow_stem(pixels, source.config.unet.patch_size, ratio), to[:, new:], source, model)
+    return torch.cat([pixels, _fit_channels(coordinates, to[:, :new], dim=1)], dim=1)
 
 
 def _grow_stem(weight: Tensor, patch: int, ratio: int) -> Tensor:
@@ -107,7 +103,7 @@ def _grow_head(weight: Tensor, patch: int, ratio: int) -> Tensor:
 
 
 def _fit_planes(weight: Tensor, to: Tensor, source: Model, model: Model) -> Tensor:
-    """[O,I,k,k] -> the shape of `to`: each input where the model has what it shows, and zeros for what is new."""
+    """[O,I,k,k] -> the shape of `to`: old inputs at their new places, and zeros for new inputs."""
     pixels = model.config.unet.patch_size**2
     old, new = _inputs(source), _inputs(model)
     fitted = torch.zeros_like(to)
@@ -132,7 +128,7 @@ def _inputs(model: Model) -> dict[str, range]:
 
 
 def stem_without_mask(model: Model) -> Tensor:
-    """The stem's weights [O,I,k,k] without those of the inpainting planes, which add nothing where nothing is known."""
+    """The stem's weights [O,I,k,k] without those of the inpainting planes, which are zero where no pixel is known."""
     weight, pixels = model.unet.stem.weight, model.config.unet.patch_size**2
     at = _inputs(model).get("inpainting", range(0))
     return torch.cat([weight[:, : at.start * pixels], weight[:, at.stop * pixels :]], dim=1)

@@ -1,4 +1,4 @@
-"""Diffusion models by name: saved to folders; loaded from folders, the package's own ones, or the hub."""
+"""Save and load diffusion models by name: folders, embedded models, published files, or the hub."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HUB_FILES += [
     "model-?????-of-?????.safetensors",
 ]  # of a large CLIP of transformers
 HUB_FILES += ["tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt"]
-"""A model's own files; not the checkpoints of its training, nor other formats of the same weights."""
+"""The files to fetch: a model's own, without its training checkpoints and other formats of the same weights."""
 EMBEDDED = Path(__file__).parents[1] / "pretrained"
 
 
@@ -47,11 +47,11 @@ def save_model(
     dtype: torch.dtype | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a model folder that `load_model` rebuilds; see `write_folder` for what holds when writing fails.
+    """Write a model folder for `load_model`; see `write_folder` for the state of the folder when writing fails.
 
-    training: JSON-able record of how the model came about.
+    training: JSON-able record of the model's training.
     dtype: of the weights in the file, e.g. torch.float16 for half the size (None: as they are).
-    overwrite: an older model of this toolkit is exchanged in any case; files of another library only with it.
+    overwrite: also replace files of another library; an older model of this toolkit is always replaced.
     """
     config, state = model.config.to_dict(), model.state_dict()
     write_folder(
@@ -77,9 +77,9 @@ def load_model(
 
     name: as for `resolve`, or blobfile's path of a published OpenAI `.pt` file.
     vocab: folder or hub id of GLIDE's vocabulary, for the captions of a `.pt` file, which has no tokenizer, or a
-    function that gives it.
-    places: folders with further embedded models, which are looked through first.
-    InputError if there is none of that name, or its files are damaged, foreign or do not fit each other.
+    function that returns it.
+    places: folders with further embedded models, which are searched first.
+    InputError if there is none of that name, or its files are damaged, foreign or do not match.
     """
     if is_remote(name) or (path := resolve(name, *places)).is_file():
         from glide.checkpoints.openai import convert as openai
@@ -115,22 +115,22 @@ def read_model_config(name: str | Path) -> ModelConfig:
 
 
 def embedded_models(*places: Path) -> list[str]:
-    """Names of the models that are part of the package, and of those in `places`."""
+    """Names of the models embedded in the package, and of those in `places`."""
     return sorted({file.parent.name for place in (*places, EMBEDDED) for file in place.glob(f"*/{CONFIG}")})
 
 
 def resolve(name: str | Path, *places: Path) -> Path:
-    """Where a model's files are: a model folder, or one published OpenAI `.pt` file.
+    """The path of a model's files: a model folder, or one published OpenAI `.pt` file.
 
     name: a folder, the name of an embedded model, a `.pt` file, or a hub id "org/name" (downloaded if needed);
-    tried in this order. places: folders with further embedded models, which are looked through first.
-    InputError if it is none of them; the nearest embedded name is offered.
+    tried in this order. places: folders with further embedded models, which are searched first.
+    InputError if it is none of them, with the nearest embedded name as a suggestion.
     """
     path, text = Path(name), str(name)
     embedded = embedded_models(*places)
     try:
         path.exists()
-    except (OSError, ValueError) as error:  # too long a name, one with a zero byte, a folder of others
+    except (OSError, ValueError) as error:  # a name too long or with a zero byte, a folder without permission
         raise InputError(
             f"there is no model {shown_number(text)} ({one_line(error)[:80]}): check the name"
         ) from error
@@ -157,17 +157,17 @@ def resolve(name: str | Path, *places: Path) -> Path:
 
 
 GLIDE_VOCABULARY = "openai-community/gpt2"
-"""Hub id of GPT-2's byte-level BPE, which is GLIDE's."""
+"""Hub id of GLIDE's vocabulary, which is GPT-2's byte-level BPE."""
 
 
 def load_with_vocabulary(
     name: str | Path, device: torch.device, vocab: str | None = None, places: Sequence[Path] = ()
 ) -> Model:
-    """The diffusion model of that name, as `load_model`, able to read captions if it is a text model.
+    """The diffusion model of that name, as `load_model`; a published text model gets its vocabulary, too.
 
     vocab: folder or hub id of the vocabulary of a published `.pt` file; None: GLIDE's, from the hub.
-    places: folders with further embedded models, which are looked through first.
-    InputError where it cannot be had, does not fit, or the model has its own or reads no captions.
+    places: folders with further embedded models, which are searched first.
+    InputError for a vocabulary that is not available or does not fit, or for a model with its own or without captions.
     """
     published = str(name).endswith(".pt")
     if vocab is not None and not published:

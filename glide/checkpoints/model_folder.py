@@ -1,6 +1,6 @@
-"""Model folders: `config.json`, `model.safetensors` and, where a model reads text, `tokenizer.json`.
+"""Model folders: `config.json`, `model.safetensors` and, for models that read text, `tokenizer.json`.
 
-Every kind of model lives in one: diffusion models (checkpoint.py), classifiers, CLIP. Nothing is pickled.
+Every kind of model is saved in one: diffusion models (load.py), classifiers, CLIP. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from glide.utils.printable import few
 from glide.version import __version__
 
 FORMAT = 1
-MAX_CONFIG = 2**24  # bytes; a config with the names of 100,000 classes has some 2 MB
+MAX_CONFIG = 2**24  # bytes; a config with the names of 100,000 classes has about 2 MB
 T = TypeVar("T")
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 
@@ -57,7 +57,7 @@ def write_folder(
     InputError when it cannot be written: what was there before is then still there.
     """
     folder = Path(folder)
-    # The name of this write stands in both files, so that files of two writes are never mixed.
+    # The name of this write is in both files, so that files of two writes are never mixed.
     write = uuid.uuid4().hex[:8]
     record = {
         "format": FORMAT,
@@ -110,15 +110,15 @@ def _write_drafts(
     tokenizer: Tokenizer | None,
     record: Mapping[str, Any],
 ) -> None:
-    """Write weights, tokenizer and configuration under names of their own, and wait until they are on the disk.
+    """Write weights, tokenizer and configuration under temporary names, and wait until they are on the disk.
 
-    scratch: a new folder, as the library that writes weights takes a name of its own first, which a kill would leave.
+    scratch: a new folder, as safetensors first writes under its own temporary name, which a kill would leave behind.
     """
     weights, words, config = drafts
     scratch.mkdir()
     save_file(tensors, scratch / WEIGHTS, metadata={"format": "pt", "write": record["write"]})
     os.replace(scratch / WEIGHTS, weights)
-    weights.chmod(0o644)  # the library makes it readable for its owner alone
+    weights.chmod(0o644)  # safetensors makes it readable only by its owner
     if tokenizer is not None:
         tokenizer.save(words)
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
@@ -129,7 +129,7 @@ def _write_drafts(
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove what writes have left that were killed before this one."""
+    """Remove the leftovers of earlier writes that were killed."""
     for stale in folder.iterdir():
         if _DRAFT.fullmatch(stale.name):
             stale.unlink(missing_ok=True)
@@ -138,11 +138,11 @@ def _remove_stale(folder: Path) -> None:
 
 
 def check_no_model(folder: str | Path, overwrite: bool = False) -> None:
-    """InputError where a folder holds files of a model, this toolkit's or another's, and `overwrite` is not asked for.
+    """InputError if a folder holds files of a model, this toolkit's or another's, unless `overwrite` is true.
 
-    Commands that write a model call it before they begin.
+    Commands that write a model call it first.
     """
-    there = _there(Path(folder))
+    there = _existing_files(Path(folder))
     if there and not overwrite:
         raise InputError(
             f"{folder} already holds a model ({', '.join(there)}): give another --out, or --overwrite to write over it"
@@ -150,8 +150,8 @@ def check_no_model(folder: str | Path, overwrite: bool = False) -> None:
 
 
 def _check_own(folder: Path) -> None:
-    """InputError where a folder holds files of the names of a model's that this toolkit has not written."""
-    there = _there(folder)
+    """InputError if a folder holds files with a model's names that this toolkit has not written."""
+    there = _existing_files(folder)
     try:
         own = not there or set(read_table(newest_file(folder, CONFIG), most=MAX_CONFIG)) >= _KEYS
     except InputError:
@@ -163,14 +163,14 @@ def _check_own(folder: Path) -> None:
         )
 
 
-def _there(folder: Path) -> list[str]:
+def _existing_files(folder: Path) -> list[str]:
     return [name for name in (CONFIG, WEIGHTS, TOKENIZER) if os.path.lexists(folder / name)]
 
 
 def read_config(folder: str | Path, kind: str | None = None) -> dict[str, Any]:
     """The record in a folder's `config.json`: format, kind, version, model, training.
 
-    InputError if it is missing, damaged, foreign, of a newer toolkit, or of another kind than asked for.
+    InputError if it is missing, damaged, foreign, of a newer toolkit, or of another kind than `kind`.
     """
     path = newest_file(folder, CONFIG)
     if not path.is_file() and not (path := Path(folder) / CONFIG).is_file():
@@ -211,7 +211,7 @@ def load_weights(module: nn.Module, folder: str | Path, device: str | torch.devi
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             _check_fit(path, wanted, shapes)
             check_file_fits(sum(4 * math.prod(shape) for shape in shapes.values()), path, "its weights")
-            # a copy, so that nothing stays mapped to a file that may be replaced
+            # a copy: no tensor stays mapped to a file that may be replaced
             state = {
                 name: file.get_tensor(name).to(device, _memory_dtype(wanted[name]), copy=True)
                 for name in shapes
@@ -268,9 +268,9 @@ def _draft(name: str, write: str) -> str:
 
 
 def newest_file(folder: str | Path, name: str) -> Path:
-    """The file of a model folder that holds `name`: its draft, where a write was killed between two of its renames.
+    """The newest version of `name` in a model folder: its draft, if a write was killed between two of its renames.
 
-    The weights are renamed first, so they say which write is the newest. Nothing is changed by reading.
+    The weights are renamed first, so they identify the newest write. Reading changes nothing.
     """
     folder = Path(folder)
     write = _write_of_weights(folder / WEIGHTS)
@@ -281,8 +281,8 @@ def newest_file(folder: str | Path, name: str) -> Path:
     return folder / name
 
 
-def description(folder: str | Path) -> dict[str, bytes]:
-    """The files of a model folder besides its weights, by name: with them and its weights a model can be built.
+def metadata_files(folder: str | Path) -> dict[str, bytes]:
+    """The files of a model folder besides its weights, by name: all that a model needs in addition to its weights.
 
     InputError if one cannot be read.
     """
@@ -297,7 +297,7 @@ def _read_newest(folder: str | Path, name: str, read: Callable[[Path], T]) -> T:
     except InputError:
         if path.name == name or path.exists():
             raise
-        return read(Path(folder) / name)  # its writer, who lives, has renamed it meanwhile
+        return read(Path(folder) / name)  # its writer, still running, has just renamed it
 
 
 def _write_of_weights(path: Path) -> str | None:
@@ -305,4 +305,4 @@ def _write_of_weights(path: Path) -> str | None:
         with safe_open(path, framework="pt") as file:
             return (file.metadata() or {}).get("write")
     except (OSError, SafetensorError):
-        return None  # load_weights says what is wrong with it
+        return None  # load_weights reports the fault

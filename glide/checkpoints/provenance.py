@@ -1,4 +1,4 @@
-"""What a picture needs to be drawn again: the state of the weights and of the machine, as its PNG carries them."""
+"""Provenance of a picture: a fingerprint of the weights and the environment, as stored in its PNG."""
 
 import hashlib
 import os
@@ -26,10 +26,10 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """The part of a recipe that says where it was drawn: the last bits depend on all of it."""
+    """The environment of a drawing, for its recipe: a picture's last bits depend on all of it."""
     found: dict[str, Any] = {"version": __version__, "torch": torch.__version__, "device": device.type}
     if device.type == "cpu":
-        found["threads"] = torch.get_num_threads()  # matrix products are cut up among them
+        found["threads"] = torch.get_num_threads()  # matrix products are divided among them
         found["cpu"] = torch.backends.cpu.get_cpu_capability()
         found["norms"] = "fused" if library() else "plain"
     elif device.type == "cuda":
@@ -38,7 +38,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def restore_environment(recipe: Mapping[str, Any], device: torch.device) -> None:
-    """Set this process to the number of threads of `recipe`, and warn of what else is not as it was there."""
+    """Set the number of threads of `recipe`, and warn of other differences from its environment."""
     threads = recipe.get("threads")
     if device.type == "cpu" and type(threads) is int and 0 < threads <= (os.cpu_count() or 1):
         torch.set_num_threads(threads)

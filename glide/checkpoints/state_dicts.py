@@ -1,4 +1,4 @@
-"""Read files of tensors that PyTorch wrote: without running anything in them, and however they are wrapped."""
+"""Read PyTorch files of tensors, without running code in them, and in any usual wrapper."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from glide.utils.memory import check_file_fits
 
 WRAPPERS: tuple[str, ...] = ("ema", "model_ema", "ema_state_dict", "params_ema")
 WRAPPERS += ("state_dict", "model_state_dict", "model", "params", "module")
-"""Keys under which training programs keep a state dict; averaged weights are better, so they come first."""
+"""Keys under which training programs keep a state dict. Averaged weights are better, so they come first."""
 PREFIXES = ("module.", "_orig_mod.")
-"""Of DistributedDataParallel and of torch.compile, before every name."""
+"""Prefixes of all names, from DistributedDataParallel and torch.compile."""
 
 
 def read_state_dict(path: str) -> Mapping[str, Any]:
     """The tensors by name in a PyTorch file, local or remote. No code in it is ever executed.
 
-    A state dict inside a training checkpoint, and names that begin with "module." or "_orig_mod.", are read as the
-    plain ones, with a warning that says so. InputError if the file cannot be read, is damaged, holds code or other
-    things than tensors, or more than memory holds.
+    A state dict inside a training checkpoint is unwrapped, and the prefixes "module." and "_orig_mod." are removed,
+    with a warning. InputError if the file cannot be read, is damaged, holds code or anything else than tensors, or
+    more than fits in memory.
     """
     state = _load(path)
     if not isinstance(state, Mapping):
         raise InputError(f"{path} holds a {type(state).__name__}: a state dict of tensors is expected.")
-    state, notes = unwrapped(state)
+    state, notes = unwrap(state)
     if notes:
         warn(f"{path}: the weights are read {' and '.join(notes)}", stacklevel=3)
     tensors = [value for value in state.values() if isinstance(value, Tensor)]
@@ -41,10 +41,10 @@ def read_state_dict(path: str) -> Mapping[str, Any]:
     return state
 
 
-def unwrapped(state: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], list[str]]:
-    """The plain state dict in one that a training program wrapped, and what was taken off, for a message."""
+def unwrap(state: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], list[str]]:
+    """The plain state dict inside a wrapped one, and notes on what was removed, for a message."""
     notes: list[str] = []
-    for _ in range(4):  # wrappers within each other
+    for _ in range(4):  # nested wrappers
         if any(isinstance(value, Tensor) for value in state.values()):
             break
         key = next((key for key in WRAPPERS if _holds_tensors(state.get(key))), None)
@@ -83,7 +83,7 @@ def _holds_tensors(value: Any, depth: int = 2) -> bool:
 
 
 def _load(path: str) -> Any:
-    """The content of a PyTorch file; tensors of a local archive stay in the file until they are looked at."""
+    """The content of a PyTorch file; tensors of a local archive are memory-mapped."""
     if is_remote(path):
         check_file_fits(file_stamp(path)[0], path, "its weights")
     else:
@@ -95,7 +95,7 @@ def _load(path: str) -> Any:
         if archive:
             _check_archive(file)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about files of other kinds, which are refused below
+            warnings.simplefilter("ignore")  # about files of other kinds, which are rejected below
             if remote:
                 remote.seek(0)
             return torch.load(file, "cpu", weights_only=True, mmap=archive and remote is None)
@@ -105,13 +105,12 @@ def _load(path: str) -> Any:
         raise InputError(
             f"{path} asks for more memory than there is: the file is damaged, or this machine is too small for it"
         ) from None
-    except Exception as error:  # the unpickler, the archive reader: whatever a broken file breaks
+    except Exception as error:  # the unpickler and the archive reader raise anything on a broken file
         raise InputError(f"{path} {_why_unreadable(error)}") from None
 
 
 def _check_archive(file: Any) -> None:
-    """BadZipFile for an archive with damaged members, or packed ones, which PyTorch never writes and which could
-    unpack to any size."""
+    """BadZipFile for damaged members, or packed ones, which PyTorch never writes and could unpack to any size."""
     with zipfile.ZipFile(file) as members:
         if any(name.endswith("/constants.pkl") for name in members.namelist()):
             raise zipfile.BadZipFile("TorchScript")

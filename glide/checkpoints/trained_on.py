@@ -13,7 +13,7 @@ DATA_FLAG = re.compile(r"--data[ =](\S+)")
 
 
 def trained_on(name: str | Path) -> str | None:
-    """The `--data` of the model's training; None where nothing is recorded. Names and errors as `load_model`."""
+    """The `--data` of the model's training; None if it is not recorded. Names and errors as `load_model`."""
     if is_remote(name) or (path := resolve(name)).is_file():
         return "a published training"
     training = read_config(path)["training"]
@@ -30,8 +30,8 @@ def trained_on(name: str | Path) -> str | None:
 def check_built_in_scenes(name: str | Path) -> None:
     """InputError for a model that was trained on other pictures than the built-in scenes.
 
-    The captions of the scenes mean nothing to it, so the oracle would find none of its pictures right. A model whose
-    folder records no data is let through.
+    It does not know the captions of the scenes, so the oracle would judge all of its pictures wrong. A model whose
+    folder records no data is accepted.
     """
     data = trained_on(name)
     if data is None or data == "shapes" or data.startswith("shapes:"):

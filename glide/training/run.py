@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 from torch import nn
 
-from glide.checkpoints.model_folder import description
+from glide.checkpoints.model_folder import metadata_files
 from glide.data.datasets import Batch
 from glide.training.checkpoints import Checkpoints, read_manifest
 from glide.training.curves import draw_curves
@@ -78,7 +78,7 @@ class Run(Generic[M]):
                     assert model is not None
                     self.save(model, self.out, 0)
             place = self.out if resume is None else model_folder(resume, self.out)
-            self.model_files = description(place)
+            self.model_files = metadata_files(place)
             self.log = LogFile(self.out / "log.jsonl", start)
             self.validation_log = LogFile(self.out / "validation.jsonl", start)
         elif resume is None:

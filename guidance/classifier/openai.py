@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glide.checkpoints.openai.convert import Source, encoder_layers, fill, recognised, sources_of
+from glide.checkpoints.openai.convert import Source, encoder_layers, fill, identify, sources_of
 from glide.checkpoints.openai.options import Options, model_config, parse_options
 from glide.checkpoints.openai.releases import PUBLISHED as DIFFUSION
 from glide.checkpoints.state_dicts import read_state_dict
@@ -84,7 +84,7 @@ def options_for(filename: str) -> dict[str, Any]:
 def options_of(path: str, state: Mapping[str, Any]) -> dict[str, Any]:
     """As `glide.checkpoints.openai.convert.options_of`, of a classifier."""
     widths = {name: o.get("classifier_width", o.get("model_channels", 0)) for name, o in PUBLISHED.items()}
-    found = recognised(state, widths, lambda name: mapping(PUBLISHED[name]))
+    found = identify(state, widths, lambda name: mapping(PUBLISHED[name]))
     if found is None:
         return options_for(path)
     if re.split(r"[/\\]", path)[-1] != found:

@@ -1,7 +1,7 @@
-"""The published OpenAI checkpoints (ADM 2105.05233, GLIDE 2112.10741), converted at the border.
+"""Convert the published OpenAI checkpoints (ADM 2105.05233, GLIDE 2112.10741) to a `Model`.
 
-Their files use three attention layouts, 1x1 convolutions for linear layers, and half precision. All that ends
-here: names are mapped once, rows of q, k and v are brought into our order, and what comes out is a `Model`.
+Their files use three attention layouts, 1x1 convolutions for linear layers, and half precision. This is all converted
+here: names are mapped once, and rows of q, k and v are reordered to ours.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from glide.utils.errors import InputError, warn
 from glide.utils.filesystem import is_remote
 from glide.utils.printable import few
 
-INSIDE: dict[type[nn.Module], dict[str, str]] = {
+BLOCK_LAYERS: dict[type[nn.Module], dict[str, str]] = {
     ResBlock: {
         "norm_in": "in_layers.0",
         "conv_in": "in_layers.2",
@@ -49,10 +49,10 @@ INSIDE: dict[type[nn.Module], dict[str, str]] = {
         "mlp_out": "mlp.c_proj",
     },
 }
-"""For each part of our networks that has parts of its own: our name of each, and the originals'."""
+"""The layers of each of our blocks: our names, and the originals'."""
 
-BARE = {"text.positions": "positional_embedding", "text.padding": "padding_embedding"}
-"""Parameters that stand in no layer of their own."""
+PARAMETERS = {"text.positions": "positional_embedding", "text.padding": "padding_embedding"}
+"""Parameters outside of any layer."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class Source:
 
     name: str
     shape: tuple[int, ...]
-    """In the published file: a linear layer may be a 1x1 convolution there, with a trailing 1."""
+    """Its shape in the published file, where a linear layer may be a 1x1 convolution with a trailing 1."""
     heads: int = 0
-    """Above 0: rows are ordered (head, q|k|v, d) there, as this many heads, and (q|k|v, head, d) here."""
+    """Above 0: the number of heads; rows are ordered (head, q|k|v, d) there, and (q|k|v, head, d) here."""
     parts: int = 3
     """3 for q, k, v; 2 for k, v."""
 
     def convert(self, tensor: Tensor, shape: torch.Size) -> Tensor:
-        """A tensor of the published file -> float32 of our parameter's shape, sharing no memory with it."""
+        """Convert a tensor of the published file to float32 of our parameter's shape, in new memory."""
         tensor = tensor.detach().to(torch.float32, copy=True)
         if self.heads:
             tensor = tensor.unflatten(0, (self.heads, self.parts, -1)).transpose(0, 1)
@@ -76,15 +76,15 @@ class Source:
 
 
 def mapping(options: Options) -> dict[str, Source]:
-    """Where each parameter of the model with these options comes from; no memory is taken for weights.
+    """The source of each parameter of the model with these options, without allocating weights.
 
-    options: see `glide.checkpoints.openai.options`, which also raises the InputError for those that make no model.
+    options: see `glide.checkpoints.openai.options`, which raises InputError for options that make no model.
     """
     return _sources(_blank_model(options), options)
 
 
 def from_state_dict(state: Mapping[str, Tensor], options: Options) -> Model:
-    """A published state dict -> our model, float32, in eval mode, sharing no memory with `state`.
+    """Convert a published state dict to our model: float32, in eval mode, in new memory.
 
     state: tensors by the original's names, in any floating-point type.
     options: in the original's names, in either form (`glide.checkpoints.openai.options`).
@@ -96,10 +96,10 @@ def from_state_dict(state: Mapping[str, Tensor], options: Options) -> Model:
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], sources: Mapping[str, Source]) -> None:
-    """Give a module, which may be on the meta device, the weights of a published state dict, as float32.
+    """Load the weights of a published state dict, as float32, into a module, which may be on the meta device.
 
-    sources: where each of its parameters comes from. InputError, naming the first differences, if `state` holds
-    others, or of other shapes.
+    sources: the source of each of its parameters. InputError, naming the first differences, if the names or shapes of
+    `state` differ.
     """
     _check_fit(state, sources)
     ours = dict(module.named_parameters())
@@ -115,15 +115,13 @@ def load(
     options: Options | None = None,
     vocab: str | Callable[[], str] | None = None,
 ) -> Model:
-    """A published checkpoint file -> our model, as `from_state_dict`.
+    """Load a published checkpoint file as our model, see `from_state_dict`.
 
-    path: local, or one that blobfile reads (gs://, az://, https:// of Azure).
-    options: if not given, those of the published file of this name; of a local file of another name, those of the
-    published model that has the same tensors.
-    vocab: folder or hub id of GLIDE's vocabulary, for captions, or a function that gives it, which is called for a
-    model that reads captions; without it `model.tokenizer` is None.
-    Raises InputError if there are no options, the file is damaged, holds code (which is never executed) or other things
-    than tensors, or does not fit the options.
+    path: local, or one that blobfile reads (gs://, az://, https:// of Azure). options: by default those of the
+    published file of this name, or, for a local file of another name, of the published model with the same tensors.
+    vocab: folder or hub id of GLIDE's vocabulary, for captions, or a function that returns it, which is called for a
+    model that reads captions; without it `model.tokenizer` is None. Raises InputError if there are no options, the
+    file is damaged, holds code (which is never executed) or anything else than tensors, or does not fit the options.
     """
     path = os.fspath(path)
     if is_remote(path):  # mistakes are reported before a long download
@@ -133,7 +131,7 @@ def load(
         options = options_for(path) if options is None else options
     else:
         if options is None and OTHER_KINDS.fullmatch(re.split(r"[/\\]", path)[-1]):
-            options_for(path)  # says what kind it is
+            options_for(path)  # raises the error that names its kind
         state = read_state_dict(path)
         options = options_of(path, state) if options is None else options
         tokenizer = _tokenizer(path, model_config(options), vocab)
@@ -146,15 +144,15 @@ def load(
 
 
 def options_of(path: str, state: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a file without any: those of the published model with these very tensors, else by its name.
+    """The options of a file: those of the published model with the same tensors, else by its name.
 
-    InputError where neither shows them. Warns of a name that says something else than the tensors.
+    InputError if neither identifies them. Warns of a name that contradicts the tensors.
     """
     own = re.split(r"[/\\]", path)[-1]
-    # the one of this name first: of some there are several with the same tensors
+    # the one of this name first: some models have the same tensors
     names = sorted(PUBLISHED, key=lambda name: name != own)
     width = {name: PUBLISHED[name]["num_channels"] for name in names}
-    found = recognised(state, width, lambda name: mapping(PUBLISHED[name]))
+    found = identify(state, width, lambda name: mapping(PUBLISHED[name]))
     if found is None:
         return options_for(path)
     if own != found:
@@ -162,17 +160,17 @@ def options_of(path: str, state: Mapping[str, Any]) -> dict[str, Any]:
     return dict(PUBLISHED[found])
 
 
-def recognised(
+def identify(
     state: Mapping[str, Any], widths: Mapping[str, int], sources: Callable[[str], Mapping[str, Source]]
 ) -> str | None:
-    """The first of the published files that has tensors of the same names and shapes as `state`; None if none has.
+    """The first published file whose tensors have the names and shapes of `state`, or None.
 
-    widths: channels of each file's model. sources: where its parameters come from.
+    widths: channels of each file's model. sources: the sources of its parameters.
     """
     shapes = {name: tuple(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
     for name, width in widths.items():
         if shapes.get("time_embed.0.weight") != (4 * width, width):
-            continue  # a look at one tensor is enough for most
+            continue  # one tensor is enough to rule out most
         if {source.name: source.shape for source in sources(name).values()} == shapes:
             return name
     return None
@@ -204,18 +202,18 @@ def _sources(model: Model, options: Options) -> dict[str, Source]:
 
 
 def sources_of(module: nn.Module, layers: Iterable[tuple[str, str]], legacy: bool) -> dict[str, Source]:
-    """Where each parameter of these layers comes from.
+    """The source of each parameter of these layers.
 
-    layers: our path of a layer, or of a block in INSIDE, and the original's. legacy: the U-Net's attention has the
-    older of the original's two layouts.
+    layers: our path of a layer, or of a block in BLOCK_LAYERS, and the original's. legacy: the U-Net's attention has
+    the older one of the original's two layouts.
     """
-    names = dict(_inside(module, layers))
+    names = dict(_expand_blocks(module, layers))
     sources = {}
     for name, parameter in module.named_parameters():
         layer, _, kind = name.rpartition(".")  # unet.up.0.attn.qkv, weight
-        if name not in BARE and layer not in names:
+        if name not in PARAMETERS and layer not in names:
             continue
-        theirs = BARE[name] if name in BARE else f"{names[layer]}.{kind}"
+        theirs = PARAMETERS[name] if name in PARAMETERS else f"{names[layer]}.{kind}"
         shape = tuple(parameter.shape)
         owner, _, part = layer.rpartition(".")
         parent = module.get_submodule(owner)
@@ -230,7 +228,7 @@ def sources_of(module: nn.Module, layers: Iterable[tuple[str, str]], legacy: boo
 
 
 def _layer_names(model: Model) -> Iterator[tuple[str, str]]:
-    """Each layer's or block's path in our model, and in the originals."""
+    """The path of each layer or block in our model, and in the originals."""
     pairs = list(encoder_layers("unet", model.unet)) + list(_decoder_layers(model.unet))
     if model.text is not None:
         pairs += [
@@ -244,10 +242,10 @@ def _layer_names(model: Model) -> Iterator[tuple[str, str]]:
     yield from pairs
 
 
-def _inside(module: nn.Module, layers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """The layers, with each block replaced by those in it."""
+def _expand_blocks(module: nn.Module, layers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """The layers, with each block expanded to its layers."""
     for ours, theirs in layers:
-        inside = INSIDE.get(type(module.get_submodule(ours)))
+        inside = BLOCK_LAYERS.get(type(module.get_submodule(ours)))
         if inside is None:
             yield ours, theirs
         else:
@@ -255,7 +253,7 @@ def _inside(module: nn.Module, layers: Iterable[tuple[str, str]]) -> Iterator[tu
 
 
 def encoder_layers(prefix: str, encoder: Encoder) -> Iterator[tuple[str, str]]:
-    """Our and the original's path of each block of the way down, which the noisy classifiers share."""
+    """Our and the original's path of each block of the encoder, which the noisy classifiers share."""
     yield f"{prefix}.time_in", "time_embed.0"
     yield f"{prefix}.time_out", "time_embed.2"
     yield f"{prefix}.stem", "input_blocks.0.0"
@@ -274,7 +272,7 @@ def _decoder_layers(unet: UNet) -> Iterator[tuple[str, str]]:
 
 
 def _block_layers(ours: str, block: nn.Module, theirs: str) -> Iterator[tuple[str, str]]:
-    """A block's parts are numbered in the originals, counting those that are there."""
+    """Our and the original's path of a block's parts; the originals number the present ones."""
     assert isinstance(block, UNetBlock)
     there = [part for part in ("res", "attn", "up") if getattr(block, part) is not None]
     yield from ((f"{ours}.{part}", f"{theirs}.{i}") for i, part in enumerate(there))

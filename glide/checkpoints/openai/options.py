@@ -1,8 +1,8 @@
-"""What the options of the original OpenAI code mean here: from their names and defaults to a `ModelConfig`.
+"""Convert the options of the original OpenAI code, with their names and defaults, to a `ModelConfig`.
 
-Options come in two forms. The published form is what the original scripts take (`image_size`, `num_channels`,
-attention resolutions in pixels as "32,16,8"); the constructor form is what the network classes take (`cls`,
-`model_channels`, attention as downsampling factors). Options left out have the original's defaults.
+Options come in two forms. The published form is that of the original scripts (`image_size`, `num_channels`, attention
+resolutions in pixels as "32,16,8"); the constructor form is that of the network classes (`cls`, `model_channels`,
+attention as downsampling factors). Options left out have the original's defaults.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _CLASSES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "UNetModel": (ADM, {}),
     "SuperResModel": (ADM, {"large_size": 256}),
 }
-"""The original's network classes, and the published options each amounts to."""
+"""The original's network classes, each with its published options."""
 
 _SCHEDULES: dict[str, Literal["linear", "squaredcos_cap_v2"]] = {
     "linear": "linear",
     "cosine": "squaredcos_cap_v2",
     "squaredcos_cap_v2": "squaredcos_cap_v2",
 }
-_SMALLEST = {
+_MINIMUM = {
     "num_heads_upsample": -1,
     "num_head_channels": -1,
     "large_size": 0,
@@ -51,12 +51,12 @@ _SMALLEST = {
     "xf_width": 0,
 }
 
-_UNCHANGED = {"in_channels": 3, "conv_resample": True, "dims": 2, "xf_ar": 0.0, "share_unemb": False}
-"""Constructor arguments that no published model sets; another value would be another function."""
+_FIXED = {"in_channels": 3, "conv_resample": True, "dims": 2, "xf_ar": 0.0, "share_unemb": False}
+"""Constructor arguments that no published model sets; other values would compute another function."""
 
 
 def parse_options(text: str) -> dict[str, Any]:
-    """Options as typed: key=value,key=value (commas in values are fine), JSON, or a published file.
+    """Options from a command line: key=value,key=value (values may contain commas), JSON, or a published file.
 
     Raises InputError for anything else; names and types are checked by `model_config`.
     """
@@ -77,9 +77,9 @@ def _parse_value(text: str) -> Any:
 
 
 def complete(options: Options) -> dict[str, Any]:
-    """Options of either form in the published form, with nothing left out.
+    """Complete options of either form to the published form.
 
-    Raises InputError for an unknown option, a value of the wrong type, and what this U-Net does not do.
+    Raises InputError for an unknown option, a value of the wrong type, and what this U-Net does not support.
     """
     given = dict(options)
     if {"cls", "model_channels"} & set(given):
@@ -95,7 +95,7 @@ def complete(options: Options) -> dict[str, Any]:
         full["image_size"] = full["large_size"]
     if full["rescale_timesteps"] and full["diffusion_steps"] != 1000:
         raise InputError(
-            f"rescale_timesteps with diffusion_steps={full['diffusion_steps']} is not supported, as it tells "
+            f"rescale_timesteps with diffusion_steps={full['diffusion_steps']} is not supported, as it gives "
             "the network other timesteps; it is with 1000 steps, where it changes nothing."
         )
     return full
@@ -152,7 +152,7 @@ def model_config(options: Options) -> ModelConfig:
 
 
 def _scale(large: int, small: int) -> int:
-    """How many times an upsampler enlarges; where small_size is left out as often as the published ones, 4."""
+    """The factor by which an upsampler enlarges; without small_size that of the published ones, 4."""
     scale, rest = divmod(large, small or large // 4)
     if rest or scale < 2:
         raise InputError(
@@ -162,7 +162,7 @@ def _scale(large: int, small: int) -> int:
 
 
 def _from_constructor(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The constructor form in the published form, and the defaults that belong to it."""
+    """Convert the constructor form to the published form; returns it with its defaults."""
     given = dict(given)
     cls = given.pop("cls", "UNetModel")
     if cls not in _CLASSES:
@@ -170,7 +170,7 @@ def _from_constructor(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
             f"cls={cls!r} is not a diffusion U-Net of the originals; known are {', '.join(_CLASSES)}."
         )
     defaults, implied = _CLASSES[cls]
-    for name, value in _UNCHANGED.items():
+    for name, value in _FIXED.items():
         if given.pop(name, value) != value:
             raise InputError(f"option {name} is not supported with another value than {value!r}.")
     out = given.pop("out_channels", 6)
@@ -198,7 +198,7 @@ def _check_type(name: str, value: Any, default: Any) -> None:
     if name in ("channel_mult", "attention_resolutions"):
         _numbers(name, value)
     elif kind is int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < _SMALLEST.get(name, 1):
+        if isinstance(value, bool) or not isinstance(value, int) or value < _MINIMUM.get(name, 1):
             raise InputError(
                 f"option {name} is {value!r}; a whole number is expected, as in {name}={default}."
             )
@@ -211,7 +211,7 @@ def _check_type(name: str, value: Any, default: Any) -> None:
 
 
 def _numbers(name: str, value: Any) -> tuple[float, ...]:
-    """Text like "32,16,8", a list of numbers, or one number -> a tuple, whole numbers as int."""
+    """Parse text like "32,16,8", a list of numbers, or one number to a tuple, with whole numbers as int."""
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)):
         parts = [parts]

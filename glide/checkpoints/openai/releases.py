@@ -1,4 +1,4 @@
-"""Facts: the options that each published OpenAI diffusion model is built with, in the originals' names."""
+"""The published OpenAI diffusion models and their options, in the originals' names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHARED: dict[str, Any] = {
     "resblock_updown": True,
     "predict_xstart": False,
     "rescale_timesteps": False,
-    # these change how a model is trained, sampled or computed, not the function it is
+    # these change how a model is trained, sampled or computed, but not its function
     "use_checkpoint": False,
     "use_fp16": False,
     "use_kl": False,
@@ -59,7 +59,7 @@ ADM: dict[str, Any] = _SHARED | {
     "learn_sigma": False,
     "sigma_small": False,
     "noise_schedule": "linear",
-    "large_size": 0,  # of an upsampler, whose image_size is not given
+    "large_size": 0,  # only for an upsampler, which has no image_size
     "small_size": 0,
 }
 """Every option of ADM (guided-diffusion), and its default in the original scripts."""
@@ -111,11 +111,11 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 OTHER_KINDS = re.compile(r"\d+x\d+_classifier\.pt|clip_(text|image)_enc\.pt")
-"""Names of published files that are no diffusion models."""
+"""Names of published files of other kinds of models."""
 
 
 def options_for(filename: str) -> dict[str, Any]:
-    """The options of a published checkpoint, by its file's name (folders before it do not matter).
+    """The options of a published checkpoint, by its file's name, in any folder.
 
     Raises InputError for another name.
     """
@@ -127,6 +127,6 @@ def options_for(filename: str) -> dict[str, Any]:
             f"{name} is a classifier or CLIP model; give a diffusion model: {', '.join(PUBLISHED)}."
         )
     raise InputError(
-        f"the options of {name} cannot be told from its name or its tensors; give them, or one of "
+        f"the options of {name} do not follow from its name or its tensors; give them, or one of "
         f"{', '.join(PUBLISHED)}."
     )
