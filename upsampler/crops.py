@@ -1,6 +1,6 @@
-"""Pictures for an upsampler to learn from: crops, each with the low-resolution planes that belong to it.
+"""Training pictures of an upsampler: crops, each with its low-resolution planes.
 
-A crop costs what a small picture does, so a 256x256 model is trained at the cost of a 64x64 one. Shape letters: N
+A crop costs as much as a small picture, so a 256x256 model is trained at the cost of a 64x64 one. Shape letters: N
 pictures, H W pixels, h w pixels of the low-resolution picture.
 """
 
@@ -17,15 +17,15 @@ from glide.data.datasets import Batch, Dataset, GeneratedData
 from glide.data.wrappers import Wrapped
 from glide.shapes.render import render
 from glide.utils.errors import InputError
-from upsampler.low_res import REDUCTIONS, Pixels, enlarged_crop, reduced, worsened
+from upsampler.low_res import REDUCTIONS, Pixels, degrade, enlarged_crop, reduce_picture
 from upsampler.low_res_config import LowRes, Reduction
 
-LOW_RES = 0x10E5  # sets these random numbers apart from those of the data of the same (seed, step)
+LOW_RES_SALT = 0x10E5  # separates these random numbers from those of the data of the same (seed, step)
 
 
 @dataclass(frozen=True, eq=False)
 class Whole:
-    """Pictures uncut, with their low-resolution ones as a viewer would see them."""
+    """Whole pictures, with their low-resolution ones before any degradation."""
 
     pixels: Tensor  # uint8 [N,H,W,3]
     low_res: Tensor  # uint8 [N,h,w,3]
@@ -34,9 +34,9 @@ class Whole:
 
 
 class LowResCrops(Wrapped[Dataset]):
-    """A data set of low-resolution pictures and crops of what they enlarge to; a batch is a function of its step.
+    """A data set of low-resolution pictures and crops of their originals; a batch is a function of its step.
 
-    data: pictures of one size. crop: height and width of the crops. scale: how many times the picture is larger.
+    data: pictures of one size. crop: height and width of the crops. scale: the factor of enlargement.
     InputError for settings that do not fit.
     """
 
@@ -51,7 +51,7 @@ class LowResCrops(Wrapped[Dataset]):
         methods = settings.reduce or (("rendered", "area") if generated else ("area",))
         if "rendered" in methods and not generated:
             raise InputError(
-                "got --reduce rendered for pictures of a folder, which cannot be drawn anew, expected "
+                "got --reduce rendered for pictures of a folder, which cannot be rendered again, expected "
                 f"{', '.join(REDUCTIONS)}: choose of these"
             )
         super().__init__(data)
@@ -59,26 +59,28 @@ class LowResCrops(Wrapped[Dataset]):
         self.size, self.crop, self.scale, self.seed = size, crop, scale, seed
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
-        """image, uint8, and low_res, float32 in [-1, 1], [N,3,crop,crop]; low_res_level [N]; with caption or y as the
-        data has them."""
+        """image, uint8, and low_res, float32 in [-1, 1], [N,3,crop,crop]; low_res_level [N]; the data's caption or y.
+        """
         wanted = range(size) if rows is None else rows
         large, drawn, batch = self._pictures(step, size, wanted)
         room = (self.size - self.crop) // self.scale
         images, planes, levels = [], [], []
         for index, (row, pixels) in enumerate(zip(wanted, large, strict=True)):
-            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(LOW_RES, step, row)))
+            rng = np.random.default_rng(
+                np.random.SeedSequence(self.seed, spawn_key=(LOW_RES_SALT, step, row))
+            )
             low_pixels = self._small(pixels, drawn, index, self.methods[rng.integers(len(self.methods))])
             top, left = rng.integers(0, room + 1, 2).tolist()
-            low_res, level = worsened(low_pixels, self.settings, rng)
+            low_res, level = degrade(low_pixels, self.settings, rng)
             y, x = top * self.scale, left * self.scale
             images.append(pixels[y : y + self.crop, x : x + self.crop])
             planes.append(enlarged_crop(low_res, self.scale, top, left, self.crop))
             levels.append(level)
-        told = {"low_res": torch.stack(planes), "low_res_level": torch.tensor(levels, dtype=torch.float32)}
-        return {**batch, "image": torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), **told}
+        inputs = {"low_res": torch.stack(planes), "low_res_level": torch.tensor(levels, dtype=torch.float32)}
+        return {**batch, "image": torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), **inputs}
 
     def whole(self, step: int, size: int) -> Whole:
-        """The first pictures of a step as they are, each with its low-resolution one by the first way to reduce."""
+        """The first pictures of a step, each with its low-resolution one by the first method of reduction."""
         large, drawn, batch = self._pictures(step, size, range(size))
         small = [self._small(pixels, drawn, i, self.methods[0]) for i, pixels in enumerate(large)]
         captions = batch.get("caption", [""] * size)
@@ -86,11 +88,11 @@ class LowResCrops(Wrapped[Dataset]):
         return Whole(torch.from_numpy(large), torch.from_numpy(np.stack(small)), captions, labels)
 
     def _pictures(self, step: int, size: int, rows: range) -> tuple[Pixels, Pixels | None, Batch]:
-        """Pixels, uint8 [N,H,W,3]; of scenes that are drawn anew also small ones [N,h,w,3]; the rest of the batch."""
+        """Pixels, uint8 [N,H,W,3]; small ones [N,h,w,3] of scenes rendered again; the rest of the batch."""
         if not isinstance(self.data, GeneratedData):
             batch = dict(self.data.batch(step, size, rows))
             return batch.pop("image").permute(0, 2, 3, 1).numpy(), None, batch
-        # all of a batch at 256x256 in float32 would take more time and memory than to draw it
+        # a whole batch at 256x256 in float32 would take more time and memory than drawing it
         scenes = self.data.shapes.scenes(step, size)
         scenes = [scenes[row] for row in rows]
         drawn = render(scenes, self.size // self.scale) if "rendered" in self.methods else None
@@ -101,4 +103,4 @@ class LowResCrops(Wrapped[Dataset]):
         if method == "rendered":
             assert drawn is not None
             return drawn[index]
-        return reduced(pixels, self.scale, method)
+        return reduce_picture(pixels, self.scale, method)

@@ -1,9 +1,8 @@
-"""The low-resolution pictures that an upsampler learns from: made of pictures, made worse, enlarged to planes.
+"""Low-resolution inputs for training an upsampler: reduced pictures, degraded, then enlarged to planes.
 
-At sampling time the low-resolution picture is another model's, rounded to 8 bits. So in training a picture is
-reduced and rounded likewise; and as what a model draws is not quite what a camera takes, it is made worse on
-purpose: noised at a level that the network is told (cascaded diffusion, 2106.15282, section 4.2), blurred, or
-compressed.
+At sampling time the low-resolution picture is another model's, rounded to 8 bits. So in training a picture is reduced
+and rounded in the same way. As a model's pictures differ from photographs, it is also degraded: noised at a level that
+the network is conditioned on (cascaded diffusion, 2106.15282, section 4.2), blurred, or compressed.
 
 Shape letters: H W pixels, h w pixels of the low-resolution picture.
 """
@@ -29,17 +28,17 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-"""Without aliasing: Pillow widens a filter by the factor by which it reduces."""
+"""Filters of Pillow, which widens them by the factor of reduction, so without aliasing."""
 
 REDUCTIONS = ("area", *FILTERS)
-"""Ways to reduce any picture."""
+"""Methods of reduction for any picture."""
 
 
-def reduced(pixels: Pixels, scale: int, method: Reduction) -> Pixels:
+def reduce_picture(pixels: Pixels, scale: int, method: Reduction) -> Pixels:
     """uint8 [H,W,3] -> uint8 [H/scale,W/scale,3], by one of REDUCTIONS, rounded."""
     height, width, _ = pixels.shape
     if method == "area":
-        # Pillow's box filter would round twice, once a direction
+        # Pillow's box filter would round twice, once per direction
         rows = pixels.reshape(height // scale, scale, width, 3).sum(1, dtype=np.uint32)
         total = rows.reshape(height // scale, width // scale, scale, 3).sum(2, dtype=np.uint32)
         return ((total + scale**2 // 2) // scale**2).astype(np.uint8)
@@ -47,11 +46,11 @@ def reduced(pixels: Pixels, scale: int, method: Reduction) -> Pixels:
     return np.asarray(picture.resize((width // scale, height // scale), FILTERS[method]))
 
 
-def worsened(pixels: Pixels, settings: LowRes, rng: np.random.Generator) -> tuple[Tensor, float]:
-    """A low-resolution picture, uint8 [h,w,3], as the network is given it, [3,h,w], and the level of its noise.
+def degrade(pixels: Pixels, settings: LowRes, rng: np.random.Generator) -> tuple[Tensor, float]:
+    """Degrade a low-resolution picture, uint8 [h,w,3]; returns the network's input [3,h,w] and its noise level.
 
-    Always takes the same random numbers from `rng` before the noise itself, so that one setting does not change what
-    another does.
+    Always draws the same random numbers from `rng` before the noise itself, so that one setting does not change the
+    effect of another.
     """
     kept, at, blur, radius, jpeg, quality = rng.random(6).tolist()
     low, high = settings.noise
@@ -63,33 +62,33 @@ def worsened(pixels: Pixels, settings: LowRes, rng: np.random.Generator) -> tupl
             picture = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(settings.blur * radius))
             pixels = np.asarray(picture)
         if settings.jpeg and jpeg < 0.5:
-            pixels = compressed(pixels, round(settings.jpeg + (95 - settings.jpeg) * quality))
+            pixels = compress(pixels, round(settings.jpeg + (95 - settings.jpeg) * quality))
     low_res = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1) / 127.5 - 1  # [h,w,3] -> [3,h,w]
     if level:
         noise = torch.from_numpy(rng.standard_normal(low_res.shape, np.float32))
-        low_res = noised(low_res, level, noise)
+        low_res = add_noise(low_res, level, noise)
     return low_res.contiguous(), level
 
 
-def compressed(pixels: Pixels, quality: int) -> Pixels:
-    """What JPEG of that quality, 1 to 95, leaves of a picture, uint8 [h,w,3]."""
+def compress(pixels: Pixels, quality: int) -> Pixels:
+    """A picture, uint8 [h,w,3], after JPEG compression of that quality, 1 to 95."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=quality)
     return np.asarray(decode_picture(file.getvalue(), "the compressed picture")[0])
 
 
-def noised(low_res: Tensor, level: float, noise: Tensor) -> Tensor:
+def add_noise(low_res: Tensor, level: float, noise: Tensor) -> Tensor:
     """sqrt(1 - level^2) low_res + level noise: q(z_s | z_0) of 2106.15282, the level in place of the time s."""
     return math.sqrt(1.0 - level**2) * low_res + level * noise
 
 
 def enlarged_crop(low_res: Tensor, scale: int, top: int, left: int, size: int) -> Tensor:
-    """What a crop of the picture sees of the enlarged planes, [3,size,size], exactly as when all is enlarged.
+    """The crop [3,size,size] of the enlarged planes, equal to a crop after enlarging the whole picture.
 
     low_res [3,h,w]; top, left: the crop's corner in pixels of the low-resolution picture; size: of the crop in pixels
     of the picture, a multiple of `scale`.
     """
-    # an enlarged pixel mixes its low-resolution pixel with the neighbours, of which there are none outside the picture
+    # an enlarged pixel mixes its low-resolution pixel with the neighbours; outside of the picture there are none
     framed = F.pad(low_res[None], (1, 1, 1, 1), mode="replicate")
     side = size // scale
     part = framed[..., top : top + side + 2, left : left + side + 2]  # [1,3,side+2,side+2]

@@ -13,23 +13,23 @@ Reduction = Literal["area", "bicubic", "lanczos", "rendered"]
 
 @dataclass(frozen=True)
 class LowRes:
-    """How a training picture becomes the low-resolution one that is enlarged."""
+    """Settings of the low-resolution pictures for training an upsampler."""
 
     reduce: tuple[Reduction, ...] = ()
-    """How it is made smaller, by chance one of these: area (the mean of each block of pixels), bicubic, lanczos, or,
-    for the built-in scenes, rendered (drawn anew at the low resolution). By default rendered and area for the built-in
-    scenes, area for others."""
+    """Methods of reduction, one chosen at random for each picture: area (the mean of each block of pixels), bicubic,
+    lanczos, or, for the built-in scenes, rendered (at the low resolution). By default rendered and area for the
+    built-in scenes, area for others."""
     noise: tuple[float, float] = (0.0, 0.3)
-    """Gaussian noise is added of a standard deviation between these, which the network is told; 0 0 for none."""
+    """Range of the standard deviation of added Gaussian noise, on which the network is conditioned; 0 0 for none."""
     blur: float = 0.0
     """Largest radius of a Gaussian blur, in pixels of the low-resolution picture, of half of the pictures."""
     jpeg: int = 0
     """Lowest quality, 1 to 95, of JPEG compression of half of the pictures; 0 for none."""
     clean: float = 0.25
-    """Share of the pictures that have neither noise nor blur nor compression."""
+    """Share of the pictures without noise, blur and compression."""
 
     def check(self) -> None:
-        """InputError for numbers out of their range."""
+        """InputError for numbers out of range."""
         check_numbers(self)
         low, high = self.noise
         if not 0.0 <= low <= high < 1.0:

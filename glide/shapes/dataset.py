@@ -3,7 +3,7 @@
     data = Shapes(seed=0, image_size=64)
     batch = data.batch(step=0, size=16)      # {"image": [16, 3, 64, 64] in [-1, 1], "caption": 16 texts}
 
-The language is in shapes_scene.py, the drawing in shapes_render.py, and oracle.py reads pictures back.
+scene.py holds the language, render.py the drawing, and oracle.py reads pictures back.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,14 +41,21 @@ __all__ += ["parse_caption", "render", "sample_scene", "write_caption"]
 T = TypeVar("T")
 
 MIXTURE = (*KINDS, "inside")
-"""What a mixture may be made of: the kinds of scene, and those pairs of which one thing is inside of the other. A fifth
-of all pairs, they take the most pictures to learn."""
+"""Possible parts of a mixture: the kinds of scene, and pairs of which one thing is inside the other.
+
+These are a fifth of all pairs, and take the most pictures to learn.
+"""
 
 MARGIN = 0.02  # between a thing and the picture's edge
 GAP = 0.04  # between two things
-SAY_COLOR, SAY_SIZE, SAY_POSITION, SAY_BACKGROUND = 0.9, 0.7, 0.65, 0.5  # how often a caption says it
+SAY_COLOR, SAY_SIZE, SAY_POSITION, SAY_BACKGROUND = (
+    0.9,
+    0.7,
+    0.65,
+    0.5,
+)  # probability that a caption states it
 
-# What fits into which outer shape with room to see both. Only small things fit a diamond or a ring's hole.
+# Sizes that fit into an outer shape so that both are visible. Only small things fit into a diamond or a ring's hole.
 INNER_SIZES = {
     "circle": ("small", "medium"),
     "square": ("small", "medium"),
@@ -61,7 +68,7 @@ def _distance(a: Sequence[int], b: Sequence[int]) -> float:
     return sum((i - j) ** 2 for i, j in zip(a, b, strict=True)) ** 0.5
 
 
-# Colours that are seen well on each background: never its own colour, nor a near one.
+# Colours that are well visible on each background: never its own colour, nor a similar one.
 VISIBLE_COLORS = {
     name: tuple(color for color, rgb in COLORS.items() if _distance(rgb, ground) >= 115)
     for name, ground in BACKGROUNDS.items()
@@ -69,7 +76,7 @@ VISIBLE_COLORS = {
 
 
 class _Draws:
-    """Random choices from one block of uniform numbers: a single call of a slow generator per scene."""
+    """Random choices from one block of uniform numbers: one call of the slow generator per scene."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._numbers = iter(rng.random(40).tolist())  # a scene takes at most 25
@@ -84,10 +91,10 @@ class _Draws:
         return options[int(next(self._numbers) * len(options))]
 
     def weighted(self, options: Sequence[str], weights: Sequence[float]) -> str:
-        left = next(self._numbers) * sum(weights)
+        rest = next(self._numbers) * sum(weights)
         for option, weight in zip(options, weights, strict=True):
-            left -= weight
-            if left < 0:
+            rest -= weight
+            if rest < 0:
                 return option
         return options[-1]
 
@@ -102,33 +109,33 @@ def sample_scene(
     draws = _Draws(rng)
     kind = draws.weighted(kinds, weights or [1.0] * len(kinds))
     background = draws.pick(tuple(BACKGROUNDS))
-    said_background = background if draws.chance(SAY_BACKGROUND) else None
+    stated_background = background if draws.chance(SAY_BACKGROUND) else None
     drawers: dict[str, Callable[[_Draws, str, str | None], _Drawn]]
     drawers = {"one": _one, "count": _count, "pair": _pair, "inside": partial(_pair, relation="inside")}
-    things, facts = drawers[kind](draws, background, said_background)
+    things, facts = drawers[kind](draws, background, stated_background)
     return Scene(things, background, "pair" if kind == "inside" else kind, write_caption(facts), facts)
 
 
 def _noun(draws: _Draws, thing: Thing) -> Noun:
-    """What the caption says of a thing."""
+    """The noun phrase of a thing: a random part of its properties."""
     says_size, says_color = draws.chance(SAY_SIZE), draws.chance(SAY_COLOR)
     size = thing.size if says_size and thing.size in SPOKEN_SIZES else None
     return size, thing.color if says_color else None, thing.shape
 
 
-def _one(draws: _Draws, background: str, said_background: str | None) -> _Drawn:
+def _one(draws: _Draws, background: str, stated_background: str | None) -> _Drawn:
     shape, color = draws.pick(SHAPES), draws.pick(VISIBLE_COLORS[background])
     size, position = draws.pick(tuple(SIZES)), draws.pick(tuple(POSITIONS))
     radius = draws.between(*SIZES[size])
     x, y = (_in_cell(draws, cell, radius) for cell in POSITIONS[position])
     thing = Thing(shape, color, size, x, y, radius)
-    said_position = position if draws.chance(SAY_POSITION) else None
+    stated_position = position if draws.chance(SAY_POSITION) else None
     noun = _noun(draws, thing)
-    return (thing,), make_facts(1, [noun], position=said_position, background=said_background)
+    return (thing,), make_facts(1, [noun], position=stated_position, background=stated_background)
 
 
 def _in_cell(draws: _Draws, cell: int, radius: float) -> float:
-    """A coordinate near the low edge, the middle or the high edge (cell 0, 1, 2)."""
+    """A random coordinate near the low edge, the middle or the high edge (cell 0, 1, 2)."""
     if cell == 1:
         return draws.between(0.46, 0.54)
     low = max(radius + MARGIN, 0.19)
@@ -136,8 +143,8 @@ def _in_cell(draws: _Draws, cell: int, radius: float) -> float:
     return from_edge if cell == 0 else 1 - from_edge
 
 
-# Where equal things stand: one of the layouts for their number, each point the middle of a free cell
-# that is half the picture wide and high.
+# Places of equal things: one of the layouts for their number. Each point is the centre of a free cell that is half the
+# picture wide and high.
 _CORNERS = ((0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))
 LAYOUTS = {
     2: (((0.25, 0.5), (0.75, 0.5)), ((0.5, 0.25), (0.5, 0.75)), _CORNERS[::3], _CORNERS[1:3]),
@@ -146,7 +153,7 @@ LAYOUTS = {
 }
 
 
-def _count(draws: _Draws, background: str, said_background: str | None) -> _Drawn:
+def _count(draws: _Draws, background: str, stated_background: str | None) -> _Drawn:
     number = draws.pick(tuple(COUNTS.values()))
     shape, color = draws.pick(SHAPES), draws.pick(VISIBLE_COLORS[background])
     size = draws.pick(tuple(SIZES))
@@ -156,10 +163,12 @@ def _count(draws: _Draws, background: str, said_background: str | None) -> _Draw
         Thing(shape, color, size, x + draws.between(-play, play), y + draws.between(-play, play), radius)
         for x, y in draws.pick(LAYOUTS[number])
     )
-    return things, make_facts(number, [_noun(draws, things[0])], background=said_background)
+    return things, make_facts(number, [_noun(draws, things[0])], background=stated_background)
 
 
-def _pair(draws: _Draws, background: str, said_background: str | None, relation: str | None = None) -> _Drawn:
+def _pair(
+    draws: _Draws, background: str, stated_background: str | None, relation: str | None = None
+) -> _Drawn:
     """relation: one of RELATIONS; by default any."""
     relation = relation or draws.pick(RELATIONS)
     colors = VISIBLE_COLORS[background]
@@ -168,7 +177,7 @@ def _pair(draws: _Draws, background: str, said_background: str | None, relation:
     inside = relation == "inside"
     first, second = (_inside if inside else _side_by_side)(draws, relation, color, other_color)
     nouns = [_noun(draws, first), _noun(draws, second)]
-    facts = make_facts(2, nouns, relation=relation, background=said_background)
+    facts = make_facts(2, nouns, relation=relation, background=stated_background)
     return (second, first), facts  # the outer thing of "inside" is drawn before the inner one
 
 
@@ -182,14 +191,14 @@ def _inside(draws: _Draws, relation: str, color: str, other_color: str) -> tuple
 
 
 def _side_by_side(draws: _Draws, relation: str, color: str, other_color: str) -> tuple[Thing, Thing]:
-    """First and second thing of a relation along one axis: drawn left of each other, then turned."""
+    """First and second thing of a relation along one axis: placed left to right, then turned."""
     shape, other_shape = draws.pick(SHAPES), draws.pick(SHAPES)
     size, other_size = draws.pick(tuple(SIZES)), draws.pick(tuple(SIZES))
     low_radius, high_radius = draws.between(*SIZES[size]), draws.between(*SIZES[other_size])
     low_radius, high_radius = (
         (low_radius, high_radius) if relation in ("to the left of", "above") else (high_radius, low_radius)
     )
-    middle = 0.5 + (low_radius - high_radius) / 2  # where the gap is
+    middle = 0.5 + (low_radius - high_radius) / 2  # the centre of the gap
     across = draws.between(0.35, 0.65)
     spare = min(middle - 2 * low_radius, 1 - middle - 2 * high_radius) - MARGIN - GAP / 2
     low = middle - GAP / 2 - low_radius - draws.between(0.2, 0.9) * min(spare, 0.12)
@@ -204,11 +213,11 @@ def _side_by_side(draws: _Draws, relation: str, color: str, other_color: str) ->
 
 
 class Shapes:
-    """The data set: an endless supply of scenes; the batch of a step depends on nothing but its arguments.
+    """The data set: an endless supply of scenes; the batch of a step is a pure function of its arguments.
 
-    kinds, weights: some of MIXTURE and how often each comes up; the KINDS, equally often, by default.
-    split: "train" or "held_out"; no scene of one is a scene of the other, whatever the seeds.
-    InputError when an argument is not usable.
+    kinds, weights: some of MIXTURE and their relative frequencies; by default the KINDS with equal ones.
+    split: "train" or "held_out"; they share no scene, for any seeds.
+    InputError for an invalid argument.
     """
 
     def __init__(
@@ -247,7 +256,7 @@ class Shapes:
         return cls(seed, image_size, tuple(weights), tuple(weights.values()), split)
 
     def scenes(self, step: int, size: int) -> list[Scene]:
-        """The `size` scenes of a step: the first ones of an endless list that belongs to the step."""
+        """The `size` scenes of a step: the first ones of the step's endless list."""
         split = ("train", "held_out").index(self.split)
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(split, step)))
         return [sample_scene(rng, self.kinds, self.weights) for _ in range(size)]
@@ -255,7 +264,7 @@ class Shapes:
     def batch(self, step: int, size: int, rows: range | None = None) -> dict[str, Any]:
         """{"image": uint8 [size, 3, H, W], "caption": list of str}, the same on every call.
 
-        rows: of the `size` pictures those that are drawn.
+        rows: the rows to draw, out of `size`.
         """
         scenes = self.scenes(step, size)
         scenes = scenes if rows is None else [scenes[row] for row in rows]
@@ -280,12 +289,12 @@ def _check_kinds(kinds: Sequence[str], weights: Sequence[float] | None) -> None:
 def held_out_scenes(
     n: int, kinds: Sequence[str] = KINDS, seed: int = 0, weights: Mapping[str, float] | None = None
 ) -> list[Scene]:
-    """n scenes for evaluation; a training run never sees them, whatever its seed."""
+    """n scenes for evaluation, which no training run uses, for any seed."""
     shares = [weights.get(kind, 0.0) for kind in kinds] if weights else None
     return Shapes(seed=seed, kinds=kinds, weights=shares, split="held_out").scenes(0, n)
 
 
 def captions_for_tokenizer() -> list[str]:
-    """A fixed list of captions with every word of the language, each about as often as in the data."""
-    rng = np.random.default_rng(0)  # long enough that no word is left out; a test holds it to that
+    """A fixed list of captions with every word of the language, about as frequent as in the data."""
+    rng = np.random.default_rng(0)  # enough captions for every word; a test checks it
     return [sample_scene(rng).caption for _ in range(2000)]

@@ -1,12 +1,12 @@
-"""Reads a picture of the data set `shapes` and says which facts of a caption hold in it.
+"""An oracle that reads a picture of the data set `shapes` and decides which facts of a caption hold in it.
 
     judged = Oracle().judge(picture, "a large red circle to the left of a small blue square")
     judged.all_right, [(fact.kind, fact.value, right) for fact, right in judged.verdicts]
 
-It knows the language and the shapes, not the scene: regions of one colour are found (oracle_regions.py),
-each is compared with drawings of the eight shapes (oracle_fit.py), and the facts are looked up in what was
-found. It is strict: a thing too many or too few makes the fact "count" wrong, whatever the caption.
-On 1000 held-out renderings, at 64 and at 256, it made no error; oracle_check.py measures that.
+It knows the language and the shapes, not the scene: it finds regions of one colour (oracle_segment.py), compares each
+with drawings of the eight shapes (oracle_shape_fit.py), and looks up the facts in the result. It is strict: a thing too
+many or too few makes the fact "count" wrong, whatever the caption. On 1000 held-out renderings, at 64 and at 256, it
+made no error; oracle_error.py measures that.
 """
 
 from collections.abc import Sequence
@@ -29,15 +29,15 @@ from glide.shapes.oracle_segment import (
 from glide.shapes.oracle_shape_fit import fit_shape
 from glide.shapes.scene import COLORS, COUNTS, POSITIONS, SIZES, Fact, Scene, parse_caption
 
-LEAST_OVERLAP = 0.70  # a region that resembles no shape better than this has no shape
-COLOR_REACH = 75.0  # levels of RGB distance at which a colour has lost its name
-MOST_THINGS = 16  # the largest ones; no caption says more than four, and more would only take time
+MIN_OVERLAP = 0.70  # a region that overlaps less with every shape has no shape
+MAX_COLOR_DISTANCE = 75.0  # levels of RGB distance from a named colour, beyond which a colour has no name
+MAX_THINGS = 16  # the largest ones are read; no caption states more than four
 CELL_EDGES = (0.36, 0.64)  # between the columns, and the rows, of the nine positions
 
 
 @dataclass(frozen=True)
 class Found:
-    """A thing in a picture. x, y, radius are shares of its side; shape or color None: none comes near.
+    """A thing in a picture. x, y, radius are shares of its side; shape or color None: no known one is close.
 
     inside: index, in the reading, of the smallest thing that encloses it.
     """
@@ -58,14 +58,14 @@ class Found:
 
     @property
     def position(self) -> str:
-        """The phrase, of POSITIONS, for where it is."""
+        """Its position as a phrase of POSITIONS."""
         cell = tuple(sum(at > edge for edge in CELL_EDGES) for at in (self.x, self.y))
         return next(phrase for phrase, place in POSITIONS.items() if place == cell)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What is in a picture. background None: none of the known ones comes near."""
+    """The contents of a picture. background None: no known one is close."""
 
     things: tuple[Found, ...]
     background: str | None
@@ -73,7 +73,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Judgement:
-    """For each fact of the caption whether it holds, and what was seen."""
+    """The verdict on each fact of a caption, and the reading of the picture."""
 
     verdicts: tuple[tuple[Fact, bool], ...]
     reading: Reading
@@ -87,22 +87,22 @@ class Oracle:
     """Reads and judges pictures of any size from 16 pixels; they are read at 64 x 64."""
 
     def read(self, picture: Picture) -> Reading:
-        """What is in a picture: uint8 [H, W, 3], or a float tensor [3, H, W] in [-1, 1], H = W.
+        """Read a picture: uint8 [H, W, 3], or a float tensor [3, H, W] in [-1, 1], H = W.
 
         InputError for anything else.
         """
         return _read(find_regions(picture))
 
     def judge(self, picture: Picture, caption: str | Sequence[Fact]) -> Judgement:
-        """Which facts hold; a caption given as text must be of the grammar (InputError)."""
+        """Judge the facts of a caption; InputError for a text that is not of the grammar."""
         return judge_reading(self.read(picture), caption)
 
 
 def judge_reading(reading: Reading, caption: str | Sequence[Fact]) -> Judgement:
-    """Which facts of a caption hold for these things.
+    """Judge the facts of a caption for these things.
 
-    The noun phrases of a caption are matched with the things found so that as many facts hold as can;
-    of equal matches the one counts whose earlier facts hold.
+    The noun phrases are matched with the things so that as many facts hold as possible; among equal matches the one
+    whose earlier facts hold is used.
     """
     facts = tuple(parse_caption(caption) if isinstance(caption, str) else caption)
     if any(fact.kind == "count" and fact.value in COUNTS.values() for fact in facts) and not any(
@@ -111,7 +111,7 @@ def judge_reading(reading: Reading, caption: str | Sequence[Fact]) -> Judgement:
         right = tuple(_holds_for_all(fact, reading) for fact in facts)
     else:
         nouns = 1 + max(fact.thing for fact in facts)
-        spare: list[Found | None] = [None] * nouns  # a noun phrase may have nothing to match
+        spare: list[Found | None] = [None] * nouns  # a noun phrase may have no match
         matches = permutations([*reading.things, *spare], nouns)
         right = max((tuple(_holds(f, reading, m) for f in facts) for m in matches), key=lambda r: (sum(r), r))
     return Judgement(tuple(zip(facts, right, strict=True)), reading)
@@ -148,7 +148,7 @@ def _relation(first: Found, second: Found, reading: Reading) -> str | None:
 
 
 def read_scene(scene: Scene) -> Reading:
-    """The reading that a perfect oracle has of a scene's picture."""
+    """The true reading of a scene's picture."""
     inside = "inside" in [fact.value for fact in scene.facts]  # then the inner thing is the second one
     return Reading(
         tuple(
@@ -170,12 +170,12 @@ def _read(regions: Regions) -> Reading:
 def _things(regions: Regions) -> list[Array]:
     """The pixels of each thing, as masks [H, W].
 
-    A region is a thing unless it is background, or is seen through a ring that lies on a thing of the same
-    colour: then it belongs to that thing.
+    A region is a thing unless it is background, or is visible through a ring on a thing of the same colour: then it is
+    part of that thing.
     """
     labels, ids = regions.labels, regions.ids
     numbers, areas = np.unique(ids[labels != 0], return_counts=True)
-    largest = np.sort((-areas).argsort(kind="stable")[:MOST_THINGS])  # of equal ones the first
+    largest = np.sort((-areas).argsort(kind="stable")[:MAX_THINGS])  # the first among equal ones
     masks = [ids == number for number in numbers[largest]]
     fills = [filled(mask) for mask in masks]
     owner = list(range(len(masks)))
@@ -200,7 +200,7 @@ def _parent(index: int, owned: list[Array], fills: list[Array]) -> int | None:
 
 
 def _color(pixels: Array, mask: Array, around: Array) -> Array:
-    """The colour of a thing: of its inner pixels or, where it is too thin, of its most distinct ones."""
+    """The colour of a thing: of its inner pixels or, if it is too thin, of its most distinct ones."""
     core = shrunk(mask)
     if core.sum() < SPECK:
         contrast = np.linalg.norm(pixels - around, axis=-1)
@@ -211,24 +211,24 @@ def _color(pixels: Array, mask: Array, around: Array) -> Array:
 def _look(
     index: int, owned: list[Array], fills: list[Array], parents: list[int | None], regions: Regions
 ) -> Found:
-    """Names one thing."""
+    """Name the shape, colour and place of one thing."""
     mask, fill, pixels = owned[index], fills[index], regions.pixels
     beside = regions.labels[grown(fill) & ~fill]
     around_label = int(np.bincount(beside).argmax()) if len(beside) else 0
     around = regions.palette[around_label]
     color = _color(pixels, mask, around)
-    # Along the line from the colour around it to its own: how much of each pixel it covers.
+    # Position of each pixel on the line from the surrounding colour to its own: the share of the pixel that it covers.
     line = color - around
     cover = np.clip((pixels - around) @ line / max(float(line @ line), 1.0), 0, 1).astype(np.float32)
-    # Only its own pixels and those around it tell its shape; other things may hide it or stand beside it.
-    tells = mask | (regions.labels == around_label)
-    weight = (~grown(~tells)).astype(np.float32)
+    # Only its own pixels and those around it show its shape; other things may hide it or stand beside it.
+    informative = mask | (regions.labels == around_label)
+    weight = (~grown(~informative)).astype(np.float32)
     fit = fit_shape(cover, weight, mask)
     distances = {name: float(np.linalg.norm(color - rgb)) for name, rgb in COLORS.items()}
     name = min(distances, key=lambda n: distances[n])
     return Found(
-        shape=fit.shape if fit.overlap >= LEAST_OVERLAP else None,
-        color=name if distances[name] < COLOR_REACH else None,
+        shape=fit.shape if fit.overlap >= MIN_OVERLAP else None,
+        color=name if distances[name] < MAX_COLOR_DISTANCE else None,
         x=fit.x / SIDE,
         y=fit.y / SIDE,
         radius=fit.radius / SIDE,

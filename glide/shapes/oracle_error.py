@@ -1,10 +1,9 @@
-"""Measures the oracle on true renderings of held-out scenes.
+"""Measure the oracle's error on true renderings of held-out scenes.
 
     python -m glide.shapes.oracle_error --scenes 1000
 
-How often is a true caption judged wrong, and how often is a fact that was changed in the caption not found
-wrong: on pictures as rendered, and with noise, soft edges or a tint. Measured on 1000 held-out scenes of all
-kinds (seed 0), in % of the captions:
+It counts true captions that are judged wrong, and changed facts that are not judged wrong, on pictures as rendered and
+with noise, soft edges or a tint. Measured on 1000 held-out scenes of all kinds (seed 0), in % of the captions:
 
     true captions judged wrong            64 x 64    256 x 256
     as rendered                              0.0           0.0
@@ -41,7 +40,7 @@ def noisy(image: Image, rng: np.random.Generator) -> Image:
     return _levels(image + rng.normal(0, 8, image.shape))
 
 
-def soft(image: Image, rng: np.random.Generator) -> Image:
+def soft_edges(image: Image, rng: np.random.Generator) -> Image:
     """Each pixel mixed with its neighbours along both axes: weights 0.2, 0.6, 0.2."""
     blurred = image.astype(np.float32)
     for axis in (0, 1):
@@ -52,21 +51,21 @@ def soft(image: Image, rng: np.random.Generator) -> Image:
 
 
 def tinted(image: Image, rng: np.random.Generator) -> Image:
-    """Every colour off by up to 20 levels a channel, the same all over the picture."""
+    """Every colour shifted by up to 20 levels a channel, the same for the whole picture."""
     return _levels(image + rng.uniform(-20, 20, 3))
 
 
 CORRUPTIONS: dict[str, Corruption] = {
     "as rendered": lambda image, rng: image,
     "noise": noisy,
-    "soft edges": soft,
-    "noise and soft edges": lambda image, rng: noisy(soft(image, rng), rng),
+    "soft edges": soft_edges,
+    "noise and soft edges": lambda image, rng: noisy(soft_edges(image, rng), rng),
     "tint": tinted,
 }
 
 
-def swapped(scene: Scene, rng: np.random.Generator) -> Iterator[tuple[Fact, tuple[Fact, ...]]]:
-    """(changed fact, the caption's facts with it) for every fact of a scene, where that makes them wrong.
+def changed_facts(scene: Scene, rng: np.random.Generator) -> Iterator[tuple[Fact, tuple[Fact, ...]]]:
+    """(changed fact, the caption's facts with it) for every fact of a scene whose change makes the caption wrong.
 
     Some changes leave a caption true: "a ring above a ring" is "a ring below a ring".
     """
@@ -82,13 +81,13 @@ def swapped(scene: Scene, rng: np.random.Generator) -> Iterator[tuple[Fact, tupl
 def error_rates(
     scenes: Sequence[Scene], size: int, corruption: str = "as rendered", seed: int = 0
 ) -> dict[str, float]:
-    """{"true captions": share judged wrong, "<kind of fact>": share of changed facts not found wrong}."""
+    """{"true captions": share judged wrong, "<kind of fact>": share of changed facts not judged wrong}."""
     rng, oracle = np.random.default_rng(seed), Oracle()
     wrong, missed, tried = 0, dict[str, int](), dict[str, int]()
     for scene, image in zip(scenes, render(scenes, size), strict=True):
         reading = oracle.read(CORRUPTIONS[corruption](image, rng))
         wrong += not judge_reading(reading, scene.facts).all_right
-        for changed, facts in swapped(scene, rng):
+        for changed, facts in changed_facts(scene, rng):
             tried[changed.kind] = tried.get(changed.kind, 0) + 1
             caught = (changed, False) in judge_reading(reading, facts).verdicts
             missed[changed.kind] = missed.get(changed.kind, 0) + (not caught)

@@ -1,7 +1,7 @@
-"""From pixels to regions of one colour: the oracle's first half.
+"""Segment a picture into regions of one colour: the first half of the oracle.
 
-Edges are the difficulty: a pixel half red and half white is pink. So colours are named where the picture is
-flat, and every other pixel joins the flat region next to it whose colour it resembles most.
+Edges are the difficulty: a pixel half red and half white is pink. So colours are identified in flat parts of the
+picture, and every other pixel joins the neighbouring flat region of the most similar colour.
 
 Shape letters: H W pixels (always SIDE), K colours of the picture's palette.
 """
@@ -21,18 +21,18 @@ Picture = NDArray[Any] | torch.Tensor
 
 SIDE = 64  # every picture is read at this resolution
 FLAT = 24.0  # levels by which the pixels of a flat 2 x 2 block may differ from their mean
-BETWEEN = 60.0  # a colour this close to a mixture of two others may be their seam
-NEAR_GROUND = 60.0  # colours this close to the background are not looked for
+SEAM_DISTANCE = 60.0  # a colour this close to a mixture of two others may be their seam
+MIN_GROUND_DISTANCE = 60.0  # colours closer to the background are not searched
 REACH = 3  # pixels from a flat region to the seams and corners that may belong to it
-SPECK = 16  # pixels; smaller regions are dirt
+SPECK = 16  # pixels; smaller regions are dropped
 
 
 @dataclass(frozen=True)
 class Regions:
-    """A picture cut into regions.
+    """The regions of a picture.
 
     pixels: [H, W, 3] float32, 0..255.  labels: [H, W] index into `palette`; 0 is the background.
-    ids: [H, W], one number per connected region.  palette: [K, 3]; the colours as the picture has them.
+    ids: [H, W], one number per connected region.  palette: [K, 3], the colours in the picture.
     """
 
     pixels: Array
@@ -43,17 +43,17 @@ class Regions:
 
 
 def find_regions(picture: Picture) -> Regions:
-    """Cuts a picture into regions of one colour without thin seams and specks. InputError: see to_pixels."""
+    """Segment a picture into regions of one colour without thin seams and specks. InputError: see to_pixels."""
     pixels = to_pixels(picture)
     background, ground = _background(pixels)
     colors = np.array(list(COLORS.values()), np.float32)
-    far = np.linalg.norm(colors - ground, axis=1) >= NEAR_GROUND
+    far = np.linalg.norm(colors - ground, axis=1) >= MIN_GROUND_DISTANCE
     palette = np.concatenate([ground[None], colors[far]])  # [K, 3]
     distance = np.linalg.norm(pixels[None] - palette[:, None, None], axis=-1)  # [K, H, W]
     labels = _grow(np.where(_flat(pixels, distance.argmin(0)), distance.argmin(0), -1), distance)
     labels = _drop(labels, distance, palette, seams=True)
     labels = _drop(labels, distance, palette, seams=False)
-    for k in np.unique(labels):  # what the picture's red is, not what red should be
+    for k in np.unique(labels):  # the colours of the picture, not the nominal ones
         palette[k] = np.median(pixels[labels == k], axis=0)
     return Regions(pixels, labels, connected(labels), palette, background)
 
@@ -85,7 +85,7 @@ def to_pixels(picture: Picture) -> Array:
 
 
 def _background(pixels: Array) -> tuple[str | None, Array]:
-    """Name (None where no background comes near) and colour [3] of what lies along the picture's border."""
+    """Name (None if no background is close) and colour [3] of the picture's border."""
     inside = np.zeros(pixels.shape[:2], bool)
     inside[2:-2, 2:-2] = True
     border = pixels[~inside]
@@ -93,25 +93,25 @@ def _background(pixels: Array) -> tuple[str | None, Array]:
     nearest = np.linalg.norm(border[:, None] - grounds, axis=-1).argmin(1)
     winner = np.bincount(nearest, minlength=len(grounds)).argmax()
     color = np.median(border[nearest == winner], axis=0)
-    near = np.linalg.norm(color - grounds[winner]) < 50  # less than half of what lies between any two
+    near = np.linalg.norm(color - grounds[winner]) < 50  # less than half of the distance between any two
     return list(BACKGROUNDS)[winner] if near else None, color.astype(np.float32)
 
 
 def _flat(pixels: Array, best: Array) -> Array:
-    """[H, W] bool: lies in a 2 x 2 block of pixels that are alike and nearest to the same palette colour."""
+    """[H, W] bool: true in 2 x 2 blocks of similar pixels that are nearest to the same palette colour."""
     corners = [np.s_[:-1, :-1], np.s_[:-1, 1:], np.s_[1:, :-1], np.s_[1:, 1:]]
     four = np.stack([pixels[c] for c in corners])  # [4, H-1, W-1, 3]
-    alike = np.linalg.norm(four - four.mean(0), axis=-1).max(0) < FLAT
+    similar = np.linalg.norm(four - four.mean(0), axis=-1).max(0) < FLAT
     names = np.stack([best[c] for c in corners])
-    alike &= (names == names[0]).all(0)
+    similar &= (names == names[0]).all(0)
     flat = np.zeros(best.shape, bool)
     for c in corners:
-        flat[c] |= alike
+        flat[c] |= similar
     return flat
 
 
 def _grow(labels: Array, distance: Array) -> Array:
-    """Gives each pixel labelled -1 the label it resembles most of those that occur nearby."""
+    """Give each pixel labelled -1 the most similar one of the labels nearby."""
     labels = labels.copy()
     cost = np.full(distance.shape, np.inf, np.float32)
     for k in np.unique(labels[labels >= 0]):
@@ -141,7 +141,7 @@ def _drop(labels: Array, distance: Array, palette: Array, seams: bool) -> Array:
 
 
 def _is_seam(region: Array, labels: Array, palette: Array) -> bool:
-    """Whether a thin region lies between two others all along, and has a mixture of their colours."""
+    """True for a thin region that lies between two others and has a mixture of their colours."""
     beside = labels[grown(region) & ~region]
     counts = np.bincount(beside, minlength=len(palette)) / max(len(beside), 1)
     second, first = counts.argsort(kind="stable")[-2:]
@@ -149,7 +149,7 @@ def _is_seam(region: Array, labels: Array, palette: Array) -> bool:
         return False
     color, a, b = palette[labels[region][0]], palette[first], palette[second]
     share = np.clip((color - a) @ (b - a) / ((b - a) @ (b - a)), 0, 1)
-    return bool(np.linalg.norm(a + share * (b - a) - color) < BETWEEN)
+    return bool(np.linalg.norm(a + share * (b - a) - color) < SEAM_DISTANCE)
 
 
 def grown(mask: Array) -> Array:

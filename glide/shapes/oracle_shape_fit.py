@@ -1,4 +1,4 @@
-"""Which of the eight shapes a region is, by drawing each of them there: the oracle's second half."""
+"""Fit the eight shapes to a region by drawing each of them there: the second half of the oracle."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -22,10 +22,10 @@ class Fit:
 
 
 def fit_shape(cover: Array, weight: Array, mask: Array) -> Fit:
-    """The shape, of SHAPES, that overlaps most with a region.
+    """The shape of SHAPES that overlaps most with a region.
 
-    cover: [H, W] share of each pixel that the region covers, 0..1.  weight: [H, W], 0 for pixels that say
-    nothing because another thing hides them.  mask: [H, W] bool, the region's pixels.
+    cover: [H, W] share of each pixel that the region covers, 0..1.  weight: [H, W], 0 for pixels that
+    another thing hides.  mask: [H, W] bool, the region's pixels.
     """
     rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
@@ -44,14 +44,14 @@ def _fit(
     center_x, center_y, half_width, half_height = _box(shape)
     radius = (box[2] / half_width + box[3] / half_height) / 2
     place = np.array([box[0] - center_x * radius, box[1] - center_y * radius, radius])
-    nudges = np.concatenate([np.zeros((1, 3)), 0.5 * np.eye(3)])  # pixels
+    offsets = np.concatenate([np.zeros((1, 3)), 0.5 * np.eye(3)])  # pixels
 
     def draw(places: Array) -> Array:  # [M, 3] -> [M, H, W]
         cx, cy, r = places.astype(np.float32).T[:, :, None, None]
         return coverage(shape, x - cx, y - cy, r)
 
     for _ in range(4):
-        drawn = draw(place + nudges)
+        drawn = draw(place + offsets)
         slopes = ((drawn[1:] - drawn[0]) / 0.5).reshape(3, -1)
         weighted = slopes * weight.ravel()
         step = np.linalg.solve(weighted @ slopes.T + 0.1 * np.eye(3), weighted @ (cover - drawn[0]).ravel())
@@ -64,7 +64,7 @@ def _fit(
 
 @cache
 def _box(shape: str) -> tuple[float, float, float, float]:
-    """Centre x, y and half width, height of the ink of a shape of radius 1."""
+    """Centre x, y and half width, height of the bounding box of a shape of radius 1."""
     axis = (np.arange(400, dtype=np.float32) - 199.5) / 160
     ink = coverage(shape, axis[None] * 160, axis[:, None] * 160, np.full((1, 1), 160, np.float32)) >= 0.5
     columns, rows = axis[ink.any(0)], axis[ink.any(1)]

@@ -1,4 +1,4 @@
-"""Draws scenes at any resolution, anti-aliased by the signed distance to each outline.
+"""Render scenes at any resolution, anti-aliased by the signed distance to each outline.
 
 Shape letters: N scenes, K things of one shape, B side of the box of pixels around a thing.
 """
@@ -24,8 +24,8 @@ STAR_INNER = 0.45  # inner radius over outer radius
 HEART_DIAMOND = 1 / (0.5 + 0.5**0.5)  # half diagonal of the square below the heart's two discs
 
 
-# Signed distances in units of the radius, negative inside. x, y: broadcastable to [K, B, B]. Outside
-# sharp corners some are smaller than the true distance, which rounds nothing: only the zero line is seen.
+# Signed distances in units of the radius, negative inside. x, y: broadcastable to [K, B, B]. Outside of sharp corners
+# some are smaller than the true distance, which rounds no corner: only the zero line is visible.
 
 
 def _circle(x: Array, y: Array) -> Array:
@@ -53,7 +53,7 @@ def _star(x: Array, y: Array) -> Array:
         over = np.maximum(x * nx + y * ny, 0)
         x, y = x - 2 * over * nx, y - 2 * over * ny
         x = np.abs(x)
-    # One edge is left, from the tip (0, -tip) to the notch.
+    # One edge remains, from the tip (0, -tip) to the notch.
     ex, ey = STAR_INNER * tip * math.sin(angle), tip * (1 - STAR_INNER * math.cos(angle))
     return (x * ey - (y + tip) * ex) / math.hypot(ex, ey)
 
@@ -95,7 +95,7 @@ def coverage(shape: str, x: Array, y: Array, radius: Array) -> Array:
 
     x, y: pixel centres relative to the shape's centre, and radius, all in pixels and broadcastable.
     """
-    # The distance falls by one pixel's width across an edge: half covered where it is zero.
+    # The distance changes by one pixel's width across an edge: a pixel is half covered where it is zero.
     return np.clip(0.5 - DISTANCES[shape](x / radius, y / radius) * radius, 0, 1)
 
 
@@ -106,7 +106,7 @@ def render(scenes: Sequence[Scene], size: int) -> NDArray[np.uint8]:
     images = np.empty((len(scenes), size, size, 3), np.uint8)
     if scenes:
         images[:] = np.array([BACKGROUNDS[s.background] for s in scenes], np.uint8)[:, None, None]
-    for first in range(0, len(scenes), 64):  # few enough that the boxes stay in the cache
+    for first in range(0, len(scenes), 64):  # few enough for the boxes to stay in the cache
         _draw(images[first : first + 64], scenes[first : first + 64], size)
     return images
 
@@ -125,7 +125,7 @@ def _draw(images: NDArray[np.uint8], scenes: Sequence[Scene], size: int) -> None
         side = len(cover)
         patch = images[n, top : top + side, left : left + side]  # [B, B, 3]
         blend = cover * (np.array(COLORS[thing.color], np.float32) - patch)
-        patch[...] = patch + blend + np.float32(0.5)  # rounds: assignment to uint8 cuts off
+        patch[...] = patch + blend + np.float32(0.5)  # rounds, as assignment to uint8 truncates
 
 
 def _boxes(shape: str, things: Sequence[Thing], size: int) -> list[tuple[int, int, Array]]:

@@ -1,7 +1,7 @@
-"""The language of the built-in data set: what a scene is, what its caption says, and captions read back.
+"""The language of the built-in data set: scenes, their facts, and captions written and parsed.
 
-A caption is written from a tuple of facts and parsed into the same tuple, so that a model can be asked
-for a text and judged fact by fact:
+A caption is written from a tuple of facts and parsed into the same tuple, so that a model can be prompted with a text
+and judged fact by fact:
 
     a large red circle to the left of a small blue square on a white background
     three small green stars
@@ -45,7 +45,7 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "dark blue": (15, 25, 110),
 }
 
-# Radius: half the side of the square that holds the shape. "medium" is never said: a size that the
+# Radius: half the side of the square that holds the shape. "medium" is never stated: a size that the
 # caption leaves out may be any. The outer thing of "inside" is larger than every other large thing.
 SIZES: dict[str, tuple[float, float]] = {
     "small": (0.120, 0.128),
@@ -79,15 +79,15 @@ VALUES: dict[str, tuple[str | int, ...]] = {
     "relation": RELATIONS,
     "background": tuple(BACKGROUNDS),
 }
-"""What a fact of each kind may say."""
+"""The possible values of each kind of fact."""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that a caption says.
+    """One statement of a caption.
 
     kind: one of FACT_KINDS.  value: the word, or for "count" the number of things in the whole picture.
-    thing: which noun phrase it describes (0 or 1, in the order of the caption); 0 where it has no meaning.
+    thing: the noun phrase it describes (0 or 1, in the order of the caption); 0 if it describes none.
     A fact about the things of "three red circles" holds for each of them.
     """
 
@@ -98,7 +98,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Thing:
-    """A drawn object: (x, y) is the centre of the square that holds it and radius half that square's side."""
+    """A drawn object: (x, y) is the centre of its bounding square, and radius half of that square's side."""
 
     shape: str
     color: str
@@ -112,7 +112,7 @@ class Thing:
 class Scene:
     """Things in drawing order (later ones on top), the background's name, and the caption with its facts.
 
-    The facts are what the caption says, which is often less than what is there.
+    The facts are those of the caption, which often leaves some out.
     """
 
     things: tuple[Thing, ...]
@@ -130,26 +130,30 @@ def caption_kind(facts: Sequence[Fact]) -> str:
 
 
 def write_caption(facts: Sequence[Fact]) -> str:
-    """The one caption that says exactly these facts; parse_caption is its inverse."""
-    said = {(fact.kind, fact.thing): fact.value for fact in facts}
+    """The caption that states exactly these facts; parse_caption is its inverse."""
+    stated = {(fact.kind, fact.thing): fact.value for fact in facts}
 
     def noun(thing: int, plural: bool = False) -> str:
-        shape = str(said["shape", thing])
-        words = [said.get(("size", thing)), said.get(("color", thing)), _plural(shape) if plural else shape]
+        shape = str(stated["shape", thing])
+        words = [
+            stated.get(("size", thing)),
+            stated.get(("color", thing)),
+            _plural(shape) if plural else shape,
+        ]
         return " ".join(str(word) for word in words if word is not None)
 
     kind = caption_kind(facts)
     if kind == "count":
-        number = next(word for word, value in COUNTS.items() if value == said["count", 0])
+        number = next(word for word, value in COUNTS.items() if value == stated["count", 0])
         text = f"{number} {noun(0, plural=True)}"
     elif kind == "pair":
-        text = f"{_article(noun(0))} {said['relation', 0]} {_article(noun(1))}"
+        text = f"{_article(noun(0))} {stated['relation', 0]} {_article(noun(1))}"
     else:
         text = _article(noun(0))
-        if ("position", 0) in said:
-            text += f" {said['position', 0]}"
-    if ("background", 0) in said:
-        text += f" on {_article(str(said['background', 0]))} background"
+        if ("position", 0) in stated:
+            text += f" {stated['position', 0]}"
+    if ("background", 0) in stated:
+        text += f" on {_article(str(stated['background', 0]))} background"
     return text
 
 
@@ -177,7 +181,7 @@ _COUNT = re.compile(rf"({_either(tuple(COUNTS))}) {_noun_pattern([_plural(s) for
 
 
 def parse_caption(text: str) -> tuple[Fact, ...]:
-    """The facts that a caption of the grammar says, in the order of the scene sampler.
+    """The facts of a caption, in the order of the scene sampler.
 
     Case, spare blanks and a final full stop do not matter. InputError when the text is not of the grammar.
     """
@@ -201,7 +205,7 @@ def parse_caption(text: str) -> tuple[Fact, ...]:
     )
 
 
-Noun = tuple[str | None, str | None, str]  # size, color, shape; None where the caption does not say
+Noun = tuple[str | None, str | None, str]  # size, color, shape; None if the caption leaves it out
 
 
 def make_facts(
@@ -211,11 +215,11 @@ def make_facts(
     relation: str | None = None,
     background: str | None = None,
 ) -> tuple[Fact, ...]:
-    """Facts in their one canonical order; what is None is not said."""
+    """Facts in their canonical order, without those that are None."""
     facts = [Fact("count", count)]
     for thing, (size, color, shape) in enumerate(nouns):
-        said = (("size", size), ("color", color), ("shape", shape))
-        facts += [Fact(kind, value, thing) for kind, value in said if value is not None]
+        of_noun = (("size", size), ("color", color), ("shape", shape))
+        facts += [Fact(kind, value, thing) for kind, value in of_noun if value is not None]
     whole = (("position", position), ("relation", relation), ("background", background))
     facts += [Fact(kind, value) for kind, value in whole if value is not None]
     return tuple(facts)

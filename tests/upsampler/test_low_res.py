@@ -14,7 +14,7 @@ from glide.shapes.render import render
 from glide.utils.errors import InputError
 from glide.utils.images import from_uint8, to_uint8
 from upsampler.crops import LowResCrops
-from upsampler.low_res import compressed, enlarged_crop, noised, reduced, worsened
+from upsampler.low_res import add_noise, compress, degrade, enlarged_crop, reduce_picture
 from upsampler.low_res_config import LowRes
 
 PLAIN = LowRes(reduce=("area",), noise=(0.0, 0.0))
@@ -32,31 +32,31 @@ def crops(settings: LowRes = PLAIN, crop: int = CROP, seed: int = 3, data: str =
 def test_area_is_the_mean_of_each_block_rounded():
     picture = noise_picture(16)
     means = picture.reshape(4, 4, 4, 4, 3).mean(axis=(1, 3))
-    assert np.abs(reduced(picture, 4, "area") - means).max() <= 0.5
+    assert np.abs(reduce_picture(picture, 4, "area") - means).max() <= 0.5
     flat = np.full((16, 16, 3), 77, np.uint8)
     for method in ("area", "bicubic", "lanczos"):
-        assert np.array_equal(reduced(flat, 4, method), flat[:4, :4])
+        assert np.array_equal(reduce_picture(flat, 4, method), flat[:4, :4])
 
 
 def test_noise_keeps_the_variance_and_is_of_the_level_told():
     generator = torch.Generator().manual_seed(0)
     x, noise = torch.randn(2, 3, 64, 64, generator=generator)
     for level in (0.0, 0.3, 0.9):
-        z = noised(x, level, noise)
+        z = add_noise(x, level, noise)
         assert z.var().item() == pytest.approx(1.0, rel=0.03)
         assert (z * noise).mean().item() == pytest.approx(level, abs=0.02)
-    assert torch.equal(noised(x, 0.0, noise), x)
+    assert torch.equal(add_noise(x, 0.0, noise), x)
 
 
 def test_clean_pictures_are_those_of_sampling_time():
     picture = noise_picture(8)
-    low_res, level = worsened(picture, dataclasses.replace(LowRes(), clean=1.0), np.random.default_rng(0))
+    low_res, level = degrade(picture, dataclasses.replace(LowRes(), clean=1.0), np.random.default_rng(0))
     assert level == 0.0 and torch.equal(low_res, from_uint8(picture[None])[0])
 
 
 def test_levels_are_spread_over_their_range_and_some_pictures_stay_clean():
     settings, picture = LowRes(noise=(0.1, 0.3), clean=0.25), noise_picture(8)
-    levels = [worsened(picture, settings, np.random.default_rng(seed))[1] for seed in range(400)]
+    levels = [degrade(picture, settings, np.random.default_rng(seed))[1] for seed in range(400)]
     told = [level for level in levels if level]
     assert 0.17 < 1 - len(told) / 400 < 0.33
     assert 0.1 <= min(told) < 0.12 and 0.28 < max(told) <= 0.3 and 0.19 < np.mean(told) < 0.21
@@ -70,15 +70,15 @@ def test_blur_and_compression_are_pillows():
     changed = {"blur": 0, "jpeg": 0}
     for seed in range(40):
         for name, settings in (("blur", fuzzy), ("jpeg", rough)):
-            low_res, level = worsened(picture, settings, np.random.default_rng(seed))
+            low_res, level = degrade(picture, settings, np.random.default_rng(seed))
             assert level == 0.0
             # whatever is done to it is rounded to 8 bits
             torch.testing.assert_close(from_uint8(to_uint8(low_res[None]))[0], low_res, rtol=0, atol=1e-6)
             changed[name] += not torch.equal(low_res, clean)
     assert all(10 < count < 30 for count in changed.values())  # half of the pictures
     assert (
-        np.abs(compressed(picture, 95).astype(int) - picture).mean()
-        < np.abs(compressed(picture, 5).astype(int) - picture).mean()
+        np.abs(compress(picture, 95).astype(int) - picture).mean()
+        < np.abs(compress(picture, 5).astype(int) - picture).mean()
     )
 
 
@@ -86,8 +86,8 @@ def test_one_setting_changes_nothing_of_another():
     picture, rng = noise_picture(16), np.random.default_rng
     noisy = LowRes(clean=0.0)
     for seed in range(10):
-        both = worsened(picture, dataclasses.replace(noisy, jpeg=95), rng(seed))
-        assert both[1] == worsened(picture, noisy, rng(seed))[1]
+        both = degrade(picture, dataclasses.replace(noisy, jpeg=95), rng(seed))
+        assert both[1] == degrade(picture, noisy, rng(seed))[1]
 
 
 @pytest.mark.parametrize("scale", [2, 4])

@@ -14,7 +14,7 @@ from glide.diffusion.samplers.ddpm_ddim import ddim
 from glide.networks.config import ModelConfig, ProcessConfig, UNetConfig
 from glide.networks.model import Model
 from support.models import randomised
-from upsampler.tiling import in_tiles, ramps, starts
+from upsampler.tiling import in_tiles, tile_starts, tile_weights
 
 # each output pixel sees 12 pixels to each side: 1 of the stem, 2 of each of 5 blocks, 1 of the head
 LOCAL = UNetConfig(64, 3, 3, 32, (1,), 1, (), head_channels=32, resblock_updown=False, local=True)
@@ -35,7 +35,7 @@ def plain(model: Model):
 )
 def test_tiles_cover_evenly_and_overlap(tile, overlap, factor):
     for length in range(factor, 8 * tile, factor):
-        begin = starts(length, tile, overlap, factor)
+        begin = tile_starts(length, tile, overlap, factor)
         assert begin[0] == 0 and all(start % factor == 0 for start in begin)
         if length <= tile:
             assert begin == [0]
@@ -47,13 +47,13 @@ def test_tiles_cover_evenly_and_overlap(tile, overlap, factor):
 
 
 def test_weights_fall_towards_neighbours_only():
-    assert torch.equal(ramps(8, 4, False, False), torch.ones(8))
-    rise = ramps(64, 32, True, False)
-    assert torch.equal(ramps(64, 32, False, True), rise.flip(0))
+    assert torch.equal(tile_weights(8, 4, False, False), torch.ones(8))
+    rise = tile_weights(64, 32, True, False)
+    assert torch.equal(tile_weights(64, 32, False, True), rise.flip(0))
     assert rise[:8].max() == 0 and rise[24:].min() == 1 and bool((rise.diff() >= 0).all())
     # where two tiles share exactly the overlap, their weights add up to 1
     torch.testing.assert_close(rise[:32] + rise.flip(0)[32:], torch.ones(32))
-    assert torch.equal(ramps(8, 0, True, True), torch.ones(8))
+    assert torch.equal(tile_weights(8, 0, True, True), torch.ones(8))
 
 
 @torch.no_grad()

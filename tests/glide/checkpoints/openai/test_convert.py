@@ -242,7 +242,7 @@ def test_a_state_that_does_not_fit_is_refused_with_the_first_names() -> None:
         ({"attention_resolutions": [0]}, "positive numbers"),
         ({"channel_mult": ""}, "no default channel_mult for image_size=16"),
         ({"noise_schedule": "sigmoid"}, "unknown noise_schedule 'sigmoid'"),
-        ({"rescale_timesteps": True, "diffusion_steps": 4000}, "tells the network other timesteps"),
+        ({"rescale_timesteps": True, "diffusion_steps": 4000}, "gives the network other timesteps"),
         ({"num_head_channels": -1, "num_heads_upsample": 5}, "cannot be split into attention heads"),
         ({"num_head_channels": 24}, "cannot be split into attention heads"),
         ({"num_head_channels": -1, "num_heads": 5}, "cannot be split into attention heads"),
@@ -275,7 +275,7 @@ def test_constructors_of_other_functions_are_refused(options: dict, message: str
 
 
 def test_names_without_options_are_refused() -> None:
-    with pytest.raises(InputError, match=r"mine.pt cannot be told from its name.*base.pt, .*lsun_horse.pt"):
+    with pytest.raises(InputError, match=r"mine.pt do not follow from its name.*base.pt, .*lsun_horse.pt"):
         options_for("folder/mine.pt")
     with pytest.raises(InputError, match="No such file"):
         load("folder/mine.pt")
@@ -300,5 +300,5 @@ def test_options_as_typed() -> None:
     assert model_config(parse_options("attention_resolutions=16")).unet.attention == (4,)
     with pytest.raises(InputError, match="--options is not JSON"):
         parse_options("{image_size: 64}")
-    with pytest.raises(InputError, match="options of base cannot be told"):
+    with pytest.raises(InputError, match="options of base do not follow"):
         parse_options("base")

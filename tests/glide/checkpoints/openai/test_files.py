@@ -192,7 +192,7 @@ def test_a_renamed_file_is_known_by_its_tensors(tmp_path: Path, monkeypatch: pyt
         with pytest.warns(UserWarning, match="has the tensors of"):
             assert read_model_config(tmp_path / name) == model_config(TINY)
     torch.save(golden("glide_base")[1], tmp_path / "mine.pt")
-    with pytest.raises(InputError, match=r"mine\.pt cannot be told from its name or its tensors"):
+    with pytest.raises(InputError, match=r"mine\.pt do not follow from its name or its tensors"):
         load(tmp_path / "mine.pt")
 
 
