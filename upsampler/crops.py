@@ -59,8 +59,7 @@ class LowResCrops(Wrapped[Dataset]):
         self.size, self.crop, self.scale, self.seed = size, crop, scale, seed
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
-        """image, uint8, and low_res, float32 in [-1, 1], [N,3,crop,crop]; low_res_level [N]; the data's caption or y.
-        """
+        """image, uint8, and low_res, float32 in [-1, 1], [N,3,crop,crop]; low_res_level [N]; captions or y."""
         wanted = range(size) if rows is None else rows
         large, drawn, batch = self._pictures(step, size, wanted)
         room = (self.size - self.crop) // self.scale

@@ -167,10 +167,10 @@ class Run(Generic[M]):
         """Validate the averaged model and draw previews with it; a signal interrupts both."""
         with self._averaged() as model:
             if model is not None and self.validate is not None:
-                signals.break_off(partial(self._validate, model, self.validate, done))
+                signals.run_optional(partial(self._validate, model, self.validate, done))
             if model is not None and self.sample is not None:
                 draw = partial(self.sample, model, self.out / "samples" / f"{done:07d}.png")
-                signals.break_off(partial(self._try_write, draw))
+                signals.run_optional(partial(self._try_write, draw))
         self._draw_curves()
         self.meters.restart_clock()
 

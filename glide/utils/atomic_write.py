@@ -1,4 +1,4 @@
-"""Write files whole or not at all: to a temporary name in the same folder, then renamed."""
+"""Atomic writes: to a temporary name in the same folder, then renamed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from glide.utils.errors import CannotWrite, NameTaken, reason_of
 def atomic_path(path: str | Path, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes the name `path`, on any error it is removed.
 
-    The parent folder is made where it is missing. What stood at `path` before is untouched until the rename.
-    replace: False never takes the place of a file that is there, not even of one that another process wrote just now.
-    CannotWrite (an InputError) in one sentence when the folder cannot be written or no space is left; NameTaken, which
-    is one too, where `replace` is False and the name is taken.
+    A missing parent folder is made. A file at `path` stays untouched until the rename. replace: False never replaces
+    an existing file, not even one that another process has just written. CannotWrite (an InputError) in one sentence
+    if the folder cannot be written or no space is left; NameTaken, a kind of it, if `replace` is False and the name is
+    taken.
     """
     path = Path(path)
     temporary = temporary_name(path)
@@ -38,7 +38,7 @@ def atomic_path(path: str | Path, replace: bool = True) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str, replace: bool = True) -> None:
-    """Write a text file, UTF-8, whole or not at all; what is no UTF-8 (in names of files) is escaped.
+    """Write a text file atomically as UTF-8; bytes that are not UTF-8 (in file names) are escaped.
 
     replace, errors: as of `atomic_path`.
     """
@@ -47,9 +47,9 @@ def write_text(path: str | Path, text: str, replace: bool = True) -> None:
 
 
 def _take_name(temporary: Path, path: Path) -> bool:
-    """Give a file that is whole the name `path` as well; False, and nothing is changed, where that is taken.
+    """Rename a complete file to `path`; False, without a change, if that name is taken.
 
-    Of several processes that try at once, one succeeds.
+    If several processes try at once, one succeeds.
     """
     try:
         os.link(temporary, path)
@@ -70,19 +70,19 @@ def _take_name(temporary: Path, path: Path) -> bool:
 
 
 def temporary_name(path: Path) -> Path:
-    """A hidden name beside `path` that nobody else uses."""
+    """A unique hidden name beside `path`."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
 def flush(path: Path) -> None:
-    """Wait until the file's bytes are on the disk: a rename must not overtake them when the power goes."""
+    """Wait until the file's bytes are on the disk: a rename must not precede them at a loss of power."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 
 
 def cannot_write(path: Path, error: Exception) -> CannotWrite:
-    """The one sentence for an output that could not be written; other outputs of the run may have been."""
+    """The error for an output that could not be written; other outputs of the run may be complete."""
     return CannotWrite(
-        f"{path} was not written ({reason_of(error)}): what bore this name before is as it was; make room, or choose "
+        f"{path} was not written ({reason_of(error)}): an earlier file of this name is unchanged; make room, or choose "
         "another folder"
     )

@@ -1,16 +1,16 @@
-"""Captions as training takes them, from whatever a file holds: one line of text that any file can hold again."""
+"""Clean captions from files: one line of text that can be encoded again."""
 
 from __future__ import annotations
 
 from glide.utils.errors import InputError
 
 LARGEST_CAPTION = 2**20
-"""Characters of a caption at most, and bytes of a member of a shard that holds one; networks see some hundred words."""
-LARGEST_FILE = 2**26  # bytes of a caption's file that are read: more is no caption by far
+"""Limit on a caption's characters, and on the bytes of its file in a shard; networks read some hundred words."""
+LARGEST_FILE = 2**26  # limit on the bytes of a caption's file
 
 
 class BrokenCaptionError(InputError):
-    """A caption that was read but is no text, is empty, or is larger than any caption."""
+    """A caption that was read but is not text, is empty, or is too large."""
 
 
 def clean_caption(text: str, where: str) -> str:
@@ -26,7 +26,7 @@ def clean_caption(text: str, where: str) -> str:
 
 
 def decode_text(data: bytes, path: str) -> str:
-    """BrokenCaptionError for what is no text."""
+    """Decode UTF-8. BrokenCaptionError for anything else."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -34,9 +34,9 @@ def decode_text(data: bytes, path: str) -> str:
 
 
 def encodable(text: str) -> str:
-    r"""Text that UTF-8 can hold: halves of a surrogate pair are joined, and one that is alone becomes U+FFFD.
+    r"""Make a text encodable as UTF-8: halves of a surrogate pair are joined, and a lone one becomes U+FFFD.
 
-    JSON may hold such halves, as \ud83d, where a program cut a text in the middle of an emoji.
+    JSON may hold such halves, as \ud83d, if a program truncated a text in the middle of an emoji.
     """
     try:
         text.encode()
@@ -46,8 +46,8 @@ def encodable(text: str) -> str:
 
 
 def shown_name(name: str) -> str:
-    r"""The name of a file or folder as text that UTF-8 can hold; bytes that are none are written as \udcff.
+    r"""The name of a file or folder as text encodable in UTF-8; other bytes are written as \udcff.
 
-    Two names stay two. The file itself is opened by the name as it is.
+    Different names stay different. The file itself is opened by its original name.
     """
     return name.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Pictures with as many channels as a model has: 1 is grey, 3 are red, green and blue, 4 are these and transparency.
+"""Convert pictures to a model's channels: 1 (grey), 3 (RGB) or 4 (RGBA).
 
 Shape letters: N pictures, H W pixels, C channels.
 """
@@ -12,20 +12,20 @@ from PIL import Image
 from glide.utils.errors import InputError
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels -> Pillow's mode
-LUMA = (19595, 38470, 7471)  # of red, green and blue, of 2**16 in all: ITU-R 601, as Pillow rounds it
+LUMA = (19595, 38470, 7471)  # weights of red, green and blue, out of 2**16: ITU-R 601, rounded as in Pillow
 
 
 def check_channels(channels: int, of: str) -> str:
-    """Pillow's mode for pictures of so many channels. InputError for numbers that have none; `of`: who has them."""
+    """Pillow's mode for a number of channels. InputError for other numbers; `of`: their owner, for the message."""
     if channels not in MODES:
         raise InputError(
-            f"{of} has {channels} channels, which are no colours of a picture: expected 1 (grey), 3 (RGB) or 4 (RGBA)"
+            f"{of} has {channels} channels, which no picture has: expected 1 (grey), 3 (RGB) or 4 (RGBA)"
         )
     return MODES[channels]
 
 
 def on_white(picture: Image.Image) -> Image.Image:
-    """Any mode -> RGB, what is transparent laid on white."""
+    """Any mode -> RGB, with transparency on white."""
     if picture.mode == "RGB":
         return picture
     if picture.mode != "RGBA":
@@ -34,7 +34,7 @@ def on_white(picture: Image.Image) -> Image.Image:
 
 
 def in_mode(picture: Image.Image, channels: int) -> Image.Image:
-    """RGB or RGBA -> a picture of C channels; one that cannot show transparency has it laid on white."""
+    """RGB or RGBA -> a picture of C channels, with transparency on white unless C is 4."""
     if channels == 4:
         return picture.convert("RGBA")
     return on_white(picture).convert(check_channels(channels, "the data"))

@@ -1,4 +1,4 @@
-"""Class names: from what a user types to the number that a network is told."""
+"""Class names: convert a user's name or number of a class to the number that a network is conditioned on."""
 
 import difflib
 from typing import Protocol
@@ -8,20 +8,20 @@ from glide.utils.printable import few
 
 
 class HasClasses(Protocol):
-    """What a configuration says of classes: a diffusion model's, a classifier's."""
+    """A configuration with classes: a diffusion model's, a classifier's."""
 
     @property
     def num_classes(self) -> int: ...
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """One for each class, or none at all."""
+        """One for each class, or empty."""
 
 
 def class_number(config: HasClasses, label: str | int) -> int:
     """The number, 0 to num_classes - 1, of a class given by number or by name (in any case).
 
-    InputError where the model has no classes, no such number, or no such name; then the nearest names are offered.
+    InputError if the model has no classes, no such number, or no such name, with the nearest names as suggestions.
     """
     if not config.num_classes:
         raise InputError(f"got the class {label!r} for a model without classes, expected none: leave it out")
@@ -48,7 +48,7 @@ def _unknown(config: HasClasses, text: str) -> str:
         )
     known = {name.lower(): name for name in config.class_names}
     near = difflib.get_close_matches(text.lower(), known, n=3, cutoff=0.5)
-    # a word of a longer name ("retriever") is near too, though far in letters
+    # a word of a longer name ("retriever") is close too, though few letters match
     near += [name for name in known if text and text.lower() in name and name not in near][: 3 - len(near)]
     if near:
         offered = _either([known[name] for name in near])

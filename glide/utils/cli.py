@@ -1,4 +1,4 @@
-"""The frame around every script: flags, errors and warnings as one line each, and exit codes."""
+"""The frame of every command: flags, errors and warnings as one line each, and exit codes."""
 
 import io
 import signal
@@ -12,15 +12,15 @@ import tyro
 from tyro.conf import FlagCreatePairsOff
 
 from glide.utils.errors import InputError, one_line, reason_of
-from glide.utils.flags import prepared
+from glide.utils.flags import prepare
 from glide.utils.printable import be_quiet, say
 from glide.utils.program import as_called, program
 from glide.utils.ranges import check_numbers
 from glide.utils.signals import Terminated, raised
 from glide.version import __version__
 
-INPUT_ERROR = 2  # the code of argument parsers, tyro's included, for "you asked for something that cannot be"
-OF_ALL = "--version prints the version; --quiet leaves out progress bars and what is said of the work."
+INPUT_ERROR = 2  # the exit code of argument parsers, tyro's included, for invalid input
+OF_ALL = "--version prints the version; --quiet leaves out progress bars and messages about the work."
 INTERRUPTED = 128 + signal.SIGINT
 
 Args = TypeVar("Args")
@@ -29,12 +29,13 @@ Args = TypeVar("Args")
 def parse(
     args: type[Args], description: str | None, argv: Sequence[str] | None = None, default: Args | None = None
 ) -> Args:
-    """The flags as an instance of a dataclass whose fields they are; a bool is a flag without a value.
+    """Parse the flags of a dataclass and return an instance; a bool is a flag without a value.
 
-    description: stands above the flags in --help, usually the script's docstring. argv: None is the process's own.
-    default: holds what is not given. InputError, in one sentence, for flags that do not parse; --help exits with 0.
+    description: text above the flags in --help, usually the script's docstring. argv: None is the process's own.
+    default: values for flags that are not given. InputError, in one sentence, for flags that do not parse; --help
+    exits with 0.
     """
-    words = prepared(args, sys.argv[1:] if argv is None else argv, default)
+    words = prepare(args, sys.argv[1:] if argv is None else argv, default)
     if "--version" in words:
         say(f"glide {__version__}", result=True)
         sys.exit(0)
@@ -60,27 +61,27 @@ def parse(
 
 
 def _first_sentence(box: str) -> str:
-    """What tyro says in its box, before the rule under which it repeats the help text."""
+    """The message in tyro's box, before the rule under which it repeats the help text."""
     lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
     rule = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
     return f"{' '.join(lines[:rule]).rstrip('.') or box} (see --help)"
 
 
 def run(main: Callable[[], object]) -> NoReturn:
-    """Call `main` and exit: 0 when it returns, 2 with one line on stderr when the input was wrong.
+    """Call `main` and exit: 0 when it returns, 2 with one line on stderr for invalid input.
 
-    InputError, OSError (no space, no permission, ...) and memory that is not there become `error: ...`; warnings
-    become `warning: ...`; Ctrl-C exits with 130, SIGTERM with 143, which leave nothing half-written. Anything else is
-    a defect of the program and keeps its traceback. Always raises SystemExit.
+    InputError, OSError (no space, no permission, ...) and a lack of memory become `error: ...`; warnings become
+    `warning: ...`; Ctrl-C exits with 130, SIGTERM with 143, and leave nothing half-written. Any other exception is a
+    defect of the program and keeps its traceback. Always raises SystemExit.
     """
-    _escape_what_cannot_be_encoded()
+    _escape_unencodable()
     shown = warnings.showwarning
     warnings.showwarning = _show_warning
     try:
         with raised():
             main()
     except BrokenPipeError:
-        # The reader has gone (`... | head`): nobody is left to tell, and the last flush must not complain either.
+        # The reader has gone (`... | head`): print nothing more, and let the last flush not fail either.
         sys.stdout = None
         sys.exit(0)
     except InputError as error:
@@ -107,12 +108,12 @@ _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory",
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """True for an error which says that the machine or its GPU has no memory left. Needs no torch."""
+    """True for an error of the machine or its GPU about a lack of memory. Needs no torch."""
     return isinstance(error, MemoryError) or any(said in str(error) for said in _OUT_OF_MEMORY)
 
 
-def _escape_what_cannot_be_encoded() -> None:
-    """Let what is printed past `say`, such as --help, be escaped too on a console that lacks its characters."""
+def _escape_unencodable() -> None:
+    """Escape characters that the console lacks also in output that does not go through `say`, such as --help."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -125,7 +126,7 @@ def fail(message: str) -> NoReturn:
 
 
 def _sentence(error: OSError) -> str:
-    """The operating system's words, with the file that they are about."""
+    """The operating system's message, with its file."""
     said = reason_of(error)
     return f"{error.filename}: {said}" if error.filename is not None else said
 

@@ -1,7 +1,7 @@
-"""Check configurations that come from files: types, ranges and sizes, before anything is built from them.
+"""Validate configurations from files: types, ranges and sizes, before anything is built from them.
 
-The fields of a configuration's dataclass say what they take: their type, `Literal` choices, a `Range` of numbers, and
-`Entries` of a list. Its method `check`, where it has one, says how fields have to fit each other.
+The fields of a configuration's dataclass declare their type, `Literal` choices, a `Range` of numbers, and `Entries` of
+a list. Its optional method `check` validates combinations of fields.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ M = TypeVar("M", bound="nn.Module")
 
 @dataclass(frozen=True)
 class Entries:
-    """The most entries that a list of a configuration may have."""
+    """The limit on the entries of a list in a configuration."""
 
     most: int
 
@@ -34,7 +34,7 @@ DEFAULT_ENTRIES = Entries(64)
 
 
 class Config(Protocol):
-    """A dataclass that says what it takes."""
+    """A dataclass of settings."""
 
     @property
     def __dataclass_fields__(self) -> dict[str, Any]: ...
@@ -46,8 +46,8 @@ C = TypeVar("C", bound=Config)
 def config_from_dict(cls: type[C], values: Any, where: str) -> C:
     """The inverse of `dataclasses.asdict` for configurations, nested ones too, also after a trip through JSON.
 
-    where: what messages call it. InputError on unknown fields, on values of another type or out of their range, and on
-    those that do not fit each other.
+    where: its name in messages. InputError on unknown fields, on values of another type or out of range, and on values
+    that do not fit together.
     """
     if not isinstance(values, Mapping):
         raise InputError(
@@ -67,7 +67,7 @@ def config_from_dict(cls: type[C], values: Any, where: str) -> C:
 
 
 def checked(config: C, where: str) -> C:
-    """A configuration that was made in Python, once it is seen to be one that `config_from_dict` takes."""
+    """A configuration that was made in Python, after the checks of `config_from_dict`."""
     values = dataclasses.asdict(typing.cast(Any, config))
     return config_from_dict(type(config), values, where)
 
@@ -75,7 +75,7 @@ def checked(config: C, where: str) -> C:
 def read_value(
     hint: Any, value: Any, name: str, allowed: Range = ANY, entries: Entries = DEFAULT_ENTRIES
 ) -> Any:
-    """A value of a JSON file as the type `hint` of its field has it."""
+    """Convert a value of a JSON file to the type `hint` of its field. InputError if it does not fit."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         allowed = next((a for a in args[1:] if isinstance(a, Range)), allowed)
@@ -96,7 +96,9 @@ def read_value(
         return allowed.whole(value, name, _DO)
     if hint is float:
         number = allowed.real(value, name, _DO)
-        return value if isinstance(value, int) else number  # 1 stays 1: the config is written again as it was
+        return (
+            value if isinstance(value, int) else number
+        )  # 1 stays 1, so that the config is written unchanged
     if not isinstance(value, hint):
         raise _wrong(name, value, {bool: "true or false", str: "a text"}.get(hint, hint.__name__))
     return value
@@ -111,13 +113,13 @@ def _read_tuple(hint: Any, value: Any, name: str, allowed: Range, entries: Entri
 
 
 def need(fits: object, said: str) -> None:
-    """InputError that says what a configuration has to be where it does not fit."""
+    """InputError with a requirement on a configuration that it does not fulfil."""
     if not fits:
         raise InputError(f"{said}: {_DO}")
 
 
 def blank(make: Callable[[], M], where: str) -> M:
-    """The module of a configuration on the meta device: nothing is drawn or allocated, as a file has every weight.
+    """The module of a configuration on the meta device: without initialisation or memory, as a file has every weight.
 
     where: the configuration's file, for the message. InputError if no module can be built.
     """
@@ -126,7 +128,7 @@ def blank(make: Callable[[], M], where: str) -> M:
     try:
         with torch.device("meta"):
             return make()
-    except Exception as error:  # sizes that do not fit each other fail in PyTorch in a dozen ways
+    except Exception as error:  # sizes that do not match fail in PyTorch in many ways
         reason = one_line(error) or type(error).__name__
         raise InputError(f"{where} describes no model that can be built: {reason}") from error
 

@@ -1,4 +1,4 @@
-"""Pictures with their captions below them, on one sheet.
+"""Contact sheets: pictures with their captions on one sheet, and strips of a run's progress pictures.
 
 N pictures, H W pixels, C channels.
 """
@@ -23,13 +23,13 @@ from glide.utils.image_files import BrokenImageError, read_picture
 from glide.utils.images import Pixels, as_image
 
 MARGIN = 4
-LINES = 3  # of a caption that are shown
+LINES = 3  # shown lines of a caption
 FONT = 11
-READABLE = 96  # pixels of a picture's width, under which its caption is cut after a word or two
+READABLE = 96  # least width of a picture for a readable caption, in pixels
 
 
 def enlarged(pictures: Pixels, width: int = READABLE) -> Pixels:
-    """uint8 [N,H,W,3], each pixel repeated until a picture is at least `width` wide, for its caption to be read."""
+    """uint8 [N,H,W,3] with pixels repeated until a picture is at least `width` wide, for a readable caption."""
     pixels = np.asarray(pictures)
     times = -(-width // pixels.shape[2])
     return torch.from_numpy(pixels.repeat(times, 1).repeat(times, 2))
@@ -45,8 +45,8 @@ def contact_sheet(
 ) -> Tensor:
     """uint8 [N,H,W,C] and a caption for each -> one uint8 [H',W',3], row by row on white.
 
-    A caption is wrapped to its picture's width, and what does not fit into three lines is left out. Characters that
-    Pillow's own font lacks (it has Latin ones) are drawn as boxes. columns: by default as many as make it about square.
+    A caption is wrapped to its picture's width and truncated after three lines. Characters that Pillow's own font
+    lacks (it has Latin ones) are drawn as boxes. columns: by default as many as make it about square.
     """
     pixels = np.asarray(pictures)
     count, height, width, _ = pixels.shape
@@ -68,7 +68,7 @@ def sheet_size(
 ) -> tuple[tuple[int, int], int]:
     """Width and height of the sheet for so many pictures of a size, and its columns.
 
-    InputError for a sheet of more pixels than Pillow takes to be safe, which no viewer would show.
+    InputError for a sheet of more pixels than Pillow considers safe, which no viewer would show.
     """
     down, across = _cell(height, width, font_size)
     columns = min(columns or math.ceil(math.sqrt(count * down / across)), count)
@@ -82,7 +82,7 @@ def sheet_size(
 
 
 def _cell(height: int, width: int, font_size: int) -> tuple[int, int]:
-    """Height and width that a picture takes with its caption and margins."""
+    """Height and width of a picture with its caption and margins."""
     return height + LINES * _line(font_size) + 2 * MARGIN, width + 2 * MARGIN
 
 
@@ -93,8 +93,8 @@ def _line(font_size: int) -> int:
 def wrapped(
     text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, lines: int = LINES
 ) -> list[str]:
-    """The lines of a text, `width` pixels wide at most; the last one ends in "..." where something is left out."""
-    # a font measures no text of any length, and what is far beyond the last line is not shown
+    """The lines of a text, `width` pixels wide at most; the last one ends in "..." if text is left out."""
+    # a font cannot measure texts of any length, and text far beyond the last line is not shown
     most = (lines + 1) * (width + 1)
     words, found = [*text[:most].split(), *["..."] * bool(text[most:].strip())], [""]
     while words and len(found) <= lines:
@@ -119,32 +119,34 @@ def wrapped(
     return found
 
 
-STEP_MARGIN = 52  # pixels at the left, for the step
+STEP_MARGIN = 52  # pixels at the left, for the step's number
 
 
 def write_strip(samples: Path, row: int, rows: int = 12) -> Path | None:
-    """Write `samples/strip.png` from the grids `samples/0001000.png`, ...; None where there are none.
+    """Write `samples/strip.png` from the first rows of the grids `samples/0001000.png`, ...; None if there are none.
 
-    row: height of a grid's first row, pixels. rows: of the strip at most; the first and the last grid are always there,
-    those between are spread evenly.
+    row: height of a grid's first row, pixels. rows: limit on the strip's rows; the first and the last grid are always
+    included, others at even intervals.
     """
     grids = sorted(path for path in samples.glob("*.png") if re.fullmatch(r"\d+\.png", path.name))
     if not grids:
         return None
     if len(grids) > rows:
         grids = [grids[i] for i in torch.linspace(0, len(grids) - 1, rows).round().long().tolist()]
-    cut = []
+    strips = []
     for path in grids:
         try:
             grid = on_white(read_picture(path))
         except BrokenImageError:
-            continue  # somebody's own file, or a damaged one: no reason to end a training
-        cut.append((path, grid.crop((0, 0, grid.width, min(row, grid.height)))))
-    if not cut:
+            continue  # a user's own file, or a damaged one: no reason to end a training run
+        strips.append((path, grid.crop((0, 0, grid.width, min(row, grid.height)))))
+    if not strips:
         return None
-    sheet = Image.new("RGB", (STEP_MARGIN + max(part.width for _, part in cut), row * len(cut)), "white")
+    sheet = Image.new(
+        "RGB", (STEP_MARGIN + max(part.width for _, part in strips), row * len(strips)), "white"
+    )
     pen = ImageDraw.Draw(sheet)
-    for i, (path, part) in enumerate(cut):
+    for i, (path, part) in enumerate(strips):
         sheet.paste(part, (STEP_MARGIN, i * row))
         pen.text((4, i * row + row // 2 - 5), str(int(path.stem)), fill="black")
     with atomic_path(samples / "strip.png") as temporary:

@@ -1,4 +1,4 @@
-"""The device that a run is computed on, by the name that a flag or a caller gives it."""
+"""Find the device of a run by its name."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from glide.utils.numbers import shown_number
 
 
 def find_device(device: str | torch.device | None) -> torch.device:
-    """None, "" or "auto": a GPU where there is one, else the CPU. InputError for one that cannot be used here.
+    """The device of that name; for None, "" or "auto" a GPU if there is one, else the CPU. InputError for others.
 
-    A tensor is put there and brought back, as there are devices that PyTorch knows by name alone.
+    A tensor is moved there and back, as PyTorch also knows names of devices that it cannot use.
     """
     if device in (None, "", "auto"):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
         torch.empty(1, device=found).cpu()
-    except Exception as error:  # each backend has its own
+    except Exception as error:  # each backend raises its own
         no_gpu = str(device).startswith("cuda") and not torch.cuda.is_available()
         reason = ", as there is no GPU here that PyTorch can use" if no_gpu else ""
         raise InputError(

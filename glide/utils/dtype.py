@@ -1,6 +1,6 @@
-"""The type that networks compute in: `auto` is the one that the device multiplies fast.
+"""The type that networks compute in: `auto` is a type that the device multiplies fast.
 
-PyTorch is asked for the units of the device. Where its answer leaves a doubt, as where oneDNN is kept from using what
+PyTorch reports the units of the device. Where that is not conclusive, as where oneDNN is limited to fewer units than
 the processor has, the types are timed, once in a process. Imports nothing heavy, so that flags can name the types.
 """
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 DTYPES = ("float32", "bfloat16", "float16")
-CLEARLY = 0.8  # of the seconds of float32: a type that takes less is worth its rounding
-RUNS = 6  # of a timing: one warms up, the fastest of the others counts
+FAST = 0.8  # share of the time of float32 below which a type is worth its rounding
+RUNS = 6  # of a timing: the first warms up, and the fastest of the others counts
 
 DType = Annotated[
     str,
     arg(
         metavar=f"{{{','.join((AUTO, *DTYPES))}}}",
-        help="What the network computes in. auto: what is fast on the device, bfloat16 where it has units for it.",
+        help="Type that the network computes in. auto: the fast one of the device, bfloat16 if it has units for it.",
     ),
 ]
-"""A flag of a command that draws or measures."""
+"""The flag of commands that draw or measure."""
 
 
 def check_dtype(dtype: str) -> None:
@@ -44,8 +44,8 @@ def check_dtype(dtype: str) -> None:
 def find_dtype(dtype: torch.dtype | str, device: torch.device | None = None) -> torch.dtype:
     """The type of that name, with or without "torch.", or for "auto" `fast_dtype`.
 
-    device: None is the CPU. Warns of a type that the device has no units for, and says what it costs. InputError for
-    another name.
+    device: None is the CPU. Warns of a type for which the device has no units, with its cost. InputError for another
+    name.
     """
     import torch
 
@@ -60,19 +60,19 @@ def find_dtype(dtype: torch.dtype | str, device: torch.device | None = None) -> 
         kind = "processor" if device.type == "cpu" else "GPU"
         warn_once(
             f"{name} is about {times} times as slow as float32 on this {kind}, which has no units for it: "
-            "--dtype auto takes what is fast"
+            "--dtype auto takes the fast one"
         )
     return found
 
 
 @cache
-def warn_once(said: str) -> None:
-    """Warn of this once in a process, however many networks there are."""
-    warn(said, stacklevel=3)
+def warn_once(message: str) -> None:
+    """Warn of this once in a process, for any number of networks."""
+    warn(message, stacklevel=3)
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device multiplies it fast; of other GPUs float16 where that is; else float32."""
+    """bfloat16 if the device multiplies it fast; else, on a GPU, float16 if that is fast; else float32."""
     import torch
 
     if multiplies_fast(device, torch.bfloat16):
@@ -84,7 +84,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 @cache
 def multiplies_fast(device: torch.device, dtype: torch.dtype) -> bool:
-    """True where the device has units that multiply `dtype` faster than float32, and for float32 itself."""
+    """True if the device has units that multiply `dtype` faster than float32, and for float32 itself."""
     import torch
 
     if dtype == torch.float32:
@@ -97,13 +97,13 @@ def multiplies_fast(device: torch.device, dtype: torch.dtype) -> bool:
     if device.type != "cpu" or not _has_kernels(dtype):
         return False
     units = _has_units(dtype)
-    return cost(dtype) < CLEARLY if units is None else units
+    return cost(dtype) < FAST if units is None else units
 
 
 def slowdown(device: torch.device, dtype: torch.dtype) -> int:
-    """The time of a type that the device has no units for, in multiples of float32's; 1 where it is not slower.
+    """The time of a type without units on the device, in multiples of float32's; 1 if it is not slower.
 
-    Timed on a CPU; 1 also for devices of which nothing is known.
+    Timed on a CPU; 1 also for unknown devices.
     """
     if device.type != "cpu" or multiplies_fast(device, dtype):
         return 1
@@ -111,7 +111,7 @@ def slowdown(device: torch.device, dtype: torch.dtype) -> int:
 
 
 def _has_kernels(dtype: torch.dtype) -> bool:
-    """True where oneDNN, which multiplies on a CPU, takes the type at all."""
+    """True if oneDNN, which multiplies on a CPU, supports the type."""
     import torch
 
     name = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}[dtype]
@@ -120,10 +120,10 @@ def _has_kernels(dtype: torch.dtype) -> bool:
 
 
 def _has_units(dtype: torch.dtype) -> bool | None:
-    """True where the processor has units for the type; None where PyTorch does not know, or oneDNN may not use them."""
+    """True if the processor has units for the type; None if PyTorch does not know, or oneDNN may not use them."""
     import torch
 
-    ask = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # every processor with AMX has these, too
+    ask = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # every processor with AMX has these
     limited = any(name in os.environ for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"))
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     if dtype != torch.bfloat16 or ask is None or not x86:
@@ -151,12 +151,12 @@ def cost(dtype: torch.dtype) -> float:
         F.linear(rows, weight)
         return clock() - start
 
-    # its own time, where the system measures it finely: other programs must not decide
+    # the thread's own time, if its resolution is fine enough: other programs must not matter
     exact = time.get_clock_info("thread_time").resolution < 1e-6
     clock = time.thread_time if exact else time.perf_counter
     plain, other = tensors(torch.float32), tensors(dtype)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several would wait for each other
+    torch.set_num_threads(1)  # several threads would wait for each other
     try:
         with torch.no_grad():
             pairs = [(seconds(*plain), seconds(*other)) for _ in range(RUNS)][1:]  # the first warms up

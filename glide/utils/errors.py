@@ -1,4 +1,4 @@
-"""The one exception that means "the input was wrong", as opposed to "the program is wrong", and warnings."""
+"""InputError, the exception for invalid input as opposed to defects of the program, and warnings."""
 
 import warnings
 
@@ -6,21 +6,21 @@ from glide.utils.printable import printable
 
 
 class InputError(ValueError):
-    """A user's mistake. The message is one printable sentence: what came, what was expected, what to do."""
+    """Invalid input. The message is one printable sentence: the value, what was expected, what to do."""
 
     def __str__(self) -> str:
         return one_line(super().__str__())
 
 
-def one_line(said: object) -> str:
-    """The text of an error or a warning in one printable line, shortened to a sane length."""
-    return printable(" ".join(str(said).split()))
+def one_line(text: object) -> str:
+    """The text of an error or a warning in one printable line of limited length."""
+    return printable(" ".join(str(text).split()))
 
 
 def reason_of(error: BaseException) -> str:
-    """The reason that an error gives, in one line: the operating system's words, else its first line or its class."""
-    said = getattr(error, "strerror", None) or str(error).strip().split("\n")[0][:300]
-    return said or type(error).__name__
+    """The reason of an error in one line: the operating system's message, else its first line or its class."""
+    reason = getattr(error, "strerror", None) or str(error).strip().split("\n")[0][:300]
+    return reason or type(error).__name__
 
 
 def warn(message: object, stacklevel: int = 2) -> None:
@@ -29,8 +29,8 @@ def warn(message: object, stacklevel: int = 2) -> None:
 
 
 class CannotWrite(InputError):
-    """An output could not be written, and what bore its name before is as it was: a full disk, a folder of others."""
+    """An output could not be written, and an earlier file of its name is unchanged: a full disk, no permission."""
 
 
 class NameTaken(CannotWrite):
-    """An output's name is that of a file that is there, and that is not to be replaced."""
+    """An output's name is taken by a file that is not to be replaced."""

@@ -1,7 +1,7 @@
-"""Claims on the names of outputs and on folders, so that nothing of one process is lost to another.
+"""Claims on output names and locks on folders, so that processes do not overwrite each other's files.
 
-A number is claimed by exclusive creation: the file is written whole under a name of its own, and then takes the name
-`00000.png` only where nobody else has. What a run has written is named when a signal or an error ends it. A training
+A number is claimed by exclusive creation: the file is written under a unique name, and then renamed to `00000.png` only
+if that name is free. A run that is ended by a signal or an error reports the files that it has written. A training run
 locks its folder.
 """
 
@@ -29,36 +29,36 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 NUMBERED = re.compile(r"(?:grid-)?(\d{5,15})(?:-\d+)?\.(?:png|gif)")
-MOST_RANGES = 8  # that a sentence names
+MAX_RANGES = 8  # named in a sentence
 
 Write = Callable[[Path], object]
-"""Writes an output at a path, whole or not at all; NameTaken, and nothing is changed, where that is taken."""
+"""Writes an output at a path atomically; NameTaken, without a change, if that name is taken."""
 
 
 def next_number(folder: Path) -> int:
-    """One more than the highest number of a picture in the folder, 0 in an empty one."""
+    """One more than the highest number of a picture in the folder; 0 for an empty one."""
     numbers = [int(match[1]) for path in folder.iterdir() if (match := NUMBERED.fullmatch(path.name))]
     return max(numbers, default=-1) + 1
 
 
 class NumberedOutputs:
-    """The pictures that a run adds to a folder, as 00000.png, 00001.png, ...: the next numbers that are free.
+    """The pictures that a run adds to a folder, as 00000.png, 00001.png, ...: the next free numbers.
 
-    Within it as a context, an error or a signal that ends the run names the pictures that are there.
+    As a context, it reports the written pictures if an error or a signal ends the run.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """InputError for a folder that cannot be made or written to, before the work begins."""
+        """InputError for a folder that cannot be made or written, before the work begins."""
         self.folder = ready_folder(folder)
         self.paths: list[Path] = []
-        self._held: list[Path] = []
+        self._reserved: list[Path] = []
         self._next: int | None = None
 
     def add(self, write: Write, suffix: str = "") -> Path:
         """Write the next picture; returns its path, 00000.png.
 
-        suffix: of a picture that another will be made of, such as "-64": it is 00000-64.png, and its number is held for
-        the other one, for which `complete` is called.
+        suffix: of an intermediate picture, such as "-64": it is 00000-64.png, and its number is reserved for the final
+        picture, for which `complete` is called.
         """
         if self._next is None:
             self._next = next_number(self.folder)
@@ -67,38 +67,38 @@ class NumberedOutputs:
             try:
                 write(path)
                 break
-            except NameTaken:  # by another run; the listing shows how far it has come
+            except NameTaken:  # by another run; the listing shows its progress
                 self._next = max(self._next + 1, next_number(self.folder))
         self._next += 1
         if suffix:
-            self._held.append(path)
+            self._reserved.append(path)
             path = path.with_name(f"{path.stem}{suffix}.png")
             write(path)
         self.paths.append(path)
         return path
 
     def complete(self, path: Path, write: Write) -> Path:
-        """Write the picture whose number was held for it when `path`, 00000-64.png, was written; returns its path."""
-        held = self._held[[other.stem for other in self._held].index(path.stem.partition("-")[0])]
-        write(held)
-        self._held.remove(held)
-        self.paths.append(held)
-        return held
+        """Write the final picture of `path`, 00000-64.png, at its reserved number; returns its path."""
+        final = self._reserved[[other.stem for other in self._reserved].index(path.stem.partition("-")[0])]
+        write(final)
+        self._reserved.remove(final)
+        self.paths.append(final)
+        return final
 
     def __enter__(self) -> NumberedOutputs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        for path in self._held:
+        for path in self._reserved:
             with suppress(OSError):
                 path.unlink()
-        self._held = []
+        self._reserved = []
         if kind is not None:
             report_written(self.paths)
 
 
 def ready_folder(out: str | Path) -> Path:
-    """The output folder, made and seen to be writable before the work begins. InputError where it is not."""
+    """Make the output folder and check that it is writable. InputError if it is not."""
     path = Path(out)
     probe = temporary_name(path / "writable")
     try:
@@ -114,7 +114,7 @@ def ready_folder(out: str | Path) -> Path:
 
 @contextmanager
 def report_when_stopped(paths: Sequence[Path]) -> Iterator[None]:
-    """Within: an error or a signal that ends the work names those of `paths`, filled on the way, that are there."""
+    """A context that reports the existing files of `paths`, filled meanwhile, if an error or a signal ends it."""
     try:
         yield
     except BaseException:
@@ -123,7 +123,7 @@ def report_when_stopped(paths: Sequence[Path]) -> Iterator[None]:
 
 
 def report_written(paths: Sequence[Path]) -> None:
-    """One line on stderr for a run that ended early, where any of its outputs is there."""
+    """Print one line on stderr about the existing outputs of a run that ended early."""
     there = [path for path in paths if path.exists()]
     if there:
         where = there[0].parent.resolve()
@@ -131,9 +131,9 @@ def report_written(paths: Sequence[Path]) -> None:
 
 
 def check_free(path: str | Path, overwrite: bool) -> None:
-    """InputError where an output's name is a folder's, or a file's and `overwrite` is not asked for; nothing is made.
+    """InputError for an output name that is a folder, or an existing file unless `overwrite` is true.
 
-    For before the work; `write_beside` is for after it.
+    For use before the work; `write_beside` is for use after it.
     """
     path = Path(path)
     if path.is_dir():
@@ -143,13 +143,13 @@ def check_free(path: str | Path, overwrite: bool) -> None:
 
 
 def check_new_folder(path: Path) -> None:
-    """InputError where the folder that --out is to make is there already, whatever it holds."""
+    """InputError if the folder of --out exists already, whatever it holds."""
     if path.exists():
         raise InputError(f"{path} exists already: give a new folder by --out, or remove it")
 
 
 def write_beside(path: Path, write: Write) -> Path:
-    """Write an output that took its time, where its name may have been taken meanwhile: then under the next free one.
+    """Write an output after long work, under the next free name if another program has taken its own.
 
     Returns its path, `path` or `name (2).png`, with a warning for the latter.
     """
@@ -166,20 +166,20 @@ def write_beside(path: Path, write: Write) -> Path:
 
 
 class FolderLock:
-    """A lock file in a folder, with the process that holds it: one process at a time works there.
+    """A lock file in a folder, naming its process: one process at a time works there.
 
-    The system's own lock on the file ends with the process, however that ends, so a file that was left behind is taken
-    over. Where there is no such lock, the file counts as long as its process lives on this machine. A file that another
-    machine left behind counts until it is removed: nobody here can see whether that process lives.
+    The system's own lock on the file ends with the process, however that ends, so a leftover file is taken over.
+    Without such a lock, the file is valid as long as its process lives on this machine. A leftover file of another
+    machine is valid until it is removed, because its process cannot be observed from here.
     """
 
     def __init__(self, path: Path, busy: str) -> None:
-        """path: of the lock file. busy: the sentence for a lock that is held; {holder} is replaced in it."""
+        """path: of the lock file. busy: the message if another process holds it; {holder} is replaced in it."""
         self.path, self.busy = path, busy
         self._file = -1
 
     def __enter__(self) -> FolderLock:
-        """InputError where another process holds it, or it cannot be written. Makes the folder where there is none."""
+        """Lock; makes a missing folder. InputError if another process holds it, or it cannot be written."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             while self._file < 0:
@@ -196,11 +196,11 @@ class FolderLock:
         if fcntl is None:  # Windows removes no file that is open
             self._close()
         with suppress(OSError):
-            self.path.unlink()  # before it is let go: whoever opened it meanwhile sees that it is no longer the one
+            self.path.unlink()  # before unlocking: a process that has opened it meanwhile sees that it is stale
         self._close()
 
     def _try(self) -> None:
-        """Open and lock the file; another round where it was removed meanwhile."""
+        """Open and lock the file; leaves it unlocked, for another attempt, if it was removed meanwhile."""
         new = not self.path.exists()
         try:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | (os.O_EXCL if new else 0), 0o644)
@@ -226,7 +226,7 @@ class FolderLock:
 
 
 def _lock(file: int) -> bool | None:
-    """Lock an open file for this process: False where another holds it, None where the system has no such lock."""
+    """Lock an open file for this process: False if another holds it, None if the system has no such lock."""
     if fcntl is None:
         return None
     try:
@@ -256,7 +256,7 @@ def _this_process() -> dict[str, Any]:
 
 
 def _lives(holder: dict[str, Any]) -> bool:
-    """True while the process that a lock names still runs: its number may be another's by now."""
+    """True while the process that a lock names still runs; its number may belong to another process by now."""
     pid = holder.get("pid")
     if os.name == "nt":  # where a signal of number 0 is Ctrl-C
         return True
@@ -272,7 +272,7 @@ def _lives(holder: dict[str, Any]) -> bool:
 
 
 def _started(pid: int) -> str | None:
-    """The start of a process, in a form that no other process of its number shares; None where the system hides it."""
+    """A unique mark of a process's start, to tell it from others of its number; None if the system hides it."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
@@ -283,9 +283,9 @@ def _started(pid: int) -> str | None:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Within: no other process is in such a context of the same folder; others wait. Nothing is written for it.
+    """A context that only one process at a time can enter for a folder; others wait. Nothing is written for it.
 
-    Where the system has no locks on folders, it does nothing.
+    On systems without locks on folders, it does nothing.
     """
     try:
         opened = os.open(folder, os.O_RDONLY)
@@ -306,21 +306,21 @@ def count(paths: Sequence[object]) -> str:
 
 
 def names(paths: Sequence[Path]) -> str:
-    """The names of outputs of one folder in one line: of numbers that follow each other, the first and the last."""
+    """The names of outputs of one folder in one line; consecutive numbers are shown by the first and the last."""
     ranges: list[list[Path]] = []
     for path in paths:
         if ranges and _follows(ranges[-1][-1], path):
             ranges[-1].append(path)
         else:
             ranges.append([path])
-    if len(ranges) > MOST_RANGES:
+    if len(ranges) > MAX_RANGES:
         return f"{paths[0].name} to {paths[-1].name}, among files of other runs"
     spans = (part[0].name if len(part) == 1 else f"{part[0].name} to {part[-1].name}" for part in ranges)
     return ", ".join(spans)
 
 
 def _follows(before: Path, path: Path) -> bool:
-    """True for two names that differ by one in their number and in nothing else: 00004-64.png and 00005-64.png."""
+    """True for two names that differ only in their number, by one: 00004-64.png and 00005-64.png."""
     first, second = NUMBERED.fullmatch(before.name), NUMBERED.fullmatch(path.name)
     if first is None or second is None or int(second[1]) != int(first[1]) + 1:
         return False

@@ -1,4 +1,4 @@
-"""Local paths and blobfile's remote ones (gs://, az://, https:// of Azure), read and listed alike."""
+"""Read and list files of local paths and of blobfile's remote ones (gs://, az://, https:// of Azure)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from typing import Any, BinaryIO
 from glide.utils.atomic_write import atomic_path
 from glide.utils.errors import InputError, reason_of
 
-PIECE = 2**22  # bytes that are read at once of a file that may be large
+CHUNK = 2**22  # bytes read at once from a file that may be large
 
 
 LOCAL = re.compile(r"(?<![\w:/.\\~])(?:/(?:[^\s/'\"]+/)*[^\s/'\"]+|[A-Za-z]:[\\/][^\s'\"]+)")
-"""An absolute path in a text, as in a command line."""
+"""An absolute path in a text, such as a command line."""
 
 
 def is_remote(path: str | Path) -> bool:
-    """Whether blobfile, not the file system, knows this path."""
+    """True for a path of blobfile, not of the file system."""
     return str(path).startswith(("gs://", "az://", "https://"))
 
 
@@ -35,8 +35,8 @@ def join(folder: str, name: str) -> str:
 def read_bytes(path: str | Path, most: int | None = None) -> bytes:
     """The whole file. InputError if it cannot be read.
 
-    most: bytes that it may have. With it, InputError also for a larger file, and for what is no regular file: a device
-    or a pipe may never end.
+    most: limit on its bytes. With it, InputError also for a larger file, and for anything else than a regular file: a
+    device or a pipe may never end.
     """
     if most is not None and not is_remote(path):
         check_regular(path, most)
@@ -51,9 +51,9 @@ def read_bytes(path: str | Path, most: int | None = None) -> bytes:
 
 
 def _read_at_most(file: BinaryIO, size: int) -> bytes:
-    """`size` bytes, or all that there are. Piece by piece: to be asked for a number of bytes takes as much memory."""
+    """Up to `size` bytes, in chunks: a single read would allocate memory for all requested bytes."""
     pieces = []
-    while size > 0 and (piece := file.read(min(size, PIECE))):
+    while size > 0 and (piece := file.read(min(size, CHUNK))):
         pieces.append(piece)
         size -= len(piece)
     return b"".join(pieces)
@@ -62,7 +62,7 @@ def _read_at_most(file: BinaryIO, size: int) -> bytes:
 def check_regular(path: str | Path, most: int = 2**63) -> None:
     """InputError for a local path that is no regular file, or one of more bytes than `most`.
 
-    Called before a file is opened: to open a pipe waits for who writes into it.
+    Called before a file is opened, as opening a pipe would wait for its writer.
     """
     size, _ = file_stamp(path)
     if not os.path.isfile(path):
@@ -79,7 +79,7 @@ def _too_large(path: str | Path, size: int, most: int) -> InputError:
 
 @contextmanager
 def open_binary(path: str | Path) -> Iterator[BinaryIO]:
-    """The file, to be read from front to back or anywhere. InputError if it cannot be, then or later."""
+    """Open a file for reading, sequentially or at random. InputError if it cannot be read, then or later."""
     try:
         with _remote().BlobFile(str(path), "rb") if is_remote(path) else open(path, "rb") as file:
             yield file
@@ -90,7 +90,7 @@ def open_binary(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def read_range(path: str | Path, offset: int, size: int) -> bytes:
-    """`size` bytes from `offset` on, fewer where the file ends. InputError if they cannot be read."""
+    """`size` bytes from `offset` on, fewer at the end of the file. InputError if they cannot be read."""
     if not is_remote(path):
         return _read_local_range(path, offset, size)
     with open_binary(path) as file:
@@ -100,7 +100,7 @@ def read_range(path: str | Path, offset: int, size: int) -> bytes:
 
 def _read_local_range(path: str | Path, offset: int, size: int) -> bytes:
     try:
-        with open(path, "rb", buffering=0) as file:  # what a buffer would read ahead is not wanted
+        with open(path, "rb", buffering=0) as file:  # no buffer: reading ahead is not useful
             file.seek(offset)
             return file.read(size) or b""
     except Exception as error:
@@ -108,7 +108,7 @@ def _read_local_range(path: str | Path, offset: int, size: int) -> bytes:
 
 
 class LocalFile:
-    """A local file of which many threads read ranges, open until nobody holds it."""
+    """A local file from which many threads read ranges; it is closed when the object is freed."""
 
     def __init__(self, path: str | Path) -> None:
         """InputError if it cannot be opened."""
@@ -130,7 +130,7 @@ class LocalFile:
 
 
 def file_stamp(path: str | Path) -> tuple[int, str]:
-    """The size of a file in bytes, and what changes when it is written again. InputError if there is none."""
+    """The size of a file in bytes, and a stamp that changes when it is written. InputError if there is none."""
     try:
         if is_remote(path):
             found = _remote().stat(str(path))
@@ -142,7 +142,7 @@ def file_stamp(path: str | Path) -> tuple[int, str]:
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file whole or not at all. InputError if it cannot be written."""
+    """Write a file atomically. InputError if it cannot be written."""
     if not is_remote(path):
         with atomic_path(path) as temporary:
             temporary.write_bytes(data)
@@ -167,8 +167,8 @@ def matching(pattern: str) -> list[str]:
 def list_files(folder: str | Path) -> list[str]:
     """The names of all files below `folder`, sorted, relative to it, with forward slashes; no hidden ones.
 
-    An empty folder is listed too, with a slash at its end (object stores have none). One pass
-    over the folder. InputError if it does not exist or cannot be read.
+    An empty folder is listed too, with a slash at its end (object stores have none). One pass over the folder.
+    InputError if it does not exist or cannot be read.
     """
     folder = str(folder)
     try:
@@ -185,7 +185,7 @@ def list_files(folder: str | Path) -> list[str]:
 
 
 def _walk_local(root: str) -> list[str]:
-    """Links to folders are followed, last of all, and no folder is walked twice: a link may lead to one around it."""
+    """All files below a folder. Links to folders are followed last, and no folder twice, as links can form cycles."""
     names: list[str] = []
     folders: list[str] = [""]
     linked: list[str] = []
@@ -201,7 +201,7 @@ def _walk_local(root: str) -> list[str]:
             with os.scandir(path) as entries:
                 inside = sorted(entries, key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
-            continue  # gone meanwhile, or no folder at all, which the caller says
+            continue  # just removed, or not a folder, which the caller reports
         if prefix and not inside:
             names.append(prefix)
         for entry in inside:
@@ -209,9 +209,7 @@ def _walk_local(root: str) -> list[str]:
                 continue
             if entry.is_dir():
                 (linked if entry.is_symlink() else folders).append(f"{prefix}{entry.name}/")
-            elif (
-                entry.is_file() or entry.is_symlink()
-            ):  # no pipe; a link that leads nowhere is found out when read
+            elif entry.is_file() or entry.is_symlink():  # no pipes; a dangling link fails when it is read
                 names.append(prefix + entry.name)
     return names
 
@@ -220,7 +218,7 @@ def _walk_remote(root: str) -> list[str]:
     names: list[str] = []
     base = ""
     for folder, folders, files in _remote().walk(root):
-        base = base or folder  # the root as blobfile spells it (https:// may become az://)
+        base = base or folder  # the root in blobfile's spelling (https:// may become az://)
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = folder[len(base) :].strip("/")
         names += [f"{inside}/{name}".lstrip("/") for name in files if not name.startswith(".")]
@@ -229,7 +227,7 @@ def _walk_remote(root: str) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _remote() -> Any:
-    """blobfile, with an end to its retries (by default it tries for ever) and without its prints."""
+    """blobfile, with a limit on its retries (by default there is none) and without its prints."""
     import blobfile
 
     return blobfile.create_context(retry_limit=5, log_callback=lambda message: None)
@@ -244,7 +242,7 @@ def _cannot_read(path: str | Path, error: Exception) -> InputError:
 def without_local_paths(value: Any) -> Any:
     """A JSON-able record with each absolute path in its texts made relative to the current folder, or cut to its name.
 
-    A record that is handed on with a model does not tell where its author keeps things.
+    A record that is published with a model must not reveal its author's folders.
     """
     if isinstance(value, Mapping):
         return {name: without_local_paths(one) for name, one in value.items()}

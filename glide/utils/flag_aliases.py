@@ -1,7 +1,8 @@
-"""Words that users of other tools bring to a command line, and the ones they have here.
+"""Aliases of flags: other tools' names, and the flags for them here.
 
-Flags of Stable Diffusion web UIs (A1111, Forge, ComfyUI, InvokeAI), diffusers' scripts and the original scripts of
-guided-diffusion and GLIDE. A word stands in for a flag only where the script has that flag, and no flag of that word.
+They are flags of Stable Diffusion web UIs (A1111, Forge, ComfyUI, InvokeAI), diffusers' scripts and the original
+scripts of guided-diffusion and GLIDE. An alias is accepted only if the script has its flag, and no flag of the alias's
+name.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ ALIASES: dict[str, str] = {
     "--upscaler": "--upsampler",
     "--hires-upscaler": "--upsampler",
 }
-"""Another tool's flag -> the flag here. The value stays."""
+"""Another tool's flag -> the flag here, with the same value."""
 
 STANDS_FOR: dict[str, str] = {
     "--ddim": "--sampler=ddim",
@@ -136,7 +137,7 @@ STANDS_FOR: dict[str, str] = {
     "--xformers": "",
     "--enable-xformers-memory-efficient-attention": "",
 }
-"""Another tool's switch -> the flag and value here; nothing where there is nothing to switch on."""
+"""Another tool's switch -> the flag and value here; empty for switches without effect here."""
 
 VALUES: dict[str, dict[str, str]] = {
     "--dtype": {
@@ -179,9 +180,9 @@ SENTENCES: dict[str, str] = {
     "--tiling": "there are no seamless tiles here",
     "--subseed": "two pictures are mixed by scripts/interpolate.py",
     "--variation-seed": "two pictures are mixed by scripts/interpolate.py",
-    "--inpaint-full-res": "how much around a mask is looked at is --context",
-    "--only-masked": "how much around a mask is looked at is --context",
-    "--inpainting-fill": "how a mask is filled is --method",
+    "--inpaint-full-res": "the context around a mask is --context",
+    "--only-masked": "the context around a mask is --context",
+    "--inpainting-fill": "the method of filling a mask is --method",
     "--lowvram": "less memory is needed with --call-size 1",
     "--medvram": "less memory is needed with --call-size 1",
     "--safety-checker": "there is no filter to be switched off",
@@ -191,4 +192,4 @@ SENTENCES: dict[str, str] = {
     "--pag-scale": "write --guidance pag:SCALE",
     "--scale": "write --guidance cfg:SCALE",
 }
-"""Another tool's flag that no single flag stands for -> what to do instead."""
+"""Another tool's flag without an equivalent flag -> advice."""

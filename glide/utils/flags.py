@@ -1,7 +1,7 @@
-"""The flags of a command line, read before tyro sees them: every mistake is one sentence that names the right word.
+"""Check the flags of a command line before tyro parses them, with one sentence, and the right flag, for each mistake.
 
-The flags are the fields of a script's dataclass. What they take - one value, several, none; numbers in a range, one of
-several words, a path - is found in its type hints, so that nothing is written twice.
+The flags are the fields of a script's dataclass. Their values - one, several, none; numbers in a range, one of several
+words, a path - follow from its type hints.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from glide.utils.program import program
 from glide.utils.ranges import range_of
 
 TEXTS = frozenset({"prompt", "negative", "label"})
-"""Fields of free text: anything that can be encoded, the empty text too. Other texts are names and paths."""
+"""Fields of free text: any encodable text, also an empty one. Other texts are names and paths."""
 FINAL = {"--help": "--help", "-h": "--help", "--version": "--version"}
-"""Flags of every script after which nothing else is looked at."""
+"""Flags of every script that end the parsing."""
 COMMON = (*FINAL, "--quiet", "-q")
 """Flags of every script."""
 
@@ -42,12 +42,12 @@ class Flag:
     """A flag of a script."""
 
     name: str
-    """As it is written: --num-samples; the name of its value where it is positional."""
+    """As it is written: --num-samples; the name of its value if it is positional."""
     field: str
     kind: type
     """bool, int, float, Path or str."""
     values: int | None
-    """The number of values after it; None: any number."""
+    """The number of its values; None: any number."""
     choices: tuple[str, ...] = ()
     allowed: Range | None = None
     optional: bool = False
@@ -57,11 +57,11 @@ class Flag:
     """The word for its value in --help."""
 
 
-def prepared(args: type, argv: Sequence[str], default: object = None) -> list[str]:
-    """The command line for tyro, every flag written as `--name=value`, aliases and `~` replaced, values checked.
+def prepare(args: type, argv: Sequence[str], default: object = None) -> list[str]:
+    """The command line for tyro: every flag as `--name=value`, aliases and `~` replaced, values checked.
 
-    default: an instance whose fields stand in for what is not given. InputError, in one sentence, for an unknown flag
-    (with the nearest one), a missing value, a number out of its range, a word that is none of a flag's.
+    default: an instance with the values of flags that are not given. InputError, in one sentence, for an unknown flag
+    (with the nearest one), a missing value, a number out of range, a word that is not among the choices.
     """
     known = flags_of(args)
     found: list[str] = []
@@ -83,9 +83,9 @@ def prepared(args: type, argv: Sequence[str], default: object = None) -> list[st
             found.append("--quiet")
             continue
         name, equals, value = token.partition("=")
-        flag, switched = _named(name, known)
+        flag, switched = _find(name, known)
         if flag is None:
-            continue  # a switch for which there is nothing to be switched
+            continue  # a switch without effect here
         given.add(flag.name)
         if switched:
             found.append(switched)
@@ -111,7 +111,7 @@ def prepared(args: type, argv: Sequence[str], default: object = None) -> list[st
 
 @cache
 def flags_of(args: type) -> dict[str, Flag]:
-    """The flags of a script's dataclass by name, those of the dataclasses in it too."""
+    """The flags of a script's dataclass by name, including those of nested dataclasses."""
     return {flag.name: flag for flag in _flags(args)}
 
 
@@ -176,10 +176,10 @@ def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
     return hint, ()
 
 
-def _named(name: str, known: dict[str, Flag]) -> tuple[Flag | None, str]:
-    """The flag of a word, and where the word alone stands for a value, both as they are written.
+def _find(name: str, known: dict[str, Flag]) -> tuple[Flag | None, str]:
+    """The flag of a word and, if the word implies a value, the flag with that value.
 
-    InputError for a word that is unknown, with what it stands for or the nearest flag.
+    InputError for an unknown word, with advice or the nearest flag.
     """
     word = _plain(name)
     if word in known:
@@ -194,7 +194,7 @@ def _named(name: str, known: dict[str, Flag]) -> tuple[Flag | None, str]:
             return known[flag], instead
     where = program()
     sentence = SENTENCES.get(word) or SENTENCES.get(ALIASES.get(word, ""))
-    if sentence is not None and _speaks_of(sentence, known):
+    if sentence is not None and _applies_to(sentence, known):
         raise InputError(f"got {name}, which {where} does not have: {sentence}")
     names = {flag: flag for flag in (*known, *COMMON)}
     names |= {alias: flag for alias, flag in ALIASES.items() if flag in known and len(alias) > 2}
@@ -203,8 +203,8 @@ def _named(name: str, known: dict[str, Flag]) -> tuple[Flag | None, str]:
     raise InputError(f"got {name}, which {where} does not have, {expected}: see --help")
 
 
-def _speaks_of(sentence: str, known: dict[str, Flag]) -> bool:
-    """True where all flags that a sentence names are this script's."""
+def _applies_to(sentence: str, known: dict[str, Flag]) -> bool:
+    """True if this script has all flags that a sentence names."""
     words = [word.strip(",:.") for word in sentence.split()]
     return all(word in known for word in words if word.startswith("--"))
 
@@ -214,7 +214,7 @@ def _plain(name: str) -> str:
 
 
 def _is_flag(token: str, known: dict[str, Flag]) -> bool:
-    """True for a word that is the next flag, and not the value of the one before, such as -1 or "-a red ring"."""
+    """True for a word that is the next flag, and not a value, such as -1 or "-a red ring"."""
     name = _plain(token.partition("=")[0])
     if name in known or name in ALIASES or name in STANDS_FOR or name in SENTENCES or name in COMMON:
         return True
@@ -244,7 +244,7 @@ def _joined(flag: Flag, values: Sequence[str]) -> list[str]:
 
 
 def _read(flag: Flag, text: str) -> str:
-    """The text of a value as tyro is to see it. InputError for one that the flag cannot have."""
+    """The text of a value for tyro. InputError for an invalid value."""
     if flag.optional and text == "None":
         return text
     if flag.allowed is not None:
@@ -262,22 +262,22 @@ def _read(flag: Flag, text: str) -> str:
         return text
     if not text.strip():
         raise InputError(f"got {flag.name} {text!r}, expected {flag.hint}: give it, or leave the flag out")
-    return "::".join(_at_home(part, flag) for part in text.split("::"))
+    return "::".join(_expand_home(part, flag) for part in text.split("::"))
 
 
 def check_text(text: str, name: str) -> None:
-    """InputError for text that no file can hold: bytes that are no UTF-8, which Python keeps as lone surrogates."""
+    """InputError for text that cannot be encoded: bytes that are not UTF-8, which Python keeps as lone surrogates."""
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise InputError(f"got {name} {shown_number(text)}, expected text in UTF-8: write it again")
 
 
-def _at_home(path: str, flag: Flag) -> str:
-    """A path with the home folder in place of `~`, which a shell leaves as it is after `=` and in quotes."""
+def _expand_home(path: str, flag: Flag) -> str:
+    """Expand `~` in a path, which a shell does not do after `=` and in quotes."""
     if not path.startswith("~"):
         return path
     try:
         full = os.path.expanduser(path)
-    except ValueError:  # a name that no system has, with a lone surrogate
+    except ValueError:  # a name with a lone surrogate
         full = path
     if full.startswith("~"):
         raise InputError(f"got {flag.name} {path!r}, expected a path: {path.split('/')[0]} is no user here")

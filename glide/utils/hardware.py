@@ -1,4 +1,4 @@
-"""What the machine gives: its measured peak, the arithmetic of a network on it, memory in use."""
+"""Measure the machine: its peak performance, a network's operations, and memory in use."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-ENOUGH = 0.005  # seconds that one measured run takes at least
+MIN_SECONDS = 0.005  # least duration of one measured run
 
 
 @torch.no_grad()
 def measured_peak(device: torch.device, dtype: str) -> float:
-    """FLOP/s of a 3x3 convolution of 256 channels: the best of several runs, of a batch that keeps the device busy.
+    """FLOP/s of a 3x3 convolution of 256 channels: the best of several runs, with a batch that keeps the device busy.
 
-    Takes some tens of milliseconds. An ideal that no network reaches: it has nothing but convolutions of one good size.
+    Takes tens of milliseconds. No network reaches it, as it is made of convolutions of one favourable size alone.
     """
     of = getattr(torch, dtype)
     conv = nn.Conv2d(256, 256, 3, padding=1).to(device, of)
@@ -28,13 +28,13 @@ def measured_peak(device: torch.device, dtype: str) -> float:
         work = 2 * 9 * 256 * 256 * 16 * 16 * batch
         seconds = min(timed(lambda: conv(x), device) for _ in range(4))
         best = max(best, work / seconds)
-        if seconds >= ENOUGH or batch >= 1024:
+        if seconds >= MIN_SECONDS or batch >= 1024:
             return best
         batch *= 4
 
 
 def timed(f: Callable[[], object], device: torch.device) -> float:
-    """Seconds that f takes, also where the device works behind Python's back."""
+    """Seconds that f takes, also on a device that works asynchronously."""
     wait(device)
     start = time.perf_counter()
     f()
@@ -43,14 +43,14 @@ def timed(f: Callable[[], object], device: torch.device) -> float:
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 @torch.no_grad()
 def flops_of(forward: Callable[[], object]) -> float:
-    """Of a training step whose forward pass this is: the backward pass of convolutions and matrices is two more."""
+    """FLOPs of a training step with this forward pass: the backward pass of its products takes twice as many."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
@@ -59,7 +59,7 @@ def flops_of(forward: Callable[[], object]) -> float:
 
 
 def memory_in_use(device: torch.device) -> float:
-    """The most memory that was taken so far, in GiB: of the GPU, or else of this process. 0 where nobody can tell."""
+    """Peak memory so far, in GiB: of the GPU, or else of this process. 0 if it is unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     try:

@@ -1,4 +1,4 @@
-"""Files of the Hugging Face hub, with one clear sentence when they cannot be had."""
+"""Fetch files of the Hugging Face hub, with one clear message if that fails."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(?:@\w[\w./-]*)?")
 def hub_folder(hub_id: str, files: list[str]) -> Path:
     """The local copy of a hub repository: the files that match the patterns `files`, downloaded if needed.
 
-    hub_id: "org/name" or "org/name@revision". InputError if it is no such id, there is no such repository or revision,
-    or no connection to it.
+    hub_id: "org/name" or "org/name@revision". InputError for an invalid id, an unknown repository or revision,
+    or a missing connection.
     """
     if not HUB_ID.fullmatch(hub_id):
         raise InputError(
@@ -29,7 +29,7 @@ def hub_folder(hub_id: str, files: list[str]) -> Path:
     try:
         name, _, revision = hub_id.partition("@")
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=files))
-    except Exception as error:  # offline, unknown, private, cut off: a dozen classes, one meaning
+    except Exception as error:  # offline, unknown, private, interrupted: many classes with one meaning
         reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
         raise InputError(
             f"there is no folder {hub_id!r}, and the hub did not give it ({reason}): "
@@ -38,7 +38,7 @@ def hub_folder(hub_id: str, files: list[str]) -> Path:
 
 
 def at_revision(name: str, revision: str | None) -> str:
-    """A hub id with another revision; any name without one. InputError for a revision of what is on no hub."""
+    """A hub id with another revision; without a revision, any name. InputError for a revision of another name."""
     if revision is None:
         return name
     hub_id = f"{name.partition('@')[0]}@{revision}"
@@ -51,6 +51,6 @@ def at_revision(name: str, revision: str | None) -> str:
 
 
 def commit_of(folder: Path) -> str | None:
-    """The commit of a folder that `hub_folder` gave; None for any other folder."""
+    """The commit of a folder from `hub_folder`; None for any other folder."""
     in_cache = folder.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", folder.name)
     return folder.name if in_cache else None

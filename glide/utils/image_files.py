@@ -1,6 +1,6 @@
-"""A user's picture file, read with care: as a viewer shows it, or refused in one sentence.
+"""Read a user's picture files safely: as a viewer shows them, or refused in one sentence.
 
-    picture = read_picture("photo.jpg")          # PIL, "RGB", or "RGBA" where anything is transparent
+    picture = read_picture("photo.jpg")          # PIL, "RGB", or "RGBA" if anything is transparent
     check_output("large.png", overwrite=False, originals=["photo.jpg"])
 
 The file itself is only ever read. H W pixels.
@@ -33,12 +33,12 @@ FORMATS = {
     "TIFF": (".tif", ".tiff"),
     "AVIF": (".avif",),
 }
-"""All formats that are decoded, by Pillow's names, with the ends of their files' names. Left to itself Pillow tries
-some forty, and one of them, PostScript, starts another program."""
+"""All formats that are decoded, by Pillow's names, with their suffixes. By default Pillow tries some forty formats, and
+one of them, PostScript, starts another program."""
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-READ = "PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF"  # for messages; MPO is a JPEG to those who have one
+READ = "PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF"  # for messages; users know MPO as JPEG
 PLUGINS = ("Png", "Jpeg", "Mpo", "WebP", "Bmp", "Gif", "Tiff", "Avif")
-LARGEST_FILE = 2**30  # bytes: more than the largest picture that Pillow takes to be safe needs uncompressed
+LARGEST_FILE = 2**30  # bytes: more than Pillow's largest safe picture needs uncompressed
 SIGNS = {
     b"%!PS": "PostScript",
     b"\xc5\xd0\xd3\xc6": "PostScript",
@@ -51,9 +51,9 @@ SIGNS = {
     b"8BPS": "a Photoshop document",
     b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
 }
-"""First bytes of frequent files of other formats."""
-DEEP = ((np.arange(2**16) + 128) // 257).astype(np.uint8)  # 16 bits to 8, rounded
-TURNED_BY = ("exif", "xmp")  # where a JPEG says that it is to be turned
+"""First bytes of common files of other formats."""
+FROM_16_BITS = ((np.arange(2**16) + 128) // 257).astype(np.uint8)  # 16 bits to 8, rounded
+ORIENTATION_KEYS = ("exif", "xmp")  # metadata of a JPEG with its orientation
 TURNS: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -63,22 +63,22 @@ TURNS: dict[object, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""The transposition that brings a picture of each EXIF orientation upright."""
-WITH_PROFILE = ("RGB", "RGBA", "P", "PA")  # modes whose colour profile still fits when they are RGB
+"""The transposition that turns a picture of each EXIF orientation upright."""
+WITH_PROFILE = ("RGB", "RGBA", "P", "PA")  # modes whose colour profile is still valid after conversion to RGB
 
 
 class BrokenImageError(InputError):
-    """A file that was read but is no picture, or a damaged one."""
+    """A file that was read but is not a picture, or a damaged one."""
 
 
 def read_picture(path: str | Path) -> Image.Image:
     """The picture in a file, local or remote: mode "RGB", or "RGBA" where it has transparency.
 
-    It is turned as its EXIF data says. CMYK goes through its colour profile where it carries one. Palettes and grey
-    become RGB. What is lost on the way is told by a warning: further frames of an animation, all but 8 bits of a
-    deeper picture, CMYK inks. A colour profile of RGB is not applied; `info["icc_profile"]` keeps it for the result.
-    InputError if the file cannot be read; BrokenImageError if it is no picture, damaged, cut off, or has more pixels
-    than Pillow takes to be safe (a decompression bomb).
+    It is turned by its EXIF data. CMYK is converted by its colour profile, if any. Palettes and grey become RGB.
+    Warnings name the losses: further frames of an animation, all but 8 bits of a deeper picture, CMYK inks. A colour
+    profile of RGB is not applied; `info["icc_profile"]` keeps it for the result.
+    InputError if the file cannot be read; BrokenImageError if it is no picture, damaged, truncated, or has more pixels
+    than Pillow considers safe (a decompression bomb).
     """
     picture, lost = decode_picture(read_bytes(path, LARGEST_FILE), path)
     for what in lost:
@@ -87,11 +87,11 @@ def read_picture(path: str | Path) -> Image.Image:
 
 
 def decode_picture(data: bytes, name: str | Path, least: int = 0) -> tuple[Image.Image, list[str]]:
-    """The picture in a file's bytes, as `read_picture`, and what was lost; `name` is for the message.
+    """The picture in a file's bytes, as `read_picture`, and its losses; `name` is for the message.
 
-    least: over 0, a picture whose sides are at least twice that may come smaller, its sides still at least that:
-    JPEG's decoder leaves out the finest frequencies (a half, a fourth or an eighth of the size), which is faster
-    than to decode them and average them away.
+    least: above 0, a picture with sides of at least twice that may be decoded smaller, with sides of at least that:
+    JPEG's decoder leaves out the finest frequencies (at a half, a quarter or an eighth of the size), which is faster
+    than decoding and averaging them.
     """
     with open_picture(data, name) as image:
         lost = _lost(image)
@@ -102,10 +102,10 @@ def decode_picture(data: bytes, name: str | Path, least: int = 0) -> tuple[Image
 
 
 def as_shown(picture: Image.Image, name: str = "the picture") -> tuple[Image.Image, list[str]]:
-    """A copy of a picture that is in memory already, as `decode_picture` gives that of a file, and what was lost.
+    """A copy of a picture in memory, converted as by `decode_picture`, and its losses.
 
     InputError for one that cannot be shown, such as one of floating-point numbers, and for one that Pillow has opened
-    but not decoded yet, of a format that is not read from files either.
+    but not decoded, of a format that is not read from files either.
     """
     with _refusing(name):
         if getattr(picture, "tile", None) and picture.format not in FORMATS:
@@ -121,10 +121,10 @@ def as_shown(picture: Image.Image, name: str = "the picture") -> tuple[Image.Ima
 def open_picture(
     data: bytes, name: str | Path, formats: Sequence[str] = tuple(FORMATS)
 ) -> Iterator[Image.Image]:
-    """A picture file of one of these formats, opened but not decoded yet; no decoder of another format sees the data.
+    """A context with a picture file of one of these formats, opened but not decoded; no other decoder reads the data.
 
-    All that goes wrong meanwhile is a BrokenImageError: data of another format, damage, and more pixels than Pillow
-    takes to be safe.
+    Every failure within is a BrokenImageError: data of another format, damage, and more pixels than Pillow considers
+    safe.
     """
     with _refusing(name, data), Image.open(io.BytesIO(data), formats=_known(tuple(formats))) as image:
         _check_size(image)
@@ -139,7 +139,7 @@ def file_mode(data: bytes, name: str | Path) -> str:
 
 @contextmanager
 def _refusing(name: str | Path, data: bytes = b"") -> Iterator[None]:
-    """Whatever Pillow raises becomes a BrokenImageError about the picture `name`, whose file holds `data`."""
+    """A context that turns Pillow's errors into a BrokenImageError about the picture `name` with bytes `data`."""
     try:
         yield
     except InputError:
@@ -157,7 +157,7 @@ def _refusing(name: str | Path, data: bytes = b"") -> Iterator[None]:
 
 
 def _kind(data: bytes) -> str:
-    """The kind of a file that is of no decoded format, for a message."""
+    """The kind of a file of another format, for a message."""
     if not data:
         return "it is empty"
     if data[4:8] == b"ftyp":
@@ -171,7 +171,7 @@ def _kind(data: bytes) -> str:
 
 @cache
 def _known(formats: tuple[str, ...]) -> list[str]:
-    """Those of the formats that this Pillow reads; only their plug-ins are loaded."""
+    """The formats among them that this Pillow reads; only their plug-ins are loaded."""
     for name in PLUGINS:
         with suppress(ImportError):
             importlib.import_module(f"PIL.{name}ImagePlugin")
@@ -179,17 +179,16 @@ def _known(formats: tuple[str, ...]) -> list[str]:
 
 
 def _check_size(image: Image.Image) -> None:
-    """Pillow itself warns only, up to twice its limit."""
+    """DecompressionBombError above Pillow's limit, where Pillow itself only warns."""
     most = Image.MAX_IMAGE_PIXELS
     if most and image.width * image.height > most:
         raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels, at most {most} are read")
 
 
 def _shown(image: Image.Image) -> Image.Image:
-    """A loaded picture turned upright, in RGB or RGBA, with its colour profile alone; it may be `image` itself."""
-    if image.format != "JPEG" or any(
-        key in image.info for key in TURNED_BY
-    ):  # to look for nothing takes time too
+    """A loaded picture turned upright, in RGB or RGBA, with only its colour profile; it may be `image` itself."""
+    # only if there is such metadata: looking for it takes time
+    if image.format != "JPEG" or any(key in image.info for key in ORIENTATION_KEYS):
         image = _upright(image)
     profile = image.info.get("icc_profile") if image.mode in WITH_PROFILE else None
     picture = _colours(image)
@@ -198,9 +197,9 @@ def _shown(image: Image.Image) -> Image.Image:
 
 
 def check_output(path: str | Path, overwrite: bool, originals: Sequence[str | Path] = ()) -> None:
-    """InputError if a result may not be written there: over an original, never; over another file, unless asked to.
+    """InputError for an output that is an original, or another existing file unless `overwrite` is true.
 
-    A result is a PNG, so its name must end so. Nothing is made or changed.
+    A result is a PNG, and its name must end in .png. Nothing is made or changed.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
@@ -210,7 +209,7 @@ def check_output(path: str | Path, overwrite: bool, originals: Sequence[str | Pa
 
 
 def check_not_original(path: str | Path, originals: Sequence[str | Path]) -> None:
-    """InputError if a result would be written over the picture that it is made of."""
+    """InputError if a result would overwrite the picture that it is made from."""
     for original in originals:
         if os.path.exists(path) and os.path.exists(original) and os.path.samefile(path, original):
             raise InputError(
@@ -220,21 +219,21 @@ def check_not_original(path: str | Path, originals: Sequence[str | Path]) -> Non
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The picture as its EXIF or XMP data say that it is to be turned; damaged data say nothing, as to a viewer."""
+    """The picture turned by its EXIF or XMP data; damaged data are ignored, as by a viewer."""
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # whatever their reader meets in them
+    except Exception:  # the reader raises anything on damaged data
         return image
     return image if turn is None else image.transpose(turn)
 
 
 def _lost(image: Image.Image) -> list[str]:
-    """Properties of a file, opened but not decoded yet, that an 8-bit RGB picture cannot hold."""
+    """Losses of a file, opened but not decoded, in an 8-bit RGB picture."""
     found = []
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # a phone's JPEG with a preview behind it is no animation
+    if frames > 1 and image.format != "MPO":  # a phone's JPEG with a preview is not an animation
         found.append(f"has {frames} frames: only the first one is used")
-    # Pillow keeps the high bytes of deep colours and says so in the decoder's arguments alone
+    # Pillow keeps the high bytes of deep colours, which only the decoder's arguments show
     deep = image.mode.startswith("I") or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     if deep:
         found.append("has more than 8 bits a colour: it is reduced to 8")
@@ -244,14 +243,14 @@ def _lost(image: Image.Image) -> list[str]:
 
 
 def _colours(image: Image.Image) -> Image.Image:
-    """Any mode -> RGB, or RGBA where there is transparency. ValueError for pixels that are no colours."""
+    """Any mode -> RGB, or RGBA if there is transparency. ValueError for pixels that are no colours."""
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers")
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it at 255
         grey = np.asarray(image)
-        return Image.fromarray(DEEP[grey if grey.dtype == np.uint16 else grey.clip(0, 2**16 - 1)]).convert(
-            "RGB"
-        )
+        return Image.fromarray(
+            FROM_16_BITS[grey if grey.dtype == np.uint16 else grey.clip(0, 2**16 - 1)]
+        ).convert("RGB")
     if image.mode == "CMYK" and (converted := _by_profile(image)) is not None:
         return converted
     mode = "RGBA" if image.has_transparency_data else "RGB"
@@ -259,7 +258,7 @@ def _colours(image: Image.Image) -> Image.Image:
 
 
 def _by_profile(image: Image.Image) -> Image.Image | None:
-    """CMYK -> RGB by the picture's own colour profile; None where it has none that can be used."""
+    """CMYK -> RGB by the picture's own colour profile; None if it has no usable one."""
     profile = image.info.get("icc_profile")
     if not profile:
         return None

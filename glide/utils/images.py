@@ -1,4 +1,4 @@
-"""Pictures: tensors to pixels and back, PNG files that carry their recipe, grids, GIFs.
+"""Pictures: tensors to pixels and back, PNG files with their recipe, grids, GIFs.
 
 N pictures, H W pixels, C channels (`glide.utils.channels`). Pixels are uint8 with the channels last; tensors are float
 in [-1, 1] with the channels first.
@@ -32,8 +32,8 @@ RECIPE = "glide"  # the keyword of the PNG's text chunk
 def to_uint8(x: Tensor) -> Tensor:
     """[N, C, H, W] in [-1, 1] -> uint8 [N, H, W, C] on the CPU; values outside the range are clamped.
 
-    (x + 1) * 127.5, rounded as in GLIDE's release, not cut off as in ADM's: so a known pixel that went
-    through `from_uint8` comes back as it was, where cutting off would darken one in four by 1.
+    (x + 1) * 127.5, rounded as in GLIDE's release, not truncated as in ADM's: so a known pixel that went through
+    `from_uint8` is restored exactly, whereas truncation would darken one in four by 1.
     """
     pixels = ((x.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).contiguous().cpu()
@@ -56,23 +56,23 @@ def save_png(
     profile: bytes | None = None,
     replace: bool = True,
 ) -> None:
-    """Write uint8 [H, W, C], or a picture, whole or not at all. InputError as `as_image`.
+    """Write uint8 [H, W, C], or a picture, atomically. InputError as `as_image`.
 
-    recipe: JSON-able; it travels in the file's metadata. profile: the ICC colour profile of the picture that this one
-    was made of. replace, errors: as of `glide.utils.atomic_write.atomic_path`.
+    recipe: JSON-able, stored in the file's metadata. profile: the ICC colour profile of the picture that this one was
+    made from. replace, errors: as of `glide.utils.atomic_write.atomic_path`.
     """
     picture = image if isinstance(image, Image.Image) else as_image(image)
     info = PngImagePlugin.PngInfo()
     if recipe is not None:
         text = json.dumps(recipe, ensure_ascii=False)
-        # half a surrogate pair (an argument that was no UTF-8) is written as JSON's \udcxx
+        # half a surrogate pair (an argument that was not UTF-8) is written as JSON's \udcxx
         info.add_itxt(RECIPE, text.encode("utf-8", "backslashreplace").decode())
     with atomic_path(path, replace) as temporary:
         picture.save(temporary, format="PNG", pnginfo=info, icc_profile=profile)
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
-    """The recipe that `save_png` wrote. InputError if the file is missing, no PNG, or carries none."""
+    """The recipe that `save_png` wrote. InputError if the file is missing, not a PNG, or has none."""
     data = read_bytes(path, LARGEST_FILE)
     try:
         with open_picture(data, path, formats=("PNG",)) as image:
@@ -109,10 +109,9 @@ def save_gif(
     ms: int | Sequence[int] = 50,
     replace: bool = True,
 ) -> None:
-    """Write frames, uint8 [H, W, C] each, as an endless animation, whole or not at all; transparency lies on white.
+    """Write frames, uint8 [H, W, C] each, as an endless animation, atomically, with transparency on white.
 
-    ms: how long every frame, or each of them, is shown. GIF counts in steps of 10 ms, and below 20 many
-    viewers slow down.
+    ms: duration of every frame, or of each. GIF counts in steps of 10 ms, and below 20 many viewers slow down.
     replace, errors: as of `glide.utils.atomic_write.atomic_path`.
     """
     first, *others = [_opaque(as_image(frame)) for frame in frames]
@@ -124,9 +123,9 @@ def save_gif(
 def load_image(path: str | Path) -> Tensor:
     """uint8 [H, W, 3] of a picture file, local or remote, as a viewer shows it.
 
-    It is turned as its EXIF data says; transparency is laid on white; 16-bit grey is scaled down; of an
-    animation it is the first frame. Colour profiles are not applied. InputError if the file cannot be read,
-    BrokenImageError if it is no picture, damaged, or larger than Pillow's limit against decompression bombs.
+    It is turned by its EXIF data; transparency is put on white; 16-bit grey is scaled down; an animation gives its
+    first frame. Colour profiles are not applied. InputError if the file cannot be read, BrokenImageError if it is no
+    picture, damaged, or larger than Pillow's limit against decompression bombs.
     """
     return decode_image(read_bytes(path, LARGEST_FILE), path)
 

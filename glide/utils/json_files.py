@@ -1,7 +1,7 @@
-"""Read JSON that anybody may have written, in one place.
+"""Read untrusted JSON.
 
-Python's own reader takes more than JSON and fails in many ways. Here a text that is nested deeply, holds a number that
-no program of this kind needs, says a key twice or is no UTF-8 is an `InputError` in one sentence.
+Python's own reader accepts more than JSON and fails in many ways. Here deep nesting, numbers out of range, duplicate
+keys and text that is not UTF-8 are an `InputError` in one sentence.
 """
 
 from __future__ import annotations
@@ -17,18 +17,17 @@ from glide.utils.errors import InputError
 from glide.utils.filesystem import read_bytes
 from glide.utils.printable import beginning
 
-MAX_BYTES = (
-    2**28
-)  # of a file; the largest that this toolkit writes, a shard's index, has some 200 bytes a picture
-MAX_DEPTH = 64  # lists and tables within each other; this toolkit's own files have 5
+MAX_BYTES = 2**28
+"""Limit on a file; the largest that this toolkit writes, a shard's index, has some 200 bytes a picture."""
+MAX_DEPTH = 64  # of nested lists and tables; this toolkit's own files have 5
 _MAX_DIGITS = 20
 
 
 def read_json(path: str | Path, what: str = "", most: int = MAX_BYTES) -> Any:
     """The value in a JSON file, local or remote.
 
-    what: what the file is, for the message, as in "a model's config". most: bytes that it may have.
-    InputError if it is no regular file, is larger, cannot be read, or is no JSON (see `parse_json`).
+    what: the kind of file, for the message, as in "a model's config". most: limit on its bytes.
+    InputError if it is no regular file, is larger, cannot be read, or is not JSON (see `parse_json`).
     """
     return parse_json(read_bytes(path, most), f"{path} ({what})" if what else path)
 
@@ -39,10 +38,10 @@ def read_table(path: str | Path, what: str = "", most: int = MAX_BYTES) -> dict[
 
 
 def read_lines(path: str | Path, **fields: type) -> list[dict[str, Any]]:
-    """The tables in a file of JSON lines; none where there is no file.
+    """The tables in a file of JSON lines; empty if there is no file.
 
-    fields: what each has to have, by its type. A line without them, or one that is no JSON (the last one is cut short
-    where the writer was killed), is left out. InputError if the file cannot be read.
+    fields: required fields with their types. A line without them, or one that is not JSON (the last one is truncated if
+    the writer was killed), is left out. InputError if the file cannot be read.
     """
     if not Path(path).exists():
         return []
@@ -56,10 +55,10 @@ def read_lines(path: str | Path, **fields: type) -> list[dict[str, Any]]:
 
 
 def parse_json(text: str | bytes, name: object) -> Any:
-    """The value that a JSON text holds; bytes are UTF-8, with or without a byte order mark.
+    """The value of a JSON text; bytes are UTF-8, with or without a byte order mark.
 
-    name: where it stands, for the message. InputError, in one sentence, for what is no JSON, lists and tables more than
-    64 deep, a key that stands twice in one table, NaN and Infinity, and numbers that 64 bits do not hold.
+    name: its source, for the message. InputError, in one sentence, for text that is not JSON, lists and tables more
+    than 64 deep, duplicate keys in one table, NaN and Infinity, and numbers beyond 64 bits.
     """
     try:
         written = text.decode("utf-8") if isinstance(text, bytes) else text
@@ -68,18 +67,18 @@ def parse_json(text: str | bytes, name: object) -> Any:
         raise _not_json(name, f"{error.msg} in line {error.lineno}, column {error.colno}") from None
     except UnicodeDecodeError as error:
         raise _not_json(name, f"it is not UTF-8 text: {error.reason} at byte {error.start}") from None
-    except _Refused as error:
+    except _Rejected as error:
         raise _not_json(name, str(error)) from None
     except RecursionError:
         raise _not_json(name, _TOO_DEEP) from None
-    # Few texts have so many brackets that they could be too deep: others need no look.
+    # Only a text with so many brackets can be too deep.
     if written.count("[") + written.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise _not_json(name, _TOO_DEEP)
     return value
 
 
 def as_table(value: Any, name: object) -> dict[str, Any]:
-    """A JSON value that has to be a table: {"name": value, ...}. InputError for any other."""
+    """A JSON value as a table: {"name": value, ...}. InputError for any other value."""
     if not isinstance(value, dict):
         raise InputError(f"{name} holds {kind_of(value)}, expected a JSON object {{...}}: give such a file")
     return value
@@ -99,8 +98,8 @@ def kind_of(value: Any) -> str:
     return kinds.get(type(value), type(value).__name__)
 
 
-class _Refused(Exception):
-    """A text that is JSON, and not one to be read. The message is the reason."""
+class _Rejected(Exception):
+    """JSON that is rejected. The message is the reason."""
 
 
 _TOO_DEEP = f"lists and objects are nested more than {MAX_DEPTH} deep"
@@ -116,25 +115,25 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _Refused(f"the key {beginning(twice, 40)!r} stands twice in one object")
+        raise _Rejected(f"the key {beginning(twice, 40)!r} stands twice in one object")
     return table
 
 
 def _int(digits: str) -> int:
     if len(digits) <= _MAX_DIGITS + 1 and -(2**63) <= (value := int(digits)) < 2**64:
         return value
-    raise _Refused(f"the number {beginning(digits, 23)} is too large")
+    raise _Rejected(f"the number {beginning(digits, 23)} is too large")
 
 
 def _float(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
-        raise _Refused(f"the number {beginning(digits, 23)} is too large")
+        raise _Rejected(f"the number {beginning(digits, 23)} is too large")
     return value
 
 
 def _constant(name: str) -> float:
-    raise _Refused(f"{name} is not a number of JSON")
+    raise _Rejected(f"{name} is not a number of JSON")
 
 
 _DECODER = json.JSONDecoder(
@@ -143,7 +142,7 @@ _DECODER = json.JSONDecoder(
 
 
 def _depth(value: Any) -> int:
-    """The number of lists and tables within each other; without recursion, which has a limit of its own."""
+    """The depth of nested lists and tables, without recursion, which has its own limit."""
     depth, level = 0, [value] if isinstance(value, list | dict) else []
     while level:
         depth += 1

@@ -1,4 +1,4 @@
-"""The memory that this process can still have, and a check of what is asked for before it is allocated."""
+"""Available memory, and a check of requests against it before they are allocated."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import sys
 
 from glide.utils.errors import InputError
 
-ABOUT_ONE = 4096  # bytes that the recipe, the caption and the name of a picture take
-UNKNOWN = 2**40  # bytes, where nobody can tell
+BYTES_PER_RECORD = 4096  # of the recipe, the caption and the name of a picture
+UNKNOWN = 2**40  # bytes, if the memory is unknown
 
 
 def available_memory() -> int:
     """Bytes that this process can still allocate: free memory of the machine, within the limits of the process.
 
-    Counts what the system would free (caches), the limit of a container (cgroup v2) and `ulimit -v`.
+    Considers memory that the system would free (caches), the limit of a container (cgroup v2) and `ulimit -v`.
     """
     return max(0, min(_of_machine(), _of_container(), _of_process()))
 
 
 def check_memory(needed: float, asked: str, do: str) -> None:
-    """InputError where more than half of the available memory is `needed` (bytes, a lower bound).
+    """InputError if more than half of the available memory is `needed` (bytes, a lower bound).
 
     asked: the flag and its value, as "--frames 1000". do: what to do instead.
     """
@@ -33,7 +33,7 @@ def check_memory(needed: float, asked: str, do: str) -> None:
 
 
 def check_file_fits(needed: int, name: object, what: str) -> None:
-    """InputError where `needed` bytes, for `what` a file describes, are more than the memory that is free."""
+    """InputError if `needed` bytes, for `what` is in a file, are more than the free memory."""
     free = available_memory()
     if needed > free:
         raise InputError(

@@ -1,7 +1,7 @@
-"""Check numbers that come from flags, files and Python calls, in one place.
+"""Validate numbers from flags, files and Python calls.
 
-A number may be of any type that Python, numpy or torch have for it: `np.int64(3)`, `2.0` and `torch.tensor(3)` are
-whole numbers. A bool and a text are none.
+A number may be of any type of Python, numpy or torch: `np.int64(3)`, `2.0` and `torch.tensor(3)` are whole numbers. A
+bool and a text are not.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any
 from glide.utils.errors import InputError
 from glide.utils.printable import beginning
 
-MOST = 2**31 - 1  # of a count, where nothing smaller bounds it
-MANY = 10**8  # a bound from here on stands for "any number": messages leave it out
-MAX_DIGITS = 20  # of a whole number as text: 2**64 has so many
+MOST = 2**31 - 1  # limit on a count without a smaller bound
+MANY = 10**8  # messages leave out larger bounds
+MAX_DIGITS = 20  # of a whole number as text, as many as 2**64 has
 _SHOWN = 60  # characters of a wrong value in a message
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers from `low` to `high` that a flag, a setting or a field of a configuration may have.
+    """The valid numbers, from `low` to `high`, of a flag, a setting or a field of a configuration.
 
-    above, below: `low` or `high` itself is left out. infinite: `inf` is allowed. do: what messages advise.
+    above, below: `low` or `high` itself is excluded. infinite: `inf` is allowed. do: advice for messages.
     """
 
     low: float
@@ -36,22 +36,22 @@ class Range:
     do: str = ""
 
     def whole(self, value: object, name: str, do: str = "") -> int:
-        """The value as a whole number. InputError for another one, or one out of the range."""
+        """The value as a whole number. InputError for another value, or one out of range."""
         return whole(value, name, int(self.low), self._high(value), self.do or do)
 
     def real(self, value: object, name: str, do: str = "") -> float:
-        """The value as a finite number. InputError for another one, or one out of the range."""
+        """The value as a finite number. InputError for another value, or one out of range."""
         if self.infinite and value == math.inf:
             return math.inf
         do = self.do or do
         return real(value, name, self.low, self.high, above=self.above, below=self.below, do=do)
 
     def read_whole(self, text: str, name: str) -> int:
-        """The same of a number written in digits."""
+        """As `whole`, from a number in digits."""
         return read_whole(text, name, int(self.low), self._high(text), self.do)
 
     def _high(self, value: object) -> int | None:
-        """The upper bound, None where it only stands for "any number" and is not why a value is refused."""
+        """The upper bound for the message; None for a very large one that is not the reason of the error."""
         number = _plain(value)
         large = (
             len(value) > 8 if isinstance(value, str) else _is_number(number) and _float(number) > self.high
@@ -59,7 +59,7 @@ class Range:
         return None if self.high >= MANY and not large else int(self.high)
 
     def read_real(self, text: str, name: str) -> float:
-        """The same of a number written with a point, an exponent or neither."""
+        """As `real`, from a number with a point, an exponent or neither."""
         try:
             if not text.isascii() or "_" in text:
                 raise ValueError
@@ -77,14 +77,14 @@ class Range:
         return self.low if not self.above else min(1.0, (self.low + self.high) / 2)
 
 
-ANY = Range(-MOST, MOST)  # of a number of which nothing is known, as another package's
+ANY = Range(-MOST, MOST)  # of an unknown number, such as another package's
 
 
 def whole(value: object, name: str, low: int | None = None, high: int | None = None, do: str = "") -> int:
     """Check a whole number from `low` to `high`, both included (None: no bound), and return it as an int.
 
-    name: what the message calls it, as in "the seed" or "--steps". do: what to do instead.
-    InputError, in one sentence, for another type, a fraction, nan, inf, and a number out of the range.
+    name: its name in the message, as in "the seed" or "--steps". do: the advice.
+    InputError, in one sentence, for another type, a fraction, nan, inf, and a number out of range.
     """
     found = _plain(value)
     finite = _is_number(found) and (isinstance(found, int) or math.isfinite(_float(found)))
@@ -108,7 +108,7 @@ def real(
     """Check a finite number from `low` to `high` and return it as a float.
 
     above: `low` itself is not allowed. below: `high` itself is not allowed. name, do: as for `whole`.
-    InputError, in one sentence, for another type, nan, inf, and a number out of the range.
+    InputError, in one sentence, for another type, nan, inf, and a number out of range.
     """
     found = _plain(value)
     result = _float(found) if _is_number(found) else math.nan
@@ -119,7 +119,7 @@ def real(
 
 
 def read_whole(text: str, name: str, low: int | None = None, high: int | None = None, do: str = "") -> int:
-    """A whole number written in decimal digits, checked as `whole` does. A text of any length is safe to give."""
+    """A whole number from decimal digits, checked as by `whole`. A text of any length is safe."""
     digits = text.strip()
     sign, digits = ("-", digits[1:]) if digits.startswith("-") else ("", digits)
     if not (digits.isascii() and digits.isdigit()) or len(digits.lstrip("0")) > MAX_DIGITS:
@@ -128,7 +128,7 @@ def read_whole(text: str, name: str, low: int | None = None, high: int | None = 
 
 
 def shown_number(value: object) -> str:
-    """A value as a message shows it: at most 60 characters, however many digits it has."""
+    """A value for a message: at most 60 characters, with any number of digits."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 64:
         return f"a number of about {int(value.bit_length() * math.log10(2)) + 1} digits"
     try:
@@ -139,7 +139,7 @@ def shown_number(value: object) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A number of numpy or torch as Python's own; anything else as it is."""
+    """A number of numpy or torch as Python's own; anything else unchanged."""
     item = getattr(value, "item", None)
     if item is None or not callable(item):
         return value

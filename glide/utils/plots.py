@@ -1,4 +1,4 @@
-"""Plots, by matplotlib, which is an extra: nothing else needs it."""
+"""Plots by matplotlib, which is an optional extra."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def figure(width: float = 8.0, height: float = 4.5) -> Figure:
-    """An empty figure, in inches, that no window shows: draw on its `subplots()`, then `savefig`.
+    """An empty figure, in inches, without a window: draw on its `subplots()`, then `savefig`.
 
-    InputError where matplotlib is not installed.
+    InputError if matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Text that a terminal shows and never obeys: everything the toolkit prints goes through here."""
+"""Safe terminal output, without control characters: everything the toolkit prints goes through here."""
 
 import sys
 import unicodedata
@@ -8,29 +8,28 @@ from typing import TextIO
 LIMIT = 500  # characters of one message
 CUT = " ... "
 _quiet = False
-JOINERS = "\u200c\u200d"  # format characters that Persian, Indic scripts and emoji are written with
+JOINERS = "\u200c\u200d"  # format characters of Persian, Indic scripts and emoji
 
 
 def printable(text: object, limit: int | None = LIMIT, stream: TextIO | None = None) -> str:
-    r"""`text` on one line, without anything that a terminal would obey.
+    r"""`text` on one line, without control sequences for a terminal.
 
-    Control and format characters (bidirectional overrides among them), line breaks and lone surrogates become escapes
-    as Python writes them, such as `\x1b`; so does whatever `stream` cannot encode. limit: the most characters, None
-    for any number; of a longer text both ends are kept, since a message ends with what to do. Applied twice, it
-    changes nothing more.
+    Control and format characters (bidirectional overrides among them), line breaks and lone surrogates become Python's
+    escapes, such as `\x1b`; so do characters that `stream` cannot encode. limit: on the characters, None for no limit;
+    a longer text keeps both ends, since a message ends with its advice. Applying it twice changes nothing more.
     """
-    said = str(text)
-    if limit is not None and len(said) > limit:  # before the escapes, which may take ten times as long
-        said = _shortened(said, limit)
-    said = "".join(_escaped(character) for character in said)
+    line = str(text)
+    if limit is not None and len(line) > limit:  # before escaping, which can lengthen it tenfold
+        line = _shortened(line, limit)
+    line = "".join(_escaped(character) for character in line)
     encoding = getattr(stream, "encoding", None)
     if encoding:
-        said = said.encode(encoding, "backslashreplace").decode(encoding)
-    return said if limit is None or len(said) <= limit else _shortened(said, limit)
+        line = line.encode(encoding, "backslashreplace").decode(encoding)
+    return line if limit is None or len(line) <= limit else _shortened(line, limit)
 
 
 def be_quiet(quiet: bool) -> None:
-    """Leave out progress bars and what `say` prints of the work from now on, or show it again."""
+    """Leave out progress bars and messages of `say` about the work from now on, or show them again."""
     global _quiet
     _quiet = quiet
 
@@ -42,8 +41,8 @@ def is_quiet() -> bool:
 def say(text: object = "", stream: TextIO | None = None, *, result: bool = False) -> None:
     """Print `text`, of any number of lines, in printable form and without tearing a progress bar.
 
-    stream: None is stdout as it is now. result: of a measurement, which is shown also where all else is quiet, as is
-    what goes to a stream.
+    stream: None is the current stdout. result: of a measurement, which is shown also in quiet mode, as is output to a
+    given stream.
     """
     if _quiet and stream is None and not result:
         return
@@ -58,20 +57,20 @@ def say(text: object = "", stream: TextIO | None = None, *, result: bool = False
 
 
 def few(names: Sequence[str], most: int = 8) -> str:
-    """Names in one line; of more than `most` the first ones, and how many others there are."""
+    """Names in one line; if there are more than `most`, the first ones and the number of the others."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def beginning(text: str, most: int) -> str:
-    """The text, or of one with more than `most` characters the first ones and "..."."""
+    """The text, truncated with "..." to at most `most` characters."""
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def _shortened(said: str, limit: int) -> str:
+def _shortened(line: str, limit: int) -> str:
     kept = limit - len(CUT)
     tail = kept // 3
-    return f"{said[: kept - tail]}{CUT}{said[len(said) - tail :]}"
+    return f"{line[: kept - tail]}{CUT}{line[len(line) - tail :]}"
 
 
 def _escaped(character: str) -> str:

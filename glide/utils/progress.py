@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar on a terminal, plain lines anywhere else, nothing where all is to be quiet."""
+"""Progress of long work on stderr: a bar on a terminal, plain lines elsewhere, nothing in quiet mode."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tqdm import tqdm
 from glide.utils.printable import is_quiet, printable, say
 
 T = TypeVar("T")
-SHOWN_AFTER = 2.0  # seconds, below which work needs no bar
-FIRST, LONGEST = 10.0, 600.0  # seconds to the first plain line, and between two at most
-CHARACTERS = 40  # of what a bar says of the work
+SHOWN_AFTER = 2.0  # seconds; shorter work needs no bar
+FIRST, LONGEST = 10.0, 600.0  # seconds to the first plain line, and at most between two
+CHARACTERS = 40  # of a bar's description
 
 
 class Bar(Protocol):
@@ -50,8 +50,8 @@ def progress(
 ) -> Bar:
     """Progress through `iterable`, or counted by `update()`, with the arguments of tqdm.
 
-    On a terminal it appears after two seconds. Elsewhere, as in the log file of a job, it is a line after ten seconds
-    and then ever more rarely, without carriage returns. leave: it stays when the work is done.
+    On a terminal a bar appears after two seconds. Elsewhere, as in the log file of a job, it is a line after ten
+    seconds and then less and less often, without carriage returns. leave: it stays when the work is done.
     """
     desc = printable(desc, CHARACTERS, sys.stderr)
     if total is None and hasattr(iterable, "__len__"):
@@ -71,7 +71,7 @@ def progress(
 
 
 def shows_bars() -> bool:
-    """True where stderr is a terminal and nobody asked for quiet."""
+    """True if stderr is a terminal and the mode is not quiet."""
     return not is_quiet() and sys.stderr.isatty()
 
 
@@ -107,7 +107,7 @@ class Lines(Generic[T]):
         self._after = "".join(f", {name} {value}" for name, value in values.items())
 
     def close(self) -> None:
-        """The last line, of work that took long enough to be spoken of."""
+        """Print the last line, if the work took long enough."""
         now = time.monotonic()
         if self._leave and now - self._begun >= FIRST:
             self._say(now)
@@ -117,9 +117,9 @@ class Lines(Generic[T]):
         if self._silent:
             return
         of = "" if self.total is None else f" of {self.total}"
-        said = f"{self.n}{of} {self.unit}{'s' if self.n != 1 or of else ''}"
+        count = f"{self.n}{of} {self.unit}{'s' if self.n != 1 or of else ''}"
         say(
-            f"{self.desc}{': ' if self.desc else ''}{said}, {now - self._begun:.0f} s{self._after}",
+            f"{self.desc}{': ' if self.desc else ''}{count}, {now - self._begun:.0f} s{self._after}",
             sys.stderr,
         )
 

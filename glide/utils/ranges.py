@@ -1,6 +1,6 @@
-"""The range of every number that a script or a settings class takes, by the name of its field, and one check of them.
+"""Valid ranges of all numbers of scripts and settings, by the names of their fields, and their check.
 
-Imports nothing heavy, so that `--help` answers at once.
+Imports nothing heavy, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_SEED = 2**63 - 1
 
 
 COUNT = Range(1, MOST)
-MEASURED = Range(1, 1_000_000)  # pictures that are drawn one after the other and judged
+MEASURED = Range(1, 1_000_000)  # pictures that are drawn and judged one by one
 FROM_ZERO = Range(0, MOST)
 SHARE = Range(0.0, 1.0)
 SHARE_BELOW_1 = Range(0.0, 1.0, below=True)
@@ -130,11 +130,11 @@ RANGES: dict[str, Range] = {
     "workers": Range(1, 1024),
     "wrong_captions": Range(0, 10_000),
 }
-"""By the name of a field; "Class.field" where a class has another range than the others."""
+"""Ranges by the name of a field, or "Class.field" for a class with its own range."""
 
 
 def range_of(owner: type, field: str) -> Range:
-    """The range of a class's field of numbers: of that class or one it is derived from, else of any with that name."""
+    """The range of a class's field: of that class or a base class of it, else of any field with that name."""
     for kind in owner.__mro__:
         if f"{kind.__name__}.{field}" in RANGES:
             return RANGES[f"{kind.__name__}.{field}"]
@@ -143,7 +143,7 @@ def range_of(owner: type, field: str) -> Range:
 
 @cache
 def kinds(owner: type[Any]) -> dict[str, type]:
-    """Of each field of a dataclass that holds numbers, or a tuple of them: int or float."""
+    """int or float for each field of a dataclass that holds numbers, or a tuple of them."""
     hints = get_type_hints(owner)
     found = {field.name: set(_leaves(hints[field.name])) for field in dataclasses.fields(owner)}
     return {
@@ -155,7 +155,7 @@ def kinds(owner: type[Any]) -> dict[str, type]:
 
 
 def check_numbers(settings: Any) -> None:
-    """InputError, in one sentence, for a number of a dataclass that is out of its range; of those in it too."""
+    """InputError, in one sentence, for a number out of range in a dataclass, or in one nested in it."""
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
@@ -171,12 +171,12 @@ def check_numbers(settings: Any) -> None:
 
 
 def flag(field: str) -> str:
-    """A field as it is written on a command line."""
+    """The flag of a field on a command line."""
     return "--" + field.replace("_", "-")
 
 
 def _leaves(hint: Any) -> Iterator[Any]:
-    """The types that a type hint is made of."""
+    """The types in a type hint."""
     inner = get_args(hint)
     if not inner:
         yield hint

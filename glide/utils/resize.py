@@ -1,4 +1,4 @@
-"""A square picture of a given size cut from a picture of any size."""
+"""Crop and resize a picture of any size to a square of a given size."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def square_picture(
 ) -> Image.Image:
     """A picture of size x size.
 
-    A square is cut out, `share` (0, 1] of the short side long, at x and y of the room that is left (0 left or top,
-    0.5 the middle, 1 right or bottom). While it is at least twice the size it is halved, by averages of 2x2 pixels;
-    the rest is bicubic: as ADM's data loader does, without aliasing.
+    A square is cropped, with `share` (0, 1] of the short side, at x and y of the remaining room (0 left or top, 0.5 the
+    middle, 1 right or bottom). While it is at least twice the size it is halved, by averages of 2x2 pixels; then it is
+    resized bicubically: as in ADM's data loader, without aliasing.
     """
     width, height = picture.size
-    # Cut first: scaling all of a long strip, only to cut a square out of it, could take any amount of memory.
+    # Crop first: scaling a whole long strip, only to crop a square from it, could take any amount of memory.
     side = max(round(min(height, width) * share), 1)
     top, left = round((height - side) * y), round((width - side) * x)
     if (side, side) != picture.size:

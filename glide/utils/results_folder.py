@@ -1,4 +1,4 @@
-"""A folder of results: an earlier measurement's are kept unless --overwrite says so, and two at once never mix.
+"""A folder of results: earlier results are kept unless --overwrite is given, and two runs never mix.
 
     results = Results(args.out, ("evaluate.md", "cfg*.png"), args.overwrite)  # before any work
     with results:
@@ -20,16 +20,16 @@ from glide.utils.file_locks import FolderLock, ready_folder
 from glide.utils.printable import few
 
 LOCK = "results.lock"
-NAMED = 3  # files that a refusal names
+NAMED = 3  # files named in the error
 
 
 class Results:
-    """The files of one measurement in a folder, which is this process's alone within it as a context."""
+    """The files of one measurement in a folder; as a context, it locks the folder for this process."""
 
     def __init__(self, folder: str | Path, names: Sequence[str], overwrite: bool) -> None:
         """names: of all files that may be written, as patterns ("cfg*.png"). Nothing is made or changed yet.
 
-        InputError where one of them is there already and `overwrite` is not asked for.
+        InputError if one of them exists already, unless `overwrite` is true.
         """
         self.folder, self.names, self.overwrite = Path(folder), tuple(names), overwrite
         busy = f"{folder} is in use by {{holder}}, which writes results there: wait for it, or give another --out"
@@ -38,10 +38,10 @@ class Results:
         self.check()
 
     def check(self) -> None:
-        """InputError where results are there that may not be replaced, or the folder cannot be listed."""
+        """InputError if there are results that must not be replaced, or the folder cannot be listed."""
         try:
             listed = [path.name for path in self.folder.iterdir()]
-        except (FileNotFoundError, NotADirectoryError):  # of the latter, `ready_folder` tells
+        except (FileNotFoundError, NotADirectoryError):  # `ready_folder` reports the latter
             return
         except OSError as error:
             raise InputError(
@@ -55,7 +55,7 @@ class Results:
             )
 
     def path(self, name: str) -> Path:
-        """Where to write a file. ValueError for a name that is not among those looked for beforehand."""
+        """The path of a file to write. ValueError for a name that was not declared."""
         if not self._is_result(name):
             raise ValueError(f"{name} is none of {', '.join(self.names)}")
         return self.folder / name
@@ -64,12 +64,12 @@ class Results:
         return any(fnmatchcase(name, pattern) for pattern in self.names)
 
     def __enter__(self) -> Results:
-        """Make the folder and lock it. InputError where it cannot be written to, or another process holds it."""
+        """Make the folder and lock it. InputError if it cannot be written, or another process holds it."""
         self._made = not self.folder.exists()
         ready_folder(self.folder)
         self._lock.__enter__()
         try:
-            self.check()  # another measurement may have ended meanwhile
+            self.check()  # another measurement may have ended in the meantime
         except InputError:
             self.__exit__()
             raise

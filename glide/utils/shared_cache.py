@@ -1,4 +1,4 @@
-"""Values that are made when they are first asked for, and held while they are among those used last."""
+"""A thread-safe LRU cache of values that are made on first use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ V = TypeVar("V")
 
 
 class SharedCache(Generic[K, V]):
-    """At most `most` values, for many threads: who asks for what another is making waits for that one."""
+    """Thread-safe LRU cache of at most `most` values; concurrent requests for a missing key compute it once."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -21,17 +21,17 @@ class SharedCache(Generic[K, V]):
         self._lock = threading.Lock()
 
     def get(self, key: K, make: Callable[[], V]) -> V:
-        """The value of `key`; an error of `make` is raised for all who wait, and the next one tries again."""
+        """The value of `key`. An error of `make` is raised in all waiting threads, and the next request tries again."""
         with self._lock:
             value = self._values.get(key)
-            mine = value is None
+            missing = value is None
             if value is None:
                 value = self._values[key] = Future()
                 while len(self._values) > self.most:
                     self._values.popitem(last=False)
             else:
                 self._values.move_to_end(key)
-        if mine:
+        if missing:
             try:
                 value.set_result(make())
             except BaseException as error:

@@ -1,7 +1,7 @@
-"""Signals that ask a program to end: SIGTERM, Ctrl-C, and SIGHUP, which a terminal that is closed sends.
+"""Handle the signals that end a program: SIGTERM, Ctrl-C, and SIGHUP of a closed terminal.
 
-They end a training between two steps, with a checkpoint, and a second Ctrl-C ends it at once. Anything else they end by
-an exception, so that it can tidy up and say what it has done.
+They end a training run between two steps, with a checkpoint; a second Ctrl-C ends it immediately. Other programs end by
+an exception, so that they can clean up and report what they have written.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from types import FrameType
 from typing import Any
 
 CAUGHT = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-PAUSE = 2.0  # seconds: launchers pass on the signal that the terminal has sent already
+PAUSE = 2.0  # seconds: launchers repeat the signal that the terminal has sent already
 
 
 class Stopped(SystemExit):
-    """A run that was asked to stop, and has saved; the exit code is the shell's for that signal, 130 or 143."""
+    """A run that has stopped by a signal after saving; the exit code is the shell's for that signal, 130 or 143."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal asked the program to end, as Ctrl-C does."""
+    """A signal that ends the program, as Ctrl-C does."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Within: SIGTERM and SIGHUP raise Terminated; where they were ignored, as under nohup, they still are.
+    """A context in which SIGTERM and SIGHUP raise Terminated; ignored ones, as under nohup, stay ignored.
 
     Outside of the main thread, where Python allows no handlers, it does nothing.
     """
@@ -58,25 +58,27 @@ def raised() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-class _BrokenOff(BaseException):
-    """Ends what may be left out; no error of it."""
+class _Interrupted(BaseException):
+    """Interrupts optional work; not an error."""
 
 
 class Signals:
-    """Within this context the signals are remembered in `caught` instead of ending the process.
+    """A context that records the signals in `caught` instead of ending the process.
 
     Outside of the main thread, where Python allows no handlers, it does nothing.
     """
 
     def __init__(self) -> None:
         self.caught = 0
-        self._breaks_off = False
+        self._interruptible = False
         self._when = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            hung_up = signal.getsignal(CAUGHT[-1]) == signal.SIG_IGN  # nohup: it goes on without a terminal
+            hung_up = (
+                signal.getsignal(CAUGHT[-1]) == signal.SIG_IGN
+            )  # nohup: the run continues without a terminal
             caught = CAUGHT[:2] if hung_up else CAUGHT
             self._before = {number: signal.signal(number, self._catch) for number in caught}
         return self
@@ -86,23 +88,23 @@ class Signals:
             signal.signal(number, handler)
         self._before = {}
 
-    def break_off(self, act: Callable[[], object]) -> None:
-        """Do what may be left out, such as a progress picture: not after a signal, and the first one breaks it off."""
+    def run_optional(self, act: Callable[[], object]) -> None:
+        """Do optional work, such as a preview: not after a signal, and the first signal interrupts it."""
         if self.caught:
             return
         try:
-            self._breaks_off = True
+            self._interruptible = True
             act()
-            self._breaks_off = False
-        except _BrokenOff:
+            self._interruptible = False
+        except _Interrupted:
             pass
         finally:
-            self._breaks_off = False
+            self._interruptible = False
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         if not self.caught:
             self.caught, self._when = number, time.monotonic()
-            if self._breaks_off:
-                raise _BrokenOff
+            if self._interruptible:
+                raise _Interrupted
         elif number == signal.SIGINT and time.monotonic() > self._when + PAUSE:
             raise KeyboardInterrupt

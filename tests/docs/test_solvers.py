@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from glide.diffusion.samplers.registry import SAMPLERS, SPACINGS, all_samplers
+from glide.diffusion.samplers.registry import SAMPLERS, SPACINGS
 from glide.networks.model import Model
 from glide.utils import cli as cli
+from glide.utils.entry_points import plug_ins
 from support.sample_script import ROOT
 from toolkit import Pipeline
 from toolkit.commands.sample_flags import parse
@@ -53,13 +54,13 @@ def test_the_sampler_of_a_package(text_model: Model, tmp_path: Path, monkeypatch
     (tmp_path / f"{where.partition(':')[0]}.py").write_text(block)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_package", raising=False)
-    all_samplers.cache_clear()
+    plug_ins.cache_clear()
     try:
         pipe = Pipeline(text_model, call_size=1)
         result = pipe("a red ring", sampler=name, num_inference_steps=4, seed=0)
         assert result.recipes[0]["sampler"] == "bounded" and result.tensors.abs().max() <= 1
     finally:
-        all_samplers.cache_clear()
+        plug_ins.cache_clear()
 
 
 def test_the_code_runs(text_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

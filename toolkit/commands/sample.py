@@ -19,7 +19,7 @@ from glide.utils.class_names import class_number
 from glide.utils.errors import InputError
 from glide.utils.file_locks import NumberedOutputs, count, names
 from glide.utils.images import grid, save_gif, save_png, to_uint8
-from glide.utils.memory import ABOUT_ONE, check_memory
+from glide.utils.memory import BYTES_PER_RECORD, check_memory
 from glide.utils.printable import say
 from glide.utils.progress import Bar, progress
 from guidance.registry import named
@@ -149,7 +149,7 @@ def _check_memory(args: Sample, pipe: Pipeline, stage: Upscaler | None, subjects
     """InputError for more pictures than the machine can hold at once, as a grid of all of them needs them."""
     count, side = subjects * args.num_samples, pipe.model.config.unet.image_size
     final = side * (1 if stage is None else stage.scale)
-    needed = count * (3 * final**2 + ABOUT_ONE) + 3 * 4 * side**2 * min(args.batch_size, count)
+    needed = count * (3 * final**2 + BYTES_PER_RECORD) + 3 * 4 * side**2 * min(args.batch_size, count)
     check_memory(
         needed, f"{count} pictures", "lower --num-samples or --batch-size, or draw them in several runs"
     )

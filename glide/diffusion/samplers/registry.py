@@ -9,10 +9,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
+from glide.utils.entry_points import load_plug_in, plug_ins
 from glide.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,10 +71,11 @@ class Sampler:
 
     def load(self) -> Callable[..., Iterator[Tensor]]:
         """Import the function. InputError where that fails, or where it does not take the sampler's arguments."""
+        function: Callable[..., Iterator[Tensor]]
+        function = load_plug_in(EntryPoint(self.name, self.function, GROUP), "sampler")
         try:
-            function = EntryPoint(self.name, self.function, GROUP).load()
             inspect.signature(function).bind("process", "denoise", "x", **dict.fromkeys(self._keywords()))
-        except Exception as error:  # importing another package's module can raise anything
+        except (TypeError, ValueError) as error:
             raise InputError(
                 f"the sampler {self.name!r} cannot be loaded from {self.function} ({error}): install its package again"
             ) from error
@@ -165,8 +166,7 @@ SAMPLERS = {
         ),
     )
 }
-"""The built-in samplers, in the order in which --help and messages name them. docs/solvers.md has their papers and
-their measured quality."""
+"""Built-in samplers, in the order in which --help and messages name them (papers and quality: docs/solvers.md)."""
 
 SPACINGS = {
     "uniform": "even strides, both ends included",
@@ -190,16 +190,13 @@ the logarithm of the noise level, which is log-snr."""
 STEPS_HELP = f"Sampling steps. By default {DEFAULT_STEPS}."
 
 
-@cache
 def all_samplers() -> dict[str, Sampler]:
     """All samplers by name: the built-in ones, then those of other packages. A package cannot take a built-in name."""
     found = dict(SAMPLERS)
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+    for name, entry in plug_ins(GROUP).items():
         owner = entry.dist.name if entry.dist is not None else entry.value
         # it receives a source of noise, and so may draw some
-        found.setdefault(
-            entry.name, Sampler(entry.name, entry.value, f"of the package {owner}", draws_noise=True)
-        )
+        found.setdefault(name, Sampler(name, entry.value, f"of the package {owner}", draws_noise=True))
     return found
 
 

@@ -141,7 +141,7 @@ def test_a_failed_write_changes_nothing(saved, tmp_path, exists):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))  # as when the disk is full
     try:
-        with pytest.raises(InputError, match=r"was not written .*what bore this name before is as it was"):
+        with pytest.raises(InputError, match=r"was not written .*an earlier file of this name is unchanged"):
             save_model(folder, small_model(1))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

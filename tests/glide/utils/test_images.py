@@ -103,7 +103,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, save):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # as when the disk is full
     try:
-        with pytest.raises(InputError, match=r"was not written .* what bore this name before is as it was"):
+        with pytest.raises(InputError, match=r"was not written .* an earlier file of this name is unchanged"):
             save(target, noise)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

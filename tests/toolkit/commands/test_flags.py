@@ -21,7 +21,7 @@ from glide.utils import cli as cli
 from glide.utils.device import find_device
 from glide.utils.errors import InputError
 from glide.utils.flag_aliases import ALIASES, SENTENCES, STANDS_FOR, VALUES
-from glide.utils.flags import Flag, flags_of, prepared
+from glide.utils.flags import Flag, flags_of, prepare
 from glide.utils.memory import available_memory, check_memory
 from glide.utils.numbers import ANY
 from glide.utils.printable import LIMIT, is_quiet, say
@@ -147,7 +147,7 @@ def test_hostile_numbers_are_refused_in_one_sentence(args):
             continue
         for text in HOSTILE:
             with pytest.raises(InputError) as error:
-                prepared(args, [f"{flag.name}={text}"], None)
+                prepare(args, [f"{flag.name}={text}"], None)
             said = str(error.value)
             assert len(said) <= LIMIT and said.isprintable() and flag.name in said
 
@@ -167,8 +167,8 @@ def test_defaults_are_in_their_ranges(args):
 def test_a_class_may_have_a_range_of_its_own():
     many = ["--num-samples=1000000000"]
     with pytest.raises(InputError, match="from 1 to 10000"):
-        prepared(Inpaint, many)
-    assert prepared(Sample, many) == many
+        prepare(Inpaint, many)
+    assert prepare(Sample, many) == many
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1, 10**30, 10**5000, True, "3"], ids=repr_of)
@@ -455,7 +455,7 @@ def test_random_command_lines_end_in_flags_or_in_one_sentence(capsys):
         words = rng.choices([*flags_of(args), *rng.sample(foreign, 5), *WORDS], k=rng.randrange(8))
         argv = [f"{word}={rng.choice(WORDS)}" if rng.random() < 0.3 else word for word in words]
         try:
-            prepared(args, argv)
+            prepare(args, argv)
             read += 1
         except InputError as error:
             said = str(error)

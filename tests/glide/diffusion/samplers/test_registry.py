@@ -10,7 +10,6 @@ from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.samplers.base import SeededNoise
 from glide.diffusion.samplers.registry import (
     SAMPLERS,
-    all_samplers,
     default_spacing,
     find_sampler,
     sampler_help,
@@ -18,6 +17,7 @@ from glide.diffusion.samplers.registry import (
     translate_sampler,
 )
 from glide.diffusion.timestep_spacing import space_timesteps
+from glide.utils.entry_points import plug_ins
 from glide.utils.errors import InputError
 from support.gaussian import Gaussian, start
 
@@ -51,9 +51,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     lines = [f"{name} = {where}\n" for name, where in points.items()]
     (info / "entry_points.txt").write_text("".join(["[glide.samplers]\n", *lines]))
     monkeypatch.syspath_prepend(tmp_path)
-    all_samplers.cache_clear()
+    plug_ins.cache_clear()
     yield
-    all_samplers.cache_clear()
+    plug_ins.cache_clear()
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
