@@ -14,11 +14,8 @@ import torch
 from torch import nn
 
 from glide.checkpoints.load import read_model_config
-from glide.data.datasets import Batch
-from glide.data.datasets import Dataset
-from glide.data.datasets import on_device
-from glide.data.skipped_files import record_broken
-from glide.data.skipped_files import report_broken
+from glide.data.datasets import Batch, Dataset, on_device
+from glide.data.skipped_files import record_broken, report_broken
 from glide.data.stored_dataset import StoredData
 from glide.diffusion.process import Process
 from glide.networks.config import ModelConfig

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glide.training.resume import shown
+from glide.training.resume import format_value
 from glide.utils.config_flags import ConfigFlags, Setting
 from glide.utils.errors import InputError
 
@@ -86,7 +86,7 @@ def named(key: str, setting: Setting) -> str:
 
 def written(value: object) -> str:
     """A value as on a command line."""
-    return str(value).lower() if isinstance(value, bool) else shown(value)
+    return str(value).lower() if isinstance(value, bool) else format_value(value)
 
 
 def _same(one: object, other: object) -> bool:

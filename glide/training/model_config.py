@@ -10,9 +10,7 @@ from pathlib import Path
 from glide.data.datasets import Dataset
 from glide.networks.config import ModelConfig
 from glide.networks.presets import PRESETS, preset
-from glide.training.given_settings import ChosenConfig
-from glide.training.given_settings import read_settings
-from glide.training.resume import format_value
+from glide.training.given_settings import ChosenConfig, read_settings
 from glide.training.train_base_flags import MODEL_FLAGS, TrainBase
 from glide.utils.channels import check_channels
 from glide.utils.config_flags import Setting
