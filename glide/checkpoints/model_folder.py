@@ -49,45 +49,37 @@ def write_folder(
     dtype: torch.dtype | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a model folder, or exchange the one that is there; other files in it are left alone.
+    """Write a model folder, or replace the model in it; other files in it stay.
 
-    kind: what it holds ("diffusion", "classifier", ...). config, training: JSON-able.
-    dtype: of the weights in the file (None: as they are). overwrite: also take the place of files that bear the same
-    names and are not of this toolkit, such as another library's model.
-    InputError when it cannot be written: what was there before is then still there.
+    kind: of model ("diffusion", "classifier", ...). config, training: JSON-able.
+    dtype: of the weights in the file (None: unchanged). overwrite: also replace files of the same names that are not of
+    this toolkit, such as another library's model.
+    InputError if it cannot be written: an earlier model is then still there.
     """
     folder = Path(folder)
     # The name of this write is in both files, so that files of two writes are never mixed.
     write = uuid.uuid4().hex[:8]
-    record = {
-        "format": FORMAT,
-        "kind": kind,
-        "version": __version__,
-        "write": write,
-        "tokenizer": tokenizer is not None,
-        "model": dict(config),
-        "training": without_local_paths(dict(training)) if training is not None else None,
-    }
+    record = _record(kind, config, write, tokenizer is not None, training)
     tensors = {name: _to_file(name, tensor, dtype) for name, tensor in state.items()}
     # A new folder appears at once, by one rename. An old one may hold a training run besides the model.
     new = not folder.exists()
-    aside = folder.with_name(f".{folder.name}.{write}.tmp") if new else folder
-    scratch = aside / f"{_SCRATCH}{write}"
+    target = folder.with_name(f".{folder.name}.{write}.tmp") if new else folder
+    scratch = target / f"{_SCRATCH}{write}"
     begun = False
-    files = [(aside / name, aside / _draft(name, write)) for name in (WEIGHTS, TOKENIZER, CONFIG)]
+    files = [(target / name, target / _draft(name, write)) for name in (WEIGHTS, TOKENIZER, CONFIG)]
     with nullcontext() if new else alone_in(folder):  # of two writers, one after the other
         if not overwrite:
             _check_own(folder)
         try:
-            aside.mkdir(parents=True, exist_ok=True)
+            target.mkdir(parents=True, exist_ok=True)
             _write_drafts([draft for _, draft in files], scratch, tensors, tokenizer, record)
             for path, draft in files:
                 if not draft.exists():
                     continue
                 os.replace(draft, path)
-                begun = True  # from here on, readers take what is left of this write (newest_file)
+                begun = True  # from now on, readers use the remaining drafts of this write (newest_file)
             if new:
-                os.replace(aside, folder)
+                os.replace(target, folder)
             elif tokenizer is None:
                 (folder / TOKENIZER).unlink(missing_ok=True)
             _remove_stale(folder)
@@ -96,11 +88,26 @@ def write_folder(
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             if new:
-                shutil.rmtree(aside, ignore_errors=True)
+                shutil.rmtree(target, ignore_errors=True)
             elif not begun:
                 for _, draft in files:
                     with suppress(OSError):
                         draft.unlink()
+
+
+def _record(
+    kind: str, config: Mapping[str, Any], write: str, has_tokenizer: bool, training: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The contents of `config.json`."""
+    return {
+        "format": FORMAT,
+        "kind": kind,
+        "version": __version__,
+        "write": write,
+        "tokenizer": has_tokenizer,
+        "model": dict(config),
+        "training": without_local_paths(dict(training)) if training is not None else None,
+    }
 
 
 def _write_drafts(

@@ -117,11 +117,16 @@ def open_data(
         name, reason = next(iter(source.left_out.items()))
         warn(f"left out of {spec}, {len(source.left_out)} in all: {name} {reason}")
     if held_out or split == "held_out":
-        wanted, total = split == "held_out", len(source)
-        source = source.only(lambda name: is_held_out(name, held_out) == wanted)
-        if not len(source):
-            raise InputError(f"of {total} pictures in {spec} none is {split}: change --held-out")
+        source = _split_of(source, spec, split, held_out)
     return StoredData(source, image_size, seed, crop == "random", flip, max_broken, channels)
+
+
+def _split_of(source: Source, spec: str, split: Split, share: float) -> Source:
+    """The held-out `share` of a source's pictures, or the others. InputError if there are none."""
+    part = source.only(lambda name: is_held_out(name, share) == (split == "held_out"))
+    if not len(part):
+        raise InputError(f"of {len(source)} pictures in {spec} none is {split}: change --held-out")
+    return part
 
 
 def _of_package(entry: EntryPoint, argument: str, image_size: int, **options: Any) -> Dataset:

@@ -23,7 +23,7 @@ class Process:
     """A discrete Gaussian diffusion process, `q(x_t | x_0) = N(sqrt(alpha_bar_t) x_0, (1 - alpha_bar_t) I)`.
 
     A respaced process is just another Process: fewer entries, each of which remembers the training timestep
-    that the network has to be told. All coefficients are float64 arrays [S] (DDPM, 2006.11239, eq. 4, 6, 7).
+    that the network must receive. All coefficients are float64 arrays [S] (DDPM, 2006.11239, eq. 4, 6, 7).
     """
 
     alpha_bar: Array  # [S] decreasing, in [0, 1)
