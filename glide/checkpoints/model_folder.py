@@ -160,7 +160,7 @@ def _check_own(folder: Path) -> None:
     """InputError if a folder holds files with a model's names that this toolkit has not written."""
     there = _existing_files(folder)
     try:
-        own = not there or set(read_table(newest_file(folder, CONFIG), most=MAX_CONFIG)) >= _KEYS
+        own = not there or set(read_table(newest_file(folder, CONFIG), max_bytes=MAX_CONFIG)) >= _KEYS
     except InputError:
         own = False
     if not own:
@@ -184,7 +184,7 @@ def read_config(folder: str | Path, kind: str | None = None) -> dict[str, Any]:
         raise InputError(
             f"{folder} is no model folder: there is no {CONFIG} in it; give the folder of a model"
         )
-    record = _read_newest(folder, CONFIG, lambda path: read_table(path, most=MAX_CONFIG))
+    record = _read_newest(folder, CONFIG, lambda path: read_table(path, max_bytes=MAX_CONFIG))
     if not set(record) >= _KEYS:
         raise InputError(f"{path} is not this toolkit's: give a folder that it saved")
     if not isinstance(record["format"], int) or record["format"] > FORMAT:
@@ -210,17 +210,17 @@ def load_weights(module: nn.Module, folder: str | Path, device: str | torch.devi
     InputError if the file is missing, damaged, or does not fit the module; it names the first tensors that differ.
     """
     path = Path(folder) / WEIGHTS
-    wanted = module.state_dict()
+    expected = module.state_dict()
     if not path.is_file():
         raise InputError(f"{path} is missing: the folder is incomplete, save or fetch the model again")
     try:
         with safe_open(path, framework="pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            _check_fit(path, wanted, shapes)
+            _check_fit(path, expected, shapes)
             check_file_fits(sum(4 * math.prod(shape) for shape in shapes.values()), path, "its weights")
             # a copy: no tensor stays mapped to a file that may be replaced
             state = {
-                name: file.get_tensor(name).to(device, _memory_dtype(wanted[name]), copy=True)
+                name: file.get_tensor(name).to(device, _memory_dtype(expected[name]), copy=True)
                 for name in shapes
             }
     except (OSError, SafetensorError) as error:
@@ -238,12 +238,12 @@ def _memory_dtype(like: Tensor) -> torch.dtype:
     return torch.float32 if like.is_floating_point() else like.dtype
 
 
-def _check_fit(path: Path, wanted: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    missing = [name for name in wanted if name not in shapes]
-    unknown = sorted(set(shapes) - set(wanted))
+def _check_fit(path: Path, expected: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    missing = [name for name in expected if name not in shapes]
+    unknown = sorted(set(shapes) - set(expected))
     other = [
         f"{name} is {shapes[name]}, expected {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
+        for name, tensor in expected.items()
         if name in shapes and shapes[name] != tuple(tensor.shape)
     ]
     faults = [

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 class BufferPool:
     """Arrays of bytes that return to the pool when they are freed. Thread-safe."""
 
-    def __init__(self, most: int = 8) -> None:
-        self.most = most  # buffers kept for reuse
+    def __init__(self, size: int = 8) -> None:
+        self.size = size  # buffers kept for reuse
         self._free: list[NDArray[np.uint8]] = []
         self._lock = threading.RLock()  # reentrant: an array may be freed while this thread takes one
 
@@ -33,4 +33,4 @@ class BufferPool:
 
     def _release(self, memory: NDArray[np.uint8]) -> None:
         with self._lock:
-            self._free = [*self._free, memory][-self.most :]
+            self._free = [*self._free, memory][-self.size :]

@@ -27,7 +27,7 @@ M = TypeVar("M", bound="nn.Module")
 class Entries:
     """The limit on the entries of a list in a configuration."""
 
-    most: int
+    limit: int
 
 
 DEFAULT_ENTRIES = Entries(64)
@@ -107,15 +107,15 @@ def read_value(
 def _read_tuple(hint: Any, value: Any, name: str, allowed: Range, entries: Entries) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
         raise _wrong(name, value, "a list")
-    if len(value) > entries.most:
-        raise InputError(f"got {name} with {len(value)} entries, expected at most {entries.most}: {_DO}")
+    if len(value) > entries.limit:
+        raise InputError(f"got {name} with {len(value)} entries, expected at most {entries.limit}: {_DO}")
     return tuple(read_value(hint, entry, f"{name}[{i}]", allowed) for i, entry in enumerate(value))
 
 
-def need(fits: object, said: str) -> None:
+def need(fits: object, requirement: str) -> None:
     """InputError with a requirement on a configuration that it does not fulfil."""
     if not fits:
-        raise InputError(f"{said}: {_DO}")
+        raise InputError(f"{requirement}: {_DO}")
 
 
 def blank(make: Callable[[], M], where: str) -> M:

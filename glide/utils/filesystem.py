@@ -32,21 +32,21 @@ def join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}" if is_remote(folder) else os.path.join(folder, *name.split("/"))
 
 
-def read_bytes(path: str | Path, most: int | None = None) -> bytes:
+def read_bytes(path: str | Path, max_bytes: int | None = None) -> bytes:
     """The whole file. InputError if it cannot be read.
 
-    most: limit on its bytes. With it, InputError also for a larger file, and for anything else than a regular file: a
-    device or a pipe may never end.
+    max_bytes: limit on its bytes. With it, InputError also for a larger file, and for anything else than a regular
+    file: a device or a pipe may never end.
     """
-    if most is not None and not is_remote(path):
-        check_regular(path, most)
+    if max_bytes is not None and not is_remote(path):
+        check_regular(path, max_bytes)
     try:
         with _remote().BlobFile(str(path), "rb") if is_remote(path) else open(path, "rb") as file:
-            data = bytes(file.read()) if most is None else _read_at_most(file, most + 1)
+            data = bytes(file.read()) if max_bytes is None else _read_at_most(file, max_bytes + 1)
     except Exception as error:
         raise _cannot_read(path, error) from error
-    if most is not None and len(data) > most:
-        raise _too_large(path, len(data), most)
+    if max_bytes is not None and len(data) > max_bytes:
+        raise _too_large(path, len(data), max_bytes)
     return data
 
 
@@ -59,7 +59,7 @@ def _read_at_most(file: BinaryIO, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def check_regular(path: str | Path, most: int = 2**63) -> None:
+def check_regular(path: str | Path, max_bytes: int = 2**63) -> None:
     """InputError for a local path that is no regular file, or one of more bytes than `most`.
 
     Called before a file is opened, as opening a pipe would wait for its writer.
@@ -67,13 +67,13 @@ def check_regular(path: str | Path, most: int = 2**63) -> None:
     size, _ = file_stamp(path)
     if not os.path.isfile(path):
         raise InputError(f"{path} is not a regular file: give the path of a file")
-    if size > most:
-        raise _too_large(path, size, most)
+    if size > max_bytes:
+        raise _too_large(path, size, max_bytes)
 
 
-def _too_large(path: str | Path, size: int, most: int) -> InputError:
+def _too_large(path: str | Path, size: int, max_bytes: int) -> InputError:
     return InputError(
-        f"{path} has {size:,} bytes, expected at most {most:,}: check that it is the right file"
+        f"{path} has {size:,} bytes, expected at most {max_bytes:,}: check that it is the right file"
     )
 
 

@@ -23,18 +23,18 @@ MAX_DEPTH = 64  # of nested lists and tables; this toolkit's own files have 5
 _MAX_DIGITS = 20
 
 
-def read_json(path: str | Path, what: str = "", most: int = MAX_BYTES) -> Any:
+def read_json(path: str | Path, what: str = "", max_bytes: int = MAX_BYTES) -> Any:
     """The value in a JSON file, local or remote.
 
-    what: the kind of file, for the message, as in "a model's config". most: limit on its bytes.
+    what: the kind of file, for the message, as in "a model's config". max_bytes: limit on its bytes.
     InputError if it is no regular file, is larger, cannot be read, or is not JSON (see `parse_json`).
     """
-    return parse_json(read_bytes(path, most), f"{path} ({what})" if what else path)
+    return parse_json(read_bytes(path, max_bytes), f"{path} ({what})" if what else path)
 
 
-def read_table(path: str | Path, what: str = "", most: int = MAX_BYTES) -> dict[str, Any]:
+def read_table(path: str | Path, what: str = "", max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """As `read_json`, for a file that holds a table: {"name": value, ...}."""
-    return as_table(read_json(path, what, most), f"{path} ({what})" if what else path)
+    return as_table(read_json(path, what, max_bytes), f"{path} ({what})" if what else path)
 
 
 def read_lines(path: str | Path, **fields: type) -> list[dict[str, Any]]:

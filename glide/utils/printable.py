@@ -56,15 +56,15 @@ def say(text: object = "", stream: TextIO | None = None, *, result: bool = False
     stream.flush()
 
 
-def few(names: Sequence[str], most: int = 8) -> str:
-    """Names in one line; if there are more than `most`, the first ones and the number of the others."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def few(names: Sequence[str], limit: int = 8) -> str:
+    """Names in one line; if there are more than `limit`, the first ones and the number of the others."""
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
-def beginning(text: str, most: int) -> str:
-    """The text, truncated with "..." to at most `most` characters."""
-    return text if len(text) <= most else text[: most - 3] + "..."
+def beginning(text: str, limit: int) -> str:
+    """The text, truncated with "..." to at most `limit` characters."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def _shortened(line: str, limit: int) -> str:

@@ -13,10 +13,10 @@ V = TypeVar("V")
 
 
 class SharedCache(Generic[K, V]):
-    """Thread-safe LRU cache of at most `most` values; concurrent requests for a missing key compute it once."""
+    """Thread-safe LRU cache of at most `size` values; concurrent requests for a missing key compute it once."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, size: int) -> None:
+        self.size = size
         self._values: OrderedDict[K, Future[V]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -27,7 +27,7 @@ class SharedCache(Generic[K, V]):
             missing = value is None
             if value is None:
                 value = self._values[key] = Future()
-                while len(self._values) > self.most:
+                while len(self._values) > self.size:
                     self._values.popitem(last=False)
             else:
                 self._values.move_to_end(key)

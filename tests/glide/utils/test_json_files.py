@@ -74,7 +74,7 @@ def test_files_that_are_not_read(tmp_path: Path) -> None:
     large = tmp_path / "large.json"
     large.write_text("[" + "1," * 100 + "1]")
     with pytest.raises(InputError, match="has 203 bytes, expected at most 100"):
-        read_json(large, most=100)
+        read_json(large, max_bytes=100)
 
 
 def test_a_table() -> None:
