@@ -1,4 +1,4 @@
-"""What the class of a built-in scene is. Imports nothing, so that flags can name it."""
+"""The property that is the class of a built-in scene. Imports nothing, so that flags can name it."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def test_the_processes_of_a_training_agree(monkeypatch: pytest.MonkeyPatch) -> N
     """On the type and on Muon's, whatever their own machines are good at: their weights must stay the same."""
 
     class Second(Processes):
-        def agree(self, value: int) -> int:
+        def broadcast(self, value: int) -> int:
             assert value == 0
             return DTYPES.index("bfloat16")  # what the first one says: 1, also for yes
 
