@@ -13,7 +13,7 @@ import torch
 from glide.networks.image_request import ImageRequest
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError
-from glide.utils.memory import ABOUT_ONE, check_memory
+from glide.utils.memory import BYTES_PER_RECORD, check_memory
 from glide.utils.numbers import shown_number, whole
 from toolkit.pipelines.base import BasePipeline
 from toolkit.pipelines.settings import SamplingConfig
@@ -36,7 +36,7 @@ def requests(
     each = whole(each, "num_images_per_prompt", 1, do="leave it out for 1")
     side = pipe.model.config.unet.image_size
     check_memory(
-        each * len(subjects) * (ABOUT_ONE + 4 * 4 * 3 * side**2),
+        each * len(subjects) * (BYTES_PER_RECORD + 4 * 4 * 3 * side**2),
         f"num_images_per_prompt {each}",
         "draw fewer at a time",
     )
