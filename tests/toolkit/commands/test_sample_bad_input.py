@@ -29,7 +29,7 @@ from support.sample_script import QUICK, Capture, call, pngs, refused
             "spacing 'karras' for the respacing 'fast27', expected a number",
         ),
         ("--spacing karras --steps 101", "got 101 steps, expected 1 to 100"),
-        ("--guidance magic", "got the guidance 'magic', expected none or cfg"),
+        ("--guidance magic", "got the guidance 'magic', expected apg or auto"),
         ("--scale -1", "scale -1.0, expected a finite number from 0 to"),
         ("--scale nan", "scale nan"),
         ("--steps -5", "--steps -5, expected a whole number of at least 1"),
