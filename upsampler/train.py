@@ -36,12 +36,14 @@ def train_upsampler(args: TrainUpsampler, enlarger: Enlarger | None = None) -> M
 
     def config_of(config: ModelConfig) -> ModelConfig:
         check_upsampler(config, str(args.init))
-        # a published one that is to be trained with noise is told of it from now on
+        # a published model that is trained with noise is conditioned on its level from now on
         return dataclasses.replace(config, low_res_noise=config.low_res_noise or args.low_res.noise[1] > 0)
 
     def crops_of(data: Dataset, config: ModelConfig) -> Dataset:
         if args.low_res.noise[1] > 0 and not config.low_res_noise:
-            raise InputError("--noise: this run's model is not told of noise; start one anew with --init.")
+            raise InputError(
+                "--noise: this run's model is not conditioned on noise; start another run with --init."
+            )
         crop = crop_size(args, config)
         opened.append(
             LowResCrops(data, args.low_res, config.unet.image_size, crop, config.scale, args.train.seed)
@@ -59,10 +61,10 @@ def train_upsampler(args: TrainUpsampler, enlarger: Enlarger | None = None) -> M
 
 
 def crop_size(args: TrainUpsampler, config: ModelConfig) -> int:
-    """Of the crops to learn from. InputError for crops that the network cannot take."""
+    """Height and width of the training crops. InputError for a size that the network does not accept."""
     unet = config.unet
-    usual = min(LOCAL_CROP, unet.image_size) if unet.local else unet.image_size
-    crop = usual if args.crop_size is None else args.crop_size
+    default = min(LOCAL_CROP, unet.image_size) if unet.local else unet.image_size
+    crop = default if args.crop_size is None else args.crop_size
     if crop < 1 or crop % unet.factor:
         raise InputError(
             f"--crop-size {crop}: expected a multiple of {unet.factor}, as the network's levels ask."
@@ -79,21 +81,22 @@ def crop_size(args: TrainUpsampler, config: ModelConfig) -> int:
 def watch_grid(
     enlarge: Callable[[Tensor, str, int | None, int], Tensor], data: LowResCrops, path: Path, count: int
 ) -> int:
-    """Three columns: the low-resolution picture, its pixels as squares; what the model makes of it; the truth.
+    """Write a preview in three columns: the low-resolution picture, with pixels as squares; the enlarged one; the
+    truth.
 
     The caption, or the class, is below. Returns the height of a row, in pixels.
     """
     whole = data.whole(0, count)
     rows = zip(whole.pixels, whole.low_res, whole.captions, whole.labels, strict=True)
     sheet: list[Tensor] = []
-    told: list[str] = []
+    captions: list[str] = []
     for seed, (truth, low_res, caption, label) in enumerate(
         progress(rows, total=count, desc="progress pictures")
     ):
         squares = low_res.repeat_interleave(data.scale, 0).repeat_interleave(data.scale, 1)
         sheet += [squares, enlarge(low_res, caption, label, seed), truth]
-        told += [caption or ("" if label is None else f"class {label}"), "enlarged", "as it was"]
+        captions += [caption or ("" if label is None else f"class {label}"), "enlarged", "as it was"]
     path.parent.mkdir(parents=True, exist_ok=True)
     large = enlarged(torch.stack(sheet))
-    save_png(path, contact_sheet(large, told, columns=3))
+    save_png(path, contact_sheet(large, captions, columns=3))
     return row_height(large.shape[1])

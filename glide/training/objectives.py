@@ -31,9 +31,9 @@ class DiffusionObjective:
     loss: LossConfig = field(default_factory=LossConfig)
     null_captions: float = 0.2
     token_captions: float = 0.0
-    """Share of captions of which the network is told the tokens alone, without their pooled vector. The vector is
-    learned from first, and explains away what attention to the tokens could learn (Stable Diffusion 3, 2403.03206,
-    drops its text encoders apart for the like reason)."""
+    """Share of captions of which the network receives the tokens alone, without their pooled vector. Training first
+    uses the vector, and then learns little from attention to the tokens (Stable Diffusion 3, 2403.03206, drops its
+    text encoders independently for a similar reason)."""
 
     def __call__(self, model: Model, batch: dict[str, Any], t: Tensor, draws: RowRng) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses.
@@ -76,7 +76,7 @@ class DiffusionObjective:
 
 @torch.no_grad()
 def estimate_of(model: Model, x_t: Tensor, t: Tensor, inputs: dict[str, Tensor]) -> Tensor:
-    """What a self-conditioned model thinks x0 is when it is shown no estimate: [N,C,H,W] in [-1, 1], no gradient."""
+    """A self-conditioned model's prediction of x0 without an estimate: [N,C,H,W] in [-1, 1], no gradient."""
     alpha_bar = model.process.alpha_bar
     alpha, sigma = gather(np.sqrt(alpha_bar), t, x_t), gather(np.sqrt(1.0 - alpha_bar), t, x_t)
     mean, _ = split_variance(model(x_t, t, inputs).float(), x_t.shape[1])

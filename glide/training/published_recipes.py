@@ -1,7 +1,7 @@
-"""How the published configurations were trained: one table, from which `--recipe` takes what is not given by flags.
+"""Training recipes of the published configurations: one table, from which `--recipe` sets flags that are not given.
 
-The networks and noise schedules are in the tables of presets; here are batch, steps, rate and averages. `source` says
-where the numbers stand, and which of them no paper gives.
+The networks and noise schedules are in the tables of presets; here are batch, steps, learning rate and averages.
+`source` cites the numbers, and names those that no paper gives.
 """
 
 from __future__ import annotations
