@@ -1,4 +1,4 @@
-"""The training of an upsampler, from its settings to its folder: what `scripts/train_upsampler.py` calls."""
+"""Train an upsampler, from its settings to its model folder (scripts/train_upsampler.py)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOCAL_CROP = 64
 
 
 Enlarger = Callable[[Model], Callable[[Tensor, str, int | None, int], Tensor]]
-"""From a model in training to what enlarges uint8 [h,w,3], with its caption, class and seed, to uint8 [H,W,3]."""
+"""Makes, from a model in training, a function that enlarges uint8 [h,w,3] with its caption, class and seed."""
 
 
 def train_upsampler(args: TrainUpsampler, enlarger: Enlarger | None = None) -> Model:
@@ -81,8 +81,7 @@ def crop_size(args: TrainUpsampler, config: ModelConfig) -> int:
 def watch_grid(
     enlarge: Callable[[Tensor, str, int | None, int], Tensor], data: LowResCrops, path: Path, count: int
 ) -> int:
-    """Write a preview in three columns: the low-resolution picture, with pixels as squares; the enlarged one; the
-    truth.
+    """Write a preview in three columns: the low-resolution picture (pixels as squares), the enlarged one, the truth.
 
     The caption, or the class, is below. Returns the height of a row, in pixels.
     """

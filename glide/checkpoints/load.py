@@ -50,7 +50,7 @@ def save_model(
     """Write a model folder for `load_model`; see `write_folder` for the state of the folder when writing fails.
 
     training: JSON-able record of the model's training.
-    dtype: of the weights in the file, e.g. torch.float16 for half the size (None: as they are).
+    dtype: of the weights in the file, e.g. torch.float16 for half the size (None: unchanged).
     overwrite: also replace files of another library; an older model of this toolkit is always replaced.
     """
     config, state = model.config.to_dict(), model.state_dict()

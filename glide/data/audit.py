@@ -1,4 +1,4 @@
-"""Inspect a data set picture by picture: what it holds, and what is broken in it."""
+"""Inspect a data set picture by picture: its contents and its damage."""
 
 from __future__ import annotations
 

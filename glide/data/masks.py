@@ -17,7 +17,7 @@ from glide.utils.errors import InputError
 
 Unknown = NDArray[np.bool_]  # [H,W], true where a pixel is to be filled
 
-MASKS_SALT = 0x3A5C  # sets these random numbers apart from those of the data of the same (seed, step)
+MASKS_SALT = 0x3A5C  # separates these random numbers from those of the data of the same (seed, step)
 SIDES = (0.2, 0.75)  # of a rectangle, as shares of the picture's
 WIDTHS = (0.06, 0.25)  # of a stroke
 BANDS = (0.15, 0.7)  # of a missing side

@@ -80,7 +80,7 @@ class Process:
     def respaced(self, keep: Sequence[int]) -> "Process":
         """The process that visits only the entries `keep`: increasing indices into this one, see `respacing`.
 
-        The marginals q(x_t | x_0) stay what they are, so betas and posteriors follow from alpha_bar alone.
+        The marginals q(x_t | x_0) stay the same, so betas and posteriors follow from alpha_bar alone.
         Raises InputError for an empty, unordered or out-of-range selection.
         """
         index = np.asarray(keep, dtype=np.int64)

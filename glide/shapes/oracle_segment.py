@@ -124,7 +124,7 @@ def _grow(labels: Array, distance: Array) -> Array:
 
 
 def _drop(labels: Array, distance: Array, palette: Array, seams: bool) -> Array:
-    """Gives seams, or else specks, to their neighbours."""
+    """Merge seams, or specks, into their neighbours."""
     ids = connected(labels)
     area = np.bincount(ids.ravel())
     if seams:

@@ -1,4 +1,4 @@
-"""Tasks for `glide.training.fit.fit`: what a model is trained to do with a batch."""
+"""Training objectives: tasks for `glide.training.fit.fit`, from a batch to losses."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class DiffusionObjective:
         return loss_terms(model.process, self.loss, output, x0, x_t, t, noise)
 
     def check(self, model: Model) -> None:
-        """InputError where the model cannot learn what is asked."""
+        """InputError if the model does not fit the task."""
         check_loss(self.loss)
         config = model.config
         if self.null_captions and config.num_classes and not config.null_class:

@@ -4,8 +4,8 @@ Shape letters: N batch, C channels, H W pixels, S entries of the (respaced) proc
 
 With x_t = alpha x0 + sigma eps, a process without noise follows dz = eps d(sigma / alpha), z = x / alpha (2010.02502,
 eq. 14; EDM, 2206.00364, eq. 1, whose sigma is this ratio). Everything here keeps x_t itself, with coefficients in
-float64: z has no bound at the noisy end, and its sums cancel in float32. What the papers write in eps or in z is then
-one step along x0, which is finite even where alpha is 0, and a correction.
+float64: z has no bound at the noisy end, and its sums cancel in float32. The papers' steps in eps or in z are then one
+step along x0, which is finite even where alpha is 0, and a correction.
 
 A sampler is a generator that receives the respaced process, a denoiser (conditioned on training timesteps), the start
 x [N,C,H,W] ~ N(0, I) and, where it draws noise, a source of noise. It computes in float32 (float64 where x is),
@@ -130,8 +130,8 @@ def has_slope_below(here: NoiseLevel, below: NoiseLevel) -> bool:
 def correctable(here: NoiseLevel, below: NoiseLevel) -> bool:
     """True where the prediction at the end of a step can be trusted to correct it.
 
-    Corrections by the slope at the end divide by the noise that is left there: over a leap they can magnify what they
-    should correct.
+    Corrections by the slope at the end divide by the remaining noise there: over a long step they can magnify the error
+    that they should correct.
     """
     return has_slope_below(here, below) and here.ratio <= MAX_CORRECTED_RATIO * below.ratio
 
