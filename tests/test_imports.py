@@ -90,16 +90,6 @@ def test_nothing_goes_round() -> None:
     assert not left, f"imports go round among {sorted(left)}"
 
 
-def test_the_rule_is_that_of_the_page() -> None:
-    """CONTRIBUTING.md shows the same table."""
-    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    shown = " | ".join(", ".join(line.split()) for line in RULE.strip().split("\n"))
-    names = [name for part in shown.split(" | ") for name in part.split(", ")]
-    block = text.partition("mport rule")[2]
-    places = [block.find(name.rpartition(".")[2]) for name in names if name != "toolkit.web"]
-    assert -1 not in places
-
-
 def test_plug_ins_know_no_sampler_and_samplers_no_network() -> None:
     for name, others in graph().items():
         if name.startswith("glide.diffusion.samplers."):
@@ -187,26 +177,3 @@ def test_guidances_are_declared_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     names = ["apg", "auto", "cads", "cfg", "classifier", "clip", "none", "pag"]
     assert done.stdout.strip() == f"{names} False"
-
-
-def test_the_map_of_the_house_names_every_module() -> None:
-    """docs/architecture.md draws the tree: folders end with /, modules are indented below them."""
-    text = (ROOT / "docs/architecture.md").read_text("utf-8")
-    named: list[str] = []
-    folders: list[tuple[int, str]] = []
-    for line in text.split("\n"):
-        match = re.match(r"( *)([\w.]+/|\w+\.py)(?= |$)", line)
-        if match is None:
-            continue
-        indent, name = len(match[1]), match[2]
-        folders = [(depth, folder) for depth, folder in folders if depth < indent]
-        if name.endswith("/"):
-            folders.append((indent, name))
-        elif folders:
-            named.append("".join(folder for _, folder in folders) + name)
-    inside = {
-        str(path.relative_to(ROOT)) for name, path in modules().items() if not name.startswith("scripts")
-    }
-    expected = {path for path in inside if not path.endswith("__init__.py")}
-    assert {path for path in named if path.startswith(PACKAGES)} == expected
-    assert len(set(named)) == len(named)

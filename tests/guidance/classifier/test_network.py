@@ -24,7 +24,7 @@ from glide.networks.reduced_precision import lowered
 from glide.training.optim import split_parameters
 from glide.utils.errors import InputError
 from guidance.classifier import guide as classifier_guidance_module
-from guidance.classifier import network as classifiers
+from guidance.classifier import load as classifiers
 from guidance.classifier.config import CLASSIFIERS, ClassifierConfig
 from guidance.classifier.guide import check_classifier, classifier_guidance
 from guidance.classifier.load import load_classifier, save_classifier

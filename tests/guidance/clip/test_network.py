@@ -25,7 +25,7 @@ from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
 from glide.training.optim import split_parameters
 from glide.utils.errors import InputError
-from guidance.clip import network as clips
+from guidance.clip import load as clips
 from guidance.clip.config import CLIPS
 from guidance.clip.guide import clean_clip_guidance, clip_guidance, through_network
 from guidance.clip.load import load_clip, save_clip
