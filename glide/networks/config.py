@@ -72,20 +72,13 @@ class UNetConfig:
         """Raise InputError for sizes that do not fit each other."""
         need(self.channel_mult, "got no channel_mult, expected one for each level")
         last = len(self.channel_mult) - 1
-        for level, mult in enumerate(self.channel_mult):
-            width = int(mult * self.channels)
+        for mult in self.channel_mult:
             need(
-                width >= 1,
+                int(mult * self.channels) >= 1,
                 f"channel_mult {mult:g} of {self.channels} channels leaves none, expected 1 or more",
             )
-            if self.local or (level != last and 2**level not in self.attention):
-                continue
-            for heads in {self.heads(width), self.heads(width, up=True)}:
-                need(
-                    heads and width % heads == 0 and width % (self.head_channels or 1) == 0,
-                    f"{width} channels (channel_mult {mult:g}) cannot be split into attention heads, expected a "
-                    f"multiple of {self.head_channels or heads} (channels, and num_heads or head_channels)",
-                )
+        if not self.local:
+            self.check_heads()
         need(
             self.image_size % self.factor == 0,
             f"image_size {self.image_size} is halved {last} times in patches of {self.patch_size}, expected a "
@@ -96,6 +89,20 @@ class UNetConfig:
         width = max(int(self.channel_mult[0] * self.channels), self.stem_channels)
         needed = 4 * side**2 * width * (self.num_res_blocks + 4)
         check_file_fits(needed, f"image_size {self.image_size}", "one picture")
+
+    def check_heads(self) -> None:
+        """InputError where a layer with attention cannot be split into heads; a local network has one only for text."""
+        last = len(self.channel_mult) - 1
+        for level, mult in enumerate(self.channel_mult):
+            if level != last and 2**level not in self.attention:
+                continue
+            width = int(mult * self.channels)
+            for heads in {self.heads(width), self.heads(width, up=True)}:
+                need(
+                    heads and width % heads == 0 and width % (self.head_channels or 1) == 0,
+                    f"{width} channels (channel_mult {mult:g}) cannot be split into attention heads, expected a "
+                    f"multiple of {self.head_channels or heads} (channels, and num_heads or head_channels)",
+                )
 
 
 @dataclass(frozen=True)
@@ -181,6 +188,8 @@ class ModelConfig:
     def check(self) -> None:
         """InputError for settings that do not fit each other."""
         check_class_names(self.num_classes, self.class_names)
+        if self.unet.local and self.text is not None:
+            self.unet.check_heads()
         pixels, out = self.unet.in_channels, self.unet.out_channels
         learned = self.process.variance == "learned"
         need(

@@ -137,6 +137,11 @@ REFUSED = {
     ("--unet.channels", "1"): "got --unet.channels 1, expected a whole number from 2 to 65536",
     ("--unet.channels",): "got --unet.channels without its value",
     ("--unet.channels", "33"): "66 channels (channel_mult 2) cannot be split into attention heads",
+    (
+        "--unet.local",
+        "--unet.head-channels",
+        "3",
+    ): "64 channels (channel_mult 2) cannot be split into attention heads",
     ("--unet.in-channels", "2"): "unet.in_channels has 2 channels, which no picture has",
     (
         "--unet.out-channels",
