@@ -1,7 +1,7 @@
-"""torch.compile around networks: an opt-in, as it takes a minute or so before the first picture or step.
+"""torch.compile for networks, on request only: it takes a minute or so before the first picture or step.
 
-A compiled network computes the same sums in another order, so its pictures are the same but for rounding; that it was
-compiled is part of their recipes, and of a run's settings.
+A compiled network computes the same sums in another order, so its pictures are the same except for rounding. Recipes of
+pictures and settings of training runs record that the network was compiled.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ COMPILERS = ("g++", "c++", "clang++", "cl")
 
 
 def compiled(unet: UNet) -> Callable[..., Tensor]:
-    """The U-Net, compiled for each shape that it is called with; on a GPU also recorded and replayed (CUDA graphs).
+    """The U-Net, compiled for each input shape; on a GPU also recorded and replayed (CUDA graphs).
 
-    InputError where there is no C++ compiler for a CPU, or no torch.compile for this Python.
+    InputError if a CPU has no C++ compiler, or this Python no torch.compile.
     """
     graphs = next(unet.parameters()).is_cuda
     check_compiler(unet)
@@ -39,23 +39,23 @@ def compiled(unet: UNet) -> Callable[..., Tensor]:
         if not graphs:
             return run(x, t, cond, identity=identity)
         torch.compiler.cudagraph_mark_step_begin()
-        return run(x, t, cond, identity=identity).clone()  # the next replay writes over what this one gave
+        return run(x, t, cond, identity=identity).clone()  # the next replay overwrites this output
 
     return network
 
 
 def compile_for_training(model: nn.Module) -> None:
-    """Have the networks of a model compiled, in place, for the shapes of a training batch. InputError as `compiled`.
+    """Compile the networks of a model, in place, for the shapes of a training batch. InputError as `compiled`.
 
-    They are those that can compute their activations again (U-Net, transformers), or the model itself where these are
-    not called by themselves.
+    These are its networks with gradient checkpointing (U-Net, transformers), or the model itself if their own forward
+    is not called.
     """
     check_compiler(model)
     parts = [part for part in model.modules() if hasattr(part, "gradient_checkpointing")]
     called = [part for part in parts if type(part).forward is not nn.Module.forward]
     try:
         for layer in model.modules():
-            if isinstance(layer, Dropout) and layer.p:  # its seed is another one at every step
+            if isinstance(layer, Dropout) and layer.p:  # its seed differs in every step
                 layer.forward = torch.compiler.disable(layer.forward)  # type: ignore[method-assign]
         for part in called or [model]:
             part.compile(dynamic=False)
@@ -64,13 +64,13 @@ def compile_for_training(model: nn.Module) -> None:
 
 
 def as_written() -> AbstractContextManager[object]:
-    """Within, networks that were compiled run as they are written: for other shapes than they were compiled for."""
-    used = "torch._dynamo" in sys.modules  # else there is nothing to hold, and importing it takes a second
+    """A context in which compiled networks run uncompiled: for other shapes than those they were compiled for."""
+    used = "torch._dynamo" in sys.modules  # otherwise nothing is compiled, and the import takes a second
     return torch.compiler.set_stance("force_eager") if used else nullcontext()
 
 
 def check_compiler(model: nn.Module) -> None:
-    """InputError where there is no C++ compiler, which a CPU needs."""
+    """Raise InputError if the model is on a CPU and there is no C++ compiler."""
     known = (os.environ.get("CXX", COMPILERS[0]), *COMPILERS)
     if not next(model.parameters()).is_cuda and not any(map(shutil.which, known)):
         raise InputError(

@@ -1,10 +1,10 @@
-"""Networks in reduced precision: which of their weights are kept in float32.
+"""Networks in reduced precision, with the sensitive layers in float32.
 
-Autocast would copy every weight at every call, which is a fifth of the time of a large network that draws one picture,
-and keeps the float32 weights besides. Here weights are rounded once, and each layer takes its input in the type of its
-weights (`glide.networks.layers`, `glide.networks.unet`). What a sum of many steps is sensitive to stays float32: the
-time embedding, the places, the last layer; statistics of norms and softmax are float32 inside of their kernels;
-samplers compute in float32 and coefficients in float64 always.
+Autocast would copy every weight in every call, which is a fifth of the time of a large network that draws one picture,
+and would keep the float32 weights as well. Here weights are rounded once, and each layer casts its input to the type of
+its weights (`glide.networks.layers`, `glide.networks.unet`). Layers to whose errors a sum of many steps is sensitive
+stay float32: the time embedding, the coordinates, the last layer. Statistics of norms and softmax are float32 inside
+their kernels; samplers always compute in float32, and coefficients in float64.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import torch
 from torch import nn
 
 SENSITIVE = frozenset({"time_in", "time_out", "place", "head"})
-"""Layers of a U-Net that keep float32 weights, by the last part of their names."""
+"""Last parts of the names of a U-Net's layers that keep float32 weights."""
 
 M = TypeVar("M", bound=nn.Module)
 
 
 def lower_(network: M, dtype: torch.dtype) -> M:
-    """Round the weights of the convolutions and projections to `dtype`, in place, but for the sensitive ones.
+    """Round the weights of all convolutions and projections to `dtype`, in place, except those of sensitive layers.
 
-    network: a `glide.networks.unet.Encoder`, or what contains one. float32 changes nothing. Norms keep float32
-    weights, but on GPUs, whose kernels want one type (and compute in float32 all the same).
+    network: a `glide.networks.unet.Encoder`, or a module that contains one. float32 changes nothing. Norms keep float32
+    weights on a CPU; on a GPU they are rounded, as its kernels need one type (and compute in float32 all the same).
     """
     if dtype == torch.float32:
         return network
@@ -38,5 +38,5 @@ def lower_(network: M, dtype: torch.dtype) -> M:
 
 
 def lowered(network: M, dtype: torch.dtype) -> M:
-    """A copy with `lower_`; for float32 the network itself."""
+    """A copy of the network by `lower_`; for float32 the network itself."""
     return network if dtype == torch.float32 else lower_(copy.deepcopy(network), dtype)

@@ -1,4 +1,4 @@
-"""The text transformer: caption tokens in, one embedding per token out (GLIDE, 2112.10741, section 3.1).
+"""The text transformer: from caption tokens to one embedding per token (GLIDE, 2112.10741, section 3.1).
 
 Shape letters: N batch, L tokens, D width.
 """
@@ -15,9 +15,9 @@ from glide.networks.transformer import TransformerBlock
 class TextEncoder(nn.Module):
     """Token and position embeddings, transformer, final norm.
 
-    Padding is not masked out: each padded position has an embedding of its own, which attention may use
-    (GLIDE's `xf_padding`). So the null caption, all padding, is simply one more input. Every token sees every
-    other, or, `causal` as in CLIP, those before it only.
+    Padding is not masked out: each padded position has an embedding of its own, to which attention may attend (GLIDE's
+    `xf_padding`). So the null caption, all padding, is one more input. Every token attends to all tokens or, with
+    `causal` as in CLIP, to itself and those before it.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.gradient_checkpointing = False
         self.tokens = nn.Embedding(vocab, width)
-        # As large as what the blocks will add, which begin by adding nothing: so every word is heard from the start.
+        # As large as the later outputs of the blocks, which begin at zero: every word has an effect from the start.
         self.positions = nn.Parameter(0.5 * torch.randn(context, width))
         self.padding = nn.Parameter(0.5 * torch.randn(context, width)) if padding else None
         self.blocks = nn.ModuleList(TransformerBlock(width, heads, causal) for _ in range(layers))
@@ -43,7 +43,7 @@ class TextEncoder(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """tokens [N,L] int64, mask [N,L] bool (True = a real token) -> [N,L,D]; L may be less than the context."""
         length = tokens.shape[1]
-        x = self.tokens(tokens) + self.positions[:length]
+        x = self.tokens(tokens) + self.positions[:length]  # [N,L,D]
         if self.padding is not None:
             assert mask is not None
             x = torch.where(mask[..., None], x, self.padding[:length])

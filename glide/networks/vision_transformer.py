@@ -1,4 +1,4 @@
-"""The image half of a CLIP: a vision transformer (2010.11929) whose class token is the timestep.
+"""The image encoder of a CLIP: a vision transformer (2010.11929) whose class token is the timestep.
 
 Shape letters: N batch, C channels, H W pixels, h w patches, D width, E embedding width.
 """
@@ -16,7 +16,7 @@ from glide.networks.transformer import TransformerBlock
 
 
 class Patches(nn.Module):
-    """A picture to one token for each patch: [N,3,H,W] -> [N,h*w,D]."""
+    """One token for each patch of a picture: [N,3,H,W] -> [N,h*w,D]."""
 
     def __init__(self, config: ImageConfig) -> None:
         super().__init__()
@@ -35,10 +35,10 @@ class Patches(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """Noised pictures to embeddings, not normalised.
+    """Embeddings of noised pictures, not normalised.
 
-    A table holds an embedding of each training timestep. It stands where other vision transformers have their class
-    token, so every patch can see how noisy the picture is (the noised CLIP of GLIDE, 2112.10741, section 2.4).
+    A table holds an embedding of each training timestep. It takes the place of the class token of other vision
+    transformers, so every patch can attend to the noise level (the noised CLIP of GLIDE, 2112.10741, section 2.4).
     """
 
     def __init__(self, config: ImageConfig, steps: int, embedding: int) -> None:
@@ -56,7 +56,7 @@ class ImageEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, embedding, bias=False)
         with torch.no_grad():
-            # Smooth tables: neighbouring timesteps and patches begin alike, so few pictures teach them all.
+            # Smooth tables: neighbouring timesteps and patches begin alike, so few pictures are enough to train all.
             self.times.weight.copy_(timestep_embedding(torch.arange(steps), config.width))
             self.positions.copy_(_grid_positions(config.grid, config.width))
 
@@ -72,8 +72,8 @@ class ImageEncoder(nn.Module):
 
 def _grid_positions(grid: int, width: int) -> Tensor:
     """[1+grid*grid, width]: zero for the class token, sines and cosines of each patch's column and row."""
-    where = torch.arange(grid)
-    features = 0.5 * timestep_embedding(where, width // 2, max_period=100.0)  # [grid,D/2]
+    index = torch.arange(grid)
+    features = 0.5 * timestep_embedding(index, width // 2, max_period=100.0)  # [grid,D/2]
     columns = features[None].expand(grid, -1, -1)  # [h,w,D/2]
     patches = torch.cat([columns, columns.transpose(0, 1)], dim=-1).flatten(0, 1)  # [h*w,D]
     return F.pad(patches, (0, width - patches.shape[1], 1, 0))

@@ -16,9 +16,13 @@ from torch import Tensor, nn
 from glide.networks import attention, normalization
 from glide.networks.cpu import fused, prepacked
 from glide.networks.normalization import ScaleShift
+from glide.utils.dtype import multiplies_fast
 
 WIDE_GROUP = 16  # channels: narrower groups do not fill a vector register
 LARGE_PICTURE = 1024  # pixels from which PyTorch's group norm takes another kernel
+FEW_KEYS = (
+    3072  # numbers, tokens times width: keys of a head for which the C is no slower than bfloat16 units
+)
 
 
 def second_derivatives() -> bool:
@@ -98,16 +102,29 @@ def cross_attention(q: Tensor, context_kv: Tensor, heads: int) -> Tensor:
 
 def _attention(qkv: Tensor, context_kv: Tensor | None, heads: int, queries: int, causal: bool) -> Tensor:
     """Arguments as `attention.multi_head_attention`."""
-    wants_gradient = qkv.requires_grad or (context_kv is not None and context_kv.requires_grad)
-    if torch.is_grad_enabled() and wants_gradient and not second_derivatives():
-        width = qkv.shape[2] // heads // 3 if context_kv is None else context_kv.shape[2] // heads // 2
-        if fused.supports_attention(qkv, context_kv, width):
-            return fused.attention(qkv, context_kv, heads, queries, causal)
+    width = qkv.shape[2] // heads // 3 if context_kv is None else context_kv.shape[2] // heads // 2
+    needs_gradient = qkv.requires_grad or (context_kv is not None and context_kv.requires_grad)
+    in_c = torch.is_grad_enabled() and needs_gradient and _gradient_in_c(qkv, context_kv, width)
+    if in_c and not second_derivatives():
+        return fused.attention(qkv, context_kv, heads, queries, causal)
     kernel: attention.Kernel = F.scaled_dot_product_attention
     if qkv.device.type == "cpu" and torch.is_grad_enabled() and (_is_half(qkv) or second_derivatives()):
         # In half precision the backward pass of PyTorch's kernel for CPUs is slower than these three operations.
         kernel = attention.attention
     return attention.multi_head_attention(qkv, context_kv, heads, queries, causal, kernel)
+
+
+def _gradient_in_c(qkv: Tensor, context_kv: Tensor | None, width: int) -> bool:
+    """True where attention has a faster gradient in C.
+
+    It has none for many tokens in bfloat16 on a processor with units for it, which PyTorch's matrix products use.
+    """
+    if not fused.supports_attention(qkv, context_kv, width):
+        return False
+    if qkv.dtype != torch.bfloat16 or not multiplies_fast(qkv.device, torch.bfloat16):
+        return True
+    tokens = qkv.shape[1] + (0 if context_kv is None else context_kv.shape[1])
+    return tokens * width <= FEW_KEYS
 
 
 def conv_add(conv: nn.Module, x: Tensor, residual: Tensor, overwrite: bool) -> Tensor:

@@ -3,9 +3,9 @@
 oneDNN multiplies blocks of weights, interleaved for its vector or tile instructions. PyTorch stores plain weights,
 which are copied into that layout in every call: for small pictures, as in the deep levels of a U-Net, that takes up to
 twice as long as the multiplications themselves. Here the copy replaces the weights, so it takes no more memory, and a
-layer's results are the same bit for bit. The residual of a block is added by its last convolution, before the result is
-rounded. Where a gradient is taken through a layer, as guidance does, the backward pass is a layer of its own, with
-weights in a layout of their own. README.md beside this file holds figures.
+layer's results do not depend on the layout, bit for bit. The residual of a block is added by its last convolution,
+before the result is rounded. Where a gradient is taken through a layer, as guidance does, the backward pass is a layer
+of its own, with weights in a layout of their own. README.md beside this file holds figures.
 
 Shape letters: N batch, C channels, O output channels, H W pixels.
 """

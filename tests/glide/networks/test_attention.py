@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from glide.networks.cpu import fused
+from glide.networks.cpu import dispatch, fused
 from glide.networks.cpu.dispatch import cross_attention, self_attention
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -131,6 +131,23 @@ def test_what_it_cannot_take_is_left_to_pytorch(compiled: None, monkeypatch: pyt
     assert not fused.supports_attention(qkv[:, :0], None, 32)
     monkeypatch.setattr(fused, "library", lambda: None)
     assert not fused.supports_attention(qkv, None, 32)
+
+
+@pytest.mark.parametrize(
+    ("units", "tokens", "in_c"), [(False, 100, True), (True, 96, True), (True, 97, False)]
+)
+def test_many_tokens_are_left_to_bfloat16_units(
+    compiled: None, monkeypatch: pytest.MonkeyPatch, units: bool, tokens: int, in_c: bool
+) -> None:
+    monkeypatch.setattr(dispatch, "multiplies_fast", lambda device, dtype: units)
+    calls: list[object] = []
+    gradient = fused.attention_gradient
+    monkeypatch.setattr(fused, "attention_gradient", lambda *inputs: calls.append(1) or gradient(*inputs))
+    for dtype in (torch.bfloat16, torch.float32):
+        qkv = torch.randn(1, tokens, 96, dtype=dtype, requires_grad=True)
+        torch.autograd.grad(self_attention(qkv, 1).sum(), qkv)
+        assert len(calls) == (in_c or dtype == torch.float32)
+        calls.clear()
 
 
 def test_second_derivatives_are_pytorchs() -> None:
