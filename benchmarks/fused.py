@@ -20,7 +20,7 @@ from unittest.mock import patch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.measure.machine import timed
 from glide.networks.cpu import fused, prepacked
@@ -42,6 +42,9 @@ SHAPES = [(16, 64, 16), (16, 128, 8), (2, 768, 8), (2, 384, 32), (1, 192, 256)]
 """Pictures, channels and side: of the embedded base in calls of 16, of GLIDE's base with guidance and its upsampler."""
 SEQUENCES = [(16, 4, 32, 64, 0), (16, 4, 32, 16, 32), (2, 12, 64, 64, 128), (2, 8, 64, 256, 128)]
 """Pictures, heads, their width, tokens, and context tokens: of the embedded models, and of GLIDE's base."""
+SHARP = 8.0  # standard deviation of queries and keys: a trained network's attention is to few tokens
+CONVOLUTIONS = [(1, 768, 8), (2, 768, 8), (1, 576, 16), (1, 128, 8), (1, 192, 64), (16, 64, 16)]
+"""Pictures, channels and side, from the deep levels of GLIDE's base to the embedded models'."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,9 @@ def main() -> None:
             compare(args, f"{name}: norm, scale, shift, SiLU of {list(shape)}", *with_c(layer(shape, dtype)))
     for sequence in SEQUENCES:
         compare(args, f"train: attention {list(sequence)}", *with_c(attention_backward(sequence, dtype)))
+    for shape in CONVOLUTIONS:
+        if prepacked.packable(nn.Conv2d(1, 1, 1, dtype=dtype)):
+            compare(args, f"sample: 3x3 convolution of {list(shape)}, packed", *convolutions(shape, dtype))
     steps = f"{STEPS} steps of {args.model}, {args.batch_size} pictures"
     compare(args, f"{steps}: fused kernels", *with_c(sampling(args)))
     with patch.object(prepacked, "packable", lambda layer: False):
@@ -153,7 +159,9 @@ def attention_backward(sequence: tuple[int, int, int, int, int], dtype: torch.dt
     n, heads, width, tokens, context = sequence
     generator = torch.Generator().manual_seed(0)
     qkv, context_kv = (
-        torch.randn(n, length, parts * heads * width, generator=generator).to(dtype).requires_grad_()
+        (SHARP * torch.randn(n, length, parts * heads * width, generator=generator))
+        .to(dtype)
+        .requires_grad_()
         for length, parts in ((tokens, 3), (context, 2))
     )
     inputs = [qkv, context_kv] if context else [qkv]
@@ -163,6 +171,19 @@ def attention_backward(sequence: tuple[int, int, int, int, int], dtype: torch.dt
         torch.autograd.grad(self_attention(qkv, heads, context_kv if context else None), inputs, gradient)
 
     return work
+
+
+def convolutions(shape: tuple[int, int, int], dtype: torch.dtype) -> tuple[Work, Work]:
+    """A 3x3 convolution with plain and with packed weights."""
+    n, c, side = shape
+    x = torch.randn(n, c, side, side, generator=torch.Generator().manual_seed(0)).to(dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    plain = nn.Conv2d(c, c, 3, padding=1, dtype=dtype).requires_grad_(False)
+    plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    packed = prepacked.PackedConv2d(plain)
+    packed(x)
+    packed.reorder()
+    return lambda: plain(x), lambda: packed(x)
 
 
 def sampling(args: Fused) -> Work:

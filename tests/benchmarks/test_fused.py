@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from benchmarks import fused as benchmark
-from glide.networks.cpu import fused
+from glide.networks.cpu import fused, prepacked
 from glide.utils.errors import InputError
 
 
@@ -17,11 +18,13 @@ def test_both_are_measured(
         pytest.skip("the C of glide/networks/cpu/fused.py was not compiled where this was installed")
     monkeypatch.setattr(benchmark, "SHAPES", [(2, 64, 4)])
     monkeypatch.setattr(benchmark, "SEQUENCES", [(2, 1, 16, 4, 0), (2, 1, 16, 4, 3)])
+    monkeypatch.setattr(benchmark, "CONVOLUTIONS", [(1, 16, 4)])
     argv = ["fused.py", "--model", str(text_folder), "--batch-size", "2", "--repeats", "1"]
     monkeypatch.setattr("sys.argv", argv)
     benchmark.main()
     found = re.findall(r"^(\w+).* (\d+) us +(\d+) us +([\d.]+) times$", capsys.readouterr().out, re.MULTILINE)
-    assert [row[0] for row in found] == ["sample", "train", "train", "train", "10", "10"]
+    packed = ["sample"] * prepacked.packable(nn.Conv2d(1, 1, 1))
+    assert [row[0] for row in found] == ["sample", "train", "train", "train", *packed, "10", "10"]
     for _, plain, ours, ratio in found:
         assert float(ratio) == pytest.approx(int(plain) / int(ours), rel=0.1)
 
