@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from glide.data.datasets import Batch
 from glide.training.step import Stepper
 from glide.utils.hardware import memory_in_use, wait
+from glide.utils.printable import say
 
 STEPS = 2
 
 
-def dry_run(stepper: Stepper[Any], stream: Iterator[Batch], clock: Any) -> list[str]:
-    """Do two steps with the first batches; returns the report's lines. clock: time.perf_counter."""
+def dry_run(stepper: Stepper[Any], stream: Iterator[Batch], clock: Any) -> None:
+    """Do two steps with the first batches and print the report. All processes call it. clock: time.perf_counter."""
     config, processes = stepper.config, stepper.processes
     seconds = []
     outcome = None
@@ -27,7 +28,7 @@ def dry_run(stepper: Stepper[Any], stream: Iterator[Batch], clock: Any) -> list[
     assert outcome is not None
     stored = sum(_size(tensors) for tensors in _checkpoint_tensors(stepper))  # of float32
     total = seconds[-1] * config.steps
-    return [
+    lines = [
         f"{_parameters(stepper.weights.model) / 1e6:.2f} million weights, "
         f"{processes.world} process{'es' if processes.world > 1 else ''} on {processes.device.type}, {config.dtype}",
         f"loss {outcome.terms['loss'].mean().item():.4f}, gradient norm {outcome.norm:.4g}",
@@ -38,6 +39,8 @@ def dry_run(stepper: Stepper[Any], stream: Iterator[Batch], clock: Any) -> list[
         f"expected in all: {_duration(total)} for {config.steps} steps, without pictures and checkpoints",
         "dry run: nothing was written",
     ]
+    if processes.main:
+        say("\n".join(lines))
 
 
 def _parameters(model: nn.Module) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -70,35 +70,28 @@ def fit(
     stepper = Stepper(model, task, timesteps, config, processes)
     if config.dry_run:
         with lost_peers_reported(processes), closing(batches(0)) as stream:
-            report = dry_run(stepper, stream, time.perf_counter)
-        if processes.main:
-            say("\n".join(report))
+            dry_run(stepper, stream, time.perf_counter)
         return model
     run = Run(stepper, config, out, save, sample, validate, note, settings or RunFlags())
     with lost_peers_reported(processes):
         start = run.begin(resume)
         with Signals() as signals, run.checkpoint_on_error(), closing(batches(start)) as stream:
-            _train(run, islice(stream, max(config.steps - start, 0)), start, signals)
+            bar = progress(
+                islice(stream, max(config.steps - start, 0)),
+                total=config.steps,
+                initial=start,
+                desc=out.name,
+                unit="step",
+                disable=not processes.main,
+            )
+            with bar:
+                for step, batch in enumerate(bar, start):
+                    if step == start + MEASURED_AFTER:
+                        run.measure(step, batch)
+                    outcome = stepper.step(step, batch, stop=bool(signals.caught))
+                    run.after_step(step + 1, outcome, bar, signals)
         processes.barrier()
     run.end()
     if processes.main:
         say(f"trained to step {config.steps}; the model is in {out}")
     return stepper.weights.finished()
-
-
-def _train(run: Run[Any], batches: Iterator[Batch], start: int, signals: Signals) -> None:
-    """Do the steps from `start` on, one for each batch."""
-    bar = progress(
-        batches,
-        total=run.config.steps,
-        initial=start,
-        desc=run.out.name,
-        unit="step",
-        disable=not run.main,
-    )
-    with bar:
-        for step, batch in enumerate(bar, start):
-            if step == start + MEASURED_AFTER:
-                run.measure(step, batch)
-            outcome = run.stepper.step(step, batch, stop=bool(signals.caught))
-            run.after_step(step + 1, outcome, bar, signals)

@@ -38,7 +38,7 @@ def test_area_is_the_mean_of_each_block_rounded():
         assert np.array_equal(reduce_picture(flat, 4, method), flat[:4, :4])
 
 
-def test_noise_keeps_the_variance_and_is_of_the_level_told():
+def test_noise_keeps_the_variance_and_has_its_level():
     generator = torch.Generator().manual_seed(0)
     x, noise = torch.randn(2, 3, 64, 64, generator=generator)
     for level in (0.0, 0.3, 0.9):
@@ -129,7 +129,7 @@ def test_crops_lie_on_the_low_resolution_grid_and_fit_their_planes():
     assert len(places) > 3
 
 
-def test_the_built_in_scenes_are_drawn_anew_or_reduced():
+def test_the_built_in_scenes_are_rendered_again_or_reduced():
     data = crops(dataclasses.replace(PLAIN, reduce=()))
     assert data.methods == ("rendered", "area")
     whole = data.whole(0, 4)

@@ -69,7 +69,7 @@ def test_a_local_network_gives_the_same_in_tiles():
 
 
 @torch.no_grad()
-def test_what_is_seen_does_not_depend_on_the_rest():
+def test_a_crop_does_not_depend_on_the_rest():
     """A crop's inner pixels are the whole's: trained on crops, sampled at any size. With ADM's norms it is not so."""
     x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     t, inner = torch.tensor([7]), slice(SEES, -SEES)

@@ -283,7 +283,7 @@ def test_enlarge_fits_noises_and_cuts():
             enlarge(draw, TINY, picture, 0, wrong)
 
 
-def test_a_network_that_sees_a_whole_is_shown_as_much_as_it_was_trained_with():
+def test_a_network_that_is_not_local_receives_at_least_its_training_size():
     sizes: list[tuple[int, int]] = []
 
     def draw(low_res: Tensor, noise: float, seed: int, size: tuple[int, int]) -> list[Shown]:

@@ -73,7 +73,7 @@ def test_coordinates_begin_without_effect_and_are_carried_over(source: Model, x:
 
 
 @torch.no_grad()
-def test_an_upsampler_that_is_to_inpaint_begins_as_it_was(x: Tensor) -> None:
+def test_an_upsampler_extended_for_inpainting_starts_unchanged(x: Tensor) -> None:
     """Its new planes stand before those of the low-resolution picture, and a larger patch has more of each."""
     plain = randomised(Model(dataclasses.replace(TINY, low_res=True)), seed=2)
     t, low_res = torch.tensor([10, 800]), torch.randn(2, 3, 4, 4)
@@ -105,7 +105,7 @@ def test_other_differences_are_refused_by_name(source: Model) -> None:
         init_from(source, Model(dataclasses.replace(TINY, inpaint=True)))
 
 
-def test_what_the_source_lacks_is_named(source: Model) -> None:
+def test_weights_missing_in_the_source_are_named(source: Model) -> None:
     fresh = init_from(Model(dataclasses.replace(TINY, num_classes=3)), source)
     assert fresh == ["label.weight"]
 

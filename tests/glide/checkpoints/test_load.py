@@ -93,7 +93,7 @@ def test_a_model_comes_back_exactly(tmp_path, text):
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["m"]
 
 
-def test_the_config_says_what_the_folder_holds(saved):
+def test_the_config_describes_the_folder(saved):
     record = read_config(saved, "diffusion")
     assert (record["format"], record["kind"], record["version"]) == (1, "diffusion", __version__)
     assert record["training"] == {"steps": 7, "data": "shapes"}

@@ -42,7 +42,7 @@ def model() -> Model:
         ({"converted": {"path": "base.pt"}}, "a published training"),
     ],
 )
-def test_what_a_model_was_trained_on(
+def test_the_data_of_a_models_training(
     model: Model, tmp_path: Path, training: dict[str, Any] | None, data: str | None
 ) -> None:
     save_model(tmp_path / "model", model, training)

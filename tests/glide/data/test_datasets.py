@@ -48,7 +48,7 @@ def test_a_batch_is_a_function_of_seed_step_and_size(tmp_path):
     assert not torch.equal(*of_first)
 
 
-def test_flip_mirrors_only_when_asked(tmp_path):
+def test_flip_mirrors_only_if_requested(tmp_path):
     pixels = np.zeros((4, 4, 3), np.uint8)
     pixels[:, 0] = 255
     for i in range(20):
@@ -232,7 +232,7 @@ def test_remote_folders_are_read_through_blobfile(tmp_path, monkeypatch):
         open_data("gs://bucket/none", 4)
 
 
-def test_blobfile_itself_is_asked_and_gives_up(monkeypatch):
+def test_blobfile_gives_up_after_its_retries(monkeypatch):
     blobfile = pytest.importorskip("blobfile")
     with pytest.raises(Exception) as said:
         blobfile.BlobFile("https://example.com/a.png", "rb")
@@ -269,7 +269,7 @@ def test_a_task_gets_floats_of_the_bytes(tmp_path):
     )
 
 
-def test_a_square_is_cut_where_it_is_asked():
+def test_a_square_is_cropped_at_its_position():
     image = torch.arange(6, dtype=torch.uint8).view(1, 6, 1).expand(3, 6, 3).contiguous()
     for x, columns in ((0.0, [0, 1, 2]), (0.5, [2, 3, 4]), (1.0, [3, 4, 5])):
         assert square(image, 3, x)[0, :, 0].tolist() == columns

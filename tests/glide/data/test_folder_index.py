@@ -122,7 +122,7 @@ def test_a_caption_of_the_same_case_comes_first(tmp_path):
     assert listing.images == ["a.png"] and "has no caption" in listing.problems["A.PNG"]
 
 
-def test_formats_are_the_same_everywhere_and_others_are_told(tmp_path):
+def test_formats_are_the_same_everywhere_and_others_are_reported(tmp_path):
     pictures(tmp_path, "0.png", "1.png")
     (tmp_path / "0.png").rename(tmp_path / "0.jfif")
     (tmp_path / "1.png").rename(tmp_path / "1.avif")
@@ -135,7 +135,7 @@ def test_formats_are_the_same_everywhere_and_others_are_told(tmp_path):
     assert list(data.broken) == ["2.heic"] and len(data.batch(0, 2)["caption"]) == 2
 
 
-def test_what_a_table_does_not_name_is_told_and_counted(tmp_path, capsys):
+def test_pictures_without_a_row_are_reported_and_counted(tmp_path, capsys):
     pictures(tmp_path, "0.png", "1.png", "2.png", "3.png", "4.png")
     (tmp_path / "metadata.jsonl").write_text(JSONL)
     found = check_data(CheckData(str(tmp_path), workers=1))
@@ -167,7 +167,7 @@ def test_no_folder_is_walked_twice(tmp_path):
     assert names == ["000.png", "001.png", "002.png", "b/000.png", "b/001.png"]
 
 
-def test_a_plain_folder_is_learned_from_when_it_is_asked(tmp_path, capsys):
+def test_a_plain_folder_trains_an_unconditional_model(tmp_path, capsys):
     pictures(tmp_path, "0.png", "1.png", "deep/er/2.png")
     with pytest.raises(InputError, match=r"0\.png in .* has no caption .*--unconditional"):
         open_data(str(tmp_path), 4)

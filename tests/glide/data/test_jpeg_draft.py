@@ -24,7 +24,7 @@ def jpeg(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("least", "size"), [(0, (800, 600)), (301, (800, 600)), (300, (400, 300)), (64, (100, 75))]
 )
-def test_sides_stay_at_least_what_is_asked(least, size):
+def test_sides_stay_above_the_minimum(least, size):
     assert decode_picture(jpeg(800, 600), "x.jpg", least)[0].size == size
 
 
@@ -37,13 +37,13 @@ def test_the_picture_is_that_of_the_full_decoder(tmp_path):
     assert error.mean() < 1.3 and error.max() < 13  # of 255: draft is no exact average
 
 
-def test_what_is_no_jpeg_comes_as_it_is():
+def test_other_formats_are_decoded_in_full():
     file = io.BytesIO()
     Image.new("RGB", (80, 80)).save(file, "PNG")
     assert decode_picture(file.getvalue(), "x.png", 8)[0].size == (80, 80)
 
 
-def test_memory_is_used_again_only_when_nobody_holds_it():
+def test_memory_is_reused_only_after_it_is_freed():
     buffers = BufferPool()
     first = torch.from_numpy(buffers.get((2, 3)))
     address, row = first.data_ptr(), first[1]

@@ -92,7 +92,7 @@ def test_batches_hold_masks_and_all_else_stays() -> None:
         Masked(data, 0, 2.0)
 
 
-def test_a_thing_beside_stays_and_the_caption_tells_of_the_masked_one() -> None:
+def test_a_distractor_stays_and_the_caption_describes_the_masked_thing() -> None:
     data = open_data("shapes:one", 64, seed=1)
     assert isinstance(data, GeneratedData)
     masked, plain = Masked(data, 1, 0.0, beside=1.0), data.batch(3, 40)
@@ -181,7 +181,7 @@ def test_upsamplers_learn_from_the_same_masks(tmp_path: Path) -> None:
     assert plane_count(train_upsampler(fine).config) == 7
 
 
-def test_a_model_that_inpaints_goes_on_to(tmp_path: Path) -> None:
+def test_an_inpainting_model_continues_to_inpaint(tmp_path: Path) -> None:
     train_base(settings(tmp_path / "a", inpaint=True, all_unknown=0.0, train={"steps": 1}))
     train_base(settings(tmp_path / "b", init=str(tmp_path / "a"), train={"steps": 1}))
     assert load_model(tmp_path / "b").config.inpaint
@@ -198,7 +198,7 @@ def test_a_model_that_inpaints_goes_on_to(tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
-def test_a_mask_of_zeros_and_ones_is_told_as_what_it_is(tmp_path: Path) -> None:
+def test_a_mask_of_zeros_and_ones_is_named(tmp_path: Path) -> None:
     values = np.zeros((6, 8), np.uint8)
     values[2:, 3:] = 1
     Image.fromarray(values).save(tmp_path / "m.png")

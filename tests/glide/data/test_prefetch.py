@@ -65,7 +65,7 @@ def test_prefetch_raises_an_error_where_the_batch_would_have_come():
         next(batches)
 
 
-def test_processes_make_the_same_batches_and_report_what_is_broken(tmp_path):
+def test_processes_make_the_same_batches_and_report_broken_pictures(tmp_path):
     data = open_data(str(captioned(tmp_path, 7)), 4, max_broken=1.0)
     whole = [data.batch(step, 3) for step in range(5, 9)]
     broken: dict[str, str] = {}

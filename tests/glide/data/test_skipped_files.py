@@ -51,7 +51,7 @@ def test_training_goes_through_and_the_count_is_exact(data, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("data", ["shards"], indirect=True)
-def test_two_processes_learn_and_skip_what_one_does(data, tmp_path):
+def test_two_processes_learn_and_skip_as_one(data, tmp_path):
     train = TrainConfig(
         steps=7, batch_size=16, dtype="float32", ema=(0.9,), log_every=1, sample_every=99, save_every=3
     )
@@ -75,7 +75,7 @@ def test_two_processes_learn_and_skip_what_one_does(data, tmp_path):
     assert len({name for names in seen for name in names}) == BAD
 
 
-def test_a_run_goes_on_in_the_middle_of_an_epoch(data, tmp_path):
+def test_a_run_resumes_in_the_middle_of_an_epoch(data, tmp_path):
     def args(resume: bool) -> TrainBase:
         train = TrainConfig(steps=4, batch_size=8, dtype="float32", sample_every=9, save_every=2)
         return TrainBase(
@@ -122,7 +122,7 @@ def test_workers_leave_cores_for_the_processes_of_a_machine(monkeypatch):
     assert default_workers(torch.device("cuda")) == 3
 
 
-def test_what_was_skipped_survives_a_restart_and_is_of_all_processes(tmp_path, monkeypatch):
+def test_skipped_pictures_of_all_processes_survive_a_restart(tmp_path, monkeypatch):
     record_broken(tmp_path, {})
     assert not (tmp_path / "broken.jsonl").exists()
     record_broken(tmp_path, {"b.png": "b.png is not a readable picture (x): repair or remove it"})
@@ -151,7 +151,7 @@ def test_captions_encoded_ahead_tell_the_model_the_same(text_model):
     assert told.keys() == again.keys() and all(torch.equal(told[k], again[k]) for k in told)
 
 
-def test_a_cut_caption_is_told_once(text_model):
+def test_a_truncated_caption_warns_once(text_model):
     class Long:
         class_names = ()
 
@@ -164,7 +164,7 @@ def test_a_cut_caption_is_told_once(text_model):
     assert len(said) == 1
 
 
-def test_reasons_are_counted_by_kind_and_told_truly():
+def test_reasons_are_counted_by_kind():
     text = "is not UTF-8 text: save it as UTF-8"
     assert reasons({"a.png": f"a.txt {text}", "b.png": "has no caption"}) == [
         (1, "a.txt is not UTF-8 text"),

@@ -185,7 +185,7 @@ def test_variance_mistakes_are_explained():
         log_variance(process, t, None, "small", like)
 
 
-def test_what_is_known_is_held() -> None:
+def test_known_pixels_are_pinned() -> None:
     """Its x0 is the picture's, no gradient moves it, and where there is no gradient there is none."""
     image, mask = torch.full((1, 1, 1, 2), 0.5), torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
     x0, pull = torch.full((1, 1, 1, 2), -1.0), torch.ones(1, 1, 1, 2)

@@ -73,7 +73,7 @@ def test_the_full_bound_trains_mean_and_variance():
     assert all(part.abs().amax(dim=(1, 2, 3)).gt(0).all() for part in gradient.chunk(2, dim=1))
 
 
-def test_without_a_learned_variance_there_is_no_bound_unless_asked_for():
+def test_without_a_learned_variance_the_bound_is_optional():
     x0, x_t, t, noise = example()
     terms = loss_terms(COSINE, LossConfig(), randn(*x0.shape, seed=2), x0, x_t, t, noise)
     assert list(terms) == ["loss", "mse"] and torch.equal(terms["loss"], terms["mse"])

@@ -98,7 +98,7 @@ def test_a_respacing_that_does_not_fit_is_refused(spec, steps, message):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 50, 1000])
-def test_one_step_is_never_told_that_nothing_is_left(steps):
+def test_a_single_step_is_the_noisiest(steps):
     """Of every form that keeps one timestep: it is the noisiest."""
     for spec in ("1", "01", "ddim1", "fast27", "1,1", "ddim2"):
         try:
@@ -117,7 +117,7 @@ def test_respacings_are_increasing_and_within_the_process(spec, steps):
 
 
 @pytest.mark.parametrize("keep", [[], [3, 2], [2, 2], [-1, 4], [5, 1000]])
-def test_respaced_refuses_what_it_does_not_have(keep):
+def test_respaced_refuses_missing_timesteps(keep):
     with pytest.raises(InputError):
         make_process("cosine").respaced(keep)
 

@@ -20,7 +20,7 @@ def ratios(process, kept):
 
 @pytest.mark.parametrize("spacing", ALL)
 @pytest.mark.parametrize("process", [LINEAR, COSINE, ZERO, make_process("linear", 30)])
-def test_as_many_as_asked_for_in_order(spacing, process):
+def test_the_requested_number_of_timesteps_in_order(spacing, process):
     steps = len(process)
     for n in (1, 2, 3, 10, steps - 1, steps):
         kept = space_timesteps(process, str(n), spacing)

@@ -252,7 +252,7 @@ def test_oracle_sees_a_ring_through_a_ring() -> None:
         assert Oracle().judge(image, scene.caption).all_right, scene
 
 
-def test_oracle_reads_tensors_and_arrays_alike() -> None:
+def test_oracle_reads_tensors_and_arrays_equally() -> None:
     data = Shapes(seed=4, split="held_out")
     scene, image = data.scenes(0, 1)[0], to_float(data.batch(0, 1)["image"])[0]
     judged = Oracle().judge(image, scene.caption)
@@ -281,7 +281,7 @@ def test_oracle_survives_any_picture() -> None:
         assert not Oracle().judge(picture, "a red ring above a blue heart on a white background").all_right
 
 
-def test_oracle_refuses_what_is_no_picture() -> None:
+def test_oracle_refuses_other_values() -> None:
     wrong = (
         np.zeros((64, 64, 3)),
         np.zeros((64, 32, 3), np.uint8),

@@ -70,7 +70,7 @@ def test_the_same_training_but_for_rounding(tmp_path: Path, monkeypatch: pytest.
     assert distance < 1e-3 * length, "Adam and Muon make more of rounding than it is, but not that much"
 
 
-def test_what_is_compiled(text_model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_modules(text_model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """The networks that a task calls; of a classifier, whose encoder is never called by itself, the whole."""
     compiled: list[str] = []
     monkeypatch.setattr(module, "check_compiler", lambda model: None)
@@ -91,7 +91,9 @@ def test_dropout_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(layer(torch.ones(1, 1, 4, 4)), Dropout.forward(layer, torch.ones(1, 1, 4, 4)))
 
 
-def test_it_is_refused_with_what_it_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compilation_is_refused_with_incompatible_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(InputError, match="both --compile and --shard"):
         train_base(plain(tmp_path / "a", compile=True, shard=True))
     monkeypatch.setattr(module.shutil, "which", lambda name: None)

@@ -105,7 +105,7 @@ def test_two_processes_are_bit_for_bit_one_in_two_parts(folder: Path, ddp: Path)
         assert all(torch.equal(x[k], y[k]) for k in x), name
 
 
-def test_sharded_is_ddp_and_goes_on_in_one_process(folder: Path, ddp: Path, fsdp: Path) -> None:
+def test_sharded_equals_ddp_and_resumes_in_one_process(folder: Path, ddp: Path, fsdp: Path) -> None:
     assert_near(fsdp, ddp)
     shutil.copytree(fsdp, folder / "alone")
     shutil.rmtree(folder / "alone/checkpoints/step-0000006")
@@ -236,7 +236,7 @@ def test_rows_are_shared_evenly() -> None:
         Processes(0, 3).rows(7)
 
 
-def test_data_are_asked_for_the_rows_of_a_process_alone() -> None:
+def test_a_process_loads_only_its_own_rows() -> None:
     class Data:
         def batch(self, step: int, size: int, rows: range | None = None) -> dict[str, Any]:
             return {"step": step, "rows": range(size) if rows is None else rows}

@@ -122,7 +122,7 @@ def test_a_tracker_that_cannot_begin(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
-def test_a_run_that_is_taken_up_goes_on_in_its_curves(
+def test_a_resumed_run_continues_its_curves(
     name: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[dict[str, Any]] = []

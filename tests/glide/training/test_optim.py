@@ -28,7 +28,7 @@ def test_orthogonalize_keeps_the_singular_vectors_and_levels_the_values() -> Non
         assert off.abs().max() < 0.1
 
 
-def test_muon_steps_by_its_rate_whatever_the_gradients_scale() -> None:
+def test_muon_steps_by_its_rate_for_any_gradient_scale() -> None:
     for scale in (1e-6, 1.0, 1e6):
         torch.manual_seed(0)
         conv = nn.Conv2d(8, 16, 3)

@@ -141,7 +141,7 @@ def test_a_process_that_lives_holds_its_lock_without_the_systems(
         pass
 
 
-def test_of_two_trainings_at_once_one_is_told(tmp_path: Path) -> None:
+def test_of_two_concurrent_runs_one_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "scripts/train_base.py", "--out", str(tmp_path / "run"), "--preset", "tiny"]
     command += ["--steps", "3", "--batch-size", "2", "--dtype", "float32", "--validation-batches", "0"]
     both = [
@@ -166,7 +166,7 @@ def test_of_two_trainings_at_once_one_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "run/run.lock").exists()
 
 
-def test_a_run_that_was_killed_goes_on(done: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes(done: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(done, tmp_path / "run"))
     shutil.rmtree(out / "checkpoints/step-0000004")
     dead = subprocess.Popen([sys.executable, "-c", ""])
@@ -256,7 +256,7 @@ def test_all_that_a_resume_needs_is_in_the_checkpoint(
     assert load_model(out).tokenizer is not None
 
 
-def test_a_line_of_the_log_goes_on(tmp_path: Path) -> None:
+def test_a_line_of_the_log_resumes(tmp_path: Path) -> None:
     meters, again = Meters(), Meters()
     terms = {"loss": torch.tensor([1.0, 0.3]), "vb": torch.tensor([0.1, 0.7])}
     for good in (True, False, True):
@@ -275,7 +275,7 @@ def test_a_line_of_the_log_goes_on(tmp_path: Path) -> None:
         assert again.line(1, 0.1, 2)["loss"] is None
 
 
-def test_a_run_of_an_older_version_goes_on(done: Path, tmp_path: Path) -> None:
+def test_a_run_of_an_older_version_resumes(done: Path, tmp_path: Path) -> None:
     """Its checkpoints have neither the sizes nor the tokenizer."""
     out = Path(shutil.copytree(done, tmp_path / "run"))
     shutil.rmtree(out / "checkpoints/step-0000004")

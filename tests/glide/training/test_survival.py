@@ -137,7 +137,7 @@ def test_checkpoints_of_older_versions_are_read(tmp_path: Path) -> None:
         assert kept.newest_good() == kept.path(1)
 
 
-def test_what_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path / "c")
     put(kept, 1)
     for step in (1, 2):
@@ -150,7 +150,7 @@ def test_what_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
         put(Checkpoints(tmp_path / "file"), 1)
 
 
-def test_whether_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_a_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not check_run_folder(tmp_path, False)
     (tmp_path / "checkpoints/step-0000002.tmp").mkdir(parents=True)  # killed in its first checkpoint
     assert not check_run_folder(tmp_path, False)
@@ -254,7 +254,7 @@ def test_after_several_in_a_row_the_run_stops(tmp_path: Path, monkeypatch: pytes
             train_base(settings(tmp_path / "other", train={"max_skipped": 3}))
 
 
-def test_changed_settings_are_said_or_refused(
+def test_changed_settings_are_reported_or_refused(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(whole, tmp_path / "run")

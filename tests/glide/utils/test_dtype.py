@@ -66,7 +66,7 @@ def processor(monkeypatch: pytest.MonkeyPatch, kernels: bool, units: bool | None
         (True, None, 2.7, torch.float32),
     ],
 )
-def test_a_processor_is_asked_and_where_that_leaves_a_doubt_timed(
+def test_a_processor_is_queried_and_timed_in_case_of_doubt(
     kernels: bool,
     units: bool | None,
     times: float,
@@ -168,7 +168,7 @@ def test_the_processes_of_a_training_agree(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("of", [(), (HALF,)], ids=["without units", "with units"])
-def test_muon_multiplies_in_what_is_fast(
+def test_muon_multiplies_in_the_fast_type(
     of: tuple[torch.dtype, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fast(monkeypatch, *of)
@@ -181,7 +181,7 @@ def test_muon_multiplies_in_what_is_fast(
     assert 0 < (exact - rounded).abs().max() < 0.1
 
 
-def test_every_command_takes_auto_by_itself() -> None:
+def test_every_command_defaults_to_auto() -> None:
     drawing = (Sample, Inpaint, Interpolate, Upsample)
     measuring = (Evaluate, EvaluateInpainting, EvaluateUpsampler, Sweep, SolverSweep, Bind)
     for command in (*drawing, *measuring, TrainConfig):

@@ -53,7 +53,7 @@ def test_a_turned_photo_stands_upright(tmp_path):
         assert np.array_equal(read_picture(tmp_path / "x.png"), corners)
 
 
-def test_what_is_lost_is_said(tmp_path):
+def test_losses_are_reported(tmp_path):
     Image.fromarray(RAMP.astype(np.uint16) * 257).save(tmp_path / "grey16.png")
     (tmp_path / "deep.png").write_bytes(deep_png())
     for name in ("grey16.png", "deep.png"):

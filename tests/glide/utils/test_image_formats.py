@@ -34,7 +34,7 @@ def encoded(picture: Image.Image, kind: str, **options) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "MPO", "AVIF"])
-def test_these_formats_are_read_whatever_their_name(kind):
+def test_these_formats_are_read_under_any_name(kind):
     if kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow was built without AVIF")
     picture, lost = decode_picture(encoded(COLOURS, kind), "x.bin")
@@ -71,7 +71,7 @@ def test_no_other_decoder_is_started(kind, tmp_path, monkeypatch):
         (b"hello", "its format is unknown"),
     ],
 )
-def test_what_a_file_holds_instead_is_told(data, said):
+def test_the_kind_of_another_file_is_named(data, said):
     with pytest.raises(BrokenImageError, match=said):
         decode_picture(data, "x.png")
 

@@ -96,7 +96,7 @@ def test_a_gif_shows_its_frames_for_their_time(tmp_path):
 
 
 @pytest.mark.parametrize("save", [save_png, lambda path, image: save_gif(path, [image])])
-def test_a_failed_write_leaves_what_was_there(tmp_path, save):
+def test_a_failed_write_leaves_the_old_file(tmp_path, save):
     target = tmp_path / "x"
     target.write_text("before")
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)

@@ -46,7 +46,7 @@ def test_whole_numbers_of_every_type(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", NO_NUMBER + NOT_FINITE, ids=repr)
-def test_what_is_no_number(value: Any) -> None:
+def test_other_values_than_numbers(value: Any) -> None:
     for check in (whole, real):
         with pytest.raises(
             InputError, match=r"^got the seed .*, expected a (whole|finite) number: give such"

@@ -58,7 +58,7 @@ def test_a_long_message_keeps_both_ends():
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "shift_jis", "utf-8"])
-def test_what_a_console_cannot_encode_is_escaped(encoding):
+def test_unencodable_characters_are_escaped(encoding):
     written = io.BytesIO()
     console = io.TextIOWrapper(written, encoding=encoding, newline="\n")
     say("grid: /home/é/赤い輪👍/\udcff.png\nnext", console)

@@ -50,7 +50,7 @@ def test_short_work_prints_nothing(clock, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_what_is_said_of_the_work_stands_in_the_lines(clock, capsys):
+def test_the_description_is_in_the_lines(clock, capsys):
     with progress(total=30, desc="run", initial=10) as bar:
         clock.now += 11.0
         bar.set_postfix(loss="0.5", img_s="7")
@@ -58,7 +58,7 @@ def test_what_is_said_of_the_work_stands_in_the_lines(clock, capsys):
     assert capsys.readouterr().err.splitlines()[0] == "run: 11 of 30 steps, 11 s, loss 0.5, img_s 7"
 
 
-def test_an_end_in_the_middle_is_told(clock, capsys):
+def test_an_early_end_is_reported(clock, capsys):
     with pytest.raises(KeyError):
         for i in progress(range(100), desc="run"):
             clock.now += 10.0

@@ -103,7 +103,7 @@ def test_a_single_output(tmp_path: Path) -> None:
         ("examples/emoji/judge_emoji.py --data none.tar --out {out}", "judged.json"),
     ],
 )
-def test_every_measuring_script_keeps_what_is_there(
+def test_every_measuring_script_keeps_earlier_results(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -196,7 +196,7 @@ def test_a_renamed_file_is_known_by_its_tensors(tmp_path: Path, monkeypatch: pyt
         load(tmp_path / "mine.pt")
 
 
-def test_a_missing_file_is_said_before_its_vocabulary(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_before_its_vocabulary(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no file .*base\.pt"):
         load_with_vocabulary(tmp_path / "base.pt", torch.device("cpu"))
 
@@ -222,7 +222,7 @@ def test_convert_writes_a_model_folder(
     assert float((output - batch["output"]).abs().max() / batch["output"].std()) <= 1e-5
 
 
-def test_convert_says_what_is_wrong_and_writes_nothing(
+def test_convert_reports_faults_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(tiny_state(), tmp_path / "mine.pt")

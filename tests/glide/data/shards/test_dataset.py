@@ -257,7 +257,7 @@ def test_classes_come_from_cls_files(tmp_path):
         open_data(str(tmp_path / "*.tar"), 4)
 
 
-def test_what_is_wrong_with_a_sample_is_said_and_counted(tmp_path):
+def test_faulty_samples_are_reported_and_counted(tmp_path):
     good = {f"{i}.{s}": d for i in range(10, 90) for s, d in (("png", png(i)), ("txt", b"good"))}
     bad = {
         "0.png": png(),  # no caption
@@ -295,7 +295,7 @@ def test_what_is_wrong_with_a_sample_is_said_and_counted(tmp_path):
         open_data(str(tmp_path / "a.tar"), 4)
 
 
-def test_a_shard_that_is_cut_off_gives_what_it_has(tmp_path):
+def test_a_truncated_shard_gives_its_complete_samples(tmp_path):
     written(tmp_path, 9, per_shard=9)
     whole = (tmp_path / "00000.tar").read_bytes()
     index = scan_shard(str(tmp_path / "00000.tar"))

@@ -153,7 +153,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("column", LIES)
-def test_an_index_that_lies_is_made_anew(tmp_path, column):
+def test_a_wrong_index_is_rebuilt(tmp_path, column):
     path = tmp_path / "a.tar"
     members = {f"{i}.{s}": d for i in range(2) for s, d in (("png", png(i)), ("txt", b"a ring"))}
     tar(path, members)
@@ -175,7 +175,7 @@ def test_an_index_that_lies_is_made_anew(tmp_path, column):
         assert len(open_data(str(path), 4)) == 2
 
 
-def test_all_formats_and_no_captions_where_none_are_asked(tmp_path):
+def test_all_formats_without_captions(tmp_path):
     members = {"0.avif": b"x", "1.jfif": b"x", "2.png": png(), "3.txt": b"no picture"}
     tar(tmp_path / "a.tar", members)
     assert scan_shard(str(tmp_path / "a.tar")).names == ["0.avif", "1.jfif", "2.png"]
@@ -183,7 +183,7 @@ def test_all_formats_and_no_captions_where_none_are_asked(tmp_path):
     assert len(data) == 3 and data.batch(0, 1).keys() == {"image"} and data.captions_for_tokenizer() == []
 
 
-def test_names_that_are_no_utf8_can_be_told_and_kept(tmp_path):
+def test_names_that_are_not_utf8_can_be_reported_and_stored(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT) as file:
         for i in range(4):
             for suffix, content in (("png", png(i)), ("txt", b"a ring")):

@@ -80,7 +80,7 @@ def test_all_noise_from_noise_alone(schedule, spacing):
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 0.9, 1.0])
-def test_the_noise_of_a_step_is_what_the_paper_says(eta):
+def test_the_noise_of_a_step_is_the_papers(eta):
     sigma, left = ddim_noise(0.2, 0.7, eta)
     assert sigma == pytest.approx(eta * math.sqrt(0.3 / 0.8 * (1 - 0.2 / 0.7)))
     assert left == pytest.approx(math.sqrt(0.3 - sigma**2))
@@ -193,7 +193,7 @@ def test_one_step_returns_the_prediction(sampler):
 
 
 @pytest.mark.parametrize("sampler", BOTH)
-def test_the_network_is_told_training_timesteps_and_runs_without_gradients(sampler):
+def test_the_network_receives_training_timesteps_and_runs_without_gradients(sampler):
     told, weight = [], nn.Parameter(torch.ones(()))
 
     def denoise(x, t):
@@ -209,7 +209,7 @@ def test_the_network_is_told_training_timesteps_and_runs_without_gradients(sampl
 
 
 @pytest.mark.parametrize("sampler", BOTH)
-def test_arithmetic_is_float32_whatever_the_start(sampler):
+def test_arithmetic_is_float32_for_any_start(sampler):
     process = make_process("cosine").respaced([0, 999])
     for x in sampler(process, lambda x, t: Prediction(x), start(1, 1, 4, 4).bfloat16()):
         assert x.dtype == torch.float32
@@ -234,7 +234,7 @@ def test_sampler_mistakes_are_explained():
 # --- seeds --------------------------------------------------------------------------------
 
 
-def test_a_sample_is_the_same_whatever_its_batch():
+def test_a_sample_does_not_depend_on_its_batch():
     data = Gaussian(make_process("cosine"), mean=0.3, std=0.5)
     process = data.process.respaced(respacing("5", 1000))
 
@@ -247,7 +247,7 @@ def test_a_sample_is_the_same_whatever_its_batch():
     assert len({row.sum().item() for row in together}) == 4
 
 
-def test_seeded_noise_is_gaussian_and_goes_on():
+def test_seeded_noise_is_gaussian_and_continues():
     noise = SeededNoise([0, 1])
     first, second = noise.randn((3, 100, 100)), noise(torch.zeros(2, 3, 100, 100, dtype=torch.float64))
     assert first.shape == second.shape == (2, 3, 100, 100) and second.dtype == torch.float64

@@ -85,7 +85,7 @@ def test_every_sampler_runs_by_its_name(name):
             run(0.5)
 
 
-def test_a_name_that_there_is_not():
+def test_an_unknown_name():
     with pytest.raises(InputError, match=r"got the sampler 'dimm', expected ddim or ddpm or .* or unipc"):
         find_sampler("dimm")
 

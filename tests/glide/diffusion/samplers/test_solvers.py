@@ -152,7 +152,7 @@ def test_lms_is_exact_for_cubic_slopes():
     assert max(errors[3:]) - min(errors[3:]) < 1e-12 < abs(errors[1] - errors[2])
 
 
-def test_near_the_picture_lms_takes_what_the_network_sees():
+def test_near_the_picture_lms_takes_the_predicted_x0():
     """Rounding of x0, which eps is over next to no noise, does not grow in the last step."""
     process = make_process("cosine")
     process = process.respaced(space_timesteps(process, "60", "karras"))
@@ -208,7 +208,7 @@ def test_noise_is_drawn_at_every_step_but_the_last(name):
 
 
 @pytest.mark.parametrize("name", NOISY)
-def test_a_sample_is_the_same_whatever_its_batch(name):
+def test_a_sample_does_not_depend_on_its_batch(name):
     data = Gaussian(make_process("cosine"), mean=0.3, std=0.5)
     process = data.process.respaced(space_timesteps(data.process, "5"))
 
