@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -20,7 +19,7 @@ from glide.data.stored_dataset import StoredData
 from glide.diffusion.process import Process
 from glide.networks.config import ModelConfig
 from glide.training.config import TrainConfig
-from glide.training.distributed import Processes
+from glide.training.distributed import Processes, start
 from glide.training.fit import RunFlags, Task, fit, jsonable, last_line
 from glide.training.given_settings import ChosenConfig, Settings, check_kept
 from glide.training.run_folder import run_folder
@@ -31,13 +30,8 @@ from glide.utils.program import command_line
 from guidance.noise_levels import LEVELS, newest, record, spread
 from guidance.train_common_flags import TrainGuide
 
-
-def own_folder(args: TrainGuide, processes: Processes, dry_run: bool) -> AbstractContextManager[Path | None]:
-    """The run's own folder, as of `glide.training.run_folder.run_folder`."""
-    return run_folder(args.out, processes, resume=args.resume, overwrite=args.overwrite, dry_run=dry_run)
-
-
 G = TypeVar("G", bound=nn.Module)
+Flags = TypeVar("Flags", bound=TrainGuide)
 Save = Callable[[Path, G, dict[str, Any], torch.dtype, bool], None]
 """Writes the folder: where, what, its training record, the type of its weights, whether over files of others."""
 Measure = Callable[[G, Sequence[int]], "Measured"]
@@ -52,6 +46,29 @@ class Measured:
     of: str  # what was measured: "512 held-out pictures"
     table: str
     plot: Callable[[str], Any]  # from a title to a figure of matplotlib
+
+
+def show_or_train(
+    args: Flags,
+    dry_run: bool,
+    to_show: Callable[[Flags], ChosenConfig],
+    train: Callable[[Flags, Processes, Path | None], G],
+) -> G:
+    """Train a guide in the run's own folder; returns it. With --show-config: print its configuration and exit with 0.
+
+    to_show: the configuration that the flags choose, printed as TOML with the source of each value. train: from the
+    flags, the processes and the checkpoint to resume from, or None, to the trained guide.
+    """
+    if args.show_config:
+        say(to_show(args).as_toml(), result=True)
+        sys.exit(0)
+    processes = start(args.device)
+    with run_folder(
+        args.out, processes, resume=args.resume, overwrite=args.overwrite, dry_run=dry_run
+    ) as resume:
+        trained = train(args, processes, resume)
+        processes.finish()
+    return trained
 
 
 def train_guide(
@@ -86,7 +103,7 @@ def train_guide(
     trained = fit(
         model,
         task,
-        lambda start: processes.batches(data, start, config.batch_size, args.workers),
+        lambda step: processes.batches(data, step, config.batch_size, args.workers),
         args.practice.sampler(len(process)),
         config,
         args.out,
@@ -129,12 +146,6 @@ def at_noise_of(
     check_kept(flags, asked, config, f"--like {like}", "or leave out --like")
     noise = {key: value for key, value in flags.values(config).items() if key.startswith("process.")}
     return config, {**{key: Setting(value, f"--like {like}") for key, value in noise.items()}, **settings}
-
-
-def show_config(chosen: ChosenConfig) -> NoReturn:
-    """Print a configuration as TOML, with the source of each value, and exit with 0."""
-    say(chosen.as_toml(), result=True)
-    sys.exit(0)
 
 
 def _report(args: TrainGuide, path: Path, measured: Measured) -> None:

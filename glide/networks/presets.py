@@ -18,7 +18,7 @@ from glide.utils.errors import InputError
 GROUP = "glide.presets"
 
 
-def _adm(
+def adm(
     image_size: int, channels: int, channel_mult: tuple[float, ...], num_res_blocks: int, **sizes: Any
 ) -> UNetConfig:
     """ADM's U-Net: learned variance, attention at 32x32, 16x16 and 8x8 (2105.05233, section 3)."""
@@ -87,8 +87,8 @@ _unet_32 = UNetConfig(
 _unet_64 = replace(_unet_32, image_size=64, patch_size=4)
 _unet_64_fine = replace(_unet_32, image_size=64, channel_mult=(1, 1, 2, 2), attention=(4, 8), patch_size=2)
 
-_adm_64 = _adm(image_size=64, channels=192, channel_mult=(1, 2, 3, 4), num_res_blocks=3, dropout=0.1)
-_adm_128 = _adm(
+_adm_64 = adm(image_size=64, channels=192, channel_mult=(1, 2, 3, 4), num_res_blocks=3, dropout=0.1)
+_adm_128 = adm(
     image_size=128,
     channels=256,
     channel_mult=(1, 1, 2, 3, 4),
@@ -96,8 +96,8 @@ _adm_128 = _adm(
     num_heads=4,
     head_channels=0,
 )
-_adm_256 = _adm(image_size=256, channels=256, channel_mult=(1, 1, 2, 2, 4, 4), num_res_blocks=2)
-_adm_512 = _adm(image_size=512, channels=256, channel_mult=(0.5, 1, 1, 2, 2, 4, 4), num_res_blocks=2)
+_adm_256 = adm(image_size=256, channels=256, channel_mult=(1, 1, 2, 2, 4, 4), num_res_blocks=2)
+_adm_512 = adm(image_size=512, channels=256, channel_mult=(0.5, 1, 1, 2, 2, 4, 4), num_res_blocks=2)
 
 PRESETS: dict[str, ModelConfig] = {
     # for a look at the training loop, in seconds; it learns little

@@ -16,7 +16,7 @@ from glide.checkpoints.load import load_model
 from glide.data.datasets import Batch, Dataset, is_generated
 from glide.data.labelled import open_labelled
 from glide.networks.config import ModelConfig, UNetConfig
-from glide.training.distributed import Processes, start
+from glide.training.distributed import Processes
 from glide.training.given_settings import ChosenConfig, check_decided, check_kept, read_settings
 from glide.training.row_rng import RowRng
 from glide.training.run_folder import model_folder
@@ -28,15 +28,7 @@ from guidance.classifier.load import begin_with, load_classifier, save_classifie
 from guidance.classifier.network import NoisyClassifier
 from guidance.classifier.noise_levels import accuracy, measure, plot, table
 from guidance.classifier.train_flags import CLASSIFIER_FLAGS, FROZEN_FLAGS, TrainClassifier
-from guidance.train_common import (
-    Measure,
-    Measured,
-    at_noise_of,
-    held_out_batch,
-    own_folder,
-    show_config,
-    train_guide,
-)
+from guidance.train_common import Measure, Measured, at_noise_of, held_out_batch, show_or_train, train_guide
 
 
 @dataclass(frozen=True)
@@ -62,13 +54,7 @@ def train_classifier(args: TrainClassifier) -> NoisyClassifier:
     args.check()
     if args.preset not in CLASSIFIERS:
         raise InputError(f"--preset {args.preset!r}: expected one of {', '.join(CLASSIFIERS)}.")
-    if args.show_config:
-        show_config(config_to_show(args))
-    processes = start(args.device)
-    with own_folder(args, processes, args.train.dry_run) as resume:
-        trained = _train(args, processes, resume)
-        processes.finish()
-    return trained
+    return show_or_train(args, args.train.dry_run, config_to_show, _train)
 
 
 def given_settings(args: TrainClassifier) -> dict[str, Setting]:

@@ -13,7 +13,7 @@ from glide.data.datasets import Dataset, is_generated, open_data
 from glide.data.hard_negatives import WithHardNegatives
 from glide.networks.config import ModelConfig
 from glide.networks.tokenizer import Tokenizer
-from glide.training.distributed import Processes, start
+from glide.training.distributed import Processes
 from glide.training.given_settings import ChosenConfig, check_decided, check_kept, read_settings
 from glide.training.run_folder import model_folder
 from glide.utils.config_flags import Setting
@@ -27,28 +27,14 @@ from guidance.clip.noise_levels import plot, retrieval, table
 from guidance.clip.score_matching import Teacher, check_learns_gradient
 from guidance.clip.train_flags import CLIP_FLAGS, FROZEN_FLAGS, TrainClip
 from guidance.compatibility import check_fits
-from guidance.train_common import (
-    Measure,
-    Measured,
-    at_noise_of,
-    held_out_batch,
-    own_folder,
-    show_config,
-    train_guide,
-)
+from guidance.train_common import Measure, Measured, at_noise_of, held_out_batch, show_or_train, train_guide
 
 
 def train_clip(args: TrainClip) -> NoisyClip:
     """Build data and model, and `fit`; returns the trained CLIP. InputError for settings that do not fit."""
     args.train.check()
     _check(args)
-    if args.show_config:
-        show_config(config_to_show(args))
-    processes = start(args.device)
-    with own_folder(args, processes, args.train.dry_run) as resume:
-        trained = _train(args, processes, resume)
-        processes.finish()
-    return trained
+    return show_or_train(args, args.train.dry_run, config_to_show, _train)
 
 
 def _train(args: TrainClip, processes: Processes, resume: Path | None) -> NoisyClip:

@@ -212,7 +212,7 @@ class BasePipeline:
         pictures that do not fit.
         """
         sampler = find_sampler(settings.sampler)
-        loop = self.loop(pictures, settings, guidances, place, size)
+        loop = denoising_loop(self.context, pictures, settings, guidances, place, size)
         process, rows = loop.process, loop.rows
         noise = SeededNoise([row.seed for row in rows])
         unit = noise.randn((self.model.config.unet.in_channels, *loop.size), self.device)
@@ -245,11 +245,9 @@ class BasePipeline:
         pictures: Sequence[ImageRequest],
         settings: SamplingConfig,
         guidances: Sequence[Guidance] = (),
-        place: int = 0,
-        size: tuple[int, int] | None = None,
     ) -> DenoisingLoop:
         """The state that a sampler, or an inversion, of N pictures works on; arguments and errors as `draw`."""
-        return denoising_loop(self.context, pictures, settings, guidances, place, size)
+        return denoising_loop(self.context, pictures, settings, guidances, place=0, size=None)
 
     def process(self, settings: SamplingConfig) -> Process:
         """The process of a run: respaced, and without the noisiest part that its strength leaves out."""
