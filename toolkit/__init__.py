@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 try:
     from glide.utils.installation import PACKAGES, check_packages
 except ModuleNotFoundError as error:  # another package named glide
-    raise ImportError(
-        f"{__name__} finds another package named glide than Glide Toolkit's: run `pip uninstall glide` and "
-        "`pip install --force-reinstall glide-toolkit`, in an environment of its own"
-    ) from error
+    do = "run `pip uninstall glide` and `pip install --force-reinstall glide-toolkit`, in an environment of its own"
+    raise ImportError(f"{__name__} finds another package named glide than Glide Toolkit's: {do}") from error
 
 if TYPE_CHECKING:
     from toolkit.pipelines.pipeline import Pipeline

@@ -6,10 +6,8 @@ The package itself imports nothing heavy; the modules are imported where they ar
 try:
     from glide.utils.installation import check_packages
 except ModuleNotFoundError as error:  # another package named glide
-    raise ImportError(
-        f"{__name__} finds another package named glide than Glide Toolkit's: run `pip uninstall glide` and "
-        "`pip install --force-reinstall glide-toolkit`, in an environment of its own"
-    ) from error
+    do = "run `pip uninstall glide` and `pip install --force-reinstall glide-toolkit`, in an environment of its own"
+    raise ImportError(f"{__name__} finds another package named glide than Glide Toolkit's: {do}") from error
 
 __toolkit__ = "glide-toolkit"
 

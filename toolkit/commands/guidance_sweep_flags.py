@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
+from tyro.conf import UseAppendAction, arg
 
-from guidance.options import DEFAULT_OPTIONS, Options
+from guidance.options import DEFAULT_OPTIONS
 from toolkit.commands.judged_flags import JudgedRun
+from toolkit.commands.shared_flags import GuidanceOptions
 
 USUAL_LINES = ("none", "cfg", "cfg@200-800", "apg")
 
@@ -31,8 +32,7 @@ class Sweep(JudgedRun):
     --scales. Join several at once by +. By default none, cfg, cfg@200-800 and apg."""
     scales: tuple[float, ...] = (1.5, 2.0, 3.0, 5.0, 8.0)
     """Strengths of the guidances that are written without one."""
-    guiding: Annotated[Options, OmitArgPrefixes] = DEFAULT_OPTIONS
-    """Options of single guidances, whose names are in brackets."""
+    guiding: GuidanceOptions = DEFAULT_OPTIONS
     best_of: int = 1
     """Over 1: draw this many pictures of each held-out caption, and judge the one that fits it best by --clip (as
     --rerank of the sample command)."""

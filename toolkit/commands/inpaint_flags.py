@@ -19,23 +19,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
+from tyro.conf import arg
 
 from glide.diffusion.samplers.registry import (
     DEFAULT_SAMPLER,
     DEFAULT_STEPS,
-    STEPS_HELP,
-    sampler_help,
-    spacing_help,
 )
 from glide.utils import cli as cli
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.ranges import COUNT, ETA, FROM_ZERO, SEED, check_numbers, range_of
-from guidance.options import DEFAULT_OPTIONS, Options
+from guidance.options import DEFAULT_OPTIONS
 from guidance.registry import SHARED_OPTIONS, check_read, read_by
 from guidance.spec import GuidanceSpec
-from toolkit.commands.sample_flags import GUIDANCE
+from toolkit.commands.shared_flags import (
+    Device,
+    Eta,
+    GuidanceNames,
+    GuidanceOptions,
+    ModelName,
+    Respacing,
+    Revision,
+    SamplerName,
+    Scale,
+    Spacing,
+    Steps,
+    Vocab,
+)
 from toolkit.pipelines.recipe import OLD_CALL_SIZE, read_guidance
 from toolkit.pipelines.recipe_reader import Recorded, check_trust
 from toolkit.pipelines.settings import DEFAULT_CONTEXT, SamplingConfig, spec_of_steps
@@ -60,8 +70,7 @@ class Inpaint:
     """The reverse: white stays and black is painted; or all but the box."""
     label: Annotated[str | None, arg(metavar="CLASS")] = None
     """For class-conditional models: the class, by name or number."""
-    model: Annotated[str, arg(metavar="NAME")] = "shapes"
-    """A model folder, an embedded model, a published OpenAI .pt file, or a hub id (org/name)."""
+    model: ModelName = "shapes"
     upsampler: Annotated[str | None, arg(metavar="NAME")] = None
     """A second model that enlarges the painted part, named the same way; shapes is the embedded one. Without it the
     painted part is scaled."""
@@ -69,10 +78,8 @@ class Inpaint:
     """Steps of the upsampler, as --respacing. By default 8."""
     upsampler_vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """As --vocab, of the upsampler."""
-    revision: Annotated[str | None, arg(metavar="NAME")] = None
-    """(model) Branch, tag or commit of a hub id. For other networks write org/name@revision."""
-    vocab: Annotated[str | None, arg(metavar="NAME")] = None
-    """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
+    revision: Revision = None
+    vocab: Vocab = None
     method: Annotated[str | None, arg(metavar="{model,repaint,replace}")] = None
     """model: a model trained to inpaint, which sees the known pixels (its default). repaint: any model, with steps back
     and forth until the new part fits the old (RePaint; the default of all other models; slow). replace: any model,
@@ -90,20 +97,14 @@ class Inpaint:
     """Number of results: out.png shows all of them side by side, out-1.png, out-2.png, ... each alone."""
     overwrite: bool = False
     """Replace files of the same name; never the picture or the mask."""
-    guidance: Annotated[
-        tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]", help=GUIDANCE)
-    ] = ()
-    scale: Annotated[float | None, arg(metavar="FLOAT")] = None
-    """Strength of the guidances that are written without one, from 0. By default each one's usual strength."""
-    guiding: Annotated[Options, OmitArgPrefixes] = DEFAULT_OPTIONS
-    """Options of single guidances, whose names are in brackets."""
-    steps: Annotated[int | None, arg(metavar="INT", help=STEPS_HELP)] = None
-    respacing: Annotated[str | None, arg(metavar="SPEC")] = None
-    """Instead of --steps: "100", "fast27", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
-    spacing: Annotated[str | None, arg(metavar="NAME", help=spacing_help())] = None
-    sampler: Annotated[str, arg(metavar="NAME", help=sampler_help())] = DEFAULT_SAMPLER
-    eta: float = 0.0
-    """Noise that DDIM adds at every step, 0 to 1."""
+    guidance: GuidanceNames = ()
+    scale: Scale = None
+    guiding: GuidanceOptions = DEFAULT_OPTIONS
+    steps: Steps = None
+    respacing: Respacing = None
+    spacing: Spacing = None
+    sampler: SamplerName = DEFAULT_SAMPLER
+    eta: Eta = 0.0
     seed: int = 0
     """Result i of the run, counted from 0, has the seed SEED + i."""
     call_size: int | None = None
@@ -113,8 +114,7 @@ class Inpaint:
     trust_recipe: bool = False
     """(like) Also use the picture, the mask and the networks that the recipe names. Without it they are listed, and
     used only where they are given as flags too."""
-    device: str = "auto"
-    """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
+    device: Device = "auto"
     dtype: DType = AUTO
 
     def check(self) -> None:

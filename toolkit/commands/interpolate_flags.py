@@ -13,15 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
+from tyro.conf import UseAppendAction, arg
 
-from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS, spacing_help
+from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.ranges import check_numbers
-from guidance.options import DEFAULT_OPTIONS, Options
+from guidance.options import DEFAULT_OPTIONS
 from guidance.registry import check_read
-from toolkit.commands.sample_flags import GUIDANCE
+from toolkit.commands.shared_flags import (
+    Device,
+    GuidanceNames,
+    GuidanceOptions,
+    ModelName,
+    Revision,
+    Scale,
+    Spacing,
+    Vocab,
+)
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 DDPM_STRENGTH = 0.5  # where DDPM's figure 8 interpolates: step 500 of 1000
@@ -48,32 +57,24 @@ class Interpolate:
     """(ddim) Network calls for each step towards noise: more reproduce the pictures more exactly."""
     mix: Annotated[str, arg(metavar="{conditions,predictions}")] = "conditions"
     """(two captions) Mix the conditions that the network receives, or its predictions for either caption."""
-    model: Annotated[str, arg(metavar="NAME")] = "shapes"
-    """A model folder, an embedded model, a published OpenAI .pt file, or a hub id (org/name)."""
-    revision: Annotated[str | None, arg(metavar="NAME")] = None
-    """(model) Branch, tag or commit of a hub id. For other networks write org/name@revision."""
-    vocab: Annotated[str | None, arg(metavar="NAME")] = None
-    """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
+    model: ModelName = "shapes"
+    revision: Revision = None
+    vocab: Vocab = None
     overwrite: bool = False
     """Replace files of the same name."""
-    guidance: Annotated[
-        tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]", help=GUIDANCE)
-    ] = ()
-    scale: Annotated[float | None, arg(metavar="FLOAT")] = None
-    """Strength of the guidances that are written without one, from 0. By default each one's usual strength."""
-    guiding: Annotated[Options, OmitArgPrefixes] = DEFAULT_OPTIONS
-    """Options of single guidances, whose names are in brackets."""
+    guidance: GuidanceNames = ()
+    scale: Scale = None
+    guiding: GuidanceOptions = DEFAULT_OPTIONS
     steps: Annotated[int | None, arg(metavar="INT")] = None
     """Sampling steps. By default 100 for pictures and ddim, else as in the sample command."""
-    spacing: Annotated[str | None, arg(metavar="NAME", help=spacing_help())] = None
+    spacing: Spacing = None
     sampler: Annotated[str, arg(metavar="NAME")] = DEFAULT_SAMPLER
     """(captions, ddpm) Sampler of the frames, as in the sample command."""
     seed: int = 0
     """Seed of the noise, which is the same for all frames."""
     call_size: int | None = None
     """Pictures in one network call. By default as many as there are frames, up to 8 on a CPU and 32 on a GPU."""
-    device: str = "auto"
-    """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
+    device: Device = "auto"
     dtype: DType = AUTO
     """Type that the network computes in; inversion needs float32."""
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from tyro.conf import arg
-
-from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS, sampler_help, spacing_help
+from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
 from glide.utils.dtype import AUTO, DType
 from glide.utils.ranges import check_numbers
 from guidance.options import DEFAULT_OPTIONS, Options
+from toolkit.commands.shared_flags import Device, Eta, SamplerName, Spacing
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 Kinds = tuple[Literal["one", "count", "pair"], ...]
@@ -25,10 +24,9 @@ class JudgedPictures:
     """A folder, an embedded name or a hub id."""
     steps: int = DEFAULT_STEPS
     """Sampling steps."""
-    spacing: Annotated[str | None, arg(metavar="NAME", help=spacing_help())] = None
-    sampler: Annotated[str, arg(metavar="NAME", help=sampler_help())] = DEFAULT_SAMPLER
-    eta: float = 0.0
-    """Noise that DDIM adds at every step, 0 to 1."""
+    spacing: Spacing = None
+    sampler: SamplerName = DEFAULT_SAMPLER
+    eta: Eta = 0.0
     deep_every: int = 1
     """Over 1: compute the deep levels of the network at every so many steps only (DeepCache)."""
     seed: int = 0
@@ -38,8 +36,7 @@ class JudgedPictures:
     call_size: int | None = None
     """Pictures in one network call. By default as many as are drawn, up to 8 on a CPU and 32 on a GPU."""
     dtype: DType = AUTO
-    device: str = "auto"
-    """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
+    device: Device = "auto"
     overwrite: bool = False
     """Replace results that are already in the folder --out."""
 

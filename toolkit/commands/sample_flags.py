@@ -19,10 +19,7 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 from glide.diffusion.samplers.registry import (
     DEFAULT_SAMPLER,
     DEFAULT_STEPS,
-    STEPS_HELP,
     is_count,
-    sampler_help,
-    spacing_help,
 )
 from glide.utils import cli as cli
 from glide.utils.captions import decode_text
@@ -30,9 +27,23 @@ from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError, warn
 from glide.utils.ranges import COUNT, ETA, FROM_ZERO, SEED, check_numbers
 from glide.utils.ranges import STRENGTH as STRENGTH_RANGE
-from guidance.options import DEFAULT_OPTIONS, Options
-from guidance.registry import RERANK_OPTIONS, SHARED_OPTIONS, check_read, listing, read_by
+from guidance.options import DEFAULT_OPTIONS
+from guidance.registry import RERANK_OPTIONS, SHARED_OPTIONS, check_read, read_by
 from guidance.spec import GuidanceSpec
+from toolkit.commands.shared_flags import (
+    Device,
+    Eta,
+    GuidanceNames,
+    GuidanceOptions,
+    ModelName,
+    Respacing,
+    Revision,
+    SamplerName,
+    Scale,
+    Spacing,
+    Steps,
+    Vocab,
+)
 from toolkit.commands.upscale_flags import ONE_STAGE, StageArgs, stage_of
 from toolkit.pipelines.recipe import OLD_CALL_SIZE, read_guidance
 from toolkit.pipelines.recipe_reader import Recorded, check_trust
@@ -51,13 +62,6 @@ STRENGTH = 0.6
 """Default of --init-image; SDEdit (2108.01073) finds 0.3 to 0.6 best."""
 
 
-GUIDANCE = (
-    "Guidance towards the caption or class; repeat the flag for several at once. SCALE is the strength; FROM-TO are "
-    "the training timesteps at which it acts, from the noisiest (about 1000) down to 0. By default cfg, if the "
-    f"model was trained for it. There are:\n{listing()}"
-)
-
-
 @dataclass(frozen=True)
 class Sample:
     """The flags."""
@@ -70,19 +74,12 @@ class Sample:
     label: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="CLASS")] = ()
     """For class-conditional models, and for --guidance classifier: the class, by name or number; repeat the flag for
     several."""
-    model: Annotated[str, arg(metavar="NAME")] = "shapes"
-    """A model folder, an embedded model, a published OpenAI .pt file, or a hub id (org/name)."""
-    revision: Annotated[str | None, arg(metavar="NAME")] = None
-    """(model) Branch, tag or commit of a hub id. For other networks write org/name@revision."""
-    vocab: Annotated[str | None, arg(metavar="NAME")] = None
-    """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
-    guidance: Annotated[
-        tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]", help=GUIDANCE)
-    ] = ()
-    scale: Annotated[float | None, arg(metavar="FLOAT")] = None
-    """Strength of the guidances that are written without one, from 0. By default each one's usual strength."""
-    guiding: Annotated[Options, OmitArgPrefixes] = DEFAULT_OPTIONS
-    """Options of single guidances, whose names are in brackets."""
+    model: ModelName = "shapes"
+    revision: Revision = None
+    vocab: Vocab = None
+    guidance: GuidanceNames = ()
+    scale: Scale = None
+    guiding: GuidanceOptions = DEFAULT_OPTIONS
     rerank: Annotated[str | None, arg(metavar="{clip}")] = None
     """Keep only the pictures of each caption that fit it best by --clip, the best first."""
     keep: Annotated[int | None, arg(metavar="INT")] = None
@@ -94,13 +91,11 @@ class Sample:
     call_size: int | None = None
     """Pictures in one network call; it changes their last bits. By default as many as the run has, up to 8 on a CPU and
     32 on a GPU, fewer for large models: less needs less memory, more can be faster."""
-    steps: Annotated[int | None, arg(metavar="INT", help=STEPS_HELP)] = None
-    respacing: Annotated[str | None, arg(metavar="SPEC")] = None
-    """Instead of --steps: "100", "fast27", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
-    spacing: Annotated[str | None, arg(metavar="NAME", help=spacing_help())] = None
-    sampler: Annotated[str, arg(metavar="NAME", help=sampler_help())] = DEFAULT_SAMPLER
-    eta: float = 0.0
-    """Noise that DDIM adds at every step, 0 to 1."""
+    steps: Steps = None
+    respacing: Respacing = None
+    spacing: Spacing = None
+    sampler: SamplerName = DEFAULT_SAMPLER
+    eta: Eta = 0.0
     deep_every: int = 1
     """Over 1: compute the deep levels of the network at every so many steps only, which is faster and less exact
     (DeepCache)."""
@@ -124,8 +119,7 @@ class Sample:
     trust_recipe: bool = False
     """(like) Also use the networks and files beyond the embedded models that the recipe names, and compile where it
     did. Without it they are listed, and used only where they are given as flags too."""
-    device: str = "auto"
-    """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
+    device: Device = "auto"
     dtype: DType = AUTO
     compile: bool = False
     """Compile the networks first (torch.compile; on a GPU with CUDA graphs): a minute or so, for many pictures."""

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
+from tyro.conf import UseAppendAction, arg
 
 from glide.utils.dtype import AUTO, DType
-from guidance.options import DEFAULT_OPTIONS, Options
+from guidance.options import DEFAULT_OPTIONS
 from toolkit.commands.judged_flags import JudgedRun
+from toolkit.commands.shared_flags import GuidanceOptions
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,7 @@ class SolverSweep(JudgedRun):
     """Guidance of all points, as in the sample command."""
     scale: float | None = None
     """Strength of the guidances that are written without one. By default each one's usual strength."""
-    guiding: Annotated[Options, OmitArgPrefixes] = DEFAULT_OPTIONS
-    """Options of single guidances, whose names are in brackets."""
+    guiding: GuidanceOptions = DEFAULT_OPTIONS
     dtype: DType = AUTO
     """Type that the network computes in; distances show the rounding of other types than float32."""
     out: Path = Path("outputs/solver-sweep")

@@ -13,15 +13,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
-from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, sampler_help, spacing_help
+from glide.diffusion.samplers.registry import DEFAULT_SAMPLER
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.ranges import check_numbers
-from guidance.options import DEFAULT_OPTIONS, Options
+from guidance.options import DEFAULT_OPTIONS
 from guidance.registry import check_read
 from guidance.spec import GuidanceSpec
+from toolkit.commands.shared_flags import Device, Eta, GuidanceOptions, Revision, SamplerName, Spacing, Vocab
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 
@@ -37,10 +38,8 @@ class Upsample:
     """For class-conditional upsamplers: the class, by name or number."""
     model: Annotated[str, arg(metavar="NAME")] = "shapes"
     """The upsampler: a model folder, an embedded upsampler, a published OpenAI .pt file, or a hub id (org/name)."""
-    revision: Annotated[str | None, arg(metavar="NAME")] = None
-    """(model) Branch, tag or commit of a hub id. For other networks write org/name@revision."""
-    vocab: Annotated[str | None, arg(metavar="NAME")] = None
-    """For a published text model: folder or hub id of its captions' vocabulary. By default GLIDE's, from the hub."""
+    revision: Revision = None
+    vocab: Vocab = None
     out: Annotated[str, arg(metavar="PATH")] = "outputs/enlarged"
     """A folder, which gets a PNG of the same name, or, for one picture, a file that ends in .png."""
     overwrite: bool = False
@@ -49,14 +48,12 @@ class Upsample:
     """Sampling steps. By default 8."""
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """Instead of --steps: "fast27", "100", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
-    spacing: Annotated[str | None, arg(metavar="NAME", help=spacing_help())] = None
-    sampler: Annotated[str, arg(metavar="NAME", help=sampler_help())] = DEFAULT_SAMPLER
-    eta: float = 0.0
-    """Noise that DDIM adds at every step, 0 to 1."""
+    spacing: Spacing = None
+    sampler: SamplerName = DEFAULT_SAMPLER
+    eta: Eta = 0.0
     guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]")] = ()
     """As in the sample command; by default none."""
-    guiding: Annotated[Options, OmitArgPrefixes] = DEFAULT_OPTIONS
-    """Options of single guidances, whose names are in brackets."""
+    guiding: GuidanceOptions = DEFAULT_OPTIONS
     temp: float = 1.0
     """Multiplies the noise that a picture starts from: 0.997 is a little calmer than 1."""
     noise: float = 0.0
@@ -64,8 +61,7 @@ class Upsample:
     trained with noise."""
     seed: int = 0
     """Picture i of a folder, counted from 0, has the seed SEED + i."""
-    device: str = "auto"
-    """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""
+    device: Device = "auto"
     dtype: DType = AUTO
 
     def check(self) -> None:
