@@ -14,6 +14,7 @@ from torch import nn
 
 from benchmarks.measure import suite
 from benchmarks.measure.results import Note
+from glide.checkpoints.openai.releases import GLIDE
 from support.benchmark_cases import TINY, inline, of
 
 
@@ -71,34 +72,15 @@ def release(monkeypatch: pytest.MonkeyPatch, name: str, **modules: dict[str, Any
         setattr(sys.modules[name], module, sys.modules[f"{name}.{module}"])
 
 
+UNKNOWN = ("learn_sigma", "n_vocab", "predict_xstart", "rescale_learned_sigmas", "rescale_timesteps")
+UNKNOWN += ("use_checkpoint", "use_kl")
+"""Options of ours that GLIDE's release does not have."""
+
+
 def glide_options(size: int, blocks: int, schedule: str, low_res: bool) -> dict[str, Any]:
     """The options of GLIDE's release, with its defaults."""
-    return {
-        "image_size": size,
-        "num_channels": 192,
-        "num_res_blocks": blocks,
-        "channel_mult": "",
-        "num_heads": 1,
-        "num_head_channels": 64,
-        "num_heads_upsample": -1,
-        "attention_resolutions": "32,16,8",
-        "dropout": 0.1,
-        "text_ctx": 128,
-        "xf_width": 512,
-        "xf_layers": 16,
-        "xf_heads": 8,
-        "xf_final_ln": True,
-        "xf_padding": True,
-        "diffusion_steps": 1000,
-        "noise_schedule": schedule,
-        "timestep_respacing": "",
-        "use_scale_shift_norm": True,
-        "resblock_updown": True,
-        "use_fp16": True,
-        "cache_text_emb": False,
-        "inpaint": False,
-        "super_res": low_res,
-    }
+    given = {"image_size": size, "num_res_blocks": blocks, "noise_schedule": schedule, "super_res": low_res}
+    return {name: value for name, value in GLIDE.items() if name not in UNKNOWN} | given | {"use_fp16": True}
 
 
 def test_the_releases_are_called_as_they_want_to_be(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,15 +120,7 @@ def test_greys_are_cut_at_one_half(filler_folder: Path, tmp_path: Path, capsys: 
         ("--box 0,0,5,5 --image cut.png", "not a readable picture"),
     ],
 )
-def test_bad_input(
-    filler_folder: Path,
-    tmp_path: Path,
-    capsys: Capture,
-    monkeypatch: pytest.MonkeyPatch,
-    flags: str,
-    said: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_bad_input(filler_folder: Path, work_folder: Path, capsys: Capture, flags: str, said: str) -> None:
     photo(Path("photo.png"))
     Image.new("L", (20, 13), 0).save("black.png")
     Image.new("L", (20, 13), 255).save("white.png")
@@ -136,12 +128,12 @@ def test_bad_input(
     Path("text.png").write_text("no picture")
     Path("cut.png").write_bytes(photo(Path("whole.png"), size=(60, 60)).read_bytes()[:3000])
     Path("there.png").write_text("mine")
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path.name: path.read_bytes() for path in work_folder.iterdir()}
     given = shlex.split(flags.replace("FILLER", str(filler_folder)))
     usual = [["--image", "photo.png"], ["--out", "o.png"]]
     rest = [flag for pair in usual if pair[0] not in given for flag in pair]
     refused(call("--model", filler_folder, *rest, *given), capsys, said)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in work_folder.iterdir()} == before
 
 
 def test_a_method_that_the_model_does_not_have(text_folder: Path, tmp_path: Path, capsys: Capture) -> None:

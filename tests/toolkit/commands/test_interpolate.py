@@ -147,15 +147,7 @@ def test_usual_strength_and_other_shapes(text_folder: Path, tmp_path: Path, caps
         ("--init-image text.png", "text.png is not a readable picture"),
     ],
 )
-def test_bad_starts(
-    text_folder: Path,
-    tmp_path: Path,
-    capsys: Capture,
-    monkeypatch: pytest.MonkeyPatch,
-    flags: str,
-    said: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_bad_starts(text_folder: Path, work_folder: Path, capsys: Capture, flags: str, said: str) -> None:
     photo(Path("x.png"))
     Path("text.png").write_text("no picture")
     refused(sample("--model", text_folder, "--prompt", RED, "--out", "o", *flags.split()), capsys, said)
@@ -255,21 +247,15 @@ def test_two_captions_with_two_pictures(text_folder: Path, tmp_path: Path) -> No
     ],
 )
 def test_bad_interpolations(
-    text_folder: Path,
-    tmp_path: Path,
-    capsys: Capture,
-    monkeypatch: pytest.MonkeyPatch,
-    flags: str,
-    said: str,
+    text_folder: Path, work_folder: Path, capsys: Capture, flags: str, said: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     photo(Path("a.png")), photo(Path("b.png"), seed=1)
     for name in ("there.png", "moving.gif"):
         Path(name).write_text("mine")
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path.name: path.read_bytes() for path in work_folder.iterdir()}
     out = [] if "--out" in flags else ["--out", "o.png"]
     refused(call("--model", text_folder, *flags.split(), *out), capsys, said)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in work_folder.iterdir()} == before
 
 
 @pytest.mark.filterwarnings("default:the caption is longer")
