@@ -15,8 +15,8 @@ from typing import Annotated, Literal
 from tyro.conf import UseAppendAction, arg
 
 from guidance.options import DEFAULT_OPTIONS
+from toolkit.commands import shared_flags as shared
 from toolkit.commands.judged_flags import JudgedRun
-from toolkit.commands.shared_flags import GuidanceOptions
 
 USUAL_LINES = ("none", "cfg", "cfg@200-800", "apg")
 
@@ -32,7 +32,7 @@ class Sweep(JudgedRun):
     --scales. Join several at once by +. By default none, cfg, cfg@200-800 and apg."""
     scales: tuple[float, ...] = (1.5, 2.0, 3.0, 5.0, 8.0)
     """Strengths of the guidances that are written without one."""
-    guiding: GuidanceOptions = DEFAULT_OPTIONS
+    guiding: shared.GuidanceOptions = DEFAULT_OPTIONS
     best_of: int = 1
     """Over 1: draw this many pictures of each held-out caption, and judge the one that fits it best by --clip (as
     --rerank of the sample command)."""

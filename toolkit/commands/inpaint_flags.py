@@ -32,20 +32,7 @@ from glide.utils.ranges import COUNT, ETA, FROM_ZERO, SEED, check_numbers, range
 from guidance.options import DEFAULT_OPTIONS
 from guidance.registry import SHARED_OPTIONS, check_read, read_by
 from guidance.spec import GuidanceSpec
-from toolkit.commands.shared_flags import (
-    Device,
-    Eta,
-    GuidanceNames,
-    GuidanceOptions,
-    ModelName,
-    Respacing,
-    Revision,
-    SamplerName,
-    Scale,
-    Spacing,
-    Steps,
-    Vocab,
-)
+from toolkit.commands import shared_flags as shared
 from toolkit.pipelines.recipe import OLD_CALL_SIZE, read_guidance
 from toolkit.pipelines.recipe_reader import Recorded, check_trust
 from toolkit.pipelines.settings import DEFAULT_CONTEXT, SamplingConfig, spec_of_steps
@@ -70,7 +57,7 @@ class Inpaint:
     """The reverse: white stays and black is painted; or all but the box."""
     label: Annotated[str | None, arg(metavar="CLASS")] = None
     """For class-conditional models: the class, by name or number."""
-    model: ModelName = "shapes"
+    model: shared.ModelName = "shapes"
     upsampler: Annotated[str | None, arg(metavar="NAME")] = None
     """A second model that enlarges the painted part, named the same way; shapes is the embedded one. Without it the
     painted part is scaled."""
@@ -78,8 +65,8 @@ class Inpaint:
     """Steps of the upsampler, as --respacing. By default 8."""
     upsampler_vocab: Annotated[str | None, arg(metavar="NAME")] = None
     """As --vocab, of the upsampler."""
-    revision: Revision = None
-    vocab: Vocab = None
+    revision: shared.Revision = None
+    vocab: shared.Vocab = None
     method: Annotated[str | None, arg(metavar="{model,repaint,replace}")] = None
     """model: a model trained to inpaint, which sees the known pixels (its default). repaint: any model, with steps back
     and forth until the new part fits the old (RePaint; the default of all other models; slow). replace: any model,
@@ -97,14 +84,14 @@ class Inpaint:
     """Number of results: out.png shows all of them side by side, out-1.png, out-2.png, ... each alone."""
     overwrite: bool = False
     """Replace files of the same name; never the picture or the mask."""
-    guidance: GuidanceNames = ()
-    scale: Scale = None
-    guiding: GuidanceOptions = DEFAULT_OPTIONS
-    steps: Steps = None
-    respacing: Respacing = None
-    spacing: Spacing = None
-    sampler: SamplerName = DEFAULT_SAMPLER
-    eta: Eta = 0.0
+    guidance: shared.GuidanceNames = ()
+    scale: shared.Scale = None
+    guiding: shared.GuidanceOptions = DEFAULT_OPTIONS
+    steps: shared.Steps = None
+    respacing: shared.Respacing = None
+    spacing: shared.Spacing = None
+    sampler: shared.SamplerName = DEFAULT_SAMPLER
+    eta: shared.Eta = 0.0
     seed: int = 0
     """Result i of the run, counted from 0, has the seed SEED + i."""
     call_size: int | None = None
@@ -114,7 +101,7 @@ class Inpaint:
     trust_recipe: bool = False
     """(like) Also use the picture, the mask and the networks that the recipe names. Without it they are listed, and
     used only where they are given as flags too."""
-    device: Device = "auto"
+    device: shared.Device = "auto"
     dtype: DType = AUTO
 
     def check(self) -> None:
@@ -141,14 +128,9 @@ class Inpaint:
         spec = self.respacing or spec_of_steps(DEFAULT_STEPS if self.steps is None else self.steps)
         conditioned = bool(self.prompt or self.label is not None)
         usual = "cfg" if (has_null and conditioned) or self.guiding.negative is not None else "none"
+        guidance = self.guidance or usual
         settings = SamplingConfig(
-            self.sampler,
-            spec,
-            self.eta,
-            self.guidance or usual,
-            self.scale,
-            self.guiding,
-            spacing=self.spacing,
+            self.sampler, spec, self.eta, guidance, self.scale, self.guiding, spacing=self.spacing
         )
         check_read(settings.specs, self.guiding.given())
         return settings

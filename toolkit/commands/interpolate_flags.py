@@ -21,16 +21,7 @@ from glide.utils.errors import InputError
 from glide.utils.ranges import check_numbers
 from guidance.options import DEFAULT_OPTIONS
 from guidance.registry import check_read
-from toolkit.commands.shared_flags import (
-    Device,
-    GuidanceNames,
-    GuidanceOptions,
-    ModelName,
-    Revision,
-    Scale,
-    Spacing,
-    Vocab,
-)
+from toolkit.commands import shared_flags as shared
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 DDPM_STRENGTH = 0.5  # where DDPM's figure 8 interpolates: step 500 of 1000
@@ -57,24 +48,24 @@ class Interpolate:
     """(ddim) Network calls for each step towards noise: more reproduce the pictures more exactly."""
     mix: Annotated[str, arg(metavar="{conditions,predictions}")] = "conditions"
     """(two captions) Mix the conditions that the network receives, or its predictions for either caption."""
-    model: ModelName = "shapes"
-    revision: Revision = None
-    vocab: Vocab = None
+    model: shared.ModelName = "shapes"
+    revision: shared.Revision = None
+    vocab: shared.Vocab = None
     overwrite: bool = False
     """Replace files of the same name."""
-    guidance: GuidanceNames = ()
-    scale: Scale = None
-    guiding: GuidanceOptions = DEFAULT_OPTIONS
+    guidance: shared.GuidanceNames = ()
+    scale: shared.Scale = None
+    guiding: shared.GuidanceOptions = DEFAULT_OPTIONS
     steps: Annotated[int | None, arg(metavar="INT")] = None
     """Sampling steps. By default 100 for pictures and ddim, else as in the sample command."""
-    spacing: Spacing = None
+    spacing: shared.Spacing = None
     sampler: Annotated[str, arg(metavar="NAME")] = DEFAULT_SAMPLER
     """(captions, ddpm) Sampler of the frames, as in the sample command."""
     seed: int = 0
     """Seed of the noise, which is the same for all frames."""
     call_size: int | None = None
     """Pictures in one network call. By default as many as there are frames, up to 8 on a CPU and 32 on a GPU."""
-    device: Device = "auto"
+    device: shared.Device = "auto"
     dtype: DType = AUTO
     """Type that the network computes in; inversion needs float32."""
 

@@ -9,7 +9,7 @@ from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
 from glide.utils.dtype import AUTO, DType
 from glide.utils.ranges import check_numbers
 from guidance.options import DEFAULT_OPTIONS, Options
-from toolkit.commands.shared_flags import Device, Eta, SamplerName, Spacing
+from toolkit.commands import shared_flags as shared
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 Kinds = tuple[Literal["one", "count", "pair"], ...]
@@ -24,9 +24,9 @@ class JudgedPictures:
     """A folder, an embedded name or a hub id."""
     steps: int = DEFAULT_STEPS
     """Sampling steps."""
-    spacing: Spacing = None
-    sampler: SamplerName = DEFAULT_SAMPLER
-    eta: Eta = 0.0
+    spacing: shared.Spacing = None
+    sampler: shared.SamplerName = DEFAULT_SAMPLER
+    eta: shared.Eta = 0.0
     deep_every: int = 1
     """Over 1: compute the deep levels of the network at every so many steps only (DeepCache)."""
     seed: int = 0
@@ -36,7 +36,7 @@ class JudgedPictures:
     call_size: int | None = None
     """Pictures in one network call. By default as many as are drawn, up to 8 on a CPU and 32 on a GPU."""
     dtype: DType = AUTO
-    device: Device = "auto"
+    device: shared.Device = "auto"
     overwrite: bool = False
     """Replace results that are already in the folder --out."""
 

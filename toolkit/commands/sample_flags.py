@@ -30,20 +30,7 @@ from glide.utils.ranges import STRENGTH as STRENGTH_RANGE
 from guidance.options import DEFAULT_OPTIONS
 from guidance.registry import RERANK_OPTIONS, SHARED_OPTIONS, check_read, read_by
 from guidance.spec import GuidanceSpec
-from toolkit.commands.shared_flags import (
-    Device,
-    Eta,
-    GuidanceNames,
-    GuidanceOptions,
-    ModelName,
-    Respacing,
-    Revision,
-    SamplerName,
-    Scale,
-    Spacing,
-    Steps,
-    Vocab,
-)
+from toolkit.commands import shared_flags as shared
 from toolkit.commands.upscale_flags import ONE_STAGE, StageArgs, stage_of
 from toolkit.pipelines.recipe import OLD_CALL_SIZE, read_guidance
 from toolkit.pipelines.recipe_reader import Recorded, check_trust
@@ -74,12 +61,12 @@ class Sample:
     label: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="CLASS")] = ()
     """For class-conditional models, and for --guidance classifier: the class, by name or number; repeat the flag for
     several."""
-    model: ModelName = "shapes"
-    revision: Revision = None
-    vocab: Vocab = None
-    guidance: GuidanceNames = ()
-    scale: Scale = None
-    guiding: GuidanceOptions = DEFAULT_OPTIONS
+    model: shared.ModelName = "shapes"
+    revision: shared.Revision = None
+    vocab: shared.Vocab = None
+    guidance: shared.GuidanceNames = ()
+    scale: shared.Scale = None
+    guiding: shared.GuidanceOptions = DEFAULT_OPTIONS
     rerank: Annotated[str | None, arg(metavar="{clip}")] = None
     """Keep only the pictures of each caption that fit it best by --clip, the best first."""
     keep: Annotated[int | None, arg(metavar="INT")] = None
@@ -91,11 +78,11 @@ class Sample:
     call_size: int | None = None
     """Pictures in one network call; it changes their last bits. By default as many as the run has, up to 8 on a CPU and
     32 on a GPU, fewer for large models: less needs less memory, more can be faster."""
-    steps: Steps = None
-    respacing: Respacing = None
-    spacing: Spacing = None
-    sampler: SamplerName = DEFAULT_SAMPLER
-    eta: Eta = 0.0
+    steps: shared.Steps = None
+    respacing: shared.Respacing = None
+    spacing: shared.Spacing = None
+    sampler: shared.SamplerName = DEFAULT_SAMPLER
+    eta: shared.Eta = 0.0
     deep_every: int = 1
     """Over 1: compute the deep levels of the network at every so many steps only, which is faster and less exact
     (DeepCache)."""
@@ -119,7 +106,7 @@ class Sample:
     trust_recipe: bool = False
     """(like) Also use the networks and files beyond the embedded models that the recipe names, and compile where it
     did. Without it they are listed, and used only where they are given as flags too."""
-    device: Device = "auto"
+    device: shared.Device = "auto"
     dtype: DType = AUTO
     compile: bool = False
     """Compile the networks first (torch.compile; on a GPU with CUDA graphs): a minute or so, for many pictures."""

@@ -16,8 +16,8 @@ from tyro.conf import UseAppendAction, arg
 
 from glide.utils.dtype import AUTO, DType
 from guidance.options import DEFAULT_OPTIONS
+from toolkit.commands import shared_flags as shared
 from toolkit.commands.judged_flags import JudgedRun
-from toolkit.commands.shared_flags import GuidanceOptions
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class SolverSweep(JudgedRun):
     """Guidance of all points, as in the sample command."""
     scale: float | None = None
     """Strength of the guidances that are written without one. By default each one's usual strength."""
-    guiding: GuidanceOptions = DEFAULT_OPTIONS
+    guiding: shared.GuidanceOptions = DEFAULT_OPTIONS
     dtype: DType = AUTO
     """Type that the network computes in; distances show the rounding of other types than float32."""
     out: Path = Path("outputs/solver-sweep")

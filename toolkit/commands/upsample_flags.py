@@ -22,7 +22,7 @@ from glide.utils.ranges import check_numbers
 from guidance.options import DEFAULT_OPTIONS
 from guidance.registry import check_read
 from guidance.spec import GuidanceSpec
-from toolkit.commands.shared_flags import Device, Eta, GuidanceOptions, Revision, SamplerName, Spacing, Vocab
+from toolkit.commands import shared_flags as shared
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 
@@ -38,8 +38,8 @@ class Upsample:
     """For class-conditional upsamplers: the class, by name or number."""
     model: Annotated[str, arg(metavar="NAME")] = "shapes"
     """The upsampler: a model folder, an embedded upsampler, a published OpenAI .pt file, or a hub id (org/name)."""
-    revision: Revision = None
-    vocab: Vocab = None
+    revision: shared.Revision = None
+    vocab: shared.Vocab = None
     out: Annotated[str, arg(metavar="PATH")] = "outputs/enlarged"
     """A folder, which gets a PNG of the same name, or, for one picture, a file that ends in .png."""
     overwrite: bool = False
@@ -48,12 +48,12 @@ class Upsample:
     """Sampling steps. By default 8."""
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """Instead of --steps: "fast27", "100", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
-    spacing: Spacing = None
-    sampler: SamplerName = DEFAULT_SAMPLER
-    eta: Eta = 0.0
+    spacing: shared.Spacing = None
+    sampler: shared.SamplerName = DEFAULT_SAMPLER
+    eta: shared.Eta = 0.0
     guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]")] = ()
     """As in the sample command; by default none."""
-    guiding: GuidanceOptions = DEFAULT_OPTIONS
+    guiding: shared.GuidanceOptions = DEFAULT_OPTIONS
     temp: float = 1.0
     """Multiplies the noise that a picture starts from: 0.997 is a little calmer than 1."""
     noise: float = 0.0
@@ -61,7 +61,7 @@ class Upsample:
     trained with noise."""
     seed: int = 0
     """Picture i of a folder, counted from 0, has the seed SEED + i."""
-    device: Device = "auto"
+    device: shared.Device = "auto"
     dtype: DType = AUTO
 
     def check(self) -> None:
