@@ -366,7 +366,7 @@ def test_an_error_within_a_step_leaves_a_checkpoint_of_the_one_before(
     def torn(self: Stepper[Any], step: int, *args: Any, **flags: Any) -> Any:
         outcome = optimize(self, step, *args, **flags)
         if step == 3:
-            self.whole = False  # as in the middle of the update
+            self.consistent = False  # as in the middle of the update
             raise RuntimeError("out of memory, say")
         return outcome
 

@@ -275,7 +275,7 @@ def test_changed_settings_are_reported_or_refused(
 
 
 def test_changes() -> None:
-    new = RunFlags({"a": 1, "b": [1, 2], "c": None}, {"c": None}, kept=("c",))
+    new = RunFlags({"a": 1, "b": [1, 2], "c": None}, {"c": None}, frozen=("c",))
     assert changes({"a": 2, "b": [1], "c": "x"}, new) == ["--a 1, before 2", "--b 1 2, before 1"]
     assert changes({}, new) == []
 
