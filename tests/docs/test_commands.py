@@ -17,7 +17,14 @@ from support.paths import ROOT
 from toolkit.commands.main import BY_WORDS, Command
 from upsampler.presets import UPSAMPLERS
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*/*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "examples").glob("*/*.md"),
+        *(ROOT / "glide").rglob("*.md"),
+    ]
+)
 LINE = re.compile(
     r"^ *((?:python|glide|torchrun|accelerate|pytest|bash) [^`\n]+?)(?: {2,}#.*)?$", re.MULTILINE
 )

@@ -8,7 +8,13 @@ import pytest
 from support.paths import ROOT
 
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*/*.md")], key=str
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "examples").glob("*/*.md"),
+        *(ROOT / "glide").rglob("*.md"),
+    ],
+    key=str,
 )
 CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 GROUPS = {
