@@ -114,6 +114,7 @@ def picture_bytes(rng: random.Random) -> bytes:
     return mutate_bytes(rng, data) if rng.random() < 0.7 else data
 
 
+@pytest.mark.slow
 def test_pictures(text_model: Model, tmp_path: Path) -> None:
     readers: list[Callable[[str], object]] = [
         read_picture,
@@ -166,6 +167,7 @@ def write(path: Path, data: bytes) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_captions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def case(rng: random.Random, folder: Path) -> Act:
         data = folder / "data"
@@ -226,6 +228,7 @@ def shard(rng: random.Random) -> bytes:
     return mutate_bytes(rng, data) if way < 0.6 else data
 
 
+@pytest.mark.slow
 def test_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def case(rng: random.Random, folder: Path) -> Act:
         for name in ("0", "1"):
@@ -241,6 +244,7 @@ def test_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 # --- models ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_model_folders(text_folder: Path, class_folder: Path, tmp_path: Path) -> None:
     def case(rng: random.Random, folder: Path) -> Act:
         model = folder / "model"
@@ -279,6 +283,7 @@ def test_model_folders(text_folder: Path, class_folder: Path, tmp_path: Path) ->
     check("models", 60, tmp_path, case)
 
 
+@pytest.mark.slow
 def test_published_files(tmp_path: Path) -> None:
     options = {"image_size": 8, "num_channels": 32, "num_res_blocks": 1, "channel_mult": "1,2"}
     state = {"input_blocks.0.0.weight": torch.zeros(32, 3, 3, 3), "time_embed.0.bias": torch.zeros(128)}
@@ -333,6 +338,7 @@ assert pickle.loads(pickle.dumps(Evil())) is None and Evil.ran  # it is one
 Evil.ran = False
 
 
+@pytest.mark.slow
 def test_runs(tmp_path: Path) -> None:
     train = TrainConfig(
         steps=2, batch_size=2, optim=OptimConfig(warmup=1), dtype="float32", save_every=1, sample_every=9
@@ -361,6 +367,7 @@ def test_runs(tmp_path: Path) -> None:
 # --- command lines and recipes --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_recipes(text_model: Model, text_folder: Path, tmp_path: Path) -> None:
     pipe = Pipeline(text_model, str(text_folder))
     pipe.set_progress_bar_config(disable=True)
@@ -460,6 +467,7 @@ def word(rng: random.Random) -> str:
     return str(rng.choice([rng.choice(WORDS), rng.choice(NUMBERS[:8])])).replace("\0", "")
 
 
+@pytest.mark.slow
 def test_command_lines(text_folder: Path, tmp_path: Path) -> None:
     parsers: list[Callable[[list[str]], object]] = [
         lambda argv: sample_args.parse(argv, "x")[0].settings(True),
@@ -502,6 +510,7 @@ def test_command_lines(text_folder: Path, tmp_path: Path) -> None:
 # --- words ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_words(text_model: Model, class_model: Model, tmp_path: Path) -> None:
     process = text_model.process
     tokenizer = Tokenizer.train(CAPTIONS, 300, 12)

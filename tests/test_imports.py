@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from support.paths import ROOT
 
 PACKAGES = ("glide", "guidance", "upsampler", "toolkit")
@@ -71,6 +73,7 @@ def test_every_module_has_its_place_in_the_rule() -> None:
     assert {name for name in modules() if package_of(name) is None} <= roots
 
 
+@pytest.mark.slow
 def test_arrows_point_downwards() -> None:
     wrong = [
         f"{name} imports {other}"
@@ -113,6 +116,7 @@ def test_every_folder_of_modules_is_a_package() -> None:
     assert all((folder / "__init__.py").is_file() for folder in folders)
 
 
+@pytest.mark.slow
 def test_modules_and_functions_are_short() -> None:
     lines = {name: path.read_text("utf-8").count("\n") for name, path in modules().items()}
     assert {name: count for name, count in lines.items() if count > LONGEST_MODULE} == {}

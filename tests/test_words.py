@@ -53,6 +53,7 @@ def docstrings(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_plain_english(path: Path) -> None:
     wrong = [f"{line}: {text[:60]!r}" for line, text in docstrings(path) if CLAUSE.match(text.lstrip())]

@@ -81,6 +81,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_every_case_at_tiny_size(embedded: str, upsampler_folder: Path) -> None:
     said: list[str] = []
     plan = replace(TINY, model=embedded, upsampler=str(upsampler_folder))
@@ -123,6 +124,7 @@ def test_a_model_without_an_upsampler_is_said_in_a_line(embedded: str) -> None:
     assert isinstance(note, Note) and "skipped, there is no model 'nowhere'" in note.text
 
 
+@pytest.mark.slow
 def test_a_failure_is_said_and_the_rest_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(plan: Plan, *args: Any) -> list[Found]:
         raise RuntimeError("out of memory\non a device")
@@ -136,6 +138,7 @@ def test_a_failure_is_said_and_the_rest_is_measured(monkeypatch: pytest.MonkeyPa
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of diffusers and what it imports
 def test_diffusers_does_the_same_work() -> None:
     pytest.importorskip("diffusers")
@@ -148,6 +151,7 @@ def test_diffusers_does_the_same_work() -> None:
         assert theirs.work == pytest.approx(mine.work, rel=0.03)  # it projects the tokens at every step
 
 
+@pytest.mark.slow
 def test_start_up_tells_what_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startup, "COMMANDS", {"one": ["-c", "import glide"], "two": ["-c", "import numpy"]})
     one, two = startup.start_up(Plan(repeats=1))

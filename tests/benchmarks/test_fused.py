@@ -11,6 +11,7 @@ from glide.networks.cpu import fused, prepacked
 from glide.utils.errors import InputError
 
 
+@pytest.mark.slow
 def test_both_are_measured(
     text_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,7 @@ def test_each_guidance_is_a_multiple_of_none(text_folder: Path, capsys: pytest.C
     assert list(found) == ["none", "cfg:3", "pag:2"] and found["none"] == 1.0 and min(found.values()) > 0.0
 
 
+@pytest.mark.slow
 def test_a_published_size_with_both_classifiers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

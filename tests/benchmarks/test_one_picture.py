@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.one_picture import OnePicture, measure
 
 
+@pytest.mark.slow
 def test_it_measures_one_and_many(text_folder: Path) -> None:
     machine, one, many = measure(OnePicture(str(text_folder), pictures=3, steps=2, device="cpu", repeats=1))
     assert "float32" in machine

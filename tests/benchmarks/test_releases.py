@@ -83,6 +83,7 @@ def glide_options(size: int, blocks: int, schedule: str, low_res: bool) -> dict[
     return {name: value for name, value in GLIDE.items() if name not in UNKNOWN} | given | {"use_fp16": True}
 
 
+@pytest.mark.slow
 def test_the_releases_are_called_as_they_want_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """By stand-ins with their signatures: that they compute the same networks is shown by the golden tests."""
     asked: list[dict[str, Any]] = []

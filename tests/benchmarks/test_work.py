@@ -55,6 +55,7 @@ def test_attention_counts_backward_too() -> None:
     assert fused == forward + 5 * forward // 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [

@@ -66,6 +66,7 @@ def check(words: list[str]) -> None:
         read_flags(BY_WORDS[words_of(Path(path).stem)], flags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_parse(page: Path) -> None:
     for words in commands(page):

@@ -38,6 +38,7 @@ CODE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [*PAGES, *CODE])
 def test_commands_parse(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")

@@ -36,6 +36,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_its_code_runs(pictures: Path, text_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = Pipeline(text_model, call_size=1)
     monkeypatch.setattr(Pipeline, "from_pretrained", lambda name: pipe)
@@ -45,6 +46,7 @@ def test_its_code_runs(pictures: Path, text_model: Model, monkeypatch: pytest.Mo
     assert Path("changed.png").exists() and Path("painted.png").exists()
 
 
+@pytest.mark.slow
 def test_its_commands_run(pictures: Path, text_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = re.findall(r"^python (.*)$", "\n".join(blocks("")), re.MULTILINE)
     commands = [shlex.split(line) for line in dict.fromkeys(lines)]

@@ -50,6 +50,7 @@ def plug_in() -> str:
     return block
 
 
+@pytest.mark.slow
 def test_its_code_runs_from_top_to_bottom(
     folders: Path, text_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,6 +65,7 @@ def test_its_code_runs_from_top_to_bottom(
         exec(compile(block, "docs/guidance.md", "exec"), space)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default:the caption is longer")
 def test_its_commands_run(folders: Path, text_folder: Path) -> None:
     commands = [line for block in blocks("") for line in block.splitlines() if "sample.py" in line]

@@ -17,6 +17,7 @@ def test_it_is_short() -> None:
     assert len(README.split()) < 1200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/sampling.md"])
 @pytest.mark.filterwarnings("default:the caption is longer")
 def test_its_python_runs(

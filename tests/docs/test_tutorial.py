@@ -32,6 +32,7 @@ def test_eight_steps_each_with_one_short_snippet_an_equation_and_a_picture() -> 
         assert shown(step), f"no picture: {step[:40]}"
 
 
+@pytest.mark.slow
 def test_its_snippets_run_in_order_and_make_its_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

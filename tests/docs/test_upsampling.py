@@ -33,6 +33,7 @@ def commands(text: str) -> list[tuple[str, list[str]]]:
     return [(name, shlex.split(flags)) for name, flags in found]
 
 
+@pytest.mark.slow
 def test_commands_parse() -> None:
     seen = set()
     for name, flags in commands(PAGE):
@@ -48,6 +49,7 @@ def test_commands_parse() -> None:
     assert {*FLAGS, "sample.py"} <= seen
 
 
+@pytest.mark.slow
 def test_every_flag_and_preset_is_in_the_tables() -> None:
     flags = {f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(StageArgs)} - {"--upsampler-vocab"}
     assert all(flag in PAGE for flag in flags)
@@ -61,6 +63,7 @@ def test_every_flag_and_preset_is_in_the_tables() -> None:
         assert f"| `{name}` | {size} | {words} | {shown} M |" in PAGE
 
 
+@pytest.mark.slow
 def test_the_code_runs(upsampler_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     assert '"shapes"' in block

@@ -66,6 +66,7 @@ def test_channels_last_changes_the_memory_not_the_numbers(name: str) -> None:
     )  # measured: 9e-6 at most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["glide_inpaint", "adm_legacy"])
 def test_gradient_checkpointing_changes_nothing(name: str) -> None:
     """Outputs and all gradients are equal bit for bit, dropout included."""
@@ -85,6 +86,7 @@ def test_gradient_checkpointing_changes_nothing(name: str) -> None:
         assert grad is not None and torch.equal(grad, plain_grads[key]), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("autocast", [True, False], ids=["training", "sampling"])
 @torch.no_grad()

@@ -25,6 +25,7 @@ def tape(draws):
     return lambda like: next(draws)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOOPS)
 def test_every_step_is_the_originals(name):
     config, golden = MANIFEST[name]["config"], load_file(GOLDEN / f"{name}.safetensors")

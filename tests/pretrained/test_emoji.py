@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import glide
 from toolkit.pipelines.pipeline import Pipeline
@@ -13,6 +14,7 @@ CAPTIONS = (
 )
 
 
+@pytest.mark.slow
 def test_it_draws_pairs_of_concept_and_style_that_it_was_never_shown() -> None:
     pipe = Pipeline.from_pretrained("emoji", "cpu")
     for caption, channel in CAPTIONS:

@@ -43,6 +43,7 @@ def test_the_classifier_tells_shapes_apart() -> None:
     assert (found == wanted).float().mean() > 0.9
 
 
+@pytest.mark.slow
 def test_the_clip_tells_one_wrong_fact() -> None:
     batch = on_device(WithHardNegatives(open_data("shapes", 64, split="held_out"), 0, 4).batch(0, 64), "cpu")
     (level,) = retrieval(
@@ -51,6 +52,7 @@ def test_the_clip_tells_one_wrong_fact() -> None:
     assert level.image_to_text > 0.8 and level.fact is not None and level.fact > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-4), (torch.bfloat16, 0.15)])
 def test_the_clip_of_a_pipeline_is_the_same_in_its_type(dtype: torch.dtype, most: float) -> None:
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -64,6 +66,7 @@ def test_the_clip_of_a_pipeline_is_the_same_in_its_type(dtype: torch.dtype, most
         assert (guide.gradient(x, 300) - wanted).norm() < most * wanted.norm()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option, name, told", [
     ("classifier", "shapes-shape", ["--label", "star"]),
     ("clip", "shapes-clip", ["--prompt", "a red star"]),

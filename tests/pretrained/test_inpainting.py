@@ -19,6 +19,7 @@ from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
 
 
+@pytest.mark.slow
 def test_it_paints_what_is_asked_for() -> None:
     pipe = Pipeline.from_pretrained("shapes", "cpu", torch.bfloat16, call_size=8)
     found = cases(16, seed=1)
@@ -30,6 +31,7 @@ def test_it_paints_what_is_asked_for() -> None:
     assert sum(answer.holds["right"] for answer in answers) >= 14
 
 
+@pytest.mark.slow
 def test_both_stages_by_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A picture of 200x200: what is known stays bit for bit, and the new is painted at 256x256, and right."""
     scene = next(s for s in held_out_scenes(50, ("one",)) if s.things[0].x > 0.5 + s.things[0].radius)

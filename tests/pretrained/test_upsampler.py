@@ -25,6 +25,7 @@ def test_it_is_small_and_says_how_it_was_trained() -> None:
     assert training["command"].startswith("python scripts/train_upsampler.py")
 
 
+@pytest.mark.slow
 def test_it_is_far_better_than_a_filter() -> None:
     stage = Upscaler.load("shapes", "cpu", torch.bfloat16)
     errors = {name: Errors() for name in (*FILTERS, "upsampler")}
@@ -37,6 +38,7 @@ def test_it_is_far_better_than_a_filter() -> None:
     assert errors["upsampler"].psnr > max(errors[name].psnr for name in FILTERS) + 4
 
 
+@pytest.mark.slow
 def test_a_caption_becomes_a_large_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--prompt", "a red ring", "--size", "256", "--steps", "4", "--upsample-steps", "2"]
     assert call(*command, "--call-size", "1", "--dtype", "bfloat16", "--out", tmp_path) == 0

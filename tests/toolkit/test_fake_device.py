@@ -106,17 +106,20 @@ def failures(outputs: Path) -> Mapping[str, str]:
 pytestmark = pytest.mark.skipif(not possible(), reason="this PyTorch has no devices written in Python")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMES, "on the CPU"])
 def test_a_script_keeps_its_tensors_together(name: str, failures: Mapping[str, str]) -> None:
     assert name not in failures, failures[name]
 
 
+@pytest.mark.slow
 def test_a_device_draws_the_pictures_of_the_cpu(outputs: Path) -> None:
     for name in ("00000.png", "00001.png"):
         near, far = (np.asarray(Image.open(outputs / where / name), np.int32) for where in ("cpu", "plain"))
         assert near.std() > 10 and np.abs(near - far).max() <= 1
 
 
+@pytest.mark.slow
 def test_the_device_refuses_what_a_gpu_would() -> None:
     """Else the tests above could not fail."""
     program = f"""

@@ -56,6 +56,7 @@ def test_weights_fall_towards_neighbours_only():
     assert torch.equal(tile_weights(8, 0, True, True), torch.ones(8))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_local_network_gives_the_same_in_tiles():
     """Exactly what it gives at once, to rounding, where tiles overlap by what a pixel sees."""
@@ -112,6 +113,7 @@ def test_no_seams_are_left_of_a_network_that_draws_them():
     assert steps <= 1 / (16 * (1 - 2 * 0.25)) + 1e-5  # the ramp's own slope over an overlap of 16 pixels
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_sampling_in_tiles_is_sampling_at_once():
     """Through a whole DDIM run: one noise, one x_t, several calls a step."""

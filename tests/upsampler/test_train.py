@@ -47,6 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_run_is_a_model_that_enlarges(run: Path):
     model = load_model(run)
     config = model.config
@@ -64,6 +65,7 @@ def test_a_run_is_a_model_that_enlarges(run: Path):
     assert stage.enlarged(small, ImageRequest(0, "a red circle")).shape == (32, 32, 3)
 
 
+@pytest.mark.slow
 def test_resume_is_exact(run: Path, tmp_path: Path):
     class Stop(Exception):
         pass
@@ -80,6 +82,7 @@ def test_resume_is_exact(run: Path, tmp_path: Path):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_training_learns(tmp_path: Path):
     """From random weights that draw nothing to better than that, in a few steps."""
     train = {"steps": 50, "batch_size": 8, "log_every": 10, "save_every": 50}
@@ -89,6 +92,7 @@ def test_training_learns(tmp_path: Path):
     assert losses[-1] < 0.6 * losses[0]
 
 
+@pytest.mark.slow
 def test_class_folders(tmp_path: Path):
     for i, label in enumerate(CLASSES[:2]):
         (tmp_path / "data" / label).mkdir(parents=True)
@@ -101,6 +105,7 @@ def test_class_folders(tmp_path: Path):
     assert config.class_names == CLASSES[:2] and config.null_class and config.low_res
 
 
+@pytest.mark.slow
 def test_a_fine_tune_takes_noise_from_now_on(run: Path, tmp_path: Path):
     untold = Model(
         dataclasses.replace(load_model(run).config, low_res_noise=False), load_model(run).tokenizer

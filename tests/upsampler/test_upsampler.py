@@ -322,6 +322,7 @@ def test_a_large_picture_comes_in_tiles_of_the_models_size(tiny: Model, monkeypa
 # --- published ones -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["upsample.pt", "upsample_inpaint.pt", "64_256_upsampler.pt", "128_512_upsampler.pt"]
 )
@@ -337,6 +338,7 @@ def test_published_upsamplers_map_exactly_once(name: str):
     assert (config.low_res, config.low_res_noise, config.scale) == (True, False, 4)
 
 
+@pytest.mark.slow
 def test_the_golden_upsampler_enlarges_through_the_cascade():
     options, state, _ = golden("glide_upsampler")
     model = from_state_dict(state, options)
@@ -352,6 +354,7 @@ def test_the_golden_upsampler_enlarges_through_the_cascade():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("large", "small"), [(64, 16), (64, 32)])
 def test_class_conditional_upsamplers(large: int, small: int):
     """ADM's, at a small size; the options tell how many times it enlarges."""

@@ -121,6 +121,7 @@ def test_weights_too_large_for_half_precision_are_refused(tmp_path):
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.slow
 def test_an_older_model_is_exchanged_and_other_files_stay(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
@@ -163,6 +164,7 @@ class KilledError(BaseException):
     """Stands for kill -9."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("renames", [0, 1, 2])
 def test_a_write_killed_between_its_renames_never_leaves_a_mix(saved, tmp_path, monkeypatch, renames):
     folder = Path(shutil.copytree(saved, tmp_path / "m"))
@@ -214,6 +216,7 @@ def test_reading_changes_nothing(saved, tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", ["x/../../home/draft", "../home/draft", "0123ABCD", "0123abc", "*", ""])
 def test_weights_cannot_name_files_of_others(saved, tmp_path, write):
     folder = Path(shutil.copytree(saved, tmp_path / "m"))
@@ -229,6 +232,7 @@ def test_weights_cannot_name_files_of_others(saved, tmp_path, write):
     assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "home/draft.tmp").exists()
 
 
+@pytest.mark.slow
 def test_two_writers_of_one_folder_never_leave_a_mix(saved, tmp_path):
     folder = Path(shutil.copytree(saved, tmp_path / "m"))
     fork = multiprocessing.get_context("fork")
@@ -455,6 +459,7 @@ BAD_FOLDERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD_FOLDERS)
 def test_a_bad_folder_is_one_clear_sentence(broken, name):
     spoil, message = BAD_FOLDERS[name]

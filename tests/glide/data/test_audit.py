@@ -55,6 +55,7 @@ def test_class_folders_and_sizes(tmp_path, capsys):
         check_data(CheckData(str(tmp_path), write_index=True))
 
 
+@pytest.mark.slow
 def test_the_script_runs_and_nonsense_exits_with_2(tmp_path):
     def script(*flags: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "scripts/check_data.py", *flags]

@@ -242,6 +242,7 @@ def test_blobfile_gives_up_after_its_retries(monkeypatch):
     assert isinstance(blobfile.Error("x"), Exception)
 
 
+@pytest.mark.slow
 def test_many_files_are_listed_once_and_quickly(tmp_path):
     for folder in range(4):
         (tmp_path / f"{folder}").mkdir()

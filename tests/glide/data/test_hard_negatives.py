@@ -60,6 +60,7 @@ def test_the_loss_with_wrong_captions_is_the_cross_entropy_over_all() -> None:
     assert torch.equal(plain["text_to_image"], terms["text_to_image"]) and "fact" not in plain
 
 
+@pytest.mark.slow
 def test_it_trains_and_measures_with_them(tmp_path: Path) -> None:
     from guidance.clip.train import train_clip
     from support.clip_training import settings

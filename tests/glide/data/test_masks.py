@@ -122,6 +122,7 @@ def test_a_distractor_stays_and_the_caption_describes_the_masked_thing() -> None
 # --- training -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_fine_tune_begins_as_the_model_was_and_resumes_exactly(tmp_path: Path) -> None:
     train_base(settings(tmp_path / "base", train={"steps": 2}))
     base = load_model(tmp_path / "base")
@@ -170,6 +171,7 @@ def test_a_fine_tune_begins_as_the_model_was_and_resumes_exactly(tmp_path: Path)
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow
 def test_upsamplers_learn_from_the_same_masks(tmp_path: Path) -> None:
     train = TrainConfig(steps=2, batch_size=2, dtype="float32", save_every=2, sample_every=100)
     args = TrainUpsampler(tmp_path / "up", preset="tiny-upsampler", inpaint=True, train=train)

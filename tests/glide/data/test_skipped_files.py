@@ -32,6 +32,7 @@ def data(request, tmp_path, monkeypatch):
     return str(tmp_path / "set")
 
 
+@pytest.mark.slow
 def test_training_goes_through_and_the_count_is_exact(data, tmp_path, capsys):
     args = TrainBase(
         tmp_path / "run",
@@ -50,6 +51,7 @@ def test_training_goes_through_and_the_count_is_exact(data, tmp_path, capsys):
     assert f"{BAD} pictures were skipped, listed in" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["shards"], indirect=True)
 def test_two_processes_learn_and_skip_as_one(data, tmp_path):
     train = TrainConfig(
@@ -75,6 +77,7 @@ def test_two_processes_learn_and_skip_as_one(data, tmp_path):
     assert len({name for names in seen for name in names}) == BAD
 
 
+@pytest.mark.slow
 def test_a_run_resumes_in_the_middle_of_an_epoch(data, tmp_path):
     def args(resume: bool) -> TrainBase:
         train = TrainConfig(steps=4, batch_size=8, dtype="float32", sample_every=9, save_every=2)
@@ -101,6 +104,7 @@ def test_the_limit_of_damage_is_kept(data):
         [strict.batch(step, 14) for step in range(8)]
 
 
+@pytest.mark.slow
 def test_several_threads_make_the_same_batches_and_count(data):
     one, many = open_data(data, 16), open_data(data, 16)
     batches = prefetch(many, 2, 10, workers=4)

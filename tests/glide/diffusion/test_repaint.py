@@ -84,6 +84,7 @@ def fill(times: int, sampler: str = "ddpm", count: int = 4000) -> Tensor:
     return x[:, 0, 0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 def test_resampling_brings_the_new_into_harmony_with_the_known(sampler: str) -> None:
     """The true conditional is N(c x, 1 - c^2): mean 1.35, deviation 0.436."""
@@ -94,6 +95,7 @@ def test_resampling_brings_the_new_into_harmony_with_the_known(sampler: str) -> 
         assert abs(float(fill(12).std()) - math.sqrt(1 - CORRELATION**2)) < 0.15
 
 
+@pytest.mark.slow
 def test_known_pixels_have_the_noise_of_their_step() -> None:
     image, mask = torch.full((2000, 1, 1, 1), 0.5), torch.ones(2000, 1, 1, 1)
     noise = SeededNoise(range(2000))
@@ -111,6 +113,7 @@ def test_known_pixels_have_the_noise_of_their_step() -> None:
             assert float(x.std()) == pytest.approx(math.sqrt(1 - alpha_bar), rel=0.07, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_jump_up_is_the_forward_process() -> None:
     """A sampler that does nothing: after one jump the variance is that of the steps between."""
     x = torch.zeros(4000, 1, 1, 1)

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import pytest
 import torch
 
 from glide.checkpoints.init_from import init_from
@@ -26,6 +27,7 @@ def conditioned(model: Model) -> Model:
     return Model(dataclasses.replace(model.config, unet=unet), model.tokenizer)
 
 
+@pytest.mark.slow
 def test_begun_with_another_models_weights_it_is_that_model(text_model: Model) -> None:
     model = conditioned(text_model)
     assert init_from(model, text_model) == []
@@ -79,6 +81,7 @@ def test_sampling_shows_the_last_estimate() -> None:
     ]  # the first one's, clamped
 
 
+@pytest.mark.slow
 def test_a_run_and_its_pictures(tmp_path: Path) -> None:
     train = TrainConfig(steps=2, batch_size=2, dtype="float32", save_every=2, sample_every=9)
     train_base(TrainBase(out=tmp_path / "run", preset="tiny", self_condition=True, train=train))

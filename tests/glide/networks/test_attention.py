@@ -150,6 +150,7 @@ def test_many_tokens_are_left_to_bfloat16_units(
         calls.clear()
 
 
+@pytest.mark.slow
 def test_second_derivatives_are_pytorchs() -> None:
     qkv, kv, _ = sequence(1, 1, 16, 3, 2, 3, torch.float32)
     given = (qkv.double().requires_grad_(), kv.double().requires_grad_())

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -88,6 +89,7 @@ def last(pipe: Pipeline, pictures: list[ImageRequest], how: SamplingConfig) -> T
     return step.x
 
 
+@pytest.mark.slow
 def test_a_run_computes_the_deep_levels_so_often(text_model: Model) -> None:
     pipe = Pipeline(text_model, call_size=2)
     pictures = [ImageRequest(i, caption) for i, caption in enumerate([RED, SQUARE, RED])]
@@ -115,6 +117,7 @@ def test_a_run_computes_the_deep_levels_so_often(text_model: Model) -> None:
     assert torch.equal(last(pipe, pictures, settings(1)), whole)
 
 
+@pytest.mark.slow
 def test_the_script_takes_it_and_its_recipe_says_so(
     text_folder: Path, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -32,6 +32,7 @@ def pipe(text_model: Model) -> Pipeline:
     return Pipeline(text_model, "tiny", call_size=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_the_same_picture_whatever_the_batch(text_model: Model, dtype: str, sampler: str) -> None:
@@ -101,6 +102,7 @@ def test_call_size_follows_model_and_machine() -> None:
         Pipeline(small, call_size=0)
 
 
+@pytest.mark.slow
 def test_a_run_of_one_and_a_run_of_many(text_model: Model) -> None:
     """Without a call size it follows the run: recipes say which, and pictures differ by rounding alone."""
     pipe = Pipeline(text_model)

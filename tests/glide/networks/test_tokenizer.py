@@ -78,6 +78,7 @@ def vocabularies() -> Path:
     return Path(os.environ.get("GLIDE_VOCAB") or ROOT.parent / "shared" / "vocab")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not vocabularies().is_dir(),
     reason="no vocabularies in ../shared/vocab: set GLIDE_VOCAB to a folder with glide/ and clip/, each with "
@@ -147,6 +148,7 @@ def test_trained_tokenizer_round_trips_any_text_in_known_ids():
     assert tokenizer.encode([])[0].shape == (0, 64)
 
 
+@pytest.mark.slow
 def test_training_is_the_same_in_every_process(tmp_path):
     code = (
         "from glide.networks.tokenizer import Tokenizer\n"
@@ -273,6 +275,7 @@ def test_a_vocabulary_comes_from_the_hub_by_its_id(tmp_path, monkeypatch):
         Tokenizer.glide("some/vocabulary")
 
 
+@pytest.mark.slow
 def test_long_words_are_cut_before_a_vocabulary_is_learned_from_them():
     long = "ab" * 150_000
     (text,) = _for_training([long])

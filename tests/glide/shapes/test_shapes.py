@@ -232,6 +232,7 @@ def test_a_scene_takes_few_random_numbers() -> None:
 # The oracle
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [64, 256])
 def test_oracle_on_true_renderings(size: int) -> None:
     rates = error_rates(held_out_scenes(80, seed=11), size)
@@ -240,10 +241,12 @@ def test_oracle_on_true_renderings(size: int) -> None:
     assert max(rates.values()) <= 0.01
 
 
+@pytest.mark.slow
 def test_oracle_bears_noise_and_soft_edges() -> None:
     assert error_rates(held_out_scenes(40, seed=12), 64, "noise and soft edges")["true captions"] <= 0.03
 
 
+@pytest.mark.slow
 def test_oracle_sees_a_ring_through_a_ring() -> None:
     scenes = [s for s in held_out_scenes(3000, kinds=("pair",), seed=2) if "inside" in s.caption]
     hard = [s for s in scenes if "ring" in (s.things[0].shape, s.things[1].shape)][:25]

@@ -38,6 +38,7 @@ def plain(out: Path, **changes: Any) -> TrainBase:
     return replace(settings(out, train={"steps": 4, "sample_every": 2, **changes}), dropout=0.0)
 
 
+@pytest.mark.slow
 def test_the_same_training_but_for_rounding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced and differentiated as by torch.compile; no C++ is made of it, which takes minutes."""
     traced: list[torch.nn.Module] = []

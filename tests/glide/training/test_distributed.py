@@ -92,10 +92,12 @@ def fsdp(folder: Path) -> Path:
     return two(folder / "fsdp", "--shard")
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(whole: Path, ddp: Path) -> None:
     assert_near(whole, ddp)
 
 
+@pytest.mark.slow
 def test_two_processes_are_bit_for_bit_one_in_two_parts(folder: Path, ddp: Path) -> None:
     """Halving is exact, so even the sums are rounded alike."""
     parts = one(folder / "parts", accumulate=2)
@@ -105,6 +107,7 @@ def test_two_processes_are_bit_for_bit_one_in_two_parts(folder: Path, ddp: Path)
         assert all(torch.equal(x[k], y[k]) for k in x), name
 
 
+@pytest.mark.slow
 def test_sharded_equals_ddp_and_resumes_in_one_process(folder: Path, ddp: Path, fsdp: Path) -> None:
     assert_near(fsdp, ddp)
     shutil.copytree(fsdp, folder / "alone")
@@ -113,6 +116,7 @@ def test_sharded_equals_ddp_and_resumes_in_one_process(folder: Path, ddp: Path, 
     assert weights(fsdp).keys() == weights(ddp).keys()
 
 
+@pytest.mark.slow
 def test_muon_over_processes(folder: Path) -> None:
     """Matrices are whole where Muon needs them. Its bfloat16, where that is fast, magnifies the last bits: 1e-3."""
     muon = ("--muon-lr", "0.01", "--steps", "3")
@@ -125,6 +129,7 @@ def test_muon_over_processes(folder: Path) -> None:
         assert max((x[k] - y[k]).abs().max().item() for k in x) < 1e-3
 
 
+@pytest.mark.slow
 def test_a_clip_over_processes(folder: Path) -> None:
     """All pairs of the global batch are compared, and its temperature, a scalar, is no part of a sharded weight."""
     flags = "--data shapes:one --preset tiny --steps 3 --batch-size 4 --dtype float32 --lr 1e-4 --ema 0.9 --log-every 1"
@@ -154,6 +159,7 @@ def wait_for(path: Path, running: list[subprocess.Popen[str]], seconds: float = 
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_lost_process_ends_the_run_with_a_reason(tmp_path: Path) -> None:
     running = started(2, "scripts/train_base.py", "--out", str(tmp_path / "run"), *FLAGS.split(), *ENDLESS)
     wait_for(tmp_path / "run/checkpoints/step-0000002", running)
@@ -164,6 +170,7 @@ def test_a_lost_process_ends_the_run_with_a_reason(tmp_path: Path) -> None:
     assert "error: process 0 of 2 stopped, as another one has ended" in said and "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_stops_all(tmp_path: Path) -> None:
     running = started(2, "scripts/train_base.py", "--out", str(tmp_path / "run"), *FLAGS.split(), *ENDLESS)
     wait_for(tmp_path / "run/checkpoints/step-0000002", running)
@@ -173,6 +180,7 @@ def test_a_signal_to_one_stops_all(tmp_path: Path) -> None:
     assert "stopped by SIGTERM after step" in results[0][1] and "--resume" in results[0][1]
 
 
+@pytest.mark.slow
 def test_torchrun_takes_a_lost_run_up_again(tmp_path: Path, ddp: Path) -> None:
     """One worker is killed after the first checkpoint; what comes out is what two processes make undisturbed."""
     out = tmp_path / "run"

@@ -59,6 +59,7 @@ def assert_same_run(a: Path, b: Path) -> None:
     assert torch.equal(*pictures)
 
 
+@pytest.mark.slow
 def test_a_run_writes_a_model_a_log_and_two_checkpoints(whole: Path) -> None:
     assert [step for step, _, _ in losses(whole)] == [2, 4, 6]
     line = json.loads((whole / "log.jsonl").read_text().splitlines()[-1])
@@ -71,6 +72,7 @@ def test_a_run_writes_a_model_a_log_and_two_checkpoints(whole: Path) -> None:
     assert all(torch.equal(p, ema[k]) for k, p in model.named_parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timesteps", ["uniform", "loss_second_moment"])
 def test_resume_is_exact(tmp_path: Path, timesteps: str) -> None:
     train_base(settings(tmp_path / "whole", practice=TimestepConfig(timesteps)))
@@ -91,6 +93,7 @@ def test_resume_is_exact(tmp_path: Path, timesteps: str) -> None:
     assert_same_run(tmp_path / "whole", out)
 
 
+@pytest.mark.slow
 def test_resume_after_kill_is_exact(tmp_path: Path) -> None:
     def command(name: str) -> list[str]:
         flags = "--preset tiny --steps 40 --batch-size 2 --dtype float32 --ema 0.9 0.99"
@@ -119,6 +122,7 @@ def test_resume_after_kill_is_exact(tmp_path: Path) -> None:
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
+@pytest.mark.slow
 def test_accumulation_changes_nothing_but_memory(whole: Path, tmp_path: Path) -> None:
     """Parts of a batch have the noise and the dropout of the whole, so only the rounding is another."""
     out = tmp_path / "run"
@@ -128,6 +132,7 @@ def test_accumulation_changes_nothing_but_memory(whole: Path, tmp_path: Path) ->
     assert losses(whole)[0][1] == pytest.approx(losses(out)[0][1], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_step_ends_with_no_batch_to_be_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the next batch is begun where this one is taken, and the forward pass waits for it."""
     step, backward, free = Stepper.step, torch.Tensor.backward, []
@@ -147,6 +152,7 @@ def test_a_step_ends_with_no_batch_to_be_begun(tmp_path: Path, monkeypatch: pyte
     assert free == [True, False] * CONFIG.steps
 
 
+@pytest.mark.slow
 def test_training_learns(tmp_path: Path) -> None:
     """Sixty steps on one-object scenes halve the loss of an untrained network."""
     train = {"steps": 60, "batch_size": 16, "log_every": 10, "save_every": 60, "dtype": "bfloat16"}
@@ -175,6 +181,7 @@ def test_captions_by_tokens_alone(text_model: Model, monkeypatch: pytest.MonkeyP
     assert part.tokens is not None and whole.tokens is not None and torch.equal(part.tokens, whole.tokens)
 
 
+@pytest.mark.slow
 def test_null_captions_reach_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
 
@@ -190,6 +197,7 @@ def test_null_captions_reach_the_network(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(seen) >= 400 and 0.14 < seen.count(True) / len(seen) < 0.26
 
 
+@pytest.mark.slow
 def test_class_folders_train_a_class_model_with_a_null_class(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -206,6 +214,7 @@ def test_class_folders_train_a_class_model_with_a_null_class(tmp_path: Path) -> 
     assert load_model(tmp_path / "fine").config.null_class
 
 
+@pytest.mark.slow
 def test_captioned_pictures_are_watched_with_their_own_captions(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -228,6 +237,7 @@ def test_captioned_pictures_are_watched_with_their_own_captions(tmp_path: Path) 
     assert (tmp_path / "run/samples/0000002.png").exists()
 
 
+@pytest.mark.slow
 def test_an_unconditional_model_ignores_captions(tmp_path: Path) -> None:
     train_base(settings(tmp_path / "run", unconditional=True, train={"steps": 1}))
     config = load_model(tmp_path / "run").config

@@ -39,6 +39,7 @@ CONFIG = TrainConfig(
 )
 
 
+@pytest.mark.slow
 def test_a_run_shows_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     told: list[tuple[int, dict[str, float]]] = []
@@ -178,6 +179,7 @@ def test_curves_of_a_short_log(tmp_path: Path) -> None:
     assert draw_curves(tmp_path) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["base", "classifier", "clip", "upsampler"])
 def test_the_dry_run_of_every_script(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -213,6 +215,7 @@ def test_the_dry_run_of_every_script(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_flag(tmp_path: Path) -> None:
     flags = "--preset tiny --batch-size 2 --dry-run --dtype float32 --device cpu"
     command = [sys.executable, "scripts/train_base.py", "--out", str(tmp_path / "x"), *flags.split()]
@@ -223,6 +226,7 @@ def test_the_flag(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_the_overhead_is_measured() -> None:
     command = [
         sys.executable,
@@ -241,6 +245,7 @@ def test_the_overhead_is_measured() -> None:
     assert "optimizer" in done.stdout and "overhead " in done.stdout
 
 
+@pytest.mark.slow
 def test_progress_pictures_have_their_captions(tmp_path: Path) -> None:
     config = PRESETS["tiny"]
     tokenizer = Tokenizer.train(["a red circle", "two stars"], 300, 24)
@@ -259,6 +264,7 @@ def test_progress_pictures_have_their_captions(tmp_path: Path) -> None:
     assert row == config.unet.image_size + 4  # no captions: a grid
 
 
+@pytest.mark.slow
 def test_curves_are_drawn_as_the_run_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     drawn: list[int] = []

@@ -124,6 +124,7 @@ def call(*argv: object) -> int:
     return end.value.code
 
 
+@pytest.mark.slow
 def test_a_training_of_all_three(tmp_path: Path) -> None:
     flags = ("--preset", "wide", "--loss", "charbonnier", "--data", "noise:100", "--out", tmp_path / "run")
     assert call(*flags) == 0
@@ -167,6 +168,7 @@ def test_losses() -> None:
         LossConfig("l3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

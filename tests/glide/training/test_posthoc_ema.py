@@ -62,6 +62,7 @@ def test_the_decay_makes_the_profile() -> None:
     assert np.abs(given - exact).max() < 0.03 * exact.max()
 
 
+@pytest.mark.slow
 def test_mixtures() -> None:
     stored = [Profile(t, s) for t in range(100, 2001, 100) for s in (0.05, 0.1)]
     for i in (5, 39):
@@ -80,6 +81,7 @@ def test_mixtures() -> None:
             mixture_weights(stored, Profile(t, 0.1))
 
 
+@pytest.mark.slow
 def test_the_average_that_is_put_together_is_the_one_that_was_not_kept(tmp_path: Path) -> None:
     """A wandering weight: the post-hoc average is near the one tracked all along, which the others are not."""
     generator = torch.Generator().manual_seed(0)
@@ -106,6 +108,7 @@ def test_the_average_that_is_put_together_is_the_one_that_was_not_kept(tmp_path:
         assert far < near and error < near < apart, (width, far, error, apart)
 
 
+@pytest.mark.slow
 def test_a_run_and_the_script(tmp_path: Path) -> None:
     train = TrainConfig(
         steps=8,

@@ -26,6 +26,7 @@ SCRIPTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe(name: str) -> None:
     recipe = RECIPES[name]

@@ -141,6 +141,7 @@ def test_a_process_that_lives_holds_its_lock_without_the_systems(
         pass
 
 
+@pytest.mark.slow
 def test_of_two_concurrent_runs_one_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "scripts/train_base.py", "--out", str(tmp_path / "run"), "--preset", "tiny"]
     command += ["--steps", "3", "--batch-size", "2", "--dtype", "float32", "--validation-batches", "0"]
@@ -188,6 +189,7 @@ def test_a_refusal_leaves_nothing(tmp_path: Path) -> None:
 # --- models stay ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_a_model_is_not_written_over(done: Path, tmp_path: Path, capsys: Any, name: str) -> None:
     """A training, a conversion and a post-hoc average refuse a folder where any file of a model stands."""
@@ -223,6 +225,7 @@ def test_the_checkpoints_of_a_finished_run_are_gone(done: Path, tmp_path: Path) 
         train_base(settings(done, overwrite=True))
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
     class Killed(BaseException):
         pass
@@ -239,6 +242,7 @@ def test_a_run_that_ended_before_its_first_checkpoint_begins_again(tmp_path: Pat
 # --- what a resume needs ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
 @pytest.mark.parametrize("how", ["cut", "gone"])
 def test_all_that_a_resume_needs_is_in_the_checkpoint(
@@ -322,6 +326,7 @@ def test_a_picture_that_vanishes_counts_as_damaged(tmp_path: Path) -> None:
     assert all("cannot read" in why or "regular file" in why for why in data.broken.values())  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_data_that_vanish_leave_a_checkpoint(
     done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -342,6 +347,7 @@ def test_data_that_vanish_leave_a_checkpoint(
     train_base(settings(out, data=str(folder), resume=True, train=long | {"steps": step + 1}))
 
 
+@pytest.mark.slow
 def test_an_error_within_a_step_leaves_a_checkpoint_of_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,6 +382,7 @@ def test_an_error_within_a_step_leaves_a_checkpoint_of_the_one_before(
     assert Checkpoints(tmp_path / "torn/checkpoints").steps() == [2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_breaks_progress_pictures_off(tmp_path: Path, name: str) -> None:
     out, drawn = tmp_path / "run", []

@@ -87,6 +87,7 @@ def files_no_larger_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 def test_the_newest_and_every_so_many_are_kept(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path / "c", keep=2, every=4)
     (tmp_path / "c/step-0000009.tmp").mkdir(parents=True)
@@ -169,6 +170,7 @@ def test_when_a_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_leaves(
     whole: Path, tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]
@@ -186,6 +188,7 @@ def test_a_signal_saves_and_leaves(
     assert_same(whole, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "run")
     (tmp_path / "run/checkpoints/step-0000006/model.safetensors").write_bytes(b"damaged")
@@ -200,6 +203,7 @@ def test_a_damaged_checkpoint_is_passed_over(whole: Path, tmp_path: Path) -> Non
         train_base(settings(tmp_path / "run", resume=True))
 
 
+@pytest.mark.slow
 def test_a_full_disk_does_not_end_the_run(tmp_path: Path) -> None:
     out = tmp_path / "run"
 
@@ -228,6 +232,7 @@ def broken_at(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
     monkeypatch.setattr(DiffusionObjective, "__call__", call)
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken_at(monkeypatch, 1, 3)
     model = train_base(settings(tmp_path / "run"))
@@ -239,6 +244,7 @@ def test_a_step_that_is_not_finite_is_skipped(tmp_path: Path, monkeypatch: pytes
     assert Checkpoints(tmp_path / "run/checkpoints").steps() == [5, 6]
 
 
+@pytest.mark.slow
 def test_after_several_in_a_row_the_run_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
     with monkeypatch.context() as patched:
@@ -308,6 +314,7 @@ def test_the_loss_scale_halves_and_doubles() -> None:
     assert other.factor == 1.0 and other.state_dict() == {}
 
 
+@pytest.mark.slow
 def test_float16_trains_as_float32_does(whole: Path, tmp_path: Path) -> None:
     train_base(settings(tmp_path / "run", train={"dtype": "float16"}))
     half, full = ([line["loss"] for line in read_log(run / "log.jsonl")] for run in (tmp_path / "run", whole))
@@ -318,6 +325,7 @@ def test_float16_trains_as_float32_does(whole: Path, tmp_path: Path) -> None:
 # --- kill -9 ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     """`benchmarks/kills.py --kills 100` is the long form of this."""
     command = [

@@ -128,6 +128,7 @@ def test_pipelines_and_recipes_name_the_type(
     assert recipe["dtype"] == str(pipe.dtype).removeprefix("torch.")
 
 
+@pytest.mark.slow
 def test_like_takes_the_type_of_the_recipe(
     text_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +141,7 @@ def test_like_takes_the_type_of_the_recipe(
     assert [recipe["dtype"] for recipe in recipes] == ["float32", "float32", "bfloat16"]
 
 
+@pytest.mark.slow
 def test_a_training_records_its_type_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = TrainConfig(steps=1, batch_size=2, sample_every=10)
     args = TrainBase(tmp_path / "run", "shapes:one", "tiny", train=small, device="cpu", validation_batches=0)

@@ -38,6 +38,7 @@ def add(folder: Path, run: int, pictures: int, suffix: str = "") -> None:
             outputs.complete(path, partial(save_png, image=picture(run), recipe={"run": run, "i": i}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runs", [2, 4])
 def test_every_picture_of_several_processes_is_there(tmp_path: Path, runs: int) -> None:
     fork = multiprocessing.get_context("fork")
@@ -61,6 +62,7 @@ def test_every_picture_of_several_processes_is_there(tmp_path: Path, runs: int) 
         assert read_recipe(small) == read_recipe(small.with_name(small.name.replace("-2", "")))
 
 
+@pytest.mark.slow
 def test_two_scripts_draw_into_one_folder(text_folder: Path, tmp_path: Path) -> None:
     flags = ["--model", text_folder, "--prompt", CAPTIONS[0], "--num-samples", 6, "--batch-size", 1, *QUICK]
     command = [sys.executable, ROOT / "scripts/sample.py", *flags, "--call-size", 1, "--out", tmp_path / "o"]
@@ -136,6 +138,7 @@ def test_a_number_is_held_only_as_long_as_the_run(tmp_path: Path, capsys: Captur
     assert re.search(said, capsys.readouterr().err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_names_the_pictures_that_are_there(
     text_folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, name: str
@@ -193,6 +196,7 @@ def test_the_work_comes_before_the_words(
     assert pngs(tmp_path / "o") == ["00000.png", "grid-00000.gif", "grid-00000.png"]
 
 
+@pytest.mark.slow
 def test_a_console_that_lacks_the_characters(text_folder: Path, tmp_path: Path) -> None:
     flags = ["--model", text_folder, "--prompt", CAPTIONS[0], "--grid", "--out", tmp_path / "図", *QUICK]
     done = subprocess.run(

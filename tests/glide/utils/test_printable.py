@@ -32,6 +32,7 @@ def test_control_format_and_lone_surrogate_characters_are_escaped():
     assert printable("\u202e\udcff") == r"\u202e\udcff"
 
 
+@pytest.mark.slow
 def test_every_character_of_unicode_can_be_printed():
     every = printable("".join(map(chr, range(sys.maxunicode + 1))), None)
     assert obeyed(every) == []

@@ -244,6 +244,7 @@ def test_a_classifier_that_is_sure_has_a_gradient(net: NoisyClassifier) -> None:
     torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-4 * largest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 def test_log_p_rises(net: NoisyClassifier, sampler: str) -> None:
     """Pictures of white noise, whose ideal denoiser is known: both samplers go where log p is larger."""

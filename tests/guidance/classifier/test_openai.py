@@ -39,6 +39,7 @@ def published() -> dict[str, dict]:
     return {key.rpartition("/")[2] + ".pt": value for key, value in table.items() if "classifier" in key}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", published())
 def test_each_published_tensor_maps_exactly_once(name: str) -> None:
     options, shapes = published()[name]["options"], published()[name]["tensors"]
@@ -111,6 +112,7 @@ def test_options_that_make_no_classifier(options: dict, said: str) -> None:
         classifier_config(options)
 
 
+@pytest.mark.slow
 def test_the_script_converts_a_classifier(tmp_path: Path) -> None:
     options, state, _ = golden("adm_classifier")
     torch.save(state, tmp_path / "mine.pt")

@@ -71,6 +71,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_run_writes_a_classifier_a_log_and_its_noise_levels(whole: Path) -> None:
     log = lines(whole / "log.jsonl")
     assert [line["step"] for line in log] == [2, 4, 6] and all(0 <= line["accuracy"] <= 1 for line in log)
@@ -89,6 +90,7 @@ def test_a_run_writes_a_classifier_a_log_and_its_noise_levels(whole: Path) -> No
     assert all(torch.equal(p, ema[k]) for k, p in model.named_parameters())
 
 
+@pytest.mark.slow
 def test_resume_is_exact(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
 
@@ -119,6 +121,7 @@ def test_resume_is_exact(whole: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     )  # its measurement of step 3 was skipped
 
 
+@pytest.mark.slow
 def test_class_folders_are_learnt_at_every_noise_level(fruit: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     optim = OptimConfig(lr=2e-3, muon_lr=0.02, weight_decay=0.05, warmup=2, cooldown=0.5)
@@ -133,6 +136,7 @@ def test_class_folders_are_learnt_at_every_noise_level(fruit: Path, tmp_path: Pa
         train_classifier(settings(out, resume=True))
 
 
+@pytest.mark.slow
 def test_a_clean_classifier_is_trained_and_measured_without_noise(tmp_path: Path) -> None:
     out = tmp_path / "run"
     optim = OptimConfig(lr=1e-3, muon_lr=0.02, weight_decay=0.05, warmup=5, cooldown=1.0)
@@ -177,6 +181,7 @@ def test_measuring() -> None:
     assert [level.t for level in levels] == [10, 990, None]
 
 
+@pytest.mark.slow
 def test_plots_need_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "matplotlib.figure", None)
@@ -225,6 +230,7 @@ def test_more_refusals(whole: Path, fruit: Path, tmp_path: Path) -> None:
         train_classifier(settings(tmp_path / "x", data=str(captioned), held_out=0))
 
 
+@pytest.mark.slow
 def test_the_script_says_it_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts/train_classifier.py"), "--out", str(tmp_path / "x")]
     done = subprocess.run([*command, "--data", "shapes:nothing"], capture_output=True, text=True)
@@ -241,6 +247,7 @@ def test_a_scene_of_different_things_is_labelled_by_any_of_them() -> None:
     assert 0.4 < sum(first for first, _ in differ) / len(differ) < 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inpaint", [False, True])
 def test_a_classifier_begins_as_the_model_it_is_to_steer(tmp_path: Path, inpaint: bool) -> None:
     base = Model(dataclasses.replace(PRESETS["tiny"], inpaint=inpaint))

@@ -110,6 +110,7 @@ def test_the_predicted_x0_through_and_past_the_network() -> None:
         )
 
 
+@pytest.mark.slow
 def test_transformers_clip(tmp_path: Path) -> None:
     """A tiny one in transformers' format, with the tokenizer of a few words."""
     from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast

@@ -136,6 +136,7 @@ def clip_like(folder: Path) -> NoisyClip:
     return clip_from(str(folder), 16).train()
 
 
+@pytest.mark.slow
 def test_a_clip_learns_its_gradient(text_folder: Path) -> None:
     """With the gradient's loss beside it the error falls; without, it does not."""
     teacher, t = Teacher(str(text_folder), CPU), torch.linspace(5, 60, 8).long()
@@ -157,6 +158,7 @@ def test_a_clip_learns_its_gradient(text_folder: Path) -> None:
     assert after < found[0.0][1][0]
 
 
+@pytest.mark.slow
 def test_activations_may_be_computed_again(text_folder: Path) -> None:
     teacher, t = Teacher(str(text_folder), CPU), torch.tensor([3, 40, 60])
     gradients = []
@@ -172,6 +174,7 @@ def test_activations_may_be_computed_again(text_folder: Path) -> None:
             torch.testing.assert_close(one, two)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the caption is longer")
 def test_the_run(text_folder: Path, tmp_path: Path) -> None:
     """Both losses and the cosine are logged; a run that goes on is the same bit for bit."""

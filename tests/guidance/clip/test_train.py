@@ -97,6 +97,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_processes_compare_all_their_pairs(tmp_path: Path) -> None:
     """Two processes of three pairs are one of six: losses, and gradients averaged as DDP does."""
     x, y = pairs(6)
@@ -114,6 +115,7 @@ def test_processes_compare_all_their_pairs(tmp_path: Path) -> None:
         torch.testing.assert_close(gradient, w.grad)
 
 
+@pytest.mark.slow
 def test_the_temperature_is_clamped(tmp_path: Path) -> None:
     net = train_clip(settings(tmp_path / "run", train={"steps": 1}))
     with torch.no_grad():
@@ -129,6 +131,7 @@ def test_the_temperature_is_clamped(tmp_path: Path) -> None:
 # --- the run -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path: Path) -> None:
     """After seconds, pairs that it has not seen find each other more often than by chance, with little noise first."""
     train = {"steps": 300, "batch_size": 32, "log_every": 50, "save_every": 300, "sample_every": 300}
@@ -144,6 +147,7 @@ def test_it_learns(tmp_path: Path) -> None:
     assert training["step"] == 300 and [level["t"] for level in training["levels"]] == [125, 375, 625, 875]
 
 
+@pytest.mark.slow
 def test_resume_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_clip(settings(tmp_path / "whole"))
 
@@ -166,6 +170,7 @@ def test_resume_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "levels" in read_config(parts)["training"]
 
 
+@pytest.mark.slow
 def test_like_takes_the_noise_of_the_model_to_steer(tmp_path: Path) -> None:
     config = dataclasses.replace(
         PRESETS["tiny"], process=ProcessConfig("linear", 50, variance="fixed_small"), text=None
@@ -180,6 +185,7 @@ def test_like_takes_the_noise_of_the_model_to_steer(tmp_path: Path) -> None:
         train_clip(settings(tmp_path / "x", like=str(tmp_path / "small")))
 
 
+@pytest.mark.slow
 def test_a_folder_of_captioned_pictures(tmp_path: Path) -> None:
     args = settings(tmp_path / "run", held_out=0.3, context=30, vocab_size=280, train={"steps": 4})
     net = train_clip(dataclasses.replace(args, data=str(photos(tmp_path / "data", 20))))
@@ -201,6 +207,7 @@ def test_table_and_plot(tmp_path: Path) -> None:
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "x"
     train_clip(settings(tmp_path / "run", train={"steps": 1}))
@@ -227,6 +234,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_the_script(tmp_path: Path) -> None:
     flags = "--data shapes:one --preset tiny --steps 2 --batch-size 2 --held-out-pairs 4 --levels 2 --dtype float32"
     command = [
@@ -243,6 +251,7 @@ def test_the_script(tmp_path: Path) -> None:
     assert again.returncode == 2 and again.stderr.count("\n") == 1 and "already holds a run" in again.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the caption is longer")
 def test_a_clip_begins_as_the_model_it_is_to_steer(text_folder: Path, tmp_path: Path) -> None:
     base, out = load_model(text_folder), tmp_path / "run"
@@ -267,6 +276,7 @@ def test_a_clip_begins_as_the_model_it_is_to_steer(text_folder: Path, tmp_path: 
     torch.testing.assert_close(few[0], many[1])
 
 
+@pytest.mark.slow
 def test_a_clip_is_trained_further(tmp_path: Path) -> None:
     """--init with a CLIP: with nothing learned it is that CLIP, words and temperature included."""
     train_clip(settings(tmp_path / "one"))
@@ -279,6 +289,7 @@ def test_a_clip_is_trained_further(tmp_path: Path) -> None:
     assert torch.equal(one.embed_captions(red), two.embed_captions(red))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the caption is longer")
 def test_a_clip_grows_deeper_and_says_the_same(text_folder: Path, tmp_path: Path) -> None:
     """--deepen: new blocks begin as the identity, and learn."""
@@ -300,6 +311,7 @@ def test_a_clip_grows_deeper_and_says_the_same(text_folder: Path, tmp_path: Path
     assert two.image.encoder.down[1].res.conv_out.weight.any()  # type: ignore[union-attr, index]
 
 
+@pytest.mark.slow
 def test_what_cannot_grow_deeper(tmp_path: Path) -> None:
     train_clip(settings(tmp_path / "one"))
     with pytest.raises(InputError, match="--deepen 1 for a CLIP with a vision transformer"):

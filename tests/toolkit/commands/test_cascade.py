@@ -47,6 +47,7 @@ def test_both_pictures_are_kept_with_their_recipes(
     assert len(stage["weights"]) == 16 and not {"seed", "prompt", "device"} & set(stage)
 
 
+@pytest.mark.slow
 def test_the_small_pictures_are_those_of_a_run_without_a_second_stage(
     cascade: list[object], tmp_path: Path
 ) -> None:
@@ -57,6 +58,7 @@ def test_the_small_pictures_are_those_of_a_run_without_a_second_stage(
     assert pngs(tmp_path / "c") == ["00000.png"]
 
 
+@pytest.mark.slow
 def test_like_repeats_both_stages(cascade: list[object], tmp_path: Path) -> None:
     flags = [*cascade, "--prompt", CAPTIONS[1], "--num-samples", 3, "--upsample-guidance", "cfg:2@10-90"]
     flags += ["--upsample-sampler", "ddpm", "--upsample-noise", 0.2, "--upsample-temp", 0.9, "--grid"]
@@ -72,6 +74,7 @@ def test_like_repeats_both_stages(cascade: list[object], tmp_path: Path) -> None
     assert (tmp_path / "d/grid-00000.png").read_bytes() == (tmp_path / "a/grid-00000.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_like_with_other_flags(cascade: list[object], tmp_path: Path) -> None:
     flags = [*cascade, "--prompt", CAPTIONS[1], "--upsample-guidance", "cfg:2", "--negative", CAPTIONS[0]]
     assert call(*flags, "--out", tmp_path) == 0
@@ -88,6 +91,7 @@ def test_like_with_other_flags(cascade: list[object], tmp_path: Path) -> None:
     assert (tmp_path / "s/00000.png").read_bytes() == (tmp_path / "00000-8.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_whatever_the_batch_size(cascade: list[object], tmp_path: Path) -> None:
     flags = [*cascade, "--prompt", CAPTIONS[0], "--num-samples", 3, "--call-size", 2]
     for size in (1, 16):
@@ -96,6 +100,7 @@ def test_whatever_the_batch_size(cascade: list[object], tmp_path: Path) -> None:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "16" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_embedded_upsampler_is_that_of_the_models_name(
     text_folder: Path,
     upsampler_model: Model,
@@ -129,6 +134,7 @@ def test_the_embedded_upsampler_is_that_of_the_models_name(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -171,6 +177,7 @@ def script_runs(monkeypatch: pytest.MonkeyPatch, name: str, *argv: object) -> in
     return int(end.value.code or 0)
 
 
+@pytest.mark.slow
 def test_train_and_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     flags = "--preset tiny-upsampler --crop-size 16 --steps 2 --batch-size 2 --log-every 1 --save-every 2"
     flags += (
@@ -195,6 +202,7 @@ def test_train_and_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert pngs(tmp_path / "m") == ["psnr.json", "side-by-side.png"]
 
 
+@pytest.mark.slow
 def test_the_oracle_judges_what_is_enlarged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:

@@ -112,6 +112,7 @@ def test_files_are_of_the_mode_of_their_channels(tmp_path):
     assert on_white(Image.new("LA", (1, 1), (9, 0))).getpixel((0, 0)) == (255, 255, 255)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 4])
 def test_a_model_is_trained_watched_and_drawn_from(photos, tmp_path, channels):
     out = tmp_path / "run"
@@ -165,6 +166,7 @@ def run_sample(flags: list[str], code: int = 0) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 4])
 def test_a_model_that_inpaints_has_as_many_known_planes(tmp_path, channels):
     model = Model(config_of(channels, inpaint=True))
@@ -177,6 +179,7 @@ def test_a_model_that_inpaints_has_as_many_known_planes(tmp_path, channels):
         assert grid.mode == "RGB"  # with captions below: transparency lies on white
 
 
+@pytest.mark.slow
 def test_what_takes_rgb_alone_says_so(tmp_path):
     save_model(tmp_path / "grey", Model(config_of(1)))
     flags = ["--model", str(tmp_path / "grey"), "--size", "64", "--upsampler", "shapes", "--device", "cpu"]

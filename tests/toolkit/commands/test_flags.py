@@ -131,6 +131,7 @@ def test_every_number_of_every_script_has_a_range(args):
     assert [(owner.__name__, name) for owner, name in numbers_of(args) if range_of(owner, name) is ANY] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", SCRIPTS)
 def test_the_flags_are_those_of_help(args, capsys):
     with pytest.raises(SystemExit):

@@ -29,6 +29,7 @@ from toolkit.pipelines.settings import SamplingConfig
 # --- nothing outside the mask changes -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "result"),
     [("RGB", "RGB"), ("RGBA", "RGBA"), ("L", "L"), ("LA", "LA"), ("P", "RGB"), ("1", "L")],
@@ -50,6 +51,7 @@ def test_every_mode_keeps_its_pixels(
     assert f"1 picture: {tmp_path / 'o.png'}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["model", "repaint", "replace"])
 @pytest.mark.parametrize("size", [(8, 8), (33, 9), (5, 70), (64, 40)])
 def test_every_size_and_method(
@@ -103,6 +105,7 @@ def test_other_files_are_painted_as_a_viewer_shows_them(
     assert np.array_equal(now[~unknown], shown[~unknown]) and not np.array_equal(now, shown)
 
 
+@pytest.mark.slow
 def test_the_usual_method_is_what_the_model_can(
     filler_folder: Path, text_folder: Path, tmp_path: Path
 ) -> None:
@@ -117,6 +120,7 @@ def test_the_usual_method_is_what_the_model_can(
     assert read_recipe(tmp_path / "o.png")["steps"] == 5
 
 
+@pytest.mark.slow
 def test_known_pixels_stay_under_a_gradient(filler: Model) -> None:
     """DDIM spends a gradient through epsilon and back, which moves a known pixel by rounding: it is pasted."""
     pipe = Pipeline(filler, call_size=2)
@@ -159,6 +163,7 @@ def test_dynamic_thresholds_do_not_scale_what_is_known(filler: Model) -> None:
 # --- choices, recipes, stages ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_choices_side_by_side_and_each_alone(filler_folder: Path, tmp_path: Path, capsys: Capture) -> None:
     image = photo(tmp_path / "photo.png")
     flags = ["--image", image, "--box", "5,2,12,9", "--model", filler_folder, "--steps", 2, "--prompt", RED]
@@ -206,6 +211,7 @@ def test_a_recipe_says_all(filler_folder: Path, tmp_path: Path, capsys: Capture)
     assert "was made by inpaint.py" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default:.* is not the image that")
 def test_like_paints_again(filler_folder: Path, tmp_path: Path, capsys: Capture) -> None:
     """All results or one of them, bit for bit; another flag changes one thing."""
@@ -305,6 +311,7 @@ def glide(name: str, size: int) -> Model:
     return model.eval()
 
 
+@pytest.mark.slow
 def test_glides_own_models(tmp_path: Path) -> None:
     """Its inpainting model (here 16x16), alone and with its upsampler (to 64x64)."""
     save_model(tmp_path / "base", glide("glide_inpaint", 16))

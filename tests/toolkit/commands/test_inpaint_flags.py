@@ -21,6 +21,7 @@ def painted(image: Path, result: Path) -> np.ndarray:
         return (np.asarray(old.convert("RGBA")) != np.asarray(new.convert("RGBA"))).any(-1)
 
 
+@pytest.mark.slow
 def test_where_masks_come_from(filler_folder: Path, tmp_path: Path, capsys: Capture) -> None:
     image, mask = photo(tmp_path / "photo.png"), mask_file(tmp_path / "m.png")
     out, flags = tmp_path / "o.png", ["--model", filler_folder, "--steps", 1, "--overwrite"]
@@ -80,6 +81,7 @@ def test_greys_are_cut_at_one_half(filler_folder: Path, tmp_path: Path, capsys: 
 # --- bad input ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -152,6 +154,7 @@ def test_help_says_which_way_round_a_mask_is(capsys: Capture) -> None:
     assert "WHITE is painted" in said and "white stays and black is painted" in said
 
 
+@pytest.mark.slow
 def test_the_examples_in_help_run(text_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     photo(Path("photo.png"), size=(70, 50))

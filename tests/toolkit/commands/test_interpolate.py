@@ -66,6 +66,7 @@ def test_a_start_is_as_noisy_as_its_strength_says(text_model: Model, spacing: st
     assert len(timesteps) == max(1, below)
 
 
+@pytest.mark.slow
 def test_little_strength_keeps_the_picture_and_all_of_it_forgets_it(text_model: Model) -> None:
     pipe = Pipeline(text_model, call_size=4)
     starts = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -80,6 +81,7 @@ def test_little_strength_keeps_the_picture_and_all_of_it_forgets_it(text_model: 
     assert apart[1] < 0.1 * apart[0]  # the same noise, and nothing else left
 
 
+@pytest.mark.slow
 def test_whatever_the_batch_size_with_a_start(text_folder: Path, tmp_path: Path) -> None:
     flags = ["--model", text_folder, "--prompt", RED, "--init-image", photo(tmp_path / "x.png"), *QUICK]
     flags += ["--num-samples", 5, "--call-size", 2]
@@ -90,6 +92,7 @@ def test_whatever_the_batch_size_with_a_start(text_folder: Path, tmp_path: Path)
     assert len(pngs(tmp_path / "1")) == 5
 
 
+@pytest.mark.slow
 def test_like_with_a_start(text_folder: Path, tmp_path: Path, capsys: Capture) -> None:
     picture = photo(tmp_path / "x.png", (16, 16))
     flags = ["--model", text_folder, "--prompt", RED, "--steps", 10, "--out", tmp_path / "o"]
@@ -167,6 +170,7 @@ def frames(path: Path, count: int, side: int = 8) -> torch.Tensor:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mix", ["conditions", "predictions"])
 def test_between_captions(text_folder: Path, tmp_path: Path, capsys: Capture, mix: str) -> None:
     flags = ["--prompt", RED, "--prompt", SQUARE, "--model", text_folder, "--steps", 3, "--seed", 4]
@@ -185,6 +189,7 @@ def test_between_captions(text_folder: Path, tmp_path: Path, capsys: Capture, mi
     assert "strip of 4 frames" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_between_pictures_by_their_noise(class_folder: Path, tmp_path: Path, capsys: Capture) -> None:
     a, b = photo(tmp_path / "a.png"), photo(tmp_path / "b.png", seed=1)
     flags = ["--image", a, "--image", b, "--model", class_folder, "--frames", 3, "--steps", 30]
@@ -216,6 +221,7 @@ def test_between_pictures_by_mixing_them(class_folder: Path, class_model: Model,
     assert len({frame.numpy().tobytes() for frame in found}) == 3
 
 
+@pytest.mark.slow
 def test_two_captions_with_two_pictures(text_folder: Path, tmp_path: Path) -> None:
     a, b = photo(tmp_path / "a.png"), photo(tmp_path / "b.png", seed=1)
     flags = ["--image", a, "--image", b, "--prompt", RED, "--prompt", SQUARE, "--model", text_folder]
@@ -258,6 +264,7 @@ def test_bad_interpolations(
     assert {path.name: path.read_bytes() for path in work_folder.iterdir()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default:the caption is longer")
 def test_the_examples_in_help_run(text_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -58,6 +58,7 @@ def test_every_script_is_a_command() -> None:
             assert callable(getattr(import_module(module), name))
 
 
+@pytest.mark.slow
 def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run(
         [sys.executable, "-c", EVERY_HELP, *BY_WORDS], cwd=ROOT, capture_output=True, text=True, check=False
@@ -144,6 +145,7 @@ def test_the_command_line_is_that_of_the_caller(monkeypatch: pytest.MonkeyPatch)
     )
 
 
+@pytest.mark.slow
 def test_flags_are_checked_before_torch_is_imported() -> None:
     code = (
         "import sys; from toolkit.commands.main import dispatch; from glide.utils.errors import InputError\n"

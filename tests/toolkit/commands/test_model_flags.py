@@ -67,6 +67,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_of_any_configuration_is_trained_and_sampled(name: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
@@ -123,6 +124,7 @@ def test_what_is_shown_can_be_given_back(preset: str, tmp_path: Path, capsys: Ca
     )
 
 
+@pytest.mark.slow
 def test_a_model_without_text(tmp_path: Path, capsys: Capture) -> None:
     assert "[text]" not in shown(capsys, "--preset", "tiny", "--model.text", "false")
     assert "width = 512  # default" in shown(capsys, "--preset", "small-32", "--model.text", "true")
@@ -163,6 +165,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", REFUSED, ids=" ".join)
 def test_a_configuration_that_cannot_be(flags: tuple[str, ...], tmp_path: Path, capsys: Capture) -> None:
     said = REFUSED[flags]
@@ -184,6 +187,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", FILES)
 def test_a_file_that_cannot_be(text: str, tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "model.toml"
@@ -192,6 +196,7 @@ def test_a_file_that_cannot_be(text: str, tmp_path: Path, capsys: Capture) -> No
     refused(call(train_script, "--config", tmp_path / "none.toml", "--show-config"), capsys, "none.toml")
 
 
+@pytest.mark.slow
 def test_what_the_data_decide(tmp_path: Path, capsys: Capture) -> None:
     flags = (*QUICK, "--out", tmp_path / "run")
     said = "got --model.num-classes 10, expected 0, which the data set: leave it out"
@@ -206,6 +211,7 @@ def test_what_the_data_decide(tmp_path: Path, capsys: Capture) -> None:
     refused(call(train_script, *classes, "3"), capsys, "got --model.num-classes 3, expected 2")
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on(tmp_path: Path, capsys: Capture) -> None:
     flags = (*QUICK, "--out", tmp_path / "run", "--process.steps", "300")
     assert call(train_script, *flags) == 0
@@ -224,6 +230,7 @@ def test_a_run_that_goes_on(tmp_path: Path, capsys: Capture) -> None:
     assert record["model"] == {"process.steps": 300, "unet.channels": 32}
 
 
+@pytest.mark.slow
 def test_weights_to_begin_with(tmp_path: Path, capsys: Capture) -> None:
     """The configuration of --init in place of a preset's."""
     assert call(train_script, *QUICK, "--unet.dropout", "0.2", "--out", tmp_path / "a") == 0
@@ -235,6 +242,7 @@ def test_weights_to_begin_with(tmp_path: Path, capsys: Capture) -> None:
     assert load_model(tmp_path / "b").config.inpaint
 
 
+@pytest.mark.slow
 def test_an_upsampler(tmp_path: Path, capsys: Capture) -> None:
     flags = ("--preset", "tiny-upsampler", "--model.scale", "2", "--process.schedule", "quadratic")
     text = shown(capsys, *flags, script=upsampler_script)
@@ -271,6 +279,7 @@ GUIDES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GUIDES)
 def test_a_guide(name: str, tmp_path: Path, capsys: Capture) -> None:
     script, flags, expected = GUIDES[name]

@@ -20,6 +20,7 @@ from toolkit.commands.sample_flags import CAPTIONS as BUILT_IN
 # --- what it draws --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_from_anywhere(text_folder: Path, tmp_path: Path) -> None:
     """In a process of its own, from another folder, with warnings as errors."""
     done = process("--prompt", CAPTIONS[0], "--model", text_folder, *QUICK, cwd=tmp_path)
@@ -51,6 +52,7 @@ def test_recipe(text_folder: Path, text_model: Model, tmp_path: Path) -> None:
     assert expected.items() <= recipes[0].items() and re.fullmatch("[0-9a-f]{16}", recipes[0]["weights"])
 
 
+@pytest.mark.slow
 def test_classes(class_folder: Path, tmp_path: Path) -> None:
     flags = ["--model", class_folder, "--out", tmp_path, *QUICK]
     assert call(*flags, "--label", "Gold Fish", "--label", 0) == 0
@@ -85,6 +87,7 @@ def test_grid_and_animation(text_folder: Path, tmp_path: Path, capsys: Capture) 
         assert (animation.n_frames, animation.size) == (3, size)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_an_empty_caption_is_drawn_unguided(text_folder: Path, tmp_path: Path, capsys: Capture) -> None:
     flags = ["--model", text_folder, "--out", tmp_path / "o", "--prompt", "", *QUICK]
     refused(call(*flags), capsys, "empty caption, expected words")
@@ -98,6 +101,7 @@ def test_an_empty_caption_is_drawn_unguided(text_folder: Path, tmp_path: Path, c
 # --- again ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_whatever_the_batch_size(text_folder: Path, tmp_path: Path, dtype: str) -> None:
     flags = ["--model", text_folder, "--prompt", CAPTIONS[0], "--num-samples", 5, "--call-size", 2, *QUICK]
@@ -108,6 +112,7 @@ def test_whatever_the_batch_size(text_folder: Path, tmp_path: Path, dtype: str) 
         assert others == [one, one]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [["--sampler", "ddpm"], ["--sampler", "ddim", "--eta", 0.7, "--dtype", "bfloat16", "--call-size", 2]],
@@ -126,6 +131,7 @@ def test_like(text_folder: Path, tmp_path: Path, flags: Sequence[object]) -> Non
     assert (tmp_path / "b/00000.png").read_bytes() == (tmp_path / "a/00003.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_like_with_other_flags(text_folder: Path, tmp_path: Path) -> None:
     first, changed = tmp_path / "00000.png", tmp_path / "00001.png"
     assert call("--model", text_folder, "--prompt", CAPTIONS[1], "--respacing", "3", "--out", tmp_path) == 0
@@ -151,6 +157,7 @@ def test_like_with_other_flags(text_folder: Path, tmp_path: Path) -> None:
     assert (recipes[1]["prompt"], recipes[1]["steps"], recipes[1]["scale"]) == (CAPTIONS[0], 2, 1.0)
 
 
+@pytest.mark.slow
 def test_like_a_grid(class_folder: Path, tmp_path: Path) -> None:
     flags = [
         "--model",
@@ -172,6 +179,7 @@ def test_like_a_grid(class_folder: Path, tmp_path: Path) -> None:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_like_needs_the_same_weights(text_model: Model, tmp_path: Path, capsys: Capture) -> None:
     model, out = tmp_path / "model", tmp_path / "o"
     save_model(model, text_model)
@@ -204,6 +212,7 @@ def test_nothing_is_overwritten(text_folder: Path, tmp_path: Path) -> None:
 # --- help -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default:the caption is longer")
 def test_the_examples_in_help_run(
     text_folder: Path, upsampler_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

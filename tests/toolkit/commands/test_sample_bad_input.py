@@ -18,6 +18,7 @@ from support.models import CAPTIONS
 from support.sample_script import QUICK, Capture, call, pngs, refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -64,6 +65,7 @@ def test_bad_flags(text_folder: Path, tmp_path: Path, capsys: Capture, flags: st
     assert not out.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -80,6 +82,7 @@ def test_bad_classes(
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_bad_prompts_files(text_folder: Path, tmp_path: Path, capsys: Capture) -> None:
     file = tmp_path / "captions.txt"
     flags = ["--model", text_folder, "--out", tmp_path / "o", "--prompts-file", file]
@@ -113,6 +116,7 @@ def test_a_pickle_with_code_is_never_executed(tmp_path: Path, capsys: Capture) -
     assert not exploded.exists() and not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "empty", "gone", "other kind", "no config", "not json"])
 def test_bad_checkpoints(text_model: Model, tmp_path: Path, capsys: Capture, damage: str) -> None:
     folder = tmp_path / "model"

@@ -121,6 +121,7 @@ def test_what_a_recipe_says() -> None:
 # --- pictures and their recipes -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_all_at_once_and_again(text_folder: Path, guides: Options, tmp_path: Path) -> None:
     flags: list[object] = [
         "--model",
@@ -161,6 +162,7 @@ def test_all_at_once_and_again(text_folder: Path, guides: Options, tmp_path: Pat
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "c" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_like_with_another_guidance(text_folder: Path, guides: Options, tmp_path: Path) -> None:
     """Options of guidances that are no longer there are dropped; those for all stay."""
     first = tmp_path / "00000.png"
@@ -212,6 +214,7 @@ def test_recipes_of_the_first_version(text_folder: Path, tmp_path: Path) -> None
     assert old.read_bytes() == (tmp_path / "00001.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_like_needs_the_same_guides(
     text_folder: Path, guides: Options, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -232,6 +235,7 @@ def test_like_needs_the_same_guides(
     assert pngs(tmp_path / "o") == ["00000.png"]
 
 
+@pytest.mark.slow
 def test_rerank(text_folder: Path, guides: Options, tmp_path: Path, capsys: Capture) -> None:
     flags: list[object] = ["--model", text_folder, "--prompt", RED, "--prompt", SQUARE, "--num-samples", 4]
     flags += ["--call-size", 2, *QUICK]
@@ -260,6 +264,7 @@ def test_rerank(text_folder: Path, guides: Options, tmp_path: Path, capsys: Capt
 # --- bad input ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -304,6 +309,7 @@ def test_bad_flags(
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_captions_and_guides_that_do_not_fit(
     text_folder: Path, class_folder: Path, guides: Options, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -344,6 +350,7 @@ def test_a_gradient_that_is_not_finite(
     assert pngs(tmp_path / "o") == []
 
 
+@pytest.mark.slow
 def test_recipes_that_are_damaged(text_folder: Path, tmp_path: Path, capsys: Capture) -> None:
     picture = tmp_path / "00000.png"
     assert call("--model", text_folder, "--prompt", RED, "--out", tmp_path, *QUICK) == 0
@@ -378,6 +385,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     known.cache_clear()
 
 
+@pytest.mark.slow
 def test_help_lists_every_guidance(package: Path) -> None:
     """Those of other packages too, and imports none of them."""
     (package / "lamps.py").write_text("raise SystemExit('imported')")
@@ -391,6 +399,7 @@ def test_help_lists_every_guidance(package: Path) -> None:
     assert "cfg:1" not in done.stdout  # a built-in name is not to be had
 
 
+@pytest.mark.slow
 def test_a_plug_in_of_another_package(
     package: Path, text_folder: Path, tmp_path: Path, capsys: Capture
 ) -> None:

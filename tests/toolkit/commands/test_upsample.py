@@ -30,6 +30,7 @@ def noise(height: int, width: int, channels: int = 3) -> Image.Image:
     return Image.fromarray(values)
 
 
+@pytest.mark.slow
 def test_a_picture_of_any_size(upsampler_folder: Path, tmp_path: Path, capsys: Capture) -> None:
     source, result = tmp_path / "in.jpg", tmp_path / "out" / "large.png"
     noise(9, 21).save(source)
@@ -82,6 +83,7 @@ def test_transparency_and_colour_profiles_stay(upsampler_folder: Path, tmp_path:
         assert np.array_equal(result.getchannel("A"), alpha)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default:.*x\\.")
 def test_odd_pictures_are_enlarged_as_a_viewer_shows_them(
     upsampler_folder: Path, tmp_path: Path, capsys: Capture
@@ -115,6 +117,7 @@ def test_odd_pictures_are_enlarged_as_a_viewer_shows_them(
     assert torch.equal(pixels, plain) and "more than 8 bits a colour" in said
 
 
+@pytest.mark.slow
 def test_pictures_that_cannot_be_enlarged(
     upsampler_folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +163,7 @@ def test_outputs_that_cannot_be_written(upsampler_folder: Path, tmp_path: Path, 
     assert (tmp_path / "in/b.png").read_bytes() == original and not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -186,6 +190,7 @@ def test_bad_upsample_flags(
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default:the caption is longer")
 def test_the_examples_of_upsample_run(
     upsampler_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

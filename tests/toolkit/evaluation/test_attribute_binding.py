@@ -75,6 +75,7 @@ def test_a_network_that_reads_the_background_alone(tiny: Model, monkeypatch: pyt
     assert "| 900 |" in table(list(found.values())) and "relation" not in found
 
 
+@pytest.mark.slow
 def test_the_command(tiny: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_model(tmp_path / "model", tiny)
     out = tmp_path / "binding.json"

@@ -135,6 +135,7 @@ def small(folder: Path, out: Path, **changes: Any) -> Sweep:
     return Sweep(**{"model": str(folder / "model"), "out": out, "device": "cpu", **sizes, **changes})
 
 
+@pytest.mark.slow
 def test_a_sweep(folder: Path, tmp_path: Path) -> None:
     guidance = ("none", "cfg", "cfg@300-700", "apg:3", "cfg:2+pag")
     args = small(
@@ -172,6 +173,7 @@ def test_a_sweep(folder: Path, tmp_path: Path) -> None:
     assert images == sorted(f"{name}.png" for name in names)
 
 
+@pytest.mark.slow
 def test_a_classifier_says_what_to_draw(folder: Path, tmp_path: Path) -> None:
     guiding = Options(classifier=str(folder / "classifier"))
     args = small(folder, tmp_path, ask="class", guidance=("classifier:5",), guiding=guiding, no_plot=True)
@@ -180,6 +182,7 @@ def test_a_classifier_says_what_to_draw(folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "sweep.png").exists()
 
 
+@pytest.mark.slow
 def test_perfect_pictures_that_are_all_alike(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +199,7 @@ def test_perfect_pictures_that_are_all_alike(
     assert (point.fidelity, point.diversity) == (1.0, 0.0) and data.diversity > 0.7
 
 
+@pytest.mark.slow
 def test_the_best_of_several_is_judged(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of three pictures of each caption the last is right, and a CLIP that sees so finds it: all or nothing."""
     seen = []
@@ -255,6 +259,7 @@ def test_refused(folder: Path, tmp_path: Path, changes: dict[str, Any], said: st
         sweep(small(folder, tmp_path, **changes))
 
 
+@pytest.mark.slow
 def test_the_script(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     flags = "--guidance cfg:2 --captions 2 --open-captions 1 --pictures 2 --steps 2 --batch-size 4 --no-plot"
     command = ["guidance_sweep.py", "--model", str(folder / "model"), "--out", str(tmp_path), *flags.split()]

@@ -65,6 +65,7 @@ def test_the_masked_corner_holds_what_is_asked_and_nothing_else() -> None:
         assert new.any() and not (new & ~unknown).any()
 
 
+@pytest.mark.slow
 def test_the_oracle_judges_true_and_false_paintings() -> None:
     oracle, some = Oracle(), FOUND[:16]
 
@@ -95,6 +96,7 @@ class Painter(Pipeline):
         return [Step(0, 0, x, x)]
 
 
+@pytest.mark.slow
 def test_a_perfect_painter_is_judged_perfect_and_a_spoiled_one_is_not() -> None:
     how = Plan(Region(0, 0, 64), "model", SamplingConfig(), 0, 64, 64)
     for spoiled in (set(), {3, 12, 17}):
@@ -105,6 +107,7 @@ def test_a_perfect_painter_is_judged_perfect_and_a_spoiled_one_is_not() -> None:
     assert text.splitlines()[2].startswith("| alone | 10 | 90.0") and "| beside | 10 | 80.0" in text
 
 
+@pytest.mark.slow
 def test_the_script_writes_its_table_and_pictures(tmp_path: Path, class_folder: Path) -> None:
     model = Model(PRESETS["tiny"], Tokenizer.train(captions_for_tokenizer(), 512, 24))
     save_model(tmp_path / "model", randomised(model, seed=0))

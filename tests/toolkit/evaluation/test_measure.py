@@ -36,6 +36,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_nll_adds_up(untrained: Path, tmp_path: Path) -> None:
     args = Nll(str(untrained), images=4, batch_size=3, respacing="10", out=tmp_path / "nll.json")
     mean = nll(args)
@@ -46,6 +47,7 @@ def test_nll_adds_up(untrained: Path, tmp_path: Path) -> None:
     assert mean > 3  # an untrained network knows nothing about these pictures
 
 
+@pytest.mark.slow
 def test_a_model_that_inpaints_is_measured_where_nothing_is_known(untrained: Path, tmp_path: Path) -> None:
     plain = load_model(untrained)
     model = Model(dataclasses.replace(plain.config, inpaint=True), plain.tokenizer)
@@ -80,6 +82,7 @@ class TruePictures(Pipeline):
         return [Step(0, 0, x, x)]
 
 
+@pytest.mark.slow
 def test_a_perfect_model_is_judged_perfect_and_a_spoiled_one_is_not() -> None:
     for spoiled in (set(), {3, 17, 30}):
         pipe = TruePictures(spoiled)
@@ -92,6 +95,7 @@ def test_a_perfect_model_is_judged_perfect_and_a_spoiled_one_is_not() -> None:
     assert "| cfg 3 | any | 40 | 92.5 |" in table({"cfg 3": tally})
 
 
+@pytest.mark.slow
 def test_evaluate_writes_its_table_and_pictures(untrained: Path, tmp_path: Path) -> None:
     tallies = evaluate(Evaluate(str(untrained), captions=6, scales=(1.0, 3.0), steps=2, out=tmp_path / "out"))
     assert set(tallies) == {"cfg 1", "cfg 3"} and tallies["cfg 3"].share("any") == 0

@@ -88,6 +88,7 @@ def test_the_table() -> None:
     assert standard_error(50, 100) == pytest.approx(0.05) and standard_error(4, 4) > 0
 
 
+@pytest.mark.slow
 def test_a_sweep(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     args = small(folder, tmp_path, solver=("ddim", "heun@karras", "dpmpp-2m-sde", "ddpm:5", "ddim:6"))
@@ -139,6 +140,7 @@ def test_refused(folder: Path, tmp_path: Path, changes: dict[str, Any], said: st
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_script(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     flags = "--solver unipc@log-snr --calls 3 --captions 2 --steps 4 --batch-size 2 --no-plot"
     command = ["solver_sweep.py", "--model", str(folder / "model"), "--out", str(tmp_path), *flags.split()]

@@ -46,6 +46,7 @@ def drawn(pipe: Pipeline, prompt: Any = RED, **changes: Any) -> Tensor:
 # --- numbers and texts ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -192,6 +193,7 @@ def test_numbers_of_settings_are_those_of_python(pipe: Pipeline) -> None:
     assert len([*pipe.draw([ImageRequest(np.int64(3), RED)], settings)]) == 2
 
 
+@pytest.mark.slow
 def test_a_negative_prompt_is_that_of_the_options(pipe: Pipeline) -> None:
     by_options = drawn(pipe, options=Options(negative=SQUARE))
     assert torch.equal(drawn(pipe, negative_prompt=SQUARE), by_options)
@@ -254,6 +256,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_picture_in_any_form(pipe: Pipeline, photo: Path) -> None:
     with Image.open(photo) as file:
         picture = file.convert("RGB")
@@ -344,6 +347,7 @@ def test_a_recipe_names_the_picture(pipe: Pipeline, photo: Path) -> None:
 # --- painting -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_painting_by_a_mask(pipe: Pipeline, photo: Path, tmp_path: Path) -> None:
     mask = np.zeros((8, 8), bool)
     mask[2:6, 2:5] = True
@@ -393,6 +397,7 @@ def test_a_callback_of_four_arguments(pipe: Pipeline) -> None:
     assert "made_by" not in result.recipes[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [*SAMPLERS])
 def test_latents_that_a_callback_returns_are_gone_on_with(pipe: Pipeline, sampler: str) -> None:
     other = SeededNoise([9]).randn((3, 8, 8), torch.device("cpu"))
@@ -429,6 +434,7 @@ def test_a_callback_stops_the_run(pipe: Pipeline, image: Any) -> None:
     assert seen == [0, 1, 2]  # the next run is a new one
 
 
+@pytest.mark.slow
 def test_a_thread_stops_its_own_run_alone(pipe: Pipeline) -> None:
     names = ["cfg:3", "pag:2", "cfg:2", "cads:0.1"]
     alone = [drawn(pipe, guidances=[name], num_inference_steps=5) for name in names]
@@ -467,6 +473,7 @@ def test_a_bar_in_python(text_model: Model, capsys: pytest.CaptureFixture[str]) 
 # --- elsewhere ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda pipe: pickle.loads(pickle.dumps(pipe))])
 def test_a_copy_draws_the_same(
     text_folder: Path, text_model: Model, again: Callable[[Pipeline], Pipeline]
@@ -482,6 +489,7 @@ def test_a_copy_draws_the_same(
         assert torch.equal(drawn(copied), before) and copied.progress_bar_config["disable"] is True
 
 
+@pytest.mark.slow
 def test_a_stored_pipeline_knows_its_weights(text_model: Model, tmp_path: Path) -> None:
     save_model(tmp_path / "model", text_model)
     stored = pickle.dumps(Pipeline.from_pretrained(tmp_path / "model", "cpu"))
@@ -493,6 +501,7 @@ def test_a_stored_pipeline_knows_its_weights(text_model: Model, tmp_path: Path) 
         pickle.loads(stored)
 
 
+@pytest.mark.slow
 def test_to(text_folder: Path, text_model: Model) -> None:
     for pipe in (
         Pipeline.from_pretrained(text_folder, "cpu", call_size=2),
@@ -515,6 +524,7 @@ def test_to(text_folder: Path, text_model: Model) -> None:
         assert torch.equal(drawn(pipe), rounded)  # as it was
 
 
+@pytest.mark.slow
 def test_save_pretrained(text_folder: Path, text_model: Model, tmp_path: Path) -> None:
     for name, pipe in (
         ("a", Pipeline.from_pretrained(text_folder, "cpu", torch.bfloat16)),

@@ -26,6 +26,7 @@ pytestmark = [
 COMPILER = any(map(shutil.which, module.COMPILERS))
 
 
+@pytest.mark.slow
 def test_a_u_net_is_one_graph(text_model: Model) -> None:
     """Without a break, so that all of it can be compiled together, and replayed on a GPU."""
     with torch.no_grad():
@@ -34,6 +35,7 @@ def test_a_u_net_is_one_graph(text_model: Model) -> None:
     assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
 def test_the_same_pictures_but_for_rounding(text_folder: Path) -> None:
     pictures = [ImageRequest(i, caption) for i, caption in enumerate([RED, SQUARE])]
@@ -48,6 +50,7 @@ def test_the_same_pictures_but_for_rounding(text_folder: Path) -> None:
     assert (plain - other).abs().max() < 1e-4 * plain.std()
 
 
+@pytest.mark.slow
 def test_it_is_repeated_and_refused(
     text_folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
     return Options(weak=str(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in built_in() if name != "none"])
 def test_as_it_comes(pipe: Pipeline, options: Options, name: str) -> None:
     reads = built_in()[name]

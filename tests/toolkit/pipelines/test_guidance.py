@@ -44,6 +44,7 @@ MIXED = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("owned", [False, True])
 def test_threads_that_share_a_pipeline(text_model: Model, guides: Options, owned: bool) -> None:
     """Eight at once, each with another guidance, sampler and number of pictures: bit for bit as alone."""
@@ -74,6 +75,7 @@ def last(
     return torch.cat(parts)
 
 
+@pytest.mark.slow
 def test_all_at_once_whatever_the_batch(pipe: Pipeline, guides: Options) -> None:
     """Every built-in guidance together: the same picture alone, in parts and in a run, and finite."""
     options = dataclasses.replace(guides, rescale=0.7, threshold=0.9, negative=STARS)
@@ -86,6 +88,7 @@ def test_all_at_once_whatever_the_batch(pipe: Pipeline, guides: Options) -> None
         assert torch.equal(whole[3:4], last(pipe, settings, pictures[3:4], 1, place=3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("term", ALL)
 def test_each_changes_the_picture_but_not_at_no_strength(pipe: Pipeline, guides: Options, term: str) -> None:
     def drawn(guidance: str) -> Tensor:
@@ -101,6 +104,7 @@ def test_each_changes_the_picture_but_not_at_no_strength(pipe: Pipeline, guides:
     assert not torch.allclose(drawn(term), plain, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_by_name_and_by_object(pipe: Pipeline, text_model: Model) -> None:
     def drawn(**flags: Any) -> Tensor:
         return pipe([RED, SQUARE], num_inference_steps=4, seed=3, **flags).tensors
@@ -138,6 +142,7 @@ def test_negative_captions(pipe: Pipeline, text_model: Model, class_model: Model
         drawn(classes, label="apple", options=Options(negative="pear"))
 
 
+@pytest.mark.slow
 def test_a_negative_class_needs_no_null_class() -> None:
     process = ProcessConfig(steps=100, variance="fixed_small")
     model = Model(ModelConfig(tiny_unet(3), None, len(CLASSES), False, CLASSES, process=process))
@@ -148,6 +153,7 @@ def test_a_negative_class_needs_no_null_class() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_noisy_clip_may_see_the_predicted_picture(pipe: Pipeline, guides: Options) -> None:
     """By name as by object, the same alone and in a run, another picture than by what it sees of x_t."""
     assert guides.clip is not None

@@ -54,6 +54,7 @@ def pictures() -> Tensor:
     return torch.linspace(-1, 1, 2 * 3 * 4, dtype=torch.float64).view(2, 3, 2, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["linear", "squaredcos_cap_v2"])
 def test_it_is_a_first_order_solver_of_ddims_equation(schedule: str) -> None:
     errors = []
@@ -67,6 +68,7 @@ def test_it_is_a_first_order_solver_of_ddims_equation(schedule: str) -> None:
         assert 1.6 < errors[coarse] / errors[fine] < 2.6, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["linear", "squaredcos_cap_v2"])
 def test_there_and_back(schedule: str) -> None:
     process = process_of(50, schedule)
@@ -105,6 +107,7 @@ def starts(count: int) -> list[ImageRequest]:
     return [ImageRequest(i, label=i, given=KnownPixels(start=one)) for i, one in enumerate(draws)]
 
 
+@pytest.mark.slow
 def test_a_latent_does_not_depend_on_what_stands_beside_it(pipe: Pipeline) -> None:
     settings = SamplingConfig("ddim", "5", 0.0, "cfg", 2.0)
     together, alone = encode(pipe, starts(3), settings), encode(pipe, starts(3)[:1], settings)
@@ -113,6 +116,7 @@ def test_a_latent_does_not_depend_on_what_stands_beside_it(pipe: Pipeline) -> No
     assert torch.equal(decode(pipe, rows, settings)[:1], decode(pipe, rows[:1], settings))
 
 
+@pytest.mark.slow
 def test_a_pipeline_gives_pictures_back(pipe: Pipeline) -> None:
     rows, settings = starts(2), SamplingConfig("ddim", "20", 0.0, "none", strength=0.5)
     ticks: list[int] = []
@@ -183,6 +187,7 @@ def test_between_conditions_and_predictions(text_model: Model) -> None:
     assert not torch.allclose(told[1], mixed[1], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_clamped_denoiser_is_inverted_too() -> None:
     process = process_of(40)
     denoise = project(gaussian(process), clamp)

@@ -98,6 +98,7 @@ def test_the_face(pipe: Pipeline) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spec", "steps"), [(7, 7), ("ddim50", 50), ("fast27", 27), ("3,2,1", 6)])
 def test_steps(pipe: Pipeline, spec: int | str, steps: int) -> None:
     seen: list[int] = []

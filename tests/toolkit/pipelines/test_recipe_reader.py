@@ -72,6 +72,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "said"), BAD, ids=lambda value: str(value)[:30])
 def test_recipes_that_no_version_wrote(
     drawn: Path, tmp_path: Path, capsys: Capture, changes: dict[str, Any], said: str
@@ -102,6 +103,7 @@ NAMED: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", NAMED, ids=str)
 def test_what_a_recipe_names_is_not_opened_unasked(
     drawn: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
@@ -117,6 +119,7 @@ def test_what_a_recipe_names_is_not_opened_unasked(
     refused(call("--like", picture, "--out", tmp_path / "o"), capsys, f" {name}: give yourself")
 
 
+@pytest.mark.slow
 def test_what_is_named_is_taken_where_it_is_given_or_trusted(
     text_folder: Path, drawn: Path, tmp_path: Path, capsys: Capture
 ) -> None:

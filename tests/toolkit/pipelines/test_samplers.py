@@ -60,6 +60,7 @@ def test_names_have_functions_and_defaults_one_place() -> None:
     assert SamplingConfig("dpmpp-2m", "20", spacing="trailing").spaced == "trailing"
 
 
+@pytest.mark.slow
 @every_new
 def test_the_same_picture_whatever_the_batch(pipe: Pipeline, sampler: str) -> None:
     settings = SamplingConfig(sampler, "5", spacing="log-snr")
@@ -77,6 +78,7 @@ def test_the_same_picture_whatever_the_batch(pipe: Pipeline, sampler: str) -> No
     assert torch.equal(whole, run(1)) and torch.equal(whole[4:5], run(1, pictures[4:5], place=4))
 
 
+@pytest.mark.slow
 def test_solvers_without_noise_agree_and_differ_from_those_with(pipe: Pipeline) -> None:
     def drawn(sampler: str) -> torch.Tensor:
         return pipe(RED, num_inference_steps=90, sampler=sampler, seed=0, guidance_scale=1.0).tensors
@@ -89,6 +91,7 @@ def test_solvers_without_noise_agree_and_differ_from_those_with(pipe: Pipeline) 
     assert far["dpmpp-2m"] < far["dpmpp-2m-sde"] / 2, far
 
 
+@pytest.mark.slow
 @every_new
 def test_a_gradient_is_seen_by_each_picture(pipe: Pipeline, sampler: str) -> None:
     pull = LogLikelihood(lambda x, t: 0.3 * x.flatten(1).sum(1), 1.0)
@@ -103,6 +106,7 @@ def test_a_gradient_is_seen_by_each_picture(pipe: Pipeline, sampler: str) -> Non
     assert torch.equal(alone.x[0], led.x[1])
 
 
+@pytest.mark.slow
 @every_new
 def test_known_pixels_stay(pipe: Pipeline, sampler: str) -> None:
     image, mask = torch.rand(3, 8, 8) * 2 - 1, torch.zeros(1, 8, 8)
@@ -127,6 +131,7 @@ def test_a_run_that_begins_with_a_picture(pipe: Pipeline, sampler: str) -> None:
     assert torch.isfinite(steps[-1].x).all()
 
 
+@pytest.mark.slow
 @every_new
 def test_an_upsampler_draws_by_it(upsampler_model: Model, sampler: str) -> None:
     pipe = Pipeline(upsampler_model, call_size=1, wrap=in_tiles)
@@ -140,6 +145,7 @@ def test_an_upsampler_draws_by_it(upsampler_model: Model, sampler: str) -> None:
 # --- command lines --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [*NEW, "ddpm"])
 def test_recipes_repeat_it(text_folder: Path, tmp_path: Path, sampler: str) -> None:
     flags = ["--model", text_folder, "--prompt", SQUARE, "--num-samples", 2, "--steps", 3, "--call-size", 2]
@@ -150,6 +156,7 @@ def test_recipes_repeat_it(text_folder: Path, tmp_path: Path, sampler: str) -> N
     assert (tmp_path / "b/00000.png").read_bytes() == (tmp_path / "a/00001.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_what_takes_the_place_of_a_recipes_spacing(text_folder: Path, tmp_path: Path) -> None:
     first = tmp_path / "00000.png"
     flags = ["--model", text_folder, "--prompt", RED, "--steps", 3, "--spacing", "trailing"]
@@ -161,6 +168,7 @@ def test_what_takes_the_place_of_a_recipes_spacing(text_folder: Path, tmp_path: 
     assert told == ["trailing", "trailing", None, "log-snr", None]
 
 
+@pytest.mark.slow
 def test_recipes_of_a_cascade(text_folder: Path, upsampler_folder: Path, tmp_path: Path) -> None:
     flags = [
         "--model",
@@ -193,6 +201,7 @@ def test_recipes_of_a_cascade(text_folder: Path, upsampler_folder: Path, tmp_pat
     assert "spacing" not in read_recipe(tmp_path / "b/00001.png")["upsampler"]
 
 
+@pytest.mark.slow
 def test_between_pictures(class_folder: Path, tmp_path: Path) -> None:
     ends = ["--image", photo(tmp_path / "a.png"), "--image", photo(tmp_path / "b.png", seed=1)]
     flags = ["--model", class_folder, *ends, "--frames", 3, "--steps", 4, "--spacing", "log-snr"]

@@ -30,6 +30,7 @@ def published() -> dict[str, dict]:
 # --- the published files -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", published())
 def test_each_published_tensor_maps_exactly_once(name: str) -> None:
     options, shapes = published()[name]["options"], published()[name]["tensors"]

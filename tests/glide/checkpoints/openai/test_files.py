@@ -144,6 +144,7 @@ def test_broken_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
         assert message.count(". ") == 0 and "\n" not in message and len(message) < 500, message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive", [True, False])
 def test_state_dicts_as_people_save_them(tmp_path: Path, archive: bool) -> None:
     """Of DistributedDataParallel, of torch.compile, and inside a training checkpoint: read, and said."""

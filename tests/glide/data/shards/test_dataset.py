@@ -186,6 +186,7 @@ ORDERS = [[5], [1, 2, 3], [100, 0, 37], [40] * 30, [3] * 50]
 SMALL = {"block": 4, "mixed": 3, "window": 32, "lanes": 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts", ORDERS)
 def test_an_order_has_every_index_once_from_anywhere(counts):
     for sizes in ({}, SMALL):

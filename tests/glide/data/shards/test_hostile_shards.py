@@ -47,6 +47,7 @@ def test_a_class_number_beyond_all_bounds_is_a_fault_of_its_sample(tmp_path, lab
     assert data.class_names == ("0", "1", "2") and "expected a whole number" in data.broken["a.tar/3.png"]
 
 
+@pytest.mark.slow
 def test_far_more_classes_than_pictures_are_none(tmp_path):
     good = {f"{i}.{s}": d for i in range(3) for s, d in (("png", png(i)), ("cls", b"%d" % i))}
     tar(tmp_path / "a.tar", good | {"3.png": png(), "3.cls": b"1000000"})

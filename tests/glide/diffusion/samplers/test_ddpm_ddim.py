@@ -33,6 +33,7 @@ def test_ddim_converges_to_the_probability_flow():
     assert errors[1] < errors[0] / 3 and errors[2] < errors[1] / 3
 
 
+@pytest.mark.slow
 def test_ddim_from_zero_terminal_snr():
     """There x_T is pure noise, and only a v or x0 prediction says where to go."""
     process = make_process("linear", 2000, zero_terminal_snr=True)
@@ -60,6 +61,7 @@ def test_ddim_with_eta_one_is_ancestral_with_the_posterior_variance():
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "sigmoid"])
 @pytest.mark.parametrize("spacing", ["uniform", *SPACINGS])
 def test_all_noise_from_noise_alone(schedule, spacing):
@@ -101,6 +103,7 @@ def test_ddim_with_noise_keeps_the_marginals(eta):
 # --- ancestral ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", ["3", "10", "40"])
 def test_ancestral_with_the_right_variance_is_exact_at_any_number_of_steps(spec):
     data = Gaussian(make_process("cosine"), mean=0.3, std=0.5)
@@ -151,6 +154,7 @@ def test_ddim_spends_the_gradient_exactly():
         torch.testing.assert_close(ours, exact, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_ancestral_with_a_gradient_samples_the_posterior():
     guided, posterior = observed(Gaussian(make_process("cosine"), mean=0.3, std=0.5), value=-0.4, noise=0.3)
     result = last(

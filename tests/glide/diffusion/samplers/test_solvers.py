@@ -64,6 +64,7 @@ def flow_error(solver, steps: int) -> float:
 # --- order and error ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ORDERS)
 def test_the_order_of_convergence(name):
     solver, order = ORDERS[name]
@@ -256,6 +257,7 @@ def test_known_pixels(name):
 # --- what all have in common ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spacing", ["uniform", "karras", "log-snr"])
 @pytest.mark.parametrize("name", ALL)
 def test_from_zero_terminal_snr(name, spacing):
@@ -328,6 +330,7 @@ def textbook(process, denoise, x):
         yield below.alpha * z
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("std", [1.0, 0.5, 0.25, 0.1, 0.02])
 @pytest.mark.parametrize("schedule", ["linear", "quadratic", "cosine"])
 @pytest.mark.parametrize("spacing", ["uniform", "trailing", "quadratic", "log-snr", "karras"])

@@ -38,6 +38,7 @@ def by_definition(
     return F.silu(y) if silu else y
 
 
+@pytest.mark.slow
 @DTYPES
 @pytest.mark.parametrize("silu", [False, True])
 @pytest.mark.parametrize("tells", [False, True])
@@ -137,6 +138,7 @@ def test_what_it_cannot_take_is_left_to_pytorch() -> None:
     assert not fused.supports_norm(x[:0]) and not fused.supports_norm(x.flatten(1))
 
 
+@pytest.mark.slow
 @DTYPES
 def test_a_network_says_the_same_with_and_without(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype

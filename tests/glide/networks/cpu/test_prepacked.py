@@ -40,6 +40,7 @@ def layers(network: nn.Module, kind: type) -> list[nn.Module]:
     return [layer for layer in network.modules() if type(layer) is kind]
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_packed_network_says_the_same(plain: UNet, dtype: torch.dtype) -> None:
     """In its first call, in those after it, and where another shape comes between them."""
@@ -147,6 +148,7 @@ def test_a_large_network_keeps_one_order(monkeypatch: pytest.MonkeyPatch) -> Non
     assert list(net[0]._layouts) == [torch.Size([1, 16, 8, 8])]
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_gradient_goes_through_a_packed_network(plain: UNet, dtype: torch.dtype) -> None:
     """Also after it has drawn, in inference mode; its weights on the way back, too, are laid out once."""
