@@ -72,7 +72,7 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor, scale_shift: ScaleShift | None = None, silu: bool = False) -> Tensor:
         """norm(x) (1 + scale) + shift, then SiLU if `silu`: [N,C,H,W] -> [N,C,H,W]."""
-        return dispatch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps, scale_shift, silu)
+        return dispatch.group_norm(self, x, scale_shift, silu)
 
 
 class PixelNorm(nn.LayerNorm):
@@ -83,7 +83,7 @@ class PixelNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor, scale_shift: ScaleShift | None = None, silu: bool = False) -> Tensor:
         """norm(x) (1 + scale) + shift, then SiLU if `silu`: [N,C,H,W] -> [N,C,H,W]."""
-        return dispatch.pixel_norm(x, self.weight, self.bias, self.eps, scale_shift, silu)
+        return dispatch.pixel_norm(self, x, scale_shift, silu)
 
 
 def norm(channels: int, local: bool) -> GroupNorm | PixelNorm:

@@ -22,8 +22,8 @@ def group_norm(
     weight: Tensor,
     bias: Tensor,
     eps: float,
-    scale_shift: ScaleShift | None = None,
-    silu: bool = False,
+    scale_shift: ScaleShift | None,
+    silu: bool,
 ) -> Tensor:
     """silu(norm(x) (1 + scale) + shift) [N,C,H,W] of x [N,C,H,W]; weight, bias [C].
 
@@ -34,17 +34,11 @@ def group_norm(
 
 
 def pixel_norm(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-    scale_shift: ScaleShift | None = None,
-    silu: bool = False,
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, scale_shift: ScaleShift | None, silu: bool
 ) -> Tensor:
     """`group_norm`, with mean and variance over the channels of each pixel by itself: a layer norm (1607.06450)."""
-    y = F.layer_norm(
-        x.permute(0, 2, 3, 1), weight.shape, weight, bias, eps
-    )  # [N,H,W,C], free in channels_last
+    pixels = x.permute(0, 2, 3, 1)  # [N,H,W,C], free in channels_last
+    y = F.layer_norm(pixels, weight.shape, weight, bias, eps)
     return modulate(y.permute(0, 3, 1, 2), scale_shift, silu)
 
 

@@ -20,9 +20,7 @@ from glide.utils.dtype import multiplies_fast
 
 WIDE_GROUP = 16  # channels: narrower groups do not fill a vector register
 LARGE_PICTURE = 1024  # pixels from which PyTorch's group norm takes another kernel
-FEW_KEYS = (
-    3072  # numbers, tokens times width: keys of a head for which the C is no slower than bfloat16 units
-)
+FEW_KEYS = 3072  # numbers, tokens times width: a head's keys for which the C is no slower than bfloat16 units
 
 
 def second_derivatives() -> bool:
@@ -33,16 +31,9 @@ def second_derivatives() -> bool:
     return torch.is_grad_enabled() and not torch.backends.cuda.flash_sdp_enabled()
 
 
-def group_norm(
-    x: Tensor,
-    groups: int,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-    scale_shift: ScaleShift | None = None,
-    silu: bool = False,
-) -> Tensor:
-    """`normalization.group_norm`: [N,C,H,W] -> [N,C,H,W]."""
+def group_norm(layer: nn.GroupNorm, x: Tensor, scale_shift: ScaleShift | None, silu: bool) -> Tensor:
+    """`normalization.group_norm` with the layer's parameters: [N,C,H,W] -> [N,C,H,W]."""
+    groups, weight, bias, eps = layer.num_groups, layer.weight, layer.bias, layer.eps
     if fused.supports_norm(x) and not second_derivatives():
         return fused.norm(x, groups, weight, bias, eps, scale_shift, silu)
     if _slow_in_channels_last(x, groups):
@@ -64,18 +55,11 @@ def _slow_in_channels_last(x: Tensor, groups: int) -> bool:
     return _is_half(x) and narrow and (small or torch.is_grad_enabled())
 
 
-def pixel_norm(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-    scale_shift: ScaleShift | None = None,
-    silu: bool = False,
-) -> Tensor:
-    """`normalization.pixel_norm`: [N,C,H,W] -> [N,C,H,W]."""
+def pixel_norm(layer: nn.LayerNorm, x: Tensor, scale_shift: ScaleShift | None, silu: bool) -> Tensor:
+    """`normalization.pixel_norm` with the layer's parameters: [N,C,H,W] -> [N,C,H,W]."""
     if fused.supports_norm(x) and not second_derivatives():
-        return fused.norm(x, 0, weight, bias, eps, scale_shift, silu)
-    return normalization.pixel_norm(x, weight, bias, eps, scale_shift, silu)
+        return fused.norm(x, 0, layer.weight, layer.bias, layer.eps, scale_shift, silu)
+    return normalization.pixel_norm(x, layer.weight, layer.bias, layer.eps, scale_shift, silu)
 
 
 def self_attention(
