@@ -7,28 +7,15 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from support.paths import ROOT
 
-ROOMS = (
-    "glide/checkpoints",
-    "glide/data",
-    "glide/diffusion",
-    "glide/shapes",
-    "glide/training",
-    "glide/utils",
-    "upsampler",
-)
-"""Folders whose code is held to these rules, with all that is below them."""
+PACKAGES = ("glide", "guidance", "upsampler", "toolkit", "scripts")
 CLAUSE = re.compile(r"(What|Whether|How)\b")
 WORDS = re.compile(r"\b(told|anew|lest|whose it is|shall)\b", re.IGNORECASE)
 
 
 def files() -> list[Path]:
-    found = [sorted((ROOT / room).rglob("*.py")) for room in ROOMS]
-    assert all(found), "a room without a module"
-    return [path for room in found for path in room]
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
@@ -53,10 +40,27 @@ def docstrings(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value.value
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_plain_english(path: Path) -> None:
-    wrong = [f"{line}: {text[:60]!r}" for line, text in docstrings(path) if CLAUSE.match(text.lstrip())]
-    assert not wrong, "begin a docstring with a verb or a noun phrase, not What, Whether or How"
-    wrong = [f"{line}: {found[0]!r}" for line, text in texts(path) for found in WORDS.finditer(text)]
-    assert not wrong, "see docs/style.md for plainer words"
+def where(path: Path, line: int, text: str) -> str:
+    return f"{path.relative_to(ROOT)}:{line}: {text[:60]!r}"
+
+
+def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
+    """Not with What, Whether or How."""
+    wrong = [
+        where(path, line, text)
+        for path in files()
+        for line, text in docstrings(path)
+        if CLAUSE.match(text.lstrip())
+    ]
+    assert not wrong
+
+
+def test_words_are_plain() -> None:
+    """docs/style.md has others."""
+    wrong = [
+        where(path, line, found[0])
+        for path in files()
+        for line, text in texts(path)
+        for found in WORDS.finditer(text)
+    ]
+    assert not wrong

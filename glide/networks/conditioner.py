@@ -1,4 +1,4 @@
-"""From what a picture shows to what the network is told: captions and classes, encoded, and given pixels.
+"""The conditioner: captions and classes, encoded, and given pixels, as the conditioning of a U-Net.
 
 Shape letters: N pictures, H W pixels, h w pixels of a low-resolution picture.
 """
@@ -20,7 +20,7 @@ from glide.utils.errors import InputError
 class Conditioner:
     """The conditions of a model, each encoded once and alone, in float32, with the keys of all attention layers.
 
-    Alone, because an encoder's last bits depend on how many captions it gets, and a picture shall not.
+    Alone, because an encoder's last bits depend on how many captions it gets, and a picture must not.
     """
 
     def __init__(self, model: Model, unet: UNet | None = None) -> None:
@@ -30,7 +30,7 @@ class Conditioner:
 
     @property
     def has_null(self) -> bool:
-        """Whether the model knows "no caption" or "no class", from which classifier-free guidance leads away."""
+        """True if the model has a null condition ("no caption" or "no class"), as classifier-free guidance needs."""
         config = self.model.config
         conditional = config.text is not None or config.num_classes > 0
         return conditional and (config.num_classes == 0 or config.null_class)

@@ -118,8 +118,8 @@ class TextConfig:
     """Padded positions have embeddings of their own."""
     final_norm: bool = True
     pooled: Literal["last", "mean"] = "last"
-    """What joins the time embedding: the last token's output (GLIDE), or the mean of the caption's own. The mean holds
-    every word from the first step on, so small models bind words to pictures many times sooner."""
+    """The vector that is added to the time embedding: the last token's output (GLIDE), or the mean of the caption's
+    own. The mean holds every word from the first step on, so small models bind words to pictures many times sooner."""
 
     def check(self) -> None:
         """InputError for sizes that do not fit each other."""
@@ -175,7 +175,9 @@ class ModelConfig:
     scale: Annotated[int, Range(2, 256)] = 4
     """(low_res) How many times higher and wider the picture is than the low-resolution one."""
     low_res_noise: bool = False
-    """(low_res) Told how much noise was added to the low-resolution picture (cascaded diffusion, 2106.15282)."""
+    """(low_res) Conditioned on the noise that was added to the low-resolution picture (cascaded diffusion,
+    2106.15282).
+    """
     inpaint: bool = False
     """Conditioned on a masked picture and its mask: input planes for its channels and one more."""
     process: ProcessConfig = field(default_factory=ProcessConfig)

@@ -13,10 +13,10 @@ from glide.utils.ranges import MAX_SEED
 
 @dataclass(frozen=True, eq=False)
 class KnownPixels:
-    """What is known of a picture in pixels, all in [-1, 1] but the mask. None is not given."""
+    """Known pixels of a picture, all in [-1, 1] but the mask. None is not given."""
 
     low_res: Tensor | None = None  # [3,h,w]  what an upsampler enlarges
-    noise: float = 0.0  # of it, which a model that takes noise is told: its standard deviation, 0 to below 1
+    noise: float = 0.0  # its noise, for a model that receives the level: a standard deviation, 0 to below 1
     image: Tensor | None = None  # [3,H,W]  what stays of it where `mask` is 1
     mask: Tensor | None = None  # [1,H,W]  1 where a pixel is known, 0 where it is to be painted
     visible: bool = True  # True: a model with inpainting planes receives `image` and `mask`
@@ -29,13 +29,13 @@ NO_PIXELS = KnownPixels()
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """What makes one picture of a run: its noise and its condition."""
+    """The request for one picture of a run: its noise and its condition."""
 
     seed: int
     caption: str = ""
-    """"" is the null caption. A model without text is not told it; a guidance may be."""
+    """"" is the null caption. A model without text ignores it; a guidance may read it."""
     label: int | None = None
-    """None is the null class. A model without classes is not told it; a guidance may be."""
+    """None is the null class. A model without classes ignores it; a guidance may read it."""
     given: KnownPixels = NO_PIXELS
     """Pixels that are known. What an inpainting model's picture is not given, it paints."""
 

@@ -63,7 +63,8 @@ class Model(nn.Module):
         return self.unet.stem.weight.dtype
 
     def condition(self, batch: Mapping[str, Tensor], size: tuple[int, int] | None = None) -> Conditioning:
-        """Encode what the network is told besides x_t and t, a picture of `size` (the model's own by default).
+        """Encode the conditioning: all that the network receives besides x_t and t, for a picture of `size` (the
+        model's own by default).
 
         batch: the keys that this model takes: tokens [N,L] int64 with mask [N,L] bool; y [N] int64;
         low_res [N,C,h,w] with low_res_level [N], 0 where it is not given; inpaint_image [N,C,H,W] with inpaint_mask
@@ -82,7 +83,7 @@ class Model(nn.Module):
         return shown
 
     def encode(self, batch: Mapping[str, Tensor]) -> Conditioning:
-        """What `condition` says in words: captions and classes, no planes.
+        """The conditioning of captions and classes alone, without planes.
 
         batch may also hold keep_vector [N], 1 or 0: where it is 0 the caption reaches the network by its tokens alone.
         """

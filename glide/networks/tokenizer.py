@@ -96,7 +96,7 @@ class Tokenizer:
         return tokens, mask
 
     def fits(self, text: str) -> bool:
-        """Whether the context holds all of a caption."""
+        """True if the context holds all of a caption."""
         return not self._bpe.encode(self._clean(text)).overflowing
 
     def _clean(self, text: str) -> str:
