@@ -1,4 +1,4 @@
-"""Whether a training goes through damaged data, and says exactly how much of it is damaged.
+"""Check that training continues through damaged data, and reports exactly how much of it is damaged.
 
 python benchmarks/damaged_data.py --pictures 10000 --share 0.02
 
@@ -35,7 +35,7 @@ Damage = Callable[[dict[str, bytes]], None]
 
 @dataclass(frozen=True)
 class Damaged:
-    """What is done."""
+    """The flags."""
 
     pictures: int = 10_000
     share: float = 0.02
@@ -78,7 +78,7 @@ def main() -> None:
     print(
         f"{args.pictures} pictures, {len(damages)} damaged in {len(DAMAGES)} ways: trained through in {seconds:.0f} s, "
         f"{len(skipped)} skipped, {len(skipped - damages.keys())} of them whole, "
-        f"{len(damages.keys() - skipped)} damaged ones not told"
+        f"{len(damages.keys() - skipped)} damaged ones not reported"
     )
     if skipped != damages.keys() or len(lines) != len(damages):
         fail("the count is not exact")

@@ -39,7 +39,7 @@ from glide.utils.errors import InputError
 
 @dataclass(frozen=True)
 class DataLoading:
-    """What is measured."""
+    """The flags."""
 
     pictures: int = 10_000
     side: int = 256
@@ -47,7 +47,7 @@ class DataLoading:
     small: int = 64
     """Also measured: batches of this size, for which JPEGs need not be decoded in full. 0 to leave it out."""
     different: int = 500
-    """How many of them are drawn; the rest are these again."""
+    """Number of different pictures, which are then repeated."""
     workers: int = 2
     batch_size: int = 64
     per_shard: int = 1000
@@ -84,7 +84,7 @@ def measure(args: DataLoading, place: Path) -> dict[str, float]:
     print(f"index of the shards: {time.perf_counter() - start:.2f} s, once")
     kinds: dict[str, Callable[[], float]] = {
         "bare decoder": lambda: bare(files, args),
-        # opened anew each time: a small set would stay in memory
+        # opened again each time: a small set would stay in memory
         "shards": lambda: loaded(open_data(spec, args.side), args),
         "as floats": lambda: loaded(open_data(spec, args.side), args, floats=True),
     }

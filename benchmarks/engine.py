@@ -1,4 +1,4 @@
-"""How near the machine's limit the networks run, and how long pictures and training steps take, in one run.
+"""Speed of the networks against the machine's limit, and times of pictures and training steps, in one run.
 
 The machine's own peak is measured first and last; each case runs in a process of its own, so that its peak of memory is
 its own. The same work is done beside it in the original's way, and by glide_text2im, guided_diffusion and diffusers

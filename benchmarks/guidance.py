@@ -1,4 +1,4 @@
-"""What a guided step costs, as a multiple of an unguided one, all measured in turn in one run.
+"""The cost of a guided step, as a multiple of an unguided one, all measured in turn in one run.
 
 python benchmarks/guidance.py --model shapes --batch-size 16 --dtype float32
 python benchmarks/guidance.py --preset adm-64 --batch-size 2 --steps 3
@@ -39,7 +39,7 @@ CAPTION = "a large red ring"
 
 @dataclass(frozen=True)
 class Costs:
-    """What is measured."""
+    """The flags."""
 
     model: str = "shapes"
     classifier: str = "shapes-shape"

@@ -1,4 +1,4 @@
-"""How exactly DDIM inversion gives true pictures back: held-out scenes, inverted and drawn again.
+"""The error of DDIM inversion on true pictures: held-out scenes, inverted and drawn again.
 
 python benchmarks/inversion.py --model shapes --pictures 16 --steps 100
 """
@@ -28,7 +28,7 @@ from toolkit.pipelines.settings import SamplingConfig
 
 @dataclass(frozen=True)
 class Inversion:
-    """What is measured."""
+    """The flags."""
 
     model: str = "shapes"
     pictures: int = 16

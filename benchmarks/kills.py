@@ -34,7 +34,7 @@ from glide.utils.file_locks import check_new_folder
 
 @dataclass(frozen=True)
 class Kills:
-    """What is done."""
+    """The flags."""
 
     kills: int = 100
     steps: int = 60

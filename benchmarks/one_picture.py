@@ -1,4 +1,4 @@
-"""What one picture costs and what many do: by default, and in calls of one size, all measured in turn in one run.
+"""The cost of one picture and of many: by default, and in calls of one size, all measured in turn in one run.
 
 python benchmarks/one_picture.py
 python benchmarks/one_picture.py --dtype bfloat16 --repeats 9
@@ -30,7 +30,7 @@ CAPTION = "a large red ring"
 
 @dataclass(frozen=True)
 class OnePicture:
-    """What is measured."""
+    """The flags."""
 
     model: str = "shapes"
     pictures: int = 16

@@ -1,4 +1,4 @@
-"""Whether two processes train the same model as one, and sharded ones (FSDP2) the same as copies (DDP).
+"""Check that two processes train the same model as one, and sharded ones (FSDP2) the same as copies (DDP).
 
 python benchmarks/processes.py --steps 50 --preset shapes-32 --out outputs/processes
 
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Compare:
-    """What is done."""
+    """The flags."""
 
     steps: int = 50
     batch_size: int = 8
@@ -63,12 +63,12 @@ def trained(args: Compare, name: str, processes: int, *flags: str, steps: int | 
     out = args.out / name
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(launcher if processes > 1 else []), str(ROOT / "scripts/train_base.py")]
-    told = (
+    shared = (
         f"--data {args.data} --preset {args.preset} --steps {steps or args.steps} --batch-size {args.batch_size} "
         f"--lr {args.lr} --dropout {args.dropout} --ema 0.9 --dtype float32 --device cpu --log-every 1 "
         "--sample-every 100000 --save-every 100000 --validation-batches 0"
     )
-    command += [*told.split(), "--out", str(out), *flags]
+    command += [*shared.split(), "--out", str(out), *flags]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode:

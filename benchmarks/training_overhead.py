@@ -36,7 +36,7 @@ WARM = 5  # steps that are not measured
 
 @dataclass(frozen=True)
 class Overhead:
-    """What is measured."""
+    """The flags."""
 
     preset: str = "shapes-64"
     data: str = "shapes"

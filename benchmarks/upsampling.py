@@ -38,7 +38,7 @@ PEAK_STEPS = "2"  # memory is the same at each step
 
 @dataclass(frozen=True)
 class Upsampling:
-    """What is measured."""
+    """The flags."""
 
     model: str = "shapes"
     upsampler: str = "shapes"

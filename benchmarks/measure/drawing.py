@@ -44,7 +44,7 @@ def load_stage(plan: Plan, name: str | Path, device: torch.device, dtype: str) -
 
 
 def usual(plan: Plan, pipe: Pipeline) -> SamplingConfig:
-    """How whole pictures are drawn: as scripts/sample.py does it, but for what the flags say."""
+    """The way to draw whole pictures: as scripts/sample.py does it, but for what the flags say."""
     low_res = pipe.model.config.low_res
     settings = DEFAULT_CONFIG if low_res else SamplingConfig()
     steps = plan.upsampler_steps if low_res else plan.base_steps
@@ -80,7 +80,7 @@ def pictures_of(model: Model, batch: int, seed: int) -> list[ImageRequest]:
 
 
 def held_by(pipe: Pipeline) -> list[nn.Module]:
-    """What a pipeline needs to draw: the U-Net in its type and the encoders."""
+    """The parts of a pipeline that draw: the U-Net in its type and the encoders."""
     return [pipe.unet, *(part for name, part in pipe.model.named_children() if name != "unet")]
 
 

@@ -27,7 +27,7 @@ KINDS = ("conv", "linear", "norm", "attention", "activation and rest")
 
 @dataclass
 class Layer:
-    """What one module took by itself, over all calls."""
+    """The time that one module took by itself, over all calls."""
 
     name: str
     kind: str

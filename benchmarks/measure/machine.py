@@ -149,7 +149,7 @@ def bytes_of(modules: Iterable[nn.Module]) -> int:
 
 
 def describe(plan: Plan) -> dict[str, str]:
-    """What the figures depend on: hardware, threads, versions."""
+    """The machine that the figures depend on: hardware, threads, versions."""
     device = begin(plan)
     found = {"CPU": f"{_cpu()}, {len(_affinity())} cores, {torch.backends.cpu.get_cpu_capability()}"}
     if device.type == "cuda":

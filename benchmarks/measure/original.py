@@ -1,7 +1,7 @@
 """The original's way, with the networks of this project: how GLIDE's own release samples.
 
 float32 (float16 on a GPU), the plain memory layout, attention by two matrix products and a softmax, the caption encoded
-anew at every step, both evaluations of classifier-free guidance in one batch, ancestral sampling.
+again at every step, both evaluations of classifier-free guidance in one batch, ancestral sampling.
 
 Shape letters: B pictures, C channels, H W pixels.
 """

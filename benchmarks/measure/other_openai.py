@@ -18,9 +18,9 @@ from benchmarks.measure.wanted import Drawer, Wanted
 def guide(model: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Classifier-free guidance as GLIDE's release applies it: N = 2B rows, those with the caption first."""
 
-    def guided(x: Tensor, t: Tensor, **told: Any) -> Tensor:
+    def guided(x: Tensor, t: Tensor, **conditions: Any) -> Tensor:
         half = x[: len(x) // 2]
-        eps, rest = model(torch.cat([half, half]), t, **told).split(3, dim=1)
+        eps, rest = model(torch.cat([half, half]), t, **conditions).split(3, dim=1)
         with_caption, without = eps.chunk(2)
         both = without + SCALE * (with_caption - without)
         return torch.cat([torch.cat([both, both]), rest], dim=1)
@@ -55,20 +55,20 @@ def glide_text2im(wanted: Wanted) -> tuple[nn.Module, Drawer]:
         model.convert_to_fp16()
     model.to(wanted.device)
     n = wanted.rows
-    told: dict[str, Tensor] = {
+    conditions: dict[str, Tensor] = {
         "tokens": torch.ones(n, text.context, dtype=torch.int64, device=wanted.device),
         "mask": torch.ones(n, text.context, dtype=torch.bool, device=wanted.device),
     }
     if wanted.guided:
-        told["mask"][wanted.batch :] = False  # the null caption
+        conditions["mask"][wanted.batch :] = False  # the null caption
     else:
-        told["low_res"] = wanted.planes()
+        conditions["low_res"] = wanted.planes()
     call = guide(model) if wanted.guided else model
-    return model, lambda: _loop(diffusion, call, n, unet.image_size, told, wanted.device)
+    return model, lambda: _loop(diffusion, call, n, unet.image_size, conditions, wanted.device)
 
 
 def guided_diffusion(wanted: Wanted) -> tuple[nn.Module, Drawer]:
-    """ADM: the same U-Net, told a class in place of a caption; a picture's two evaluations are two of its rows."""
+    """ADM: the same U-Net, conditioned on a class instead of a caption; two evaluations of a picture are two rows."""
     from guided_diffusion import script_util
     from guided_diffusion.unet import SuperResModel, UNetModel
 
@@ -95,18 +95,18 @@ def guided_diffusion(wanted: Wanted) -> tuple[nn.Module, Drawer]:
     diffusion = script_util.create_gaussian_diffusion(
         steps=1000, learn_sigma=True, noise_schedule=schedule, timestep_respacing=str(wanted.steps)
     )
-    told = {"y": torch.zeros(n, dtype=torch.int64, device=wanted.device)}
+    conditions = {"y": torch.zeros(n, dtype=torch.int64, device=wanted.device)}
     if wanted.config.low_res:
-        told["low_res"] = wanted.planes()
-    return model, lambda: _loop(diffusion, model, n, unet.image_size, told, wanted.device)
+        conditions["low_res"] = wanted.planes()
+    return model, lambda: _loop(diffusion, model, n, unet.image_size, conditions, wanted.device)
 
 
 def _loop(
-    diffusion: Any, model: Any, n: int, size: int, told: dict[str, Tensor], device: torch.device
+    diffusion: Any, model: Any, n: int, size: int, conditions: dict[str, Tensor], device: torch.device
 ) -> Iterator[object]:
     """The ancestral loop that both releases of OpenAI have."""
     return iter(
         diffusion.p_sample_loop_progressive(
-            model, (n, 3, size, size), clip_denoised=True, model_kwargs=told, device=device
+            model, (n, 3, size, size), clip_denoised=True, model_kwargs=conditions, device=device
         )
     )

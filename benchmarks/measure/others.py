@@ -60,5 +60,5 @@ def installed(package: str) -> bool:
 
 
 def dtypes_of(package: str, device: torch.device, asked: tuple[str, ...]) -> tuple[str, ...]:
-    """What a package is run in: the originals in float32, or float16 on a GPU; diffusers in anything."""
+    """The type a package is run in: the originals in float32, or float16 on a GPU; diffusers in anything."""
     return asked if package == "diffusers" else (original_dtype(device),)

@@ -1,4 +1,4 @@
-"""What the machine can do at most, measured: a large 3x3 convolution and a large matrix product in each type."""
+"""The machine's peak, measured: a large 3x3 convolution and a large matrix product in each type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What benchmarks/engine.py is asked to measure: its flags. Imports nothing heavy."""
+"""The flags of benchmarks/engine.py. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BESIDE: tuple[Beside, ...] = ("original", "glide_text2im", "guided_diffusion", "
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, and in what."""
+    """The flags."""
 
     cases: tuple[Case, ...] = CASES
     """base, upsampler: a step of the full-size networks of GLIDE, with random weights; base with classifier-free
@@ -31,7 +31,7 @@ class Plan:
     """(base, upsampler) Who does the same work beside: the original's way with the networks of this project, and other
     packages where they are installed. Nobody: --beside and nothing after it."""
     dtype: tuple[Asked, ...] = ("auto", "float32")
-    """What the networks run in, one after the other. auto: what is fast on the device."""
+    """Types that the networks run in, one after the other. auto: what is fast on the device."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; by default a GPU where there is one."""
     threads: int | None = None

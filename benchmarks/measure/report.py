@@ -73,7 +73,7 @@ class Report:
         )
 
     def ratios(self, one: Measured) -> tuple[float | None, float | None]:
-        """How many times as long as this project's step it takes, in the same type, and in the fastest one."""
+        """Its time as a multiple of this project's step, in the same type, and in the fastest one."""
         if one.by.startswith("here"):
             return None, None
         ours = [
@@ -88,7 +88,7 @@ class Report:
         )
 
     def line(self, one: Found) -> str:
-        """What is said as soon as it is known."""
+        """The line that is printed as soon as the result is known."""
         if isinstance(one, Measured):
             cells = dict(zip(STEPS, self.cells(one), strict=True))
             parts = [f"{cells['s a step']} s a step", f"{cells['GFLOP/s']} GFLOP/s"]
@@ -112,7 +112,7 @@ class Report:
         ]
 
     def picture_by_steps(self) -> list[Spent]:
-        """What a full-size picture would take by whoever did steps of both networks, from their medians."""
+        """The time of a full-size picture, from the medians of all that took steps of both networks."""
         made = []
         steps = {(one.by, one.dtype, one.case): one for one in self.measured if one.batch == 1}
         for (by, dtype, case), base in steps.items():

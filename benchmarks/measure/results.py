@@ -1,4 +1,4 @@
-"""What a measurement found, as data: results.py holds it, report.py shows it."""
+"""Results of a measurement, as data; report.py shows them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class Note:
-    """What could not be measured, and why."""
+    """A measurement that was not possible, and why."""
 
     text: str
 

@@ -1,4 +1,4 @@
-"""How soon something answers: an import, and --help, in fresh processes."""
+"""Start-up time: of an import, and of --help, in fresh processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What another package is asked to draw, beside this project's networks.
+"""The work that another package is asked for, beside this project's networks.
 
 Shape letters: B pictures, N rows of a network call, h w pixels of a low-resolution picture.
 """
@@ -16,7 +16,7 @@ from glide.networks.config import ModelConfig
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is drawn."""
+    """The pictures to draw."""
 
     config: ModelConfig
     batch: int

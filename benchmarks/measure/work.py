@@ -1,6 +1,6 @@
-"""How many floating-point operations are done: a multiplication and an addition count as two.
+"""Number of floating-point operations: a multiplication and an addition count as two.
 
-What is counted is convolutions, matrix products and attention. Norms, activations and sums are left out: they are a
+Counts convolutions, matrix products and attention. Norms, activations and sums are left out: they are a
 small part of the arithmetic (not of the time), and peaks are measured without them.
 
 Shape letters: N batch, C channels, L queries, M keys.

@@ -38,7 +38,7 @@ Kind = Literal["single", "keycap", "flag", "skin", "joined"]
 
 @dataclass(frozen=True)
 class BuildEmoji:
-    """What is built."""
+    """The flags."""
 
     out: Path
     """A folder that does not exist yet."""

@@ -48,7 +48,7 @@ ENOUGH = 4  # styles that a concept has at least where one is held out
 
 @dataclass(frozen=True)
 class BuildStyles:
-    """What is built."""
+    """The flags."""
 
     out: Path
     """A folder that does not exist yet."""

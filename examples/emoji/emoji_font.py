@@ -182,5 +182,5 @@ def on_background(picture: Image.Image, size: int | None = None, background: str
 
 
 def same_pixels(a: Image.Image, b: Image.Image) -> bool:
-    """Whether two glyphs look the same (some flags do)."""
+    """True if two glyphs look the same (some flags do)."""
     return np.array_equal(np.asarray(on_background(a)), np.asarray(on_background(b)))

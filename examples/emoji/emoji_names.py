@@ -1,4 +1,4 @@
-"""What an emoji is called: its Unicode name, or for a sequence of code points the names of its parts.
+"""The name of an emoji: its Unicode name, or for a sequence of code points the names of its parts.
 
     name_of((0x1F600,))                                    # "grinning face"
     name_of((0x1F3C3, 0x1F3FF, 0x200D, 0x2640))            # "female runner with dark skin"
@@ -78,7 +78,7 @@ def kind_of(points: Sequence[int]) -> str:
 
 
 def in_order(points: Sequence[int]) -> bool:
-    """Whether this is a sequence as people write it: fonts have some in the order of right-to-left text, too."""
+    """True for a sequence as people write it: fonts have some in the order of right-to-left text, too."""
     parts = _split(points)
     misplaced = any(
         skin in SKINS and (i == 0 or points[i - 1] in (JOINER, *SKINS)) for i, skin in enumerate(points)
@@ -150,10 +150,10 @@ def _joined(parts: Sequence[Sequence[int]], names: Sequence[str]) -> str:
             others.append(name.removeprefix("emoji component "))
         else:
             others.append(name)
-    told = f"{before}{first}"
+    whole = f"{before}{first}"
     if others:
-        told += f"{' and' if ' with ' in told else ' with'} {' and '.join(others)}"
-    return told + after
+        whole += f"{' and' if ' with ' in whole else ' with'} {' and '.join(others)}"
+    return whole + after
 
 
 def _name(point: int) -> str | None:

@@ -54,7 +54,7 @@ class Glyphs:
         return ((self.features**2).sum(1) - 2 * found @ self.features.T).argmin(1)
 
     def right(self, found: int, wanted: int) -> bool:
-        """Whether two glyphs look the same."""
+        """True if two glyphs look the same."""
         return self.looks[found] == self.looks[wanted]
 
     def own_error(self, shift: int = 2, noise: float = 0.05, seed: int = 0) -> float:

@@ -44,12 +44,12 @@ PER_SHEET = 60
 
 @dataclass(frozen=True)
 class JudgeEmoji:
-    """What is judged, and how it is drawn."""
+    """The flags."""
 
     model: str
     """A base model trained on captions of emoji: its run's folder."""
     data: str = "data/emoji/shards/train/*.tar"
-    """What it was trained on, shards or a folder: the pictures that may be nearest."""
+    """The training data, shards or a folder: the pictures that may be nearest."""
     asked: str | None = None
     """Draw the captions of another set (held-out ones), whose pictures then may be nearest, too."""
     captions: int | None = None
@@ -172,9 +172,9 @@ def _write(args: JudgeEmoji, results: Results, judged: Sequence[Judged], shown: 
     write_text(results.path("judged.json"), json.dumps(values, indent=1, default=str) + "\n")
     for number in range(0, len(shown), PER_SHEET):
         part = judged[number : number + len(shown[number : number + PER_SHEET])]
-        told = [one.caption if one.right else f"{one.caption} (nearest: {one.nearest})" for one in part]
+        captions = [one.caption if one.right else f"{one.caption} (nearest: {one.nearest})" for one in part]
         path = results.path(f"sheet-{number // PER_SHEET}.png")
-        save_png(path, contact_sheet(np.stack(shown[number : number + PER_SHEET]), told, args.columns))
+        save_png(path, contact_sheet(np.stack(shown[number : number + PER_SHEET]), captions, args.columns))
         print(f"drawn, nearest training picture, right picture: {path}")
 
 

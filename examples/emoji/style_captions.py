@@ -1,4 +1,4 @@
-"""What is said of a picture: a concept's label, tags of it, and the style.
+"""Captions of a picture: a concept's label, tags of it, and the style.
 
 Of a red apple: ["a red apple, twemoji style", "red apple, twemoji style", ...].
 """
