@@ -186,8 +186,8 @@ class LowRes(InputPlanes):
             )
         if given.noise and not self.config.low_res_noise:
             raise InputError(
-                f"got noise {given.noise:g} for a model that does not receive the noise of what it enlarges, expected
-                0: " "leave it out, or give an upsampler that was trained with noise"
+                f"got noise {given.noise:g} for a model that does not receive the noise of what it enlarges, "
+                "expected 0: leave it out, or give an upsampler that was trained with noise"
             )
         return {"low_res": given.low_res[None].to(device)}
 

@@ -195,7 +195,7 @@ def test_conditions_tell_each_picture_its_level(tiny: Model):
     assert torch.equal(shared.level, cond.level) and torch.equal(shared.planes, cond.planes)
     assert Conditioning.cat([cond, shared]).rows == 6
     untold = Model(dataclasses.replace(TINY, text=None, low_res_noise=False))
-    with pytest.raises(InputError, match=r"noise 0\.1 for a model that is not told"):
+    with pytest.raises(InputError, match=r"noise 0\.1 for a model that does not receive the noise"):
         Conditioner(untold).of([ImageRequest(0, given=KnownPixels(torch.zeros(3, 8, 8), noise=0.1))])
     assert Conditioner(untold).of([ImageRequest(0, given=KnownPixels(torch.zeros(3, 8, 8)))]).level is None
 
