@@ -9,7 +9,7 @@ from pathlib import Path
 
 from support.paths import ROOT
 
-PACKAGES = ("glide", "guidance", "upsampler", "toolkit", "scripts")
+PACKAGES = ("glide", "guidance", "upsampler", "toolkit", "scripts", "benchmarks", "examples")
 CLAUSE = re.compile(r"(What|Whether|How)\b")
 WORDS = re.compile(r"\b(told|anew|lest|whose it is|shall)\b", re.IGNORECASE)
 
