@@ -1,4 +1,4 @@
-"""Put the average of weights together that was chosen after the training, and write it as a model."""
+"""Combine snapshots into an average of the weights that is chosen after training, and write it as a model."""
 
 from __future__ import annotations
 

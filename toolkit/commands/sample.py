@@ -44,16 +44,16 @@ class Job:
     settings: SamplingConfig
     pictures: list[ImageRequest]
     recipes: list[dict[str, Any]]
-    """For each picture."""
+    """One for each picture."""
     place: int
-    """Of the first picture in its network call."""
+    """Place of the first picture in its network call."""
     upscaler: Upscaler | None
     ranking: Callable[[Tensor], list[int]] | None
-    """See `_ranking`."""
+    """The order of the pictures to keep, as of `_ranking`; None keeps all."""
 
     @property
     def suffix(self) -> str:
-        """Of the names of small pictures that are kept beside enlarged ones."""
+        """Suffix of the names of small pictures that are kept beside enlarged ones."""
         return "" if self.upscaler is None else f"-{self.run.model.config.unet.image_size}"
 
 

@@ -208,7 +208,7 @@ def _as_drawn(given: Sample, recipe: Recorded) -> Sample:
     if stage:
         _, _, of_stage = read_guidance(recipe.table("upsampler"))
         options = replace(options, **of_stage.given())
-    default = Sample(
+    drawn = Sample(
         model=recipe.network(),
         vocab=recipe.text("vocab", None),
         guidance=guidance,
@@ -233,27 +233,31 @@ def _as_drawn(given: Sample, recipe: Recorded) -> Sample:
         like=given.like,
     )
     prompts = recipe.texts("prompts") if "prompts" in recipe else _one(recipe.text("prompt", None))
-    labels = _labels(recipe)
-    respacing = recipe.text("respacing")
-    if given.steps is None and given.respacing is None:
-        default = replace(default, respacing=respacing)
+    drawn = replace(drawn, prompt=prompts, label=_labels(recipe), respacing=recipe.text("respacing"))
+    return _without_excluded(drawn, given)
+
+
+def _without_excluded(drawn: Sample, given: Sample) -> Sample:
+    """The flags of an earlier run, without those that the flags given now exclude."""
+    if given.steps is not None or given.respacing is not None:
+        drawn = replace(drawn, respacing=None)
     if given.respacing is not None and not is_count(given.respacing):
-        default = replace(default, spacing=None)  # it names its timesteps itself
-    if not (given.prompt or given.prompts_file or given.label):
-        default = replace(default, prompt=prompts, label=labels)
+        drawn = replace(drawn, spacing=None)  # it names its timesteps itself
+    if given.prompt or given.prompts_file or given.label:
+        drawn = replace(drawn, prompt=(), label=())
     if given.guidance:  # of the options only those that still belong to one
         read = read_by([GuidanceSpec.parse(text) for text in given.guidance]) | SHARED_OPTIONS
-        read |= RERANK_OPTIONS if default.rerank else frozenset()
-        read |= read_by(default.second.specs)
-        default = replace(default, guidance=(), scale=None, guiding=options.of(read))
-    second = default.second
+        read |= RERANK_OPTIONS if drawn.rerank else frozenset()
+        read |= read_by(drawn.second.specs)
+        drawn = replace(drawn, guidance=(), scale=None, guiding=drawn.guiding.of(read))
+    second = drawn.second
     if given.second.upsample_guidance:
         second = replace(second, upsample_guidance=())
     if given.second.upsample_steps is not None:
         second = replace(second, upsample_respacing=None)
     if given.second.upsample_respacing is not None and not is_count(given.second.upsample_respacing):
         second = replace(second, upsample_spacing=None)
-    return replace(default, second=second)
+    return replace(drawn, second=second)
 
 
 def _one(value: str | None) -> tuple[str, ...]:
