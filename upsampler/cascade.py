@@ -1,4 +1,4 @@
-"""The second stage of a cascade: it enlarges a picture of any size by a given sampling run.
+"""The second stage of a cascade: a picture of any size, fitted to an upsampler and noised.
 
 Shape letters: H W pixels, h w pixels of the low-resolution picture.
 """
@@ -6,8 +6,7 @@ Shape letters: H W pixels, h w pixels of the low-resolution picture.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,45 +22,37 @@ STAGE_SALT = 0x9E3779B97F4A7C15  # separates a picture's noise here from that of
 LOW_RES_SALT = 0xD1342543DE82EF95
 
 
-class Step(Protocol):
-    """A sampler's state after a step."""
+@dataclass(frozen=True, eq=False)
+class Enlargement:
+    """A picture that is ready for an upsampler, and what its result is cut to."""
 
-    @property
-    def x(self) -> Tensor:
-        """[1,3,H,W] from -1 to 1."""
+    low_res: Tensor  # [3,h,w] in [-1, 1], noised
+    noise: float
+    """Standard deviation of its noise, from 0 to below 1."""
+    seed: int
+    """Of the large picture's noise: another one than that of the stage before."""
+    size: tuple[int, int]
+    """(H, W) to draw."""
+    crop: tuple[int, int]
+    """(H, W) to keep of it: its top left."""
 
 
-Draw = Callable[[Tensor, float, int, tuple[int, int]], Iterable[Step]]
-"""Sampling of a picture of size (H, W) from low_res [3,h,w] at a noise level, with the noise of a seed."""
+def prepare(config: ModelConfig, pixels: Tensor, seed: int, noise: float = 0.0) -> Enlargement:
+    """Fit a picture, uint8 [h,w,3] of any size, to an upsampler, and noise it.
 
-
-def enlarge(
-    draw: Draw, config: ModelConfig, pixels: Tensor, seed: int, noise: float = 0.0
-) -> Iterator[Tensor]:
-    """Enlarge a picture, uint8 [h,w,3], `config.scale` times; yields x [1,3,H,W] after each step.
-
-    config: of the upsampler. seed: of the picture; this stage's noise differs from that of the base stage. noise:
-    standard deviation, from 0 to below 1, of Gaussian noise that is added first, which hides faults of a drawn picture
-    from the network. InputError, before the first step, for noise out of range, or a picture too large.
+    config: of the upsampler. seed: of the picture. noise: standard deviation, from 0 to below 1, of Gaussian noise that
+    is added, which hides faults of a drawn picture from the network. InputError for noise out of range, or a picture
+    too large.
     """
     if not 0.0 <= noise < 1.0:
         raise InputError(f"got the noise {noise}, expected 0 to below 1: 0 is none, 0.1 is little")
-    height, width = large_size(config, (pixels.shape[0], pixels.shape[1]))
-    low_res = from_uint8(pad_to_network(pixels, config)[None])[0]  # [3,h',w']
+    crop = large_size(config, (pixels.shape[0], pixels.shape[1]))
+    low_res = from_uint8(pad_to_network(pixels, config)[None])[0]  # [3,h,w]
     if noise:
         generator = torch.Generator().manual_seed((seed ^ LOW_RES_SALT) % 2**63)
         low_res = add_noise(low_res, noise, torch.randn(low_res.shape, generator=generator))
     size = (low_res.shape[1] * config.scale, low_res.shape[2] * config.scale)
-    steps = draw(low_res, noise, (seed ^ STAGE_SALT) % 2**63, size)
-    return _cropped(steps, height, width)
-
-
-def _cropped(steps: Iterable[Step], height: int, width: int) -> Iterator[Tensor]:
-    """x [1,3,height,width] of each step, without keeping the rest of the step in memory."""
-    for step in steps:
-        x = step.x[..., :height, :width]
-        del step
-        yield x
+    return Enlargement(low_res, noise, (seed ^ STAGE_SALT) % 2**63, size, crop)
 
 
 def large_size(config: ModelConfig, size: tuple[int, int]) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from toolkit.evaluation.upsampling import decibels
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
 from toolkit.pipelines.upscale import Upscaler
-from upsampler.cascade import enlarge
+from upsampler.cascade import prepare
 from upsampler.presets import UPSAMPLERS, check_upsampler
 from upsampler.tiling import in_tiles
 
@@ -252,57 +253,66 @@ def test_the_temperature_multiplies_the_first_noise(tiny: Model):
 # --- the cascade ----------------------------------------------------------------------------------------------------
 
 
-class Shown:
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
-
-
-def test_enlarge_fits_noises_and_cuts():
-    seen: list[tuple[Tensor, float, int, tuple[int, int]]] = []
-
-    def draw(low_res: Tensor, noise: float, seed: int, size: tuple[int, int]) -> list[Shown]:
-        seen.append((low_res, noise, seed, size))
-        return [Shown(F.interpolate(low_res[None], size, mode="nearest"))] * 2
-
+def test_prepare_fits_and_noises() -> None:
     picture = pixels(5, 9)
-    *_, last = enlarge(draw, TINY, picture, seed=7)
-    low_res, noise, seed, size = seen[0]
-    assert (noise, size, last.shape) == (0.0, (24, 40), (1, 3, 20, 36))  # the network takes multiples of 8
+    found = prepare(TINY, picture, seed=7)
+    low_res = found.low_res
+    assert (found.noise, found.size, found.crop) == (
+        0.0,
+        (24, 40),
+        (20, 36),
+    )  # the network takes multiples of 8
     assert torch.equal(low_res[:, :5, :9], from_uint8(picture[None])[0])
     assert torch.equal(low_res[:, 5], low_res[:, 4]) and torch.equal(low_res[:, :, 9], low_res[:, :, 8])
-    assert torch.equal(last, F.interpolate(from_uint8(picture[None]), (20, 36), mode="nearest"))
     # its noise is its own, of the seed alone
-    assert seed != 7 and 0 <= seed < 2**63
-    *_, _ = enlarge(draw, TINY, picture, seed=7, noise=0.5)
-    noised, level, again, _ = seen[1]
-    assert (level, again) == (0.5, seed)
-    added = (noised - 0.75**0.5 * low_res) / 0.5
+    assert found.seed != 7 and 0 <= found.seed < 2**63
+    noised = prepare(TINY, picture, seed=7, noise=0.5)
+    assert (noised.noise, noised.seed) == (0.5, found.seed)
+    added = (noised.low_res - 0.75**0.5 * low_res) / 0.5
     assert 0.8 < float(added.std()) < 1.2 and abs(float(added.mean())) < 0.2
     for wrong in (-0.1, 1.0, float("nan")):
         with pytest.raises(InputError, match="expected 0 to below 1"):
-            enlarge(draw, TINY, picture, 0, wrong)
+            prepare(TINY, picture, 0, wrong)
 
 
-def test_a_network_that_is_not_local_receives_at_least_its_training_size():
-    sizes: list[tuple[int, int]] = []
+def test_the_result_is_cut_to_the_picture(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = stage_of(tiny)
 
-    def draw(low_res: Tensor, noise: float, seed: int, size: tuple[int, int]) -> list[Shown]:
-        sizes.append(size)
-        return [Shown(torch.zeros(1, 3, *size))]
+    def draw(requests: Sequence[ImageRequest], settings: object, size: tuple[int, int]) -> list[Shown]:
+        (request,) = requests
+        assert request.given.low_res is not None
+        return [Shown(F.interpolate(request.given.low_res[None], size, mode="nearest"))] * 2
 
+    monkeypatch.setattr(stage.pipe, "draw", draw)
+    picture = pixels(5, 9)
+    first, last = stage.enlarge(picture, ImageRequest(7))
+    assert torch.equal(last, F.interpolate(from_uint8(picture[None]), (20, 36), mode="nearest"))
+    assert torch.equal(first, last)
+
+
+@dataclasses.dataclass
+class Shown:
+    """A step, as far as an upsampler reads it."""
+
+    x: Tensor
+
+
+def test_a_network_that_is_not_local_receives_at_least_its_training_size() -> None:
+    sizes = []
     for shape in ((64, 64), (1, 3), (70, 64), (20, 200)):
-        *_, last = enlarge(draw, UPSAMPLERS["glide-upsampler"], pixels(*shape), 0)
-        assert last.shape[-2:] == (4 * shape[0], 4 * shape[1])
+        found = prepare(UPSAMPLERS["glide-upsampler"], pixels(*shape), 0)
+        assert found.crop == (4 * shape[0], 4 * shape[1])
+        sizes.append(found.size)
     # below the model's own size up to it; above it to the next multiple of 32
     assert sizes == [(256, 256), (256, 256), (288, 256), (256, 800)]
-    *_, last = enlarge(draw, UPSAMPLERS["adm-128-512"], pixels(100, 128), 0)
-    assert sizes[-1] == (512, 512) and last.shape[-2:] == (400, 512)
+    found = prepare(UPSAMPLERS["adm-128-512"], pixels(100, 128), 0)
+    assert (found.size, found.crop) == ((512, 512), (400, 512))
 
 
-def test_a_picture_that_would_be_too_large_is_refused(monkeypatch: pytest.MonkeyPatch):
+def test_a_picture_that_would_be_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 32 * 32)
     with pytest.raises(InputError, match="9x8 pixels, which enlarged 4 times has more than 1024"):
-        enlarge(lambda *_: [], TINY, pixels(8, 9), 0)
+        prepare(TINY, pixels(8, 9), 0)
 
 
 @torch.no_grad()

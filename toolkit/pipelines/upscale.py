@@ -9,7 +9,7 @@ Shape letters: N pictures, H W pixels, h w pixels of the low-resolution picture.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from guidance.registry import named
 from toolkit.pipelines.base import BasePipeline
 from toolkit.pipelines.output import Step
 from toolkit.pipelines.settings import SamplingConfig
-from upsampler import cascade
+from upsampler.cascade import prepare
 from upsampler.presets import EMBEDDED, check_upsampler
 from upsampler.tiling import in_tiles
 
@@ -41,7 +41,7 @@ class Upscaler:
     pipe: BasePipeline
     settings: SamplingConfig = DEFAULT_CONFIG
     noise: float = 0.0
-    """Added to what is enlarged, see `upsampler.cascade.enlarge`."""
+    """Added to what is enlarged, see `upsampler.cascade.prepare`."""
 
     @classmethod
     def load(
@@ -99,12 +99,10 @@ class Upscaler:
         stay as they are. InputError, at once, for a condition that the model cannot take, or a picture too large.
         """
         request = self.request(picture)
-
-        def draw(low_res: Tensor, noise: float, seed: int, size: tuple[int, int]) -> Iterator[Step]:
-            given = replace(_padded(request.given, size), low_res=low_res, noise=noise)
-            return self.pipe.draw([replace(request, seed=seed, given=given)], self.settings, size=size)
-
-        return cascade.enlarge(draw, self.pipe.model.config, pixels, picture.seed, self.noise)
+        found = prepare(self.pipe.model.config, pixels, picture.seed, self.noise)
+        given = replace(_padded(request.given, found.size), low_res=found.low_res, noise=found.noise)
+        request = replace(request, seed=found.seed, given=given)
+        return _cropped(self.pipe.draw([request], self.settings, size=found.size), *found.crop)
 
     def enlarged(self, pixels: Tensor, picture: ImageRequest) -> Tensor:
         """The result of `enlarge` alone: uint8 [H,W,3]."""
@@ -181,6 +179,14 @@ class InpaintUpscaler:
                 last = x
             large.append(last.cpu())
         return torch.cat(large)
+
+
+def _cropped(steps: Iterable[Step], height: int, width: int) -> Iterator[Tensor]:
+    """x [1,3,height,width] of each step, and nothing else of it, which would be held while the next one is made."""
+    for step in steps:
+        x = step.x[..., :height, :width]
+        del step
+        yield x
 
 
 def _padded(given: KnownPixels, size: tuple[int, int]) -> KnownPixels:
