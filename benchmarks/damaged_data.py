@@ -39,11 +39,11 @@ class Damaged:
 
     pictures: int = 10_000
     share: float = 0.02
-    """Of the pictures, that are damaged."""
+    """Share of the pictures that are damaged."""
     side: int = 64
     batch_size: int = 100
     seed: int = 0
-    """Of the pictures, and of which are damaged."""
+    """Seed of the pictures, and of the choice of damaged ones."""
     out: Path = Path("outputs/damaged-data")
 
 

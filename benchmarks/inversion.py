@@ -36,14 +36,14 @@ class Inversion:
     iterations: int = ITERATIONS
     """Network calls for each step towards noise."""
     scale: float = 1.0
-    """Of classifier-free guidance, both ways; 1 is none."""
+    """Scale of classifier-free guidance, both ways; 1 is none."""
     captions: bool = False
     """Invert and draw under the scene's caption; by default under none."""
     seed: int = 0
     call_size: int | None = None
     """Pictures in one network call."""
     dtype: DType = "float32"
-    """Of the network; the figures of the documents are float32's."""
+    """Type of the network; the documented figures are float32's."""
     device: str = "auto"
 
 

@@ -1,4 +1,4 @@
-"""Kill a training at random moments (kill -9), resume it, and compare what comes out with the run that was not killed.
+"""Kill a training at random moments (kill -9), resume it, and compare the result with the run that was not killed.
 
 python benchmarks/kills.py --kills 100 --out outputs/kills
 
@@ -38,9 +38,9 @@ class Kills:
 
     kills: int = 100
     steps: int = 60
-    """Of each run; a checkpoint is written after every second one."""
+    """Steps of each run; a checkpoint is written after every second one."""
     seed: int = 0
-    """Of the moments."""
+    """Seed of the random moments."""
     out: Path = Path("outputs/kills")
 
 
@@ -98,7 +98,7 @@ def settings(args: Kills, name: str) -> TrainBase:
 
 
 def begun(args: TrainBase) -> multiprocessing.Process:
-    """The run in a process of its own, gone on with where it has a checkpoint."""
+    """The run in a process of its own, resumed where it has a checkpoint."""
     resume = bool(Checkpoints(args.out / "checkpoints").steps())
     process = multiprocessing.get_context("fork").Process(target=_train, args=(replace(args, resume=resume),))
     process.start()

@@ -34,7 +34,7 @@ class OnePicture:
 
     model: str = "shapes"
     pictures: int = 16
-    """Of the run of many."""
+    """Number of pictures in the run of many."""
     steps: int = 20
     dtype: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"

@@ -33,7 +33,7 @@ class Compare:
 
     steps: int = 50
     batch_size: int = 8
-    """Of all processes together."""
+    """Batch size of all processes together."""
     preset: str = "shapes-32"
     data: str = "shapes:one"
     lr: float = 1e-4
@@ -90,7 +90,7 @@ def losses(out: Path) -> list[float]:
 
 
 def average(out: Path) -> dict[str, Tensor]:
-    """Of the last checkpoint: float32, as no model's folder need be."""
+    """Averaged weights of the last checkpoint: float32, as no model's folder need be."""
     return load_file(max((out / "checkpoints").glob("step-*")) / "ema-0.9.safetensors")
 
 

@@ -49,7 +49,7 @@ class Overhead:
 
 
 class Clock:
-    """Seconds by what they were spent on."""
+    """Seconds by the part of a step that took them."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""The second stage on this machine: seconds for a large picture from a caption, and what memory tiles take.
+"""The second stage on this machine: seconds for a large picture from a caption, and the memory that tiles take.
 
 python benchmarks/upsampling.py --upsampler runs/shapes-upsampler
 python benchmarks/upsampling.py --upsampler random --repeats 1
@@ -44,7 +44,7 @@ class Upsampling:
     upsampler: str = "shapes"
     """A folder, an embedded name, or random."""
     steps: int = DEFAULT_STEPS
-    """Of the base model."""
+    """Steps of the base model."""
     scale: float = 3.0
     dtype: DType = AUTO
     device: str = "auto"

@@ -44,7 +44,7 @@ def load_stage(plan: Plan, name: str | Path, device: torch.device, dtype: str) -
 
 
 def usual(plan: Plan, pipe: Pipeline) -> SamplingConfig:
-    """The way to draw whole pictures: as scripts/sample.py does it, but for what the flags say."""
+    """Settings for whole pictures: those of scripts/sample.py, but for the flags."""
     low_res = pipe.model.config.low_res
     settings = DEFAULT_CONFIG if low_res else SamplingConfig()
     steps = plan.upsampler_steps if low_res else plan.base_steps
@@ -62,12 +62,12 @@ def one_call_a_step(plan: Plan, pipe: Pipeline, steps: int) -> SamplingConfig:
 
 
 def evaluations(pipe: Pipeline, settings: SamplingConfig) -> int:
-    """Of the network for each picture and step: with classifier-free guidance there are two."""
+    """Evaluations of the network for each picture and step: two with classifier-free guidance."""
     return 1 + any(spec.name == "cfg" for spec in settings.specs)
 
 
 def pictures_of(model: Model, batch: int, seed: int) -> list[ImageRequest]:
-    """Pictures to draw; what an upsampler enlarges is random, too."""
+    """Pictures to draw; the pictures that an upsampler enlarges are random, too."""
     generator = torch.Generator().manual_seed(seed)
     caption = CAPTION if model.config.text is not None else ""
     label = 0 if model.config.num_classes else None

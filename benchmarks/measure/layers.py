@@ -1,4 +1,4 @@
-"""Where the time of a network goes, layer by layer: by kind of layer, and by block.
+"""The time of a network, layer by layer: by kind of layer, and by block.
 
 Every module is timed by itself: its own time is what it takes without the modules inside of it. So what an attention
 layer does besides its norm and its projections is attention, and what a residual block does besides its layers is
@@ -32,7 +32,7 @@ class Layer:
     name: str
     kind: str
     shape: str = ""
-    """Of its last output: C@HxW, or L x D."""
+    """Shape of its last output: C@HxW, or L x D."""
     seconds: float = 0.0
     work: int = 0
 
@@ -120,7 +120,7 @@ def _kind(module: nn.Module) -> str:
 
 
 def _work(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> int:
-    """Of the module by itself."""
+    """Work of the module by itself."""
     if isinstance(module, nn.Conv2d):
         return conv_work(module, output)
     if isinstance(module, nn.Linear):
@@ -140,7 +140,7 @@ def _shape(output: Tensor) -> str:
 
 
 def profile_steps(plan: Plan, case: str, name: str | Path, dtype: str, batch: int) -> list[Found]:
-    """Steps of a model once without looking on, then with: the mean step, by kind of layer and by block."""
+    """Steps of a model, first unobserved, then observed: the mean step, by kind of layer and by block."""
     device = begin(plan)
     pipe = load(plan, name, device, dtype, batch)
     settings = one_call_a_step(plan, pipe, plan.repeats + 1 + WARM_UP)

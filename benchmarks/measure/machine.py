@@ -103,7 +103,7 @@ class Memory:
         self.begun = 0 if device.type == "cuda" else _status("VmRSS") or 0
 
     def loaded(self) -> None:
-        """From here on it is drawing."""
+        """Count from here on as drawing."""
         self.before = self._peak()
         self.apart = self._restart()
 
@@ -143,7 +143,7 @@ def _status(name: str) -> int | None:
 
 
 def bytes_of(modules: Iterable[nn.Module]) -> int:
-    """Of the weights, each counted once."""
+    """Bytes of the weights, each counted once."""
     weights = {id(weight): weight for module in modules for weight in module.parameters()}
     return sum(weight.numel() * weight.element_size() for weight in weights.values())
 
@@ -172,7 +172,7 @@ def describe(plan: Plan) -> dict[str, str]:
 
 
 def version(package: str) -> str:
-    """Of an installed package; empty where there is none, or it does not say."""
+    """Version of an installed package; empty where there is none, or it does not say."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

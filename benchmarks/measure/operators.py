@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, by PyTorch's profiler: backward passes and optimizers are no modules."""
+"""The time of a training step by operator, from PyTorch's profiler: backward passes and optimizers are no modules."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Plan:
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; by default a GPU where there is one."""
     threads: int | None = None
-    """Of the CPU; by default as PyTorch takes them."""
+    """Threads of the CPU; by default PyTorch's number."""
     batch_sizes: tuple[int, ...] = (1,)
     """(base, upsampler, embedded) Pictures in one network call. For a GPU: 1 16 64."""
     train_batch: int = 64

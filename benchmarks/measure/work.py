@@ -21,7 +21,7 @@ from glide.networks.model import Model
 
 
 def conv_work(conv: nn.Conv2d, output: Tensor) -> int:
-    """Of the convolution that gave `output`; its padded border counts like the rest, as libraries compute it."""
+    """Operations of the convolution that gave `output`; its padded border counts too, as libraries compute it."""
     height, width = conv.kernel_size
     return 2 * height * width * (conv.in_channels // conv.groups) * output.numel()
 
@@ -31,12 +31,12 @@ def linear_work(linear: nn.Linear, output: Tensor) -> int:
 
 
 def attention_work(n: int, channels: int, queries: int, keys: int) -> int:
-    """Of q k^T and of what it weights, all heads together [N,C]."""
+    """Operations of q k^T and of the weighted sum, all heads together [N,C]."""
     return 4 * n * channels * queries * keys
 
 
 def _forward(query: Any, key: Any, value: Any, *rest: Any, **options: Any) -> int:
-    """From the shapes [N,heads,L,d], [N,heads,M,d] of a fused attention."""
+    """Operations of a fused attention, from the shapes [N,heads,L,d], [N,heads,M,d]."""
     n, heads, queries, d = query
     return attention_work(n, heads * d, queries, key[2])
 
@@ -59,7 +59,7 @@ def _uncounted() -> dict[Any, Callable[..., int]]:
 
 
 def counted(f: Callable[[], object]) -> int:
-    """The work that f does, as it does it."""
+    """The operations of f, counted while it runs."""
     with FlopCounterMode(display=False, custom_mapping=_uncounted()) as counter:
         f()
     return counter.get_total_flops()

@@ -47,9 +47,9 @@ class BuildEmoji:
     kinds: tuple[Kind, ...] = ("single", "keycap", "flag", "skin", "joined")
     """single code points; keycaps; flags; what has a colour of skin; other sequences."""
     count: int | None = None
-    """Only so many of them, chosen by a hash of their code points."""
+    """Largest number of emoji, chosen by a hash of their code points."""
     held_out: float = 0.05
-    """Share that goes to held_out, chosen by a hash of the code points."""
+    """Share of the emoji that goes to held_out, chosen by a hash of the code points."""
     size: int | None = None
     """Height and width of the pictures; by default the font's own, 136."""
     background: str = "white"

@@ -69,7 +69,7 @@ class BuildStyles:
     cache: Path = Path("data/npm")
     """Where npm puts the tarballs."""
     format: Literal["png", "webp"] = "png"
-    """Of the pictures; both keep every pixel. WebP takes two thirds of the bytes and twice the time to decode."""
+    """Format of the pictures; both keep every pixel. WebP takes two thirds of the bytes, twice the time to decode."""
     per_shard: int = 1000
 
 

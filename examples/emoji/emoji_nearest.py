@@ -1,4 +1,4 @@
-"""Which glyph a picture is nearest to.
+"""The glyph that a picture is nearest to.
 
 Pictures are compared by their colours' averages over a grid of 16x16 cells, by the squared difference. Averages keep
 what tells glyphs apart (where which colour is: skins, flags, hearts) and forgive what a model may do to a right one:

@@ -53,9 +53,9 @@ class JudgeEmoji:
     asked: str | None = None
     """Draw the captions of another set (held-out ones), whose pictures then may be nearest, too."""
     captions: int | None = None
-    """Only so many of the captions, chosen by --seed."""
+    """Largest number of captions, chosen by --seed."""
     upsampler: str | None = None
-    """Enlarge what is drawn by this upsampler, and judge that."""
+    """Enlarge the pictures by this upsampler, and judge the large ones."""
     scale: float = 3.0
     """Classifier-free guidance; 1 is none."""
     steps: int = 50
@@ -67,7 +67,7 @@ class JudgeEmoji:
     sheets: int = 1
     """Sheets of pictures to write, of 60 captions each."""
     columns: int = 6
-    """Of a sheet, three pictures wide each."""
+    """Columns of a sheet, three pictures wide each."""
     out: Path = Path("outputs/emoji")
     overwrite: bool = False
     """Replace results that are in the folder --out already."""

@@ -1,4 +1,4 @@
-"""Which emoji there are, by emojibase's labels, and which icon of each style is which emoji.
+"""The emoji, by emojibase's labels, and the icon of each in every style.
 
 Some packages say the code points of their icons. Others have names only, after one version or another of Unicode: an
 icon is then found by the emoji's label, by the name that a package with code points has for it, by its character's name
@@ -36,7 +36,7 @@ class Concept:
     code: str
     """Its code points, as `plain_code` writes them."""
     label: str
-    """Emojibase's, as in "waving hand: light skin tone"."""
+    """Emojibase's label, as in "waving hand: light skin tone"."""
     tags: tuple[str, ...]
     group: int
     kind: Kind
@@ -128,7 +128,7 @@ def _meant(package: str) -> list[tuple[str, str]]:
 
 
 def _names(concept: Concept) -> Iterator[list[str]]:
-    """The keys of what a concept is called, the surest first."""
+    """Keys of the names of a concept, the surest first."""
     unicode_name = unicodedata.name(chr(int(concept.code, 16)), "") if "-" not in concept.code else ""
     short_codes = [code for code in concept.short_codes if sum(map(str.isalpha, code)) >= LEAST]
     for names in ([concept.label], concept.names, [unicode_name], short_codes):

@@ -21,7 +21,7 @@ from glide.utils.errors import InputError, one_line
 from glide.utils.json_files import MAX_BYTES, as_table, parse_json
 
 ALLOWED = ("Apache-2.0", "MIT", "CC-BY-4.0")
-"""Licences, by their SPDX names, that ask of who uses a picture no more than to name its authors."""
+"""Licences, by their SPDX names, that ask users of a picture only to name its authors."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Style:
     word: str
     package: str
     version: str
-    """The one that npm is asked for, so that a set can be built again; a local folder may have another."""
+    """The version that npm fetches, so that a set can be built again; a local folder may have another."""
 
 
 STYLES = {
@@ -62,18 +62,18 @@ class Icon:
 
 @dataclass(frozen=True)
 class IconSet:
-    """The icons of a style, and whose they are."""
+    """The icons of a style, and their authors."""
 
     style: Style
     version: str
     licence: str
-    """SPDX."""
+    """The licence, by its SPDX name."""
     licence_url: str
     title: str
     author: str
     url: str
     icons: Mapping[str, Icon]
-    """By every name, other names of the same icon included; those that hold more than shapes are left out."""
+    """Icons by every name, other names of the same icon included; those that hold more than shapes are left out."""
     by_code: Mapping[str, str]
     """Names by code points ("1f34e", "1f468-200d-1f4bb"), without variation selectors; may be empty."""
 
