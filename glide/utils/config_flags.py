@@ -274,7 +274,7 @@ def _from_text(kind: Any, allowed: Range, text: str, flag: str) -> Any:
 def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_bytes(path, MAX_FILE).decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number of too many digits
         raise InputError(f"{path} is no TOML file ({one_line(error)}): correct it") from None
 
 

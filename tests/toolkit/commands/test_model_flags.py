@@ -183,6 +183,8 @@ FILES = {
     "[net]\nchannels = 3": "got 'net' at the top",
     "unet = 3": "got 'unet' at the top",
     "[unet": "is no TOML file",
+    "[unet]\nchannels = " + 5000 * "9": "is no TOML file",
+    "a = " + 100_000 * "[": "is no TOML file",
     "\xff": "is no TOML file",
 }
 
