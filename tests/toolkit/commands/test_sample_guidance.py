@@ -368,15 +368,15 @@ def test_recipes_that_are_damaged(text_folder: Path, tmp_path: Path, capsys: Cap
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder as pip leaves it: a module, and the entry points of its distribution."""
     site = tmp_path / "site"
-    info = site / "lamps-1.0.dist-info"
+    info = site / "lanterns-1.0.dist-info"
     info.mkdir(parents=True)
-    (site / "lamps.py").write_text(
+    (site / "lanterns.py").write_text(
         "from guidance import LogLikelihood\n"
         "def bright(x, t):\n    return x.mean(dim=(1, 2, 3))\n"
         "def make(subject, scale, interval):\n    return LogLikelihood(bright, scale, interval)\n"
     )
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lamps\nVersion: 1.0\n")
-    points = {"lamp": "lamps:make", "cfg": "lamps:make", "broken": "nowhere:make"}
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lanterns\nVersion: 1.0\n")
+    points = {"lamp": "lanterns:make", "cfg": "lanterns:make", "broken": "nowhere:make"}
     lines = [f"{name} = {where}\n" for name, where in points.items()]
     (info / "entry_points.txt").write_text("".join(["[glide.guidance]\n", *lines]))
     monkeypatch.syspath_prepend(site)
@@ -388,14 +388,14 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.slow
 def test_help_lists_every_guidance(package: Path) -> None:
     """Those of other packages too, and imports none of them."""
-    (package / "lamps.py").write_text("raise SystemExit('imported')")
+    (package / "lanterns.py").write_text("raise SystemExit('imported')")
     environment = {**os.environ, "PYTHONPATH": str(package)}
     command = [sys.executable, str(ROOT / "scripts/sample.py"), "--help"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert all(
         f"{name}:{named.scale:g}  " in done.stdout for name, named in built_in().items() if name != "none"
     )
-    assert "lamp:1  of the package lamps" in done.stdout
+    assert "lamp:1  of the package lanterns" in done.stdout
     assert "cfg:1" not in done.stdout  # a built-in name is not to be had
 
 
