@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import sample as sample_script
 import torch
+import train_base as train_base_script
 from PIL import Image, PngImagePlugin
 
 from glide.checkpoints.load import load_model
@@ -38,7 +39,7 @@ from glide.shapes.dataset import Shapes
 from glide.training.config import OptimConfig, TrainConfig
 from glide.training.published_recipes import parse_with_recipe
 from glide.training.train_base import train_base
-from glide.training.train_base_flags import TrainBase
+from glide.training.train_base_flags import MODEL_FLAGS, TrainBase
 from glide.utils.class_names import class_number
 from glide.utils.cli import parse
 from glide.utils.device import find_device
@@ -46,7 +47,7 @@ from glide.utils.errors import InputError
 from glide.utils.image_files import read_picture
 from glide.utils.images import RECIPE, load_image, read_recipe
 from guidance.spec import GuidanceSpec
-from support.fuzzing import NUMBERS, TEXTS, hostile, json_bytes, judge, mutate_bytes, mutate_json
+from support.fuzzing import NUMBERS, TEXTS, dumps, hostile, json_bytes, judge, mutate_bytes, mutate_json
 from support.models import CAPTIONS
 from toolkit import Pipeline
 from toolkit.commands import sample_flags as sample_args
@@ -505,6 +506,47 @@ def test_command_lines(text_folder: Path, tmp_path: Path) -> None:
         return lambda: parser(argv)
 
     check("cli", 60, tmp_path, case)
+
+
+# --- configuration files --------------------------------------------------------------------------------------------
+
+
+ODD_TOML = ("1979-05-27", "0x7fffffff", "-inf", "nan", "[", "{a = 1}", "9" * 5000)
+
+
+def toml(rng: random.Random, value: object) -> str:
+    """A value in TOML, most of whose values are written as JSON's."""
+    if value is None or value != value or rng.random() < 0.05:
+        return rng.choice(ODD_TOML)
+    return dumps(value).decode().replace("Infinity", "inf").replace("NaN", "nan")
+
+
+@pytest.mark.slow
+def test_configuration_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = list(MODEL_FLAGS.hints)
+
+    def case(rng: random.Random, folder: Path) -> Act:
+        lines = []
+        for key in rng.sample(keys, rng.choice([1, 2, 5])):
+            table, name = key.split(".", 1)
+            near = rng.choice([8, 16, 32, 3, 6, 1, 0.5, "linear", "v", True, [1, 2], [2]])
+            lines.append(f"[{table}]\n{name} = {toml(rng, near if rng.random() < 0.6 else hostile(rng))}\n")
+        data = "\n".join(lines).encode("utf-8", "surrogatepass")
+        path = folder / "model.toml"
+        path.write_bytes(mutate_bytes(rng, data) if rng.random() < 0.3 else data)
+        flags = ["--preset", "tiny", "--config", str(path)]
+        if rng.random() < 0.5:
+            flags += [f"--{rng.choice(keys).replace('_', '-')}", word(rng)]
+        return lambda: show(flags)
+
+    def show(flags: list[str]) -> None:
+        try:
+            train_base_script.main([*flags, "--show-config"])
+        except SystemExit as end:
+            assert end.code == 0
+
+    check("toml", 60, tmp_path, case)
+    capsys.readouterr()
 
 
 # --- words ----------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ def test_it_is_short() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/sampling.md"])
-@pytest.mark.filterwarnings("default:the caption is longer")
+@pytest.mark.filterwarnings("ignore:the caption is longer")
 def test_its_python_runs(
     page: str, text_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
