@@ -16,7 +16,7 @@ from support.fake_device import NAME, possible
 from support.paths import ROOT
 
 HERE = ROOT / "tests"
-FEW = ["--steps", "4"]
+FEW = ["--steps", "2"]
 GUIDANCES = ("cfg:3@200-900", "classifier:2", "clip:1", "pag:1", "auto:1", "cads")
 GUIDED = [
     *("--prompt", "a red heart", "--label", "heart", "--num-samples", "2", "--weak", "shapes"),
@@ -50,7 +50,7 @@ def commands(out: Path, picture: Path, mask: Path) -> dict[str, list[str]]:
             *("--out", str(out / "strip.png")),
         ],
         "nll": [
-            *("nll.py", "--data", "shapes", "--images", "2", "--batch-size", "2", "--respacing", "4"),
+            *("nll.py", "--data", "shapes", "--images", "2", "--batch-size", "2", "--respacing", "2"),
             *("--out", str(out / "nll.json")),
         ],
         "evaluated": [
