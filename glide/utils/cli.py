@@ -13,6 +13,7 @@ from tyro.conf import FlagCreatePairsOff
 
 from glide.utils.errors import InputError, one_line, reason_of
 from glide.utils.flags import prepare
+from glide.utils.memory import available_memory
 from glide.utils.printable import be_quiet, say
 from glide.utils.program import as_called, program
 from glide.utils.ranges import check_numbers
@@ -105,11 +106,16 @@ def run(main: Callable[[], object]) -> NoReturn:
 
 LESS = "ask for fewer or smaller pictures at a time (--batch-size, --call-size), or give it a larger machine"
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
+_OF_ONEDNN = ("could not create a primitive", "could not create a memory")
+LITTLE = 2**28  # bytes left, at which oneDNN's messages mean a lack of memory
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
     """True for an error of the machine or its GPU about a lack of memory. Needs no torch."""
-    return isinstance(error, MemoryError) or any(said in str(error) for said in _OUT_OF_MEMORY)
+    said = str(error)
+    if isinstance(error, MemoryError) or any(words in said for words in _OUT_OF_MEMORY):
+        return True
+    return any(words in said for words in _OF_ONEDNN) and available_memory() < LITTLE
 
 
 def _escape_unencodable() -> None:

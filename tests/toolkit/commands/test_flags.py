@@ -319,6 +319,13 @@ def test_memory_that_is_not_there_is_one_sentence(error, capsys):
     assert end.value.code == 2 and said.startswith("error: got no memory") and said.count("\n") == 1
 
 
+@pytest.mark.parametrize(("free", "said"), [(2**20, True), (2**40, False)])
+def test_onednn_without_memory(free: int, said: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its message is the same where it has no such operation."""
+    monkeypatch.setattr(cli, "available_memory", lambda: free)
+    assert cli.ran_out_of_memory(RuntimeError("could not create a primitive")) == said
+
+
 def test_other_errors_keep_their_traceback():
     def main() -> None:
         raise RuntimeError("a defect")
