@@ -238,6 +238,7 @@ def test_two_writers_of_one_folder_never_leave_a_mix(saved, tmp_path):
     fork = multiprocessing.get_context("fork")
 
     def write(seed: int) -> None:
+        torch.set_num_threads(1)  # a forked process has no other threads, and would wait for them
         model = small_model(seed)
         for _ in range(5):
             save_model(folder, model, {"seed": seed})
