@@ -13,7 +13,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from glide.diffusion.conditioning import Conditioning
-from glide.diffusion.denoiser import Predict, Prediction, replace_known
+from glide.diffusion.denoiser import Predict, Prediction, pinned
 from glide.diffusion.x0_transforms import rescaled
 from glide.utils.errors import InputError
 from guidance.base import Guidance, Reference
@@ -47,7 +47,7 @@ class GuidedDenoiser:
     ) -> None:
         """rescale: see `glide.diffusion.x0_transforms`, of all shifts together. x0_maps: applied to x0, in order.
 
-        known: an image [N,C,H,W] and a mask [N,1,H,W], 1 where x0 is pinned to the image (see `pin_known`).
+        known: an image [N,C,H,W] and a mask [N,1,H,W], 1 where x0 is pinned to the image (see `pinned`).
         InputError for a negative scale or an interval whose ends are swapped.
         """
         for guidance in guidances:
@@ -90,14 +90,12 @@ class GuidedDenoiser:
 
     def _projected(self, prediction: Prediction) -> Prediction:
         """With x0 sent through the maps, and pinned where it is known."""
-        x0, grad = prediction.x0, prediction.grad
+        x0 = prediction.x0
         for change in self.x0_maps:
             x0 = change(x0)
-        if self.known is not None:  # after the maps, which may scale a whole picture
-            image, mask = self.known
-            x0 = replace_known(image, mask)(x0)
-            grad = grad if isinstance(grad, float) else grad * (1.0 - mask)
-        return replace(prediction, x0=x0, grad=grad)
+        prediction = replace(prediction, x0=x0)
+        # after the maps, which may scale a whole picture
+        return prediction if self.known is None else pinned(prediction, *self.known)
 
     def _place(self, reference: Conditioning | Reference) -> int:
         """Index of a reference among the different ones, which grow by it if it is new."""

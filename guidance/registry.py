@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+from glide.utils.entry_points import load_plug_in, plug_ins
 from glide.utils.errors import InputError
 from glide.utils.ranges import flag
 from guidance.entry import GuidanceEntry, Interval
@@ -43,15 +44,11 @@ def built_in() -> dict[str, GuidanceEntry]:
 def known() -> dict[str, GuidanceEntry]:
     """All guidances by name. A package cannot take a built-in name."""
     found = dict(built_in())
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+    for name, entry in plug_ins(GROUP).items():
         owner = entry.dist.name if entry.dist is not None else entry.value
+        words, build = f"of the package {owner}", _build_by(entry)
         # its author knows which of the two it reads
-        found.setdefault(
-            entry.name,
-            GuidanceEntry(
-                entry.name, f"of the package {owner}", _build_by(entry), captions=True, labels=True
-            ),
-        )
+        found.setdefault(name, GuidanceEntry(name, words, build, captions=True, labels=True))
     return found
 
 
@@ -116,12 +113,7 @@ def _build_by(entry: EntryPoint) -> Any:
     """The builder of another package, which is imported when it is used."""
 
     def build(inputs: Any, scale: float, interval: Interval) -> Any:
-        try:
-            found = entry.load()
-        except (ImportError, AttributeError) as error:
-            raise InputError(
-                f"the guidance {entry.name!r} cannot be loaded from {entry.value} ({error}): install its package again"
-            ) from error
+        found = load_plug_in(entry, "guidance")
         return (found.build if isinstance(found, GuidanceEntry) else found)(inputs, scale, interval)
 
     return build

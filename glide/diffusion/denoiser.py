@@ -219,17 +219,20 @@ def replace_known(image: Tensor, mask: Tensor) -> Callable[[Tensor], Tensor]:
     return pin
 
 
+def pinned(prediction: Prediction, image: Tensor, mask: Tensor) -> Prediction:
+    """The prediction with x0 pinned to `image` [N,C,H,W] where `mask` [N,1,H,W] is 1, and no gradient there."""
+    grad = prediction.grad if isinstance(prediction.grad, float) else prediction.grad * (1.0 - mask)
+    return replace(prediction, x0=replace_known(image, mask)(prediction.x0), grad=grad)
+
+
 def pin_known(denoise: Denoiser, image: Tensor, mask: Tensor) -> Denoiser:
-    """The denoiser for a picture whose pixels `image` are known where `mask` is 1: x0 is pinned there.
+    """The denoiser for a picture whose pixels `image` are known where `mask` is 1: its predictions are `pinned`.
 
-    The gradient is 0 there, too. A deterministic solver spends one through eps and back, in float32, so a
-    known pixel of its result can still be off by rounding: paste `image` into the last x.
+    A deterministic solver applies a gradient through eps and back, in float32, so a known pixel of its result can still
+    be off by rounding: paste `image` into the last x.
     """
-    pin = replace_known(image, mask)
 
-    def pinned(x: Tensor, t: int) -> Prediction:
-        prediction = denoise(x, t)
-        grad = prediction.grad if isinstance(prediction.grad, float) else prediction.grad * (1.0 - mask)
-        return replace(prediction, x0=pin(prediction.x0), grad=grad)
+    def denoise_pinned(x: Tensor, t: int) -> Prediction:
+        return pinned(denoise(x, t), image, mask)
 
-    return pinned
+    return denoise_pinned

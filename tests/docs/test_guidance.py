@@ -12,6 +12,7 @@ import pytest
 
 from glide.diffusion.denoiser import Prediction
 from glide.networks.model import Model
+from glide.utils.entry_points import plug_ins
 from glide.utils.images import load_image, read_recipe
 from guidance import Guidance
 from guidance.options import Options
@@ -106,8 +107,10 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.syspath_prepend(site)
     monkeypatch.delitem(sys.modules, "my_package", raising=False)
     known.cache_clear()
+    plug_ins.cache_clear()
     yield
     known.cache_clear()
+    plug_ins.cache_clear()
 
 
 def test_the_plug_in_by_its_name(installed: None, text_folder: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 from glide.checkpoints.load import save_model
 from glide.networks.config import ModelConfig, ProcessConfig
 from glide.networks.model import Model
+from glide.utils.entry_points import plug_ins
 from glide.utils.errors import InputError
 from glide.utils.images import load_image, read_recipe, save_png
 from guidance.classifier.load import load_classifier, save_classifier
@@ -381,8 +382,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (info / "entry_points.txt").write_text("".join(["[glide.guidance]\n", *lines]))
     monkeypatch.syspath_prepend(site)
     known.cache_clear()
+    plug_ins.cache_clear()
     yield site
     known.cache_clear()
+    plug_ins.cache_clear()
 
 
 @pytest.mark.slow
