@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class AdaptiveProjected(Guidance):
-    """Of a contrast's difference d, what is orthogonal to the prediction.
+    """Guides by the part of a contrast's difference d that is orthogonal to the prediction.
 
     In order: the reverse momentum d <- d + momentum * (the last d); the threshold d <- d * min(1, norm / |d|); and
     x0 += weight * (d_orthogonal + eta * d_parallel), as seen from the contrast's main prediction, because the part
@@ -81,7 +81,7 @@ class AdaptiveProjected(Guidance):
 
 
 def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> AdaptiveProjected:
-    """Of classifier-free guidance."""
+    """Build it on classifier-free guidance."""
     contrast, options = build_contrast(inputs, scale, interval), inputs.options
     return AdaptiveProjected(contrast, options.apg_eta, options.apg_norm, options.apg_momentum)
 

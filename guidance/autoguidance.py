@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Autoguidance(Contrast):
-    """Away from a weaker model with the same condition: x0 = weak + scale * (main - weak).
+    """Guides away from a weaker model with the same condition: x0 = weak + scale * (main - weak).
 
     scale 1 is the main model. weak: another network, trained for less long or smaller, with its own encoding of the
     same condition; it knows the same noise.
@@ -32,7 +32,7 @@ class Autoguidance(Contrast):
 
 
 def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> Autoguidance:
-    """Away from the weaker model, with the same condition. InputError for one that draws other pictures."""
+    """Load the weaker model and encode the same condition for it. InputError for a model of other pictures."""
     from glide.networks.conditioner import Conditioner
     from guidance.compatibility import check_fits
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ClassifierFree(Contrast):
-    """Away from what the model predicts without the condition: x0 = null + scale * (conditional - null).
+    """Guides away from the unconditional prediction: x0 = null + scale * (conditional - null).
 
     Eq. 6 there, with scale = 1 + w. scale 1 is the conditional model, 0 the unconditional one. null: the condition
     left out, or a negative one in its place, with all else (planes) as in the main one.
@@ -33,7 +33,7 @@ class ClassifierFree(Contrast):
 
 
 def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> ClassifierFree:
-    """Away from no caption (or class), or from the negative one."""
+    """Guide away from the null condition, or from the negative caption or class."""
     conditioner, negative = inputs.context.conditioner, inputs.options.negative
     null = conditioner.null() if negative is None else conditioner.negative(negative)
     has_text = conditioner.model.config.text is not None

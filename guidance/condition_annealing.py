@@ -90,7 +90,7 @@ class ConditionAnnealing(Guidance):
 
 
 def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> ConditionAnnealing:
-    """Noised from the interval's first timestep on, and nothing but noise from its last one on."""
+    """Noise the condition from the interval's first timestep on; at its last one nothing but noise is left."""
     seeds = [request.seed for request in inputs.requests]
     return ConditionAnnealing(scale, seeds, interval, inputs.options.cads_mix)
 

@@ -85,7 +85,7 @@ class GuideNetworks:
         return pack_(lower_(network, self.dtype))
 
     def fingerprints(self, options: Options, read: frozenset[str]) -> dict[str, str]:
-        """Of the weights of every network that is named by an option that is read, by that option."""
+        """Fingerprints of the networks' weights, by the option that names each; only of options that are read."""
         load: dict[str, Callable[[Options], Any]] = {
             "weak": self.weak,
             "classifier": self.classifier,

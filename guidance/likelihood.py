@@ -38,7 +38,7 @@ def in_rows(
 
 @dataclass(frozen=True, eq=False)
 class LogLikelihood(Guidance):
-    """Towards larger log p(y | x_t): the score of p(x_t) p(y | x_t)^scale (ADM, 2105.05233, section 4).
+    """Guides towards larger log p(y | x_t): the score of p(x_t) p(y | x_t)^scale (ADM, 2105.05233, section 4).
 
     log_prob: (x_t [N,C,H,W], training timestep) -> [N], differentiable in x_t, each entry of its own sample
     only.

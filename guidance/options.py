@@ -65,7 +65,7 @@ class OptionsBase:
                 )
 
     def given(self) -> dict[str, Any]:
-        """Those that are not as by default."""
+        """The options that differ from their defaults."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
 
     def of(self, names: frozenset[str]) -> Options:

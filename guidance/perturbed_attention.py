@@ -28,7 +28,7 @@ class RunsUNet(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PerturbedAttention(Contrast):
-    """Away from a picture that has lost its structure: x0 = main + scale * (main - perturbed).
+    """Guides away from a picture that has lost its structure: x0 = main + scale * (main - perturbed).
 
     scale 0 is none. perturbed: the `perturbed` network with the same condition.
     """

@@ -48,7 +48,7 @@ class Conditioner:
         return self._null
 
     def negative(self, text: str) -> Conditioning:
-        """In place of the null condition: that of a caption, or of a class by name or number; one row, no planes.
+        """The negative condition: that of a caption, or of a class by name or number; one row, no planes.
 
         InputError for a class that the model does not have, or a model without conditions.
         """

@@ -24,7 +24,7 @@ Args = TypeVar("Args")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Of one published model. script: which of the training scripts it is for."""
+    """The training recipe of one published model. script: the training script that it is for."""
 
     script: str
     preset: str

@@ -39,7 +39,7 @@ class RunFlags:
 
     @classmethod
     def of(cls, args: Any, frozen: Collection[str] = (), state: Collection[str] = ()) -> RunFlags:
-        """From the dataclass of a script's flags, whose only required argument is `out`."""
+        """Make them from the dataclass of a script's flags, whose only required argument is `out`."""
         return cls(flatten(args), flatten(type(args)(out=args.out)), frozen, state)
 
 
@@ -85,7 +85,7 @@ def changes(old: Mapping[str, Any], new: RunFlags) -> list[str]:
 
 
 def format_value(value: Any) -> str:
-    """As on a command line."""
+    """Format a value as on a command line."""
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

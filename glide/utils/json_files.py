@@ -33,7 +33,7 @@ def read_json(path: str | Path, what: str = "", max_bytes: int = MAX_BYTES) -> A
 
 
 def read_table(path: str | Path, what: str = "", max_bytes: int = MAX_BYTES) -> dict[str, Any]:
-    """As `read_json`, for a file that holds a table: {"name": value, ...}."""
+    """Read a JSON file, as `read_json` does, that holds a table: {"name": value, ...}."""
     return as_table(read_json(path, what, max_bytes), f"{path} ({what})" if what else path)
 
 

@@ -47,7 +47,7 @@ class Range:
         return real(value, name, self.low, self.high, above=self.above, below=self.below, do=do)
 
     def read_whole(self, text: str, name: str) -> int:
-        """As `whole`, from a number in digits."""
+        """Read a whole number in digits; checked as `whole` does."""
         return read_whole(text, name, int(self.low), self._high(text), self.do)
 
     def _high(self, value: object) -> int | None:
@@ -59,7 +59,7 @@ class Range:
         return None if self.high >= MANY and not large else int(self.high)
 
     def read_real(self, text: str, name: str) -> float:
-        """As `real`, from a number with a point, an exponent or neither."""
+        """Read a number with a point, an exponent or neither; checked as `real` does."""
         try:
             if not text.isascii() or "_" in text:
                 raise ValueError

@@ -103,7 +103,7 @@ def _check_classes(classifier: ClassifierConfig, model: ModelConfig) -> None:
 
 
 def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> Guidance:
-    """Towards each picture's label."""
+    """Guide each picture towards its label, by the classifier of the option `classifier`."""
     context = inputs.context
     network = context.guide_networks.classifier(inputs.options)
     labels = [request.label for request in inputs.requests if request.label is not None]

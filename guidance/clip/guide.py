@@ -163,7 +163,7 @@ def _embed(clip: CleanClip | NoisyClip, captions: str | Sequence[str]) -> Tensor
 
 
 def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> Guidance:
-    """Towards each picture's caption: by a noisy CLIP of x_t, or by any of the x0 that the model predicts."""
+    """Guide each picture towards its caption: by a noisy CLIP of x_t, or by any CLIP of the predicted x0."""
     from guidance.clip.network import NoisyClip
 
     context = inputs.context

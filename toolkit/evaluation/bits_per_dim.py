@@ -33,7 +33,7 @@ class BitsPerDim:
 
     @property
     def standard_error(self) -> float:
-        """Of the mean; NaN for one picture."""
+        """The standard error of the mean; NaN for one picture."""
         count = len(self.total)
         return self.total.std().item() / count**0.5 if count > 1 else float("nan")
 

@@ -31,7 +31,7 @@ class SolverPoint:
 
 
 def standard_error(right: int, asked: int) -> float:
-    """Of a share: sqrt(p (1 - p) / n), p with half a picture added to either side, so that it is never 0."""
+    """Standard error of a share: sqrt(p (1 - p) / n), with half a picture added to either side: never 0."""
     p = (right + 0.5) / (asked + 1.0)
     return math.sqrt(p * (1.0 - p) / asked)
 

@@ -37,7 +37,7 @@ class Errors:
 
     @property
     def psnr(self) -> float:
-        """Of all pictures together, in dB: of the mean of their squared errors."""
+        """PSNR in dB of all pictures together, by the mean of their squared errors."""
         return decibels(float(np.mean(self.squared)))
 
     @property

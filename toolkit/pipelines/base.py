@@ -182,7 +182,7 @@ class BasePipeline:
 
     @property
     def fingerprint(self) -> str:
-        """Of the weights, as they were read."""
+        """A fingerprint of the weights as they were read."""
         return self.context.fingerprint
 
     def for_run(self, pictures: int) -> Self:

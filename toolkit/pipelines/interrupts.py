@@ -33,7 +33,7 @@ class Interrupts:
                 self._asked[thread] = before
 
     def ask(self, stop: bool) -> None:
-        """From within a run, such as its callback: stop that one. From elsewhere: stop all that there are."""
+        """Stop the run that asks, for example in its callback; from elsewhere stop all runs."""
         threads = [get_ident()] if get_ident() in self._asked else list(self._asked)
         for thread in threads:
             self._asked[thread] = stop

@@ -56,7 +56,7 @@ def _scaled(mask: Unknown, path: str, old: tuple[int, int], size: tuple[int, int
 
 
 def mask_of_box(text: str, size: tuple[int, int]) -> Unknown:
-    """Of "x0,y0,x1,y1" in pixels from the top left corner, x1 and y1 not included, for a picture of size (W, H).
+    """The mask of a box "x0,y0,x1,y1" in pixels from the top left, x1 and y1 excluded, for a size (W, H).
 
     InputError for what is no box, or leaves the picture.
     """

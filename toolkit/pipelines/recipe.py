@@ -104,7 +104,7 @@ def read_guidance(recipe: Recorded) -> tuple[tuple[str, ...], float | None, Opti
 
 
 def read_options(recorded: Recorded) -> Options:
-    """From a recipe's table. InputError for an option that there is not, or a value of another kind."""
+    """Read the options in a recipe's table. InputError for an option that there is not, or a value of another kind."""
     numbers, known = kinds(Options), [f.name for f in fields(Options)]
     found: dict[str, Any] = {}
     for name in recorded.values:

@@ -123,7 +123,7 @@ class Recorded:
 
 
 class Flags(Protocol):
-    """Those of a script that takes --like."""
+    """Flags of a script that takes --like."""
 
     @property
     def __dataclass_fields__(self) -> dict[str, Any]: ...

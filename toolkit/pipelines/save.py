@@ -58,7 +58,7 @@ def to(
 
 
 def made_again(make: Make, **changes: Any) -> BasePipeline:
-    """By the same call with these arguments changed. InputError where the model itself cannot be moved."""
+    """Repeat the call that made a pipeline, with changed arguments. InputError if its model cannot be moved."""
     args, keywords = list(make.args), dict(make.keywords)
     if args and isinstance(args[0], Model):
         if keywords.get("owned"):
