@@ -189,7 +189,7 @@ def convolutions(shape: tuple[int, int, int], dtype: torch.dtype) -> tuple[Work,
 def sampling(args: Fused) -> Work:
     """Sampling a batch of pictures, by a pipeline of its own."""
     pipe = Pipeline.from_pretrained(args.model, CPU, args.dtype, call_size=args.batch_size)
-    caption = "a red ring" if pipe.model.config.text is not None else ""
+    caption = "a red ring" if pipe.model.config.reads_captions else ""
     requests = [ImageRequest(i, caption) for i in range(args.batch_size)]
     return lambda: list(pipe.draw(requests, SamplingConfig("ddim", str(STEPS), 0.0, "none")))
 

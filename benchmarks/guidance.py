@@ -98,7 +98,7 @@ def random_networks(preset: str, folder: Path) -> tuple[str, list[Case]]:
 def measure(args: Costs, model: str, cases: list[Case]) -> None:
     """Print the time of a step of each, as a multiple of the first's."""
     pipe = Pipeline.from_pretrained(model, args.device, args.dtype, call_size=args.batch_size)
-    reads = pipe.model.text is not None
+    reads = pipe.model.config.reads_captions
 
     def drawer(case: Case) -> Callable[[], None]:
         settings = SamplingConfig("ddim", str(args.steps), 0.0, case.line, None, case.options)

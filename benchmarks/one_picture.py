@@ -57,7 +57,7 @@ def measure(args: OnePicture) -> list[str]:
     settings = SamplingConfig(
         respacing=str(args.steps), guidance="cfg" if pipe.conditioner.has_null else "none"
     )
-    caption = CAPTION if pipe.model.text is not None else ""
+    caption = CAPTION if pipe.model.config.reads_captions else ""
     label = 0 if pipe.model.config.num_classes else None
 
     def drawer(run: Pipeline, pictures: int) -> Callable[[], None]:

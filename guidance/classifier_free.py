@@ -36,7 +36,7 @@ def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> Classifie
     """Guide away from the null condition, or from the negative caption or class."""
     conditioner, negative = inputs.context.conditioner, inputs.options.negative
     null = conditioner.null() if negative is None else conditioner.negative(negative)
-    has_text = conditioner.model.config.text is not None
+    has_text = conditioner.model.config.reads_captions
     empty = has_text and any(not request.caption for request in inputs.requests)
     if empty and scale not in (0.0, 1.0) and negative is None:
         raise InputError(

@@ -69,7 +69,7 @@ def evaluations(pipe: Pipeline, settings: SamplingConfig) -> int:
 def pictures_of(model: Model, batch: int, seed: int) -> list[ImageRequest]:
     """Pictures to draw; the pictures that an upsampler enlarges are random, too."""
     generator = torch.Generator().manual_seed(seed)
-    caption = CAPTION if model.config.text is not None else ""
+    caption = CAPTION if model.config.reads_captions else ""
     label = 0 if model.config.num_classes else None
     side = model.config.low_res_size
     made = []

@@ -32,7 +32,7 @@ class Conditioner:
     def has_null(self) -> bool:
         """True if the model has a null condition ("no caption" or "no class"), as classifier-free guidance needs."""
         config = self.model.config
-        conditional = config.text is not None or config.num_classes > 0
+        conditional = config.reads_captions or config.num_classes > 0
         return conditional and (config.num_classes == 0 or config.null_class)
 
     def null(self) -> Conditioning:
@@ -53,7 +53,7 @@ class Conditioner:
         InputError for a class that the model does not have, or a model without conditions.
         """
         config = self.model.config
-        if config.text is not None:
+        if config.reads_captions:
             return self._encode(text, None)
         if config.num_classes:
             return self._encode("", class_number(config, text))
@@ -88,7 +88,7 @@ class Conditioner:
     def _encode(self, caption: str, label: int | None) -> Conditioning:
         model, config = self.model, self.model.config
         batch: dict[str, Tensor] = {}
-        if config.text is not None:
+        if config.reads_captions:
             batch |= model.caption_batch([caption])
         if config.num_classes:
             if label is None and not config.null_class:

@@ -183,6 +183,11 @@ class ModelConfig:
     process: ProcessConfig = field(default_factory=ProcessConfig)
 
     @property
+    def reads_captions(self) -> bool:
+        """True for a model that is conditioned on captions, whatever encodes them."""
+        return self.text is not None
+
+    @property
     def low_res_size(self) -> int:
         """(low_res) Height and width of the low-resolution picture of one of the model's own size."""
         return self.unet.image_size // self.scale
@@ -190,7 +195,7 @@ class ModelConfig:
     def check(self) -> None:
         """InputError for settings that do not fit each other."""
         check_class_names(self.num_classes, self.class_names)
-        if self.unet.local and self.text is not None:
+        if self.unet.local and self.reads_captions:
             self.unet.check_heads()
         pixels, out = self.unet.in_channels, self.unet.out_channels
         learned = self.process.variance == "learned"

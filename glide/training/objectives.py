@@ -45,7 +45,7 @@ class DiffusionObjective:
         noise = draws.normal(x0)
         dropped = draws.uniform() < self.null_captions
         inputs: dict[str, Tensor] = {}
-        if model.text is not None:
+        if model.config.reads_captions:
             inputs |= caption_inputs(model, batch, dropped)
             if self.token_captions:
                 keep = draws.uniform() >= self.token_captions

@@ -44,7 +44,7 @@ def interpolate(args: Interpolate) -> Tensor:
     pipe = Pipeline.from_pretrained(
         args.model, args.device, args.dtype, args.call_size, args.vocab, revision=args.revision
     )
-    if args.prompt and pipe.model.config.text is None:
+    if args.prompt and not pipe.model.config.reads_captions:
         raise InputError(
             f"got captions for {args.model}, a model without text, expected none: leave them out"
         )

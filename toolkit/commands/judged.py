@@ -20,7 +20,7 @@ def open_pipeline(args: JudgedPictures, captions: bool = True) -> Pipeline:
         raise InputError(
             f"{args.model} draws pictures of {channels} channels, expected 3, for colours are judged: give one."
         )
-    if captions and pipe.model.text is None:
+    if captions and not pipe.model.config.reads_captions:
         raise InputError(f"{args.model} draws no captions; give a text model trained on the built-in scenes.")
     return pipe
 

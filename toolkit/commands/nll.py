@@ -81,7 +81,7 @@ def _open(args: Nll, model: Model) -> Dataset:
         held_out=args.held_out,
         split=split,
         channels=model.config.unet.in_channels,
-        unconditional=model.text is None and not model.config.num_classes,
+        unconditional=not model.config.reads_captions and not model.config.num_classes,
     )
 
 
@@ -97,7 +97,7 @@ def _batches(args: Nll, model: Model, data: Dataset) -> Iterator[tuple[Tensor, d
 def _inputs(args: Nll, model: Model, batch: Batch, size: int) -> dict[str, Tensor]:
     """Inputs of `Model.condition` for the first `size` rows. InputError for data without the captions or classes."""
     inputs = model.nothing_known(size)
-    if model.text is not None:
+    if model.config.reads_captions:
         if "caption" not in batch:
             raise InputError(
                 f"got {args.data} without captions, expected some for {args.model}: give captioned pictures"

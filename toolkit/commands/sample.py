@@ -247,11 +247,11 @@ def _subjects(args: Sample, pipe: Pipeline, settings: SamplingConfig) -> list[tu
     captions = [caption.strip() for caption in args.captions()]
     labels: list[int | None] = [class_number(classes, label) for label in args.label]
     reads = any(named(spec.name).captions for spec in settings.specs) or args.rerank is not None
-    if captions and config.text is None and not reads:
+    if captions and not config.reads_captions and not reads:
         raise InputError(
             f"got a caption for {args.model}, a model without text, expected none: leave --prompt out"
         )
-    if (config.text is not None or reads) and not captions:
+    if (config.reads_captions or reads) and not captions:
         # labels of a guidance's alone say what to draw
         captions = (
             [""] * len(labels) if labels and not config.num_classes else list(CAPTIONS[: len(labels) or None])

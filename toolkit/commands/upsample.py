@@ -104,7 +104,7 @@ def _caption(args: Upsample, stage: Upscaler, source: Path) -> str:
         caption = (args.prompt or "").strip()
     if (
         args.prompt
-        and stage.pipe.model.config.text is None
+        and not stage.pipe.model.config.reads_captions
         and not stage.request(ImageRequest(0, caption)).caption
     ):
         raise InputError(

@@ -52,7 +52,7 @@ def binding(
     scenes: of `glide.shapes.dataset.held_out_scenes`, drawn at the model's size. Noise and changes are the same for
     every model (seed). InputError for a model without captions, or a timestep that it does not have.
     """
-    if model.text is None or model.config.low_res:
+    if not model.config.reads_captions or model.config.low_res:
         raise InputError(
             "got a model without captions, or one that is shown another picture too, expected one that draws from "
             "captions alone: give a text model"

@@ -92,7 +92,7 @@ def compare(
     for index, scene in enumerate(scenes):
         small, truth = render([scene], config.low_res_size)[0], render([scene], size)[0]
         found = {name: filtered(small, size, name) for name in FILTERS}
-        caption = scene.caption if captions and config.text is not None else ""
+        caption = scene.caption if captions and config.reads_captions else ""
         start = time.perf_counter()
         found["upsampler"] = enlarge(torch.from_numpy(small), caption, seed + index).numpy()
         seconds += time.perf_counter() - start

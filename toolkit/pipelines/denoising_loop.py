@@ -129,7 +129,7 @@ def _check_captions(
 ) -> None:
     """InputError for a caption that neither the model nor a guidance would read."""
     captions = [picture.caption for picture in pictures if picture.caption]
-    read = context.model.config.text is not None or any(named(spec.name).captions for spec in settings.specs)
+    read = context.model.config.reads_captions or any(named(spec.name).captions for spec in settings.specs)
     if captions and not read:
         raise InputError(
             f"got the caption {captions[0]!r} for a model without text, expected none: leave it out"

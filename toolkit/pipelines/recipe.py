@@ -45,7 +45,7 @@ def recipe_of(
     found: dict[str, Any] = {"model": context.name, "weights": context.fingerprint}
     found |= {"commit": context.model.commit} if context.model.commit else {}
     config = context.model.config
-    if config.text is not None or picture.caption:
+    if config.reads_captions or picture.caption:
         found["prompt"] = picture.caption
     classes = context.classes(settings.specs, settings.options)
     if classes.num_classes:

@@ -66,7 +66,7 @@ def _subjects(
     config = pipe.model.config
     # a label without classes in the model is the classifier's, and says what to draw without a caption
     of_guide = bool(labels) and not config.num_classes
-    if config.text is not None and not prompts and not of_guide:
+    if config.reads_captions and not prompts and not of_guide:
         raise InputError("got no prompt for a model that draws captions, expected one: give a prompt")
     classes = pipe.classes(settings)
     numbers: list[int | None] = [class_number(classes, name) for name in labels]

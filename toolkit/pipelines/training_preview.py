@@ -41,7 +41,7 @@ def sample_grid(model: Model, path: Path, captions: Sequence[str], scale: float 
     subjects: list[tuple[str, int | None]] = [("", None)] * 8
     if config.num_classes:
         subjects = [("", label) for label in range(min(8, config.num_classes))]
-    elif config.text is not None:
+    elif config.reads_captions:
         subjects = [(caption, None) for caption in captions]
     twice = [subject for subject in subjects for _ in range(2)]
     x = _drawn(pipe, [ImageRequest(i, *subject) for i, subject in enumerate(twice)], scale)
@@ -60,7 +60,7 @@ def fill_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float =
     pipe = Pipeline(copy.deepcopy(model), owned=True)
     config = model.config
     image, mask = to_float(batch["image"]).cpu(), batch["inpaint_mask"].cpu()
-    captions = batch["caption"] if config.text is not None else [""] * len(image)
+    captions = batch["caption"] if config.reads_captions else [""] * len(image)
     labels = batch["y"].tolist() if config.num_classes else [None] * len(image)
 
     def draw(given: Sequence[KnownPixels]) -> Tensor | None:

@@ -86,7 +86,7 @@ class Upscaler:
         """The request with a caption and a class only where something here reads them."""
         config = self.pipe.model.config
         readers = [named(spec.name) for spec in self.settings.specs]
-        caption = config.text is not None or any(reader.captions for reader in readers)
+        caption = config.reads_captions or any(reader.captions for reader in readers)
         label = config.num_classes > 0 or any(reader.labels for reader in readers)
         return replace(
             picture, caption=picture.caption if caption else "", label=picture.label if label else None
