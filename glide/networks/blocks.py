@@ -108,6 +108,9 @@ class Attention(nn.Module):
 class TokenAttention(nn.Module):
     """Attention of each pixel to the text tokens alone: the same whatever else is in the picture.
 
+    The cross-attention of latent diffusion (2112.10752, section 3.3), which norms each pixel by itself, too. It stands
+    alone in a local network, and after the attention between pixels where `UNetConfig.token_attention` is "cross".
+
     y = x + proj(softmax(q k^T / sqrt(d)) v), with q = q(norm(x)), and k, v of the tokens
     """
 
@@ -163,16 +166,24 @@ def downsample_mean(x: Tensor) -> Tensor:
 
 
 class UNetBlock(nn.Module):
-    """A residual block (or strided convolution), then attention and upsampling where the block has them."""
+    """A residual block (or strided convolution), then attention and upsampling where the block has them.
+
+    attn: attention between pixels, with text tokens beside them, or to tokens alone. cross: attention to tokens that
+    follows `attn`, which then has pixels alone.
+    """
 
     kv_slice: slice | None = None
     """Where the block's part of `Conditioning.keys` is, set by `glide.networks.key_cache`."""
 
     def __init__(
-        self, res: nn.Module, attn: Attention | TokenAttention | None = None, up: nn.Module | None = None
+        self,
+        res: nn.Module,
+        attn: Attention | TokenAttention | None = None,
+        up: nn.Module | None = None,
+        cross: TokenAttention | None = None,
     ) -> None:
         super().__init__()
-        self.res, self.attn, self.up = res, attn, up
+        self.res, self.attn, self.cross, self.up = res, attn, cross, up
 
     def forward(
         self,
@@ -189,7 +200,10 @@ class UNetBlock(nn.Module):
         x = self.res(x, emb) if isinstance(self.res, ResBlock) else self.res(x)
         if self.attn is not None:
             context_kv = self.project_tokens(tokens) if context_kv is None else context_kv
-            x = self.attn(x, context_kv, True) if identity else self.attn(x, context_kv)
+            beside = context_kv if self.cross is None else None
+            x = self.attn(x, beside, True) if identity else self.attn(x, beside)
+            if self.cross is not None:
+                x = self.cross(x, context_kv)
         if self.up is not None:
             x = self.up(x, emb) if isinstance(self.up, ResBlock) else self.up(x)
         return x
@@ -197,7 +211,8 @@ class UNetBlock(nn.Module):
     @property
     def token_kv(self) -> nn.Linear | None:
         """The projection from tokens to keys and values; None without attention to tokens."""
-        return None if self.attn is None else self.attn.token_kv
+        reader = self.attn if self.cross is None else self.cross
+        return None if reader is None else reader.token_kv
 
     def project_tokens(self, tokens: Tensor | None) -> Tensor | None:
         """Keys and values of the tokens, [N,L,D] -> [N,L,2O]; None without attention to tokens."""

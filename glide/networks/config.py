@@ -48,6 +48,11 @@ class UNetConfig:
     """No layer sees the whole picture: norms normalise each pixel by itself, and attention is to the caption's tokens
     alone (there is none without tokens). Trained on crops, such a network draws any size in the same way."""
 
+    token_attention: Literal["joint", "cross"] = "joint"
+    """The way of text tokens into attention. joint: their keys and values are beside those of the pixels (GLIDE,
+    2112.10741). cross: each pixel attends to the pixels, then to the tokens alone (latent diffusion, 2112.10752,
+    section 3.3). A `local` network has attention to tokens only."""
+
     self_condition: bool = False
     """The network also receives its own last estimate of x0, or zeros if there is none (2208.04202, section 3.2)."""
 

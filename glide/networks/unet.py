@@ -38,7 +38,7 @@ class Encoder(nn.Module):
         for level, mult in enumerate(config.channel_mult):
             for _ in range(config.num_res_blocks):
                 out = int(mult * config.channels)
-                self.down.append(UNetBlock(self._res(width, out), self._attn(out, token_width, factor)))
+                self.down.append(self._block(self._res(width, out), out, token_width, factor))
                 width = out
                 self.skip_widths.append(width)
             if level + 1 < len(config.channel_mult):
@@ -50,22 +50,33 @@ class Encoder(nn.Module):
                 self.skip_widths.append(width)
                 factor *= 2
         self.factor, self.width = factor, width
-        self.middle_in = UNetBlock(self._res(width, width), self._attn(width, token_width))
+        self.middle_in = self._block(self._res(width, width), width, token_width)
         self.middle_out = UNetBlock(self._res(width, width))
 
     def _res(self, width: int, out: int, resample: str = "") -> ResBlock:
         c = self.config
         return ResBlock(width, out, 4 * c.channels, c.dropout, c.scale_shift, resample, c.local)
 
-    def _attn(
-        self, width: int, token_width: int, factor: int | None = None, up: bool = False
-    ) -> Attention | TokenAttention | None:
-        if factor is not None and factor not in self.config.attention:
-            return None
-        heads = self.config.heads(width, up)
-        if self.config.local:
-            return TokenAttention(width, heads, token_width) if token_width else None
-        return Attention(width, heads, token_width, self.config.coordinates)
+    def _block(
+        self,
+        res: ResBlock,
+        width: int,
+        token_width: int,
+        factor: int | None = None,
+        up: nn.Module | None = None,
+        decoder: bool = False,
+    ) -> UNetBlock:
+        """A block with the attention that the configuration gives it. factor: of the level; None: the middle."""
+        config = self.config
+        if factor is not None and factor not in config.attention:
+            return UNetBlock(res, up=up)
+        heads = config.heads(width, decoder)
+        if config.local:
+            return UNetBlock(res, TokenAttention(width, heads, token_width) if token_width else None, up)
+        if token_width and config.token_attention == "cross":
+            pixels = Attention(width, heads, 0, config.coordinates)
+            return UNetBlock(res, pixels, up, TokenAttention(width, heads, token_width))
+        return UNetBlock(res, Attention(width, heads, token_width, config.coordinates), up)
 
     def embed(self, t: Tensor, cond: Conditioning) -> Tensor:
         """silu(W2 silu(W1 features(t)) + vector + level): t [N], cond.vector and cond.level [N,E] -> [N,E].
@@ -130,7 +141,7 @@ class UNet(Encoder):
                 up: nn.Module | None = None
                 if level and i == config.num_res_blocks:
                     up = self._res(out, out, "up") if config.resblock_updown else Upsample(out)
-                self.up.append(UNetBlock(res, self._attn(out, token_width, factor, up=True), up))
+                self.up.append(self._block(res, out, token_width, factor, up, decoder=True))
                 width = out
             factor //= 2
         self.norm = norm(width, config.local)
