@@ -1,0 +1,52 @@
+"""Model folders of autoencoders, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from glide.checkpoints.load import resolve
+from glide.checkpoints.model_folder import CONFIG, load_weights, read_config, write_folder
+from glide.networks.autoencoder import Autoencoder
+from glide.networks.autoencoder_config import AutoencoderConfig
+from glide.utils.config_check import blank
+
+KIND = "autoencoder"
+
+
+def save_autoencoder(
+    folder: str | Path,
+    model: Autoencoder,
+    training: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a model folder that `load_autoencoder` rebuilds; arguments and errors as
+    `glide.checkpoints.load.save_model`.
+    """
+    write_folder(
+        folder,
+        KIND,
+        model.config.to_dict(),
+        model.state_dict(),
+        training=training,
+        dtype=dtype,
+        overwrite=overwrite,
+    )
+
+
+def load_autoencoder(name: str | Path, device: str | torch.device = "cpu") -> Autoencoder:
+    """The autoencoder of that name, float32, in eval mode, without gradients.
+
+    name: as for `glide.checkpoints.load.resolve`. InputError if there is none of that name, it is another kind of
+    model, or its files are damaged.
+    """
+    path = resolve(name)
+    record = read_config(path, KIND)
+    model = blank(lambda: Autoencoder(AutoencoderConfig.from_dict(record["model"])), f"{path / CONFIG}")
+    load_weights(model, path, device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval().requires_grad_(False)
