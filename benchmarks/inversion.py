@@ -51,7 +51,7 @@ def main() -> None:
     args = parse(Inversion, __doc__)
     pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.call_size)
     scenes = held_out_scenes(args.pictures, seed=args.seed)
-    true = from_uint8(torch.from_numpy(render(scenes, pipe.model.config.unet.image_size)))
+    true = from_uint8(torch.from_numpy(render(scenes, pipe.model.config.picture_size)))
     rows = [
         ImageRequest(i, scene.caption if args.captions else "", given=KnownPixels(start=one))
         for i, (scene, one) in enumerate(zip(scenes, true, strict=True))

@@ -54,6 +54,14 @@ def save_model(
     overwrite: also replace files of another library; an older model of this toolkit is always replaced.
     """
     config, state = model.config.to_dict(), model.state_dict()
+    stage = model.config.first_stage
+    held = stage is not None and not stage.source
+
+    def write_first_stage(target: Path) -> None:
+        from glide.checkpoints.first_stages import save_held
+
+        save_held(target, model)
+
     write_folder(
         folder,
         KIND,
@@ -63,6 +71,7 @@ def save_model(
         training=training,
         dtype=dtype,
         overwrite=overwrite,
+        parts=write_first_stage if held else None,
     )
 
 
@@ -96,6 +105,10 @@ def load_model(
         )
     load_weights(model, path, device)
     model.tokenizer, model.commit = tokenizer, commit_of(path)
+    if model.config.first_stage is not None:
+        from glide.checkpoints.first_stages import first_stage_of
+
+        model.first_stage = first_stage_of(model.config.first_stage, path)
     return model.to(dtype).eval()
 
 

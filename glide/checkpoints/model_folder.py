@@ -48,12 +48,14 @@ def write_folder(
     training: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
     overwrite: bool = False,
+    parts: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a model folder, or replace the model in it; other files in it stay.
 
     kind: of model ("diffusion", "classifier", ...). config, training: JSON-able.
     dtype: of the weights in the file (None: unchanged). overwrite: also replace files of the same names that are not of
     this toolkit, such as another library's model.
+    parts: writes other models into the folder, as folders of their own, before the model itself is there.
     InputError if it cannot be written: an earlier model is then still there.
     """
     folder = Path(folder)
@@ -73,6 +75,8 @@ def write_folder(
         try:
             target.mkdir(parents=True, exist_ok=True)
             _write_drafts([draft for _, draft in files], scratch, tensors, tokenizer, record)
+            if parts is not None:
+                parts(target)
             for path, draft in files:
                 if not draft.exists():
                     continue

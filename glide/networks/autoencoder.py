@@ -69,6 +69,11 @@ class Autoencoder(nn.Module):
         return self.config.factor
 
     @property
+    def picture_channels(self) -> int:
+        """C."""
+        return self.config.in_channels
+
+    @property
     def latent_channels(self) -> int:
         """c."""
         return self.config.latent_channels

@@ -166,6 +166,20 @@ class ProcessConfig:
 
 
 @dataclass(frozen=True)
+class FirstStageConfig:
+    """The autoencoder whose latents a model draws (latent diffusion, 2112.10752)."""
+
+    source: str = ""
+    """Name of an embedded autoencoder, or a hub id; empty: the model's folder holds it."""
+    fingerprint: str = ""
+    """Of its weights, as `glide.checkpoints.provenance.fingerprint`."""
+    factor: Annotated[int, Range(1, 256)] = 4
+    """Factor by which a latent is smaller than its picture."""
+    channels: Annotated[int, Range(1, 1024)] = 3
+    """Channels of a picture."""
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Everything needed to rebuild a model."""
 
@@ -186,6 +200,18 @@ class ModelConfig:
     inpaint: bool = False
     """Conditioned on a masked picture and its mask: input planes for its channels and one more."""
     process: ProcessConfig = field(default_factory=ProcessConfig)
+    first_stage: FirstStageConfig | None = None
+    """Of a model that draws latents: its U-Net's sizes and channels are those of latents."""
+
+    @property
+    def picture_size(self) -> int:
+        """Height and width of a picture in pixels."""
+        return self.unet.image_size * (self.first_stage.factor if self.first_stage else 1)
+
+    @property
+    def picture_channels(self) -> int:
+        """Channels of a picture."""
+        return self.first_stage.channels if self.first_stage else self.unet.in_channels
 
     @property
     def reads_captions(self) -> bool:
@@ -214,6 +240,10 @@ class ModelConfig:
             "got zero_terminal_snr with prediction eps, which tells nothing of x0 in pure noise, expected v or x0",
         )
         need(not self.null_class or self.num_classes, "got null_class without classes, expected num_classes")
+        need(
+            not self.low_res or self.first_stage is None,
+            "got low_res with a first stage, expected an upsampler of pixels: leave one out",
+        )
         need(not self.low_res_noise or self.low_res, "got low_res_noise without low_res, expected both")
         need(
             not self.low_res or self.unet.image_size % self.scale == 0,

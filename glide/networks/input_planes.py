@@ -135,8 +135,9 @@ class Inpainting(InputPlanes):
         return self.config.unet.in_channels + 1
 
     def from_batch(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """batch: inpaint_mask as above (`glide.data.masks`)."""
-        return {"inpaint_image": batch["image"], "inpaint_mask": batch["inpaint_mask"]}
+        """batch: inpaint_mask as above (`glide.data.masks`); inpaint_image where it is not the image itself."""
+        image = batch["inpaint_image"] if "inpaint_image" in batch else batch["image"]
+        return {"inpaint_image": image, "inpaint_mask": batch["inpaint_mask"]}
 
     def unknown(self, images: int, size: tuple[int, int], device: torch.device) -> dict[str, Tensor]:
         nothing = torch.zeros(images, 1, *size, device=device)

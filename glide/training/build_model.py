@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
+from glide.checkpoints.first_stages import first_stage_named
 from glide.checkpoints.init_from import init_from
 from glide.data.datasets import Dataset
-from glide.networks.config import ModelConfig
+from glide.networks.config import FirstStageConfig, ModelConfig
+from glide.networks.first_stage import FirstStage
 from glide.networks.model import Model
 from glide.networks.tokenizer import Tokenizer
 from glide.training.given_settings import Settings
 from glide.training.train_base_flags import TrainBase
 from glide.utils.config_check import checked
+from glide.utils.errors import InputError
 from glide.utils.printable import few, say
 
 
@@ -46,8 +49,24 @@ def build_model(
     else:
         config = dataclasses.replace(config, num_classes=0, class_names=())  # captions are not looked at
     model = Model(checked(config, "model"), tokenizer)
+    if config.first_stage is not None:
+        model.first_stage = _first_stage(config.first_stage, args, source)
     if source is not None:
         fresh = init_from(model, source)
         if fresh:
             say(f"--init: {len(fresh)} tensors start from scratch: {few(fresh, 4)}")
     return model
+
+
+def _first_stage(config: FirstStageConfig, args: TrainBase, source: Model | None) -> FirstStage:
+    """The first stage of a new model: that of --first-stage, else the one of --init.
+
+    InputError where neither is the one of the configuration.
+    """
+    if args.first_stage is not None:
+        return first_stage_named(args.first_stage)
+    if source is None or source.config.first_stage != config:
+        raise InputError(
+            "got a configuration with a first stage and no autoencoder, expected one: give --first-stage"
+        )
+    return source.first_stage

@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from glide.checkpoints.first_stages import first_stage_named
 from glide.data.datasets import Dataset
 from glide.networks.config import ModelConfig
 from glide.networks.presets import PRESETS, preset
@@ -56,7 +58,22 @@ def given_settings(args: TrainBase) -> dict[str, Setting]:
         short["unet.self_condition"] = Setting(True, "--self-condition")
     if args.inpaint:
         short["model.inpaint"] = Setting(True, "--inpaint")
+    short |= first_stage_settings(args)
     return read_settings(MODEL_FLAGS, args.config, args.model, short)
+
+
+def first_stage_settings(args: TrainBase) -> dict[str, Setting]:
+    """The settings that follow from --first-stage. InputError where it cannot be read, or --channels is given too."""
+    if args.first_stage is None:
+        return {}
+    if args.channels is not None:
+        raise InputError(
+            "got --channels with --first-stage, which has its own, expected one of them: leave --channels out"
+        )
+    stage = first_stage_named(args.first_stage)
+    found: dict[str, Any] = {"model.first_stage": True, "unet.in_channels": stage.autoencoder.latent_channels}
+    found |= {f"first_stage.{name}": value for name, value in dataclasses.asdict(stage.config).items()}
+    return {key: Setting(value, f"--first-stage {args.first_stage}") for key, value in found.items()}
 
 
 def choose_config(args: TrainBase, source: ModelConfig | None, kind: ModelKind = BASE) -> ChosenConfig:
@@ -71,7 +88,7 @@ def choose_config(args: TrainBase, source: ModelConfig | None, kind: ModelKind =
         base, origin = source, f"--init {args.init}"
     settings = _with_outputs(base, given_settings(args))
     config = kind.config(MODEL_FLAGS.apply(base, settings))
-    check_channels(config.unet.in_channels, "unet.in_channels")
+    check_channels(config.picture_channels, "unet.in_channels")
     return ChosenConfig(MODEL_FLAGS, config, origin, settings)
 
 

@@ -14,6 +14,7 @@ from glide.diffusion.denoiser import split_variance, to_x0
 from glide.diffusion.loss_config import LossConfig
 from glide.diffusion.losses import check_loss, loss_terms
 from glide.diffusion.process import gather
+from glide.networks.first_stage import FirstStage
 from glide.networks.model import Model
 from glide.training.row_rng import RowRng
 from glide.utils.errors import InputError
@@ -38,9 +39,12 @@ class DiffusionObjective:
     def __call__(self, model: Model, batch: dict[str, Any], t: Tensor, draws: RowRng) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses.
 
+        A model that draws latents learns those of the image, or latents [N,c,h,w] that were encoded ahead.
+
         Also the keys of the model's image-shaped inputs (`glide.networks.input_planes`): inpaint_mask [N,1,H,W] for a
         model with inpainting planes, low_res [N,3,h,w] and low_res_level [N] for an upsampler.
         """
+        batch = in_first_stage(model.first_stage, batch)
         x0 = batch["image"]
         noise = draws.normal(x0)
         dropped = draws.uniform() < self.null_captions
@@ -76,8 +80,22 @@ class DiffusionObjective:
 
 @torch.no_grad()
 def estimate_of(model: Model, x_t: Tensor, t: Tensor, inputs: dict[str, Tensor]) -> Tensor:
-    """A self-conditioned model's prediction of x0 without an estimate: [N,C,H,W] in [-1, 1], no gradient."""
+    """A self-conditioned model's prediction of x0 without an estimate: [N,C,H,W], within its bound, no gradient."""
     alpha_bar = model.process.alpha_bar
     alpha, sigma = gather(np.sqrt(alpha_bar), t, x_t), gather(np.sqrt(1.0 - alpha_bar), t, x_t)
     mean, _ = split_variance(model(x_t, t, inputs).float(), x_t.shape[1])
-    return to_x0(model.config.process.prediction, mean, x_t, alpha, sigma).clamp(-1.0, 1.0)
+    return model.first_stage.clamp(to_x0(model.config.process.prediction, mean, x_t, alpha, sigma))
+
+
+@torch.no_grad()
+def in_first_stage(stage: FirstStage, batch: dict[str, Any]) -> dict[str, Any]:
+    """A batch of pictures as one of what the model draws: the same for pixels, else its latents as "image".
+
+    Of an inpainting model's batch also inpaint_image and inpaint_mask, into which nothing masked reaches.
+    """
+    if "latents" in batch:
+        return {**batch, "image": batch["latents"].float()}
+    if "inpaint_mask" in batch:
+        image, mask = stage.encode_known(batch["image"], batch["inpaint_mask"])
+        batch = {**batch, "inpaint_image": image, "inpaint_mask": mask}
+    return {**batch, "image": stage.encode(batch["image"])}

@@ -175,11 +175,11 @@ def _open(args: TrainBase, begun: _Begun, **options: Any) -> Dataset:
     """The data set at the model's own size. InputError for training data with too few pictures."""
     data = open_data(
         args.data,
-        begun.config.unet.image_size,
+        begun.config.picture_size,
         seed=args.train.seed,
         max_broken=args.max_broken,
         held_out=args.held_out,
-        channels=begun.config.unet.in_channels,
+        channels=begun.config.picture_channels,
         unconditional=begun.unconditional,
         **options,
     )
@@ -225,7 +225,7 @@ def _watcher(
             row = fill(model, path, masked)
         elif sample is not None:
             row = sample(model, path, captions)
-        write_strip(path.parent, row or model.config.unet.image_size + 4)  # with the grid's white lines
+        write_strip(path.parent, row or model.config.picture_size + 4)  # with the grid's white lines
 
     return watch
 
@@ -236,7 +236,7 @@ def _validation(
     """The loss on held-out data. InputError for more of them than memory holds."""
     if config.inpaint:
         unseen = Masked(unseen, args.train.seed, args.all_unknown, args.beside)
-    count, size = args.train.batch_size, config.unet.image_size
+    count, size = args.train.batch_size, config.picture_size
     kept = args.validation_batches * count * 3 * size**2
     check_memory(kept, f"--validation-batches {args.validation_batches}", "lower it, 4 is usual")
     batch, steps = _batch_of(unseen, count), config.process.steps

@@ -27,6 +27,11 @@ MODEL_FLAGS = ConfigFlags(
         "text.vocab": "--vocab-size and the captions",
         "model.low_res": "the command",
         "model.low_res_noise": "--noise",
+        "model.first_stage": "--first-stage",
+        "first_stage.source": "--first-stage",
+        "first_stage.fingerprint": "--first-stage",
+        "first_stage.factor": "--first-stage",
+        "first_stage.channels": "--first-stage",
     },
 )
 """Every setting of a diffusion model."""
@@ -54,6 +59,9 @@ class TrainBase:
     """Print the model's whole configuration as such a file, with the source of each value, and exit."""
     model: Annotated[Mapping[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
     """Settings of the model by key, such as "unet.channels", from the flags of `MODEL_FLAGS`."""
+    first_stage: str | None = None
+    """Learn the latents of this autoencoder in place of pixels (latent diffusion, 2112.10752): a folder of
+    train_autoencoder.py, an embedded name, a hub id. The sizes of the preset are then those of latents."""
     init: str | None = None
     """Model whose weights to begin with: a folder, an embedded name, a published .pt, a hub id."""
     resume: bool = False
@@ -109,6 +117,7 @@ FROZEN_FLAGS = (
     "preset",
     "recipe",
     "init",
+    "first_stage",
     "inpaint",
     "unconditional",
     "channels",

@@ -55,7 +55,7 @@ def evaluate(args: Evaluate) -> dict[str, Tally]:
             seconds = (time.perf_counter() - start) / len(scenes)
             say(f"{name}: {100 * tally.share('any'):.1f}% of captions drawn right, {seconds:.2f} s a picture")
             if stage is not None:
-                large = f"{name} at {stage.scale * pipe.model.config.unet.image_size}"
+                large = f"{name} at {stage.scale * pipe.model.config.picture_size}"
                 tallies[large] = _judge_enlarged(stage, drawn, args, large, results)
             _write_pictures(results, drawn, scale)
         report = table(tallies)

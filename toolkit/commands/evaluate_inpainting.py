@@ -24,7 +24,7 @@ def evaluate_inpainting(args: EvaluateInpainting) -> list[Answer]:
     pipe = open_pipeline(args)
     settings = args.settings("none" if args.scale == 1 else "cfg", args.scale)
     found = cases(args.scenes, args.seed)
-    size = pipe.model.config.unet.image_size
+    size = pipe.model.config.picture_size
     how = plan(pipe, found[0].unknown(size), settings, args.method, context=float("inf"))
     run, at_once = for_run(args, pipe, len(found))
     with results:

@@ -72,7 +72,7 @@ def inpaint_file(args: Inpaint, recipe: Mapping[str, Any] | None = None) -> list
             "--method repaint: add it, or leave them out"
         )
     label = None if args.label is None else class_number(pipe.classes(settings), args.label)
-    each = 3 * original.picture.width * original.picture.height + 3 * 4 * pipe.model.config.unet.image_size**2
+    each = 3 * original.picture.width * original.picture.height + 3 * 4 * pipe.model.config.picture_size**2
     check_memory(
         args.num_samples * each,
         f"--num-samples {args.num_samples}",
@@ -101,7 +101,7 @@ def _inpaint_upscaler(args: Inpaint, pipe: Pipeline) -> InpaintUpscaler | None:
     upscaler = load_upscaler(
         args.upsampler, pipe.device, args.dtype, args.upsampler_vocab, args.upsample_respacing
     )
-    return InpaintUpscaler(upscaler, pipe.model.config.unet.image_size)
+    return InpaintUpscaler(upscaler, pipe.model.config.picture_size)
 
 
 def _mask(args: Inpaint, original: Original) -> Unknown:

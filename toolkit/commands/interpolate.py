@@ -50,7 +50,7 @@ def interpolate(args: Interpolate) -> Tensor:
         )
     settings = args.settings(pipe.conditioner.has_null)
     # a frame is held as floats, as pixels, in the strip, and twice in the animation
-    side = pipe.model.config.unet.image_size
+    side = pipe.model.config.picture_size
     check_memory(args.frames * side**2 * 3 * 12, f"--frames {args.frames}", "ask for fewer frames")
     share = torch.linspace(0, 1, args.frames)
     starts = [read_init_image(path, pipe.model) for path in args.image]
@@ -121,8 +121,7 @@ def _between_captions(
     first, second = args.captions
     if first == second:
         return []
-    size = (pipe.model.config.unet.image_size,) * 2
-    other = pipe.conditioner.of([ImageRequest(args.seed, second)], size)
+    other = pipe.conditioner.of([ImageRequest(args.seed, second)])
     if args.mix == "conditions":
         return [BetweenConditions(other, share)]
     found: list[Guidance] = [BetweenPredictions(1.0, other, share)]

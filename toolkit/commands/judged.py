@@ -16,7 +16,7 @@ def open_pipeline(args: JudgedPictures, captions: bool = True) -> Pipeline:
     """
     check_built_in_scenes(args.model)
     pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.call_size)
-    if (channels := pipe.model.config.unet.in_channels) != 3:
+    if (channels := pipe.model.config.picture_channels) != 3:
         raise InputError(
             f"{args.model} draws pictures of {channels} channels, expected 3, for colours are judged: give one."
         )

@@ -37,6 +37,11 @@ def nll(args: Nll) -> float:
             f"got {args.model}, which is shown another picture beside the noisy one, expected a model that draws from "
             "captions or classes alone: give a base model"
         )
+    if config.first_stage is not None:
+        raise InputError(
+            f"got {args.model}, which draws latents, whose bits are no picture's, expected a model that draws pixels: "
+            "give one"
+        )
     data = _open(args, model)
     process = model.process
     if args.respacing is not None:
@@ -76,11 +81,11 @@ def _open(args: Nll, model: Model) -> Dataset:
     split: Literal["train", "held_out"] = "held_out" if args.held_out or is_generated(args.data) else "train"
     return open_data(
         args.data,
-        model.config.unet.image_size,
+        model.config.picture_size,
         seed=args.seed,
         held_out=args.held_out,
         split=split,
-        channels=model.config.unet.in_channels,
+        channels=model.config.picture_channels,
         unconditional=not model.config.reads_captions and not model.config.num_classes,
     )
 

@@ -54,7 +54,7 @@ class Job:
     @property
     def suffix(self) -> str:
         """Suffix of the names of small pictures that are kept beside enlarged ones."""
-        return "" if self.upscaler is None else f"-{self.run.model.config.unet.image_size}"
+        return "" if self.upscaler is None else f"-{self.run.model.config.picture_size}"
 
 
 def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
@@ -147,7 +147,7 @@ def _draw(args: Sample, batch: Iterator[Step], steps: int, bar: Bar) -> tuple[Te
 
 def _check_memory(args: Sample, pipe: Pipeline, stage: Upscaler | None, subjects: int) -> None:
     """InputError for more pictures than the machine can hold at once, as a grid of all of them needs them."""
-    count, side = subjects * args.num_samples, pipe.model.config.unet.image_size
+    count, side = subjects * args.num_samples, pipe.model.config.picture_size
     final = side * (1 if stage is None else stage.scale)
     needed = count * (3 * final**2 + BYTES_PER_RECORD) + 3 * 4 * side**2 * min(args.batch_size, count)
     check_memory(

@@ -37,7 +37,7 @@ def upscaler_of(args: Sample, pipe: Pipeline, recipe: Mapping[str, Any] | None) 
     recipe: of the picture that --like repeats. InputError for a size that the two models do not draw, an unknown
     upsampler, or one with other weights than the recipe's.
     """
-    second, own = args.second, pipe.model.config.unet.image_size
+    second, own = args.second, pipe.model.config.picture_size
     if second.size is None or second.size == own:
         return None
     name = second.upsampler
@@ -49,7 +49,7 @@ def upscaler_of(args: Sample, pipe: Pipeline, recipe: Mapping[str, Any] | None) 
                 f"expected {own}, or the name of one: give --upsampler NAME"
             )
     upscaler = Upscaler.load(name, args.device, args.dtype, second.upsampler_vocab, args.compile)
-    if (channels := pipe.model.config.unet.in_channels) != 3:
+    if (channels := pipe.model.config.picture_channels) != 3:
         raise InputError(
             f"{args.model} draws pictures of {channels} channels and {name} enlarges RGB ones, which have 3: leave the "
             "upsampler out"

@@ -236,6 +236,7 @@ class BasePipeline:
                 int(process.timesteps[entry]),
                 loop.pasted(x, index + 1 == len(entries))[real],
                 loop.denoise.x0[real],
+                loop.decode,
             )
             for index, (entry, x) in enumerate(zip(entries, xs, strict=True))
         )

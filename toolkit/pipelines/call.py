@@ -211,7 +211,7 @@ def _drawn(
 
 def _check_size(pipe: BasePipeline, height: object, width: object) -> None:
     """InputError for another size than the model's."""
-    side = pipe.model.config.unet.image_size
+    side = pipe.model.config.picture_size
     for name, value in (("height", height), ("width", width)):
         if value is not None and whole(value, name, 1) != side:
             raise InputError(

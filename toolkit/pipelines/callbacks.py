@@ -88,9 +88,9 @@ class Watch:
         elif self.of_x:
             self.callback(step.index, step.t, step.x)
         else:
-            tensors = {"latents": step.x, "x0": step.x0}
-            kwargs = {name: tensors[name] for name in self.inputs}
-            self._replace(step.x, self.callback(self.pipe, step.index, step.t, kwargs))
+            tensors = {"latents": lambda: step.latents, "x0": lambda: step.x0}
+            kwargs = {name: tensors[name]() for name in self.inputs}
+            self._replace(step.latents, self.callback(self.pipe, step.index, step.t, kwargs))
         if self.pipe.interrupts.asked and step.index + 1 < self.steps:
             self.mark = {"made_by": f"Python, stopped after step {step.index + 1} of {self.steps}"}
 

@@ -12,20 +12,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glide.diffusion.denoiser import Predict, clamp, replace_known
+from glide.diffusion.denoiser import Predict, replace_known
 from glide.diffusion.process import Process
 from glide.diffusion.repaint import repaint_schedule
 from glide.diffusion.self_conditioning import SelfConditioned
 from glide.diffusion.timestep_spacing import space_timesteps
 from glide.diffusion.x0_transforms import dynamic_threshold
 from glide.networks.deep_cache import DeepCache
+from glide.networks.first_stage import PIXELS, FirstStage
 from glide.networks.image_request import ImageRequest
 from glide.utils.errors import InputError
 from guidance.base import Guidance
 from guidance.context import GuidanceInputs, ModelContext
 from guidance.guided_denoiser import GuidedDenoiser
 from guidance.registry import named
-from toolkit.pipelines.known_pixels import known_of
+from toolkit.pipelines.known_pixels import in_model_space, known_of
 from toolkit.pipelines.padding import Padding, RealRowsOnly
 from toolkit.pipelines.settings import SamplingConfig
 
@@ -42,8 +43,14 @@ class DenoisingLoop:
     process: Process
     rows: Sequence[ImageRequest]
     padding: Padding
-    size: tuple[int, int]  # (H, W)
-    known: tuple[Tensor, Tensor] | None  # image [N,3,H,W] and mask [N,1,H,W], 1 where it is known
+    size: tuple[int, int]  # (h, w) of what the network draws
+    known: tuple[Tensor, Tensor] | None  # image [N,c,h,w] and mask [N,1,h,w], 1 where it is known
+    first_stage: FirstStage = PIXELS
+
+    @torch.no_grad()
+    def decode(self, x: Tensor) -> Tensor:
+        """From what the network draws, [N,c,h,w], to pictures [N,C,H,W]."""
+        return self.first_stage.decode(x)
 
     def pasted(self, x: Tensor, last: bool) -> Tensor:
         """x, in the last step with the known pixels as they are: a gradient can move them by rounding.
@@ -70,12 +77,18 @@ def denoising_loop(
     if not pictures:
         raise InputError("got no picture to draw, expected at least one: give a prompt")
     context = context.for_run(len(pictures))
+    options, config = settings.options, context.model.config
     assert context.call_size is not None
     _check_captions(context, pictures, settings)
-    size = size or (context.model.config.unet.image_size,) * 2
+    stage = context.model.first_stage
+    size = (size[0] // stage.factor, size[1] // stage.factor) if size else (config.unet.image_size,) * 2
+    if options.threshold is not None and stage.bound is None:
+        raise InputError(
+            "got a dynamic threshold for a model that draws latents, which have no bound, expected none: leave it out"
+        )
+    pictures = in_model_space(stage, pictures, context.device)
     padding = Padding.of(len(pictures), place % context.call_size, context.call_size)
     rows = [pictures[0]] * padding.front + list(pictures) + [pictures[-1]] * padding.back
-    options = settings.options
     cond = context.conditioner.of(rows, size)
     inputs = GuidanceInputs(context, rows, cond, options)
     denoise = GuidedDenoiser(
@@ -86,11 +99,11 @@ def denoising_loop(
             *(RealRowsOnly(guidance, padding) for guidance in guidances),
         ],
         options.rescale,
-        [clamp if options.threshold is None else dynamic_threshold(options.threshold)],
+        [stage.clamp if options.threshold is None else dynamic_threshold(options.threshold)],
         known := known_of(rows, context.device),
     )
     process = respaced_process(context.model.process, settings)
-    return DenoisingLoop(denoise, process, rows, padding, size, known)
+    return DenoisingLoop(denoise, process, rows, padding, size, known, stage)
 
 
 def respaced_process(whole: Process, settings: SamplingConfig) -> Process:

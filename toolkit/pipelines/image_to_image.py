@@ -63,7 +63,7 @@ def init_image_of(picture: Image.Image, model: Model) -> Tensor:
 
     The picture is taken as its file would be: turned as its EXIF data say, deep colours reduced to 8 bits.
     """
-    unet = model.config.unet
-    cut = square_picture(in_mode(as_shown(picture)[0], unet.in_channels), unet.image_size)
-    pixels = torch.from_numpy(np.array(cut)).view(1, unet.image_size, unet.image_size, -1)
+    side = model.config.picture_size
+    cut = square_picture(in_mode(as_shown(picture)[0], model.config.picture_channels), side)
+    pixels = torch.from_numpy(np.array(cut)).view(1, side, side, -1)
     return from_uint8(pixels)[0]

@@ -74,7 +74,7 @@ def plan(
     the model or the settings.
     """
     check_mask(unknown)
-    if (channels := pipe.model.config.unet.in_channels) != 3:
+    if (channels := pipe.model.config.picture_channels) != 3:
         raise InputError(
             f"got a model of {channels} channels, expected one for RGB pictures, which has 3: choose another model"
         )
@@ -104,7 +104,7 @@ def plan(
         raise InputError(
             f"got resamplings for the method {method!r}, expected them with repaint: leave them out"
         )
-    small = pipe.model.config.unet.image_size
+    small = pipe.model.config.picture_size
     final = small if enlarge is None else enlarge.size
     region = region_around(unknown, final, context)
     width = default_feather(region, final) if feather is None else feather

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glide.utils.fill import filled_in
+
 Bytes = NDArray[np.uint8]  # [H,W,C]
 Unknown = NDArray[np.bool_]  # [H,W], true where a pixel is to be painted
 
@@ -143,7 +145,7 @@ def pasted(original: Bytes, unknown: Unknown, region: Region, painted: Tensor, f
     seen = _enlarged(painted.float().cpu()[None], region.side, here)  # [1,3,h,w], what lies in the picture
     if feather:
         known = 1 - torch.from_numpy(inside).float()[None, None]  # [1,1,h,w]
-        around = _carried_on(_tensor(original[there].copy()), known)
+        around = filled_in(_tensor(original[there].copy()), known)
         share = torch.from_numpy(softened(unknown, feather)[there])  # [h,w] of what was painted
         seen = seen * share + around * (1 - share)
     pixels = ((seen[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
@@ -211,18 +213,3 @@ def _blurred(mask: Tensor, k: int) -> Tensor:
     """Averages of (2k+1)x(2k+1) pixels, of those that there are."""
     mask = F.avg_pool2d(mask, (2 * k + 1, 1), 1, (k, 0), count_include_pad=False)
     return F.avg_pool2d(mask, (1, 2 * k + 1), 1, (0, k), count_include_pad=False)
-
-
-def _carried_on(image: Tensor, known: Tensor) -> Tensor:
-    """[1,3,H,W] with its unknown pixels filled by averages of known ones, the nearest that there are.
-
-    Push-pull: each scale fills what the finer one leaves open (Gortler et al., The Lumigraph, 1996, section 3.4).
-    """
-    size = image.shape[-2:]
-    if max(size) == 1 or bool(known.all()):
-        return image * known
-    weight = F.avg_pool2d(known, 2, ceil_mode=True)
-    coarse = F.avg_pool2d(image * known, 2, ceil_mode=True) / weight.clamp(min=1e-6)
-    filled = _carried_on(coarse, (weight > 0).float())
-    open_ = F.interpolate(filled, size, mode="bilinear", align_corners=False)
-    return image * known + open_ * (1 - known)

@@ -64,7 +64,7 @@ def decode(
     for after in revert(loop.process, loop.denoise, x):
         x = after
         on_step()
-    return picture_of(loop.process, x)[loop.padding.real].cpu().contiguous()
+    return loop.decode(picture_of(loop.process, x)[loop.padding.real]).cpu().contiguous()
 
 
 def psnr(a: Tensor, b: Tensor) -> list[float]:

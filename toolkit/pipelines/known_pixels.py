@@ -6,13 +6,40 @@ Shape letters: N pictures, C channels, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from glide.diffusion.process import Process
-from glide.networks.image_request import ImageRequest
+from glide.networks.first_stage import PIXELS, FirstStage
+from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.utils.errors import InputError
+
+
+def in_model_space(
+    stage: FirstStage, pictures: Sequence[ImageRequest], device: torch.device
+) -> list[ImageRequest]:
+    """The requests with their known pixels and start pictures as the model draws them: encoded, for latents."""
+    if stage is PIXELS:
+        return list(pictures)
+    done: dict[int, KnownPixels] = {}
+    for picture in pictures:
+        given = picture.given
+        if id(given) not in done:
+            done[id(given)] = _encoded(stage, given, device)
+    return [replace(picture, given=done[id(picture.given)]) for picture in pictures]
+
+
+def _encoded(stage: FirstStage, given: KnownPixels, device: torch.device) -> KnownPixels:
+    changes: dict[str, Any] = {}
+    if given.image is not None and given.mask is not None:
+        image, mask = stage.encode_known(given.image[None].to(device), given.mask[None].to(device))
+        changes |= {"image": image[0].cpu(), "mask": mask[0].cpu()}
+    if given.start is not None:
+        changes["start"] = stage.encode(given.start[None].to(device))[0].cpu()
+    return replace(given, **changes)
 
 
 def known_of(rows: Sequence[ImageRequest], device: torch.device) -> tuple[Tensor, Tensor] | None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,14 +24,30 @@ OUTPUT_TYPES = ("pil", "np", "pt")
 SHOWN = 64  # pictures in a notebook, at most
 
 
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
 @dataclass(frozen=True)
 class Step:
     """The state of a run after one step of the sampler."""
 
     index: int  # from 0
     t: int  # the training timestep that was denoised
-    x: Tensor  # [N,C,H,W] float32, on the model's device
-    x0: Tensor  # [N,C,H,W] what the model took the picture to be, from -1 to 1
+    latents: Tensor  # [N,c,h,w] float32, on the model's device: x_t in the model's own space
+    x0_latents: Tensor  # [N,c,h,w] what the model took x_0 to be
+    decode: Callable[[Tensor], Tensor] = _as_it_is
+    """From the model's space to pictures [N,C,H,W]; of a model that draws pixels they are the same tensors."""
+
+    @cached_property
+    def x(self) -> Tensor:
+        """x_t as pictures, [N,C,H,W] float32, nominally in [-1, 1] in the last step."""
+        return self.decode(self.latents)
+
+    @cached_property
+    def x0(self) -> Tensor:
+        """What the model took the pictures to be, [N,C,H,W], nominally in [-1, 1]."""
+        return self.decode(self.x0_latents)
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,5 +65,5 @@ class Pipeline(BasePipeline):
         return rebuilt, (self.made_by, self.fingerprint, self.progress_bar_config)
 
     def __repr__(self) -> str:
-        side, dtype = self.model.config.unet.image_size, str(self.dtype).removeprefix("torch.")
+        side, dtype = self.model.config.picture_size, str(self.dtype).removeprefix("torch.")
         return f"Pipeline({self.name!r}, {side}x{side}, {self.device}, {dtype})"

@@ -34,7 +34,7 @@ def requests(
     """
     subjects = _subjects(pipe, prompt, label, settings)
     each = whole(each, "num_images_per_prompt", 1, do="leave it out for 1")
-    side = pipe.model.config.unet.image_size
+    side = pipe.model.config.picture_size
     check_memory(
         each * len(subjects) * (BYTES_PER_RECORD + 4 * 4 * 3 * side**2),
         f"num_images_per_prompt {each}",

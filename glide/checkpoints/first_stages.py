@@ -1,0 +1,87 @@
+"""First stages of latent diffusion models: by name for a new model, and from a model's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from glide.checkpoints.autoencoders import load_autoencoder, save_autoencoder
+from glide.checkpoints.load import embedded_models
+from glide.checkpoints.model_folder import CONFIG
+from glide.checkpoints.provenance import fingerprint
+from glide.networks.autoencoder import Autoencoder
+from glide.networks.config import FirstStageConfig
+from glide.networks.first_stage import AutoencoderLike, LatentStage
+from glide.networks.model import Model
+from glide.utils.errors import InputError
+from glide.utils.hub import HUB_ID
+
+HELD = "first_stage"
+"""Folder within a model's folder."""
+
+
+def first_stage_named(name: str) -> LatentStage:
+    """The first stage of that name, for a new model: a folder, an embedded autoencoder, or a hub id.
+
+    A folder's is copied into the model's folder; others are named there. InputError as `load_autoencoder`.
+    """
+    autoencoder = load_autoencoder(name)
+    local = Path(name).is_dir() and name not in embedded_models()
+    source = "" if local or not (name in embedded_models() or HUB_ID.fullmatch(name)) else name
+    config = FirstStageConfig(
+        source=source,
+        fingerprint=_fingerprint(autoencoder),
+        factor=autoencoder.factor,
+        channels=autoencoder.picture_channels,
+    )
+    return LatentStage(autoencoder, config)
+
+
+def first_stage_of(config: FirstStageConfig, folder: Path) -> LatentStage:
+    """The first stage of the model in `folder`, or in a checkpoint of its run.
+
+    InputError where it is missing, or is not the one that the model was trained with.
+    """
+    if config.source:
+        autoencoder = load_autoencoder(config.source)
+        where = config.source
+    else:
+        run = folder.parents[1] if folder.parent.name == "checkpoints" else folder
+        places = [place / HELD for place in (folder, run)]
+        found = next((place for place in places if (place / CONFIG).is_file()), None)
+        if found is None:
+            raise InputError(
+                f"{folder} holds a model that draws latents, and no autoencoder, expected one in {HELD}/: copy the "
+                "whole folder"
+            )
+        autoencoder, where = load_autoencoder(found), str(found)
+    check_first_stage(config, autoencoder, where)
+    return LatentStage(autoencoder, config)
+
+
+def check_first_stage(config: FirstStageConfig, autoencoder: AutoencoderLike, name: str) -> None:
+    """InputError unless the autoencoder of that name is the one that `config` speaks of."""
+    if (autoencoder.factor, autoencoder.picture_channels) != (config.factor, config.channels):
+        raise InputError(
+            f"got the autoencoder {name} of factor {autoencoder.factor} for {autoencoder.picture_channels} channels, "
+            f"expected factor {config.factor} and {config.channels} channels: give the one that the model was trained "
+            "with"
+        )
+    if _fingerprint(autoencoder) != config.fingerprint:
+        raise InputError(
+            f"got the autoencoder {name} with other weights ({_fingerprint(autoencoder)}) than the model was trained "
+            f"with ({config.fingerprint}), expected the same: put that one back"
+        )
+
+
+def save_held(target: Path, model: Model) -> None:
+    """Write the model's first stage into its folder `target`."""
+    stage = model.first_stage
+    assert isinstance(stage, LatentStage) and isinstance(stage.autoencoder, Autoencoder)
+    save_autoencoder(target / HELD, stage.autoencoder)
+
+
+def _fingerprint(autoencoder: AutoencoderLike) -> str:
+    assert isinstance(autoencoder, nn.Module)
+    return fingerprint(autoencoder)
