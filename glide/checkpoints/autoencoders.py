@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from glide.checkpoints.load import resolve
 from glide.checkpoints.model_folder import CONFIG, load_weights, read_config, write_folder
+from glide.checkpoints.names import resolve
 from glide.networks.autoencoder import Autoencoder
 from glide.networks.autoencoder_config import AutoencoderConfig
 from glide.utils.config_check import blank
@@ -41,7 +41,7 @@ def save_autoencoder(
 def load_autoencoder(name: str | Path, device: str | torch.device = "cpu") -> Autoencoder:
     """The autoencoder of that name, float32, in eval mode, without gradients.
 
-    name: as for `glide.checkpoints.load.resolve`. InputError if there is none of that name, it is another kind of
+    name: as for `glide.checkpoints.names.resolve`. InputError if there is none of that name, it is another kind of
     model, or its files are damaged.
     """
     path = resolve(name)

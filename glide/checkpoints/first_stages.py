@@ -7,8 +7,8 @@ from pathlib import Path
 from torch import nn
 
 from glide.checkpoints.autoencoders import load_autoencoder, save_autoencoder
-from glide.checkpoints.load import embedded_models
 from glide.checkpoints.model_folder import CONFIG
+from glide.checkpoints.names import embedded_models
 from glide.checkpoints.provenance import fingerprint
 from glide.networks.autoencoder import Autoencoder
 from glide.networks.config import FirstStageConfig

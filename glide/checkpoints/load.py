@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,34 +9,19 @@ from typing import Any
 
 import torch
 
-from glide.checkpoints.model_folder import (
-    CONFIG,
-    TOKENIZER,
-    WEIGHTS,
-    load_weights,
-    read_config,
-    read_tokenizer,
-    write_folder,
-)
+from glide.checkpoints.first_stages import first_stage_of, save_held
+from glide.checkpoints.model_folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
+from glide.checkpoints.names import embedded_models, resolve
 from glide.networks.config import ModelConfig
 from glide.networks.model import Model
 from glide.utils.config_check import blank
-from glide.utils.errors import InputError, one_line
+from glide.utils.errors import InputError
 from glide.utils.filesystem import is_remote
-from glide.utils.hub import HUB_ID, commit_of, hub_folder
-from glide.utils.numbers import shown_number
+from glide.utils.hub import commit_of, hub_folder
 
 __all__ = ["embedded_models", "load_model", "read_config", "read_model_config", "resolve", "save_model"]
 
 KIND = "diffusion"
-HUB_FILES = [CONFIG, WEIGHTS, TOKENIZER]
-HUB_FILES += [
-    "model.safetensors.index.json",
-    "model-?????-of-?????.safetensors",
-]  # of a large CLIP of transformers
-HUB_FILES += ["tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt"]
-"""The files to fetch: a model's own, without its training checkpoints and other formats of the same weights."""
-EMBEDDED = Path(__file__).parents[1] / "pretrained"
 
 
 def save_model(
@@ -58,8 +42,6 @@ def save_model(
     held = stage is not None and not stage.source
 
     def write_first_stage(target: Path) -> None:
-        from glide.checkpoints.first_stages import save_held
-
         save_held(target, model)
 
     write_folder(
@@ -106,8 +88,6 @@ def load_model(
     load_weights(model, path, device)
     model.tokenizer, model.commit = tokenizer, commit_of(path)
     if model.config.first_stage is not None:
-        from glide.checkpoints.first_stages import first_stage_of
-
         model.first_stage = first_stage_of(model.config.first_stage, path)
     return model.to(dtype).eval()
 
@@ -125,48 +105,6 @@ def read_model_config(name: str | Path) -> ModelConfig:
         return ModelConfig.from_dict(read_config(path, KIND)["model"])
     except InputError as error:
         raise InputError(f"{path / CONFIG}: {error}") from error
-
-
-def embedded_models(*places: Path) -> list[str]:
-    """Names of the models embedded in the package, and of those in `places`."""
-    return sorted({file.parent.name for place in (*places, EMBEDDED) for file in place.glob(f"*/{CONFIG}")})
-
-
-def resolve(name: str | Path, *places: Path) -> Path:
-    """The path of a model's files: a model folder, or one published OpenAI `.pt` file.
-
-    name: a folder, the name of an embedded model, a `.pt` file, or a hub id "org/name" (downloaded if needed);
-    tried in this order. places: folders with further embedded models, which are searched first.
-    InputError if it is none of them, with the nearest embedded name as a suggestion.
-    """
-    path, text = Path(name), str(name)
-    embedded = embedded_models(*places)
-    try:
-        path.exists()
-    except (OSError, ValueError) as error:  # a name too long or with a zero byte, a folder without permission
-        raise InputError(
-            f"there is no model {shown_number(text)} ({one_line(error)[:80]}): check the name"
-        ) from error
-    if path.is_dir() and ((path / CONFIG).exists() or text not in embedded):
-        return path
-    if text in embedded:
-        return next(place / text for place in (*places, EMBEDDED) if (place / text / CONFIG).exists())
-    if path.suffix == ".pt" and path.is_file():
-        return path
-    if path.is_file():
-        raise InputError(f"{name} is a file: give the model's folder, or a published OpenAI .pt file")
-    if HUB_ID.fullmatch(text) and path.suffix != ".pt":
-        return hub_folder(text, HUB_FILES)
-    if path.suffix == ".pt":
-        raise InputError(f"there is no file {name}: check the path")
-    near = difflib.get_close_matches(text, embedded, n=1)
-    known = ", ".join(embedded) or "none"
-    hint = (
-        f"did you mean {near[0]!r}?"
-        if near
-        else "give a folder, a .pt file, a hub id (org/name) or one of these"
-    )
-    raise InputError(f"there is no model {text!r}; embedded models: {known}: {hint}")
 
 
 GLIDE_VOCABULARY = "openai-community/gpt2"

@@ -5,14 +5,14 @@ Shape letters: N pictures, C channels, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from glide.diffusion.conditioning import Conditioning
-from glide.diffusion.denoiser import Predict, Prediction
+from glide.diffusion.denoiser import Predict, Prediction, clamp
 
 
 class SelfConditioned:
@@ -22,9 +22,10 @@ class SelfConditioned:
     guidance contrasts conditionings and nothing else. The first call, and one of another shape, receives zeros.
     """
 
-    def __init__(self, predict: Predict) -> None:
-        self.predict = predict
-        self.last: Tensor | None = None  # [N,C,H,W] in [-1, 1], as in training
+    def __init__(self, predict: Predict, bound: Callable[[Tensor], Tensor] = clamp) -> None:
+        """bound: applied to the estimate, as in training."""
+        self.predict, self.bound = predict, bound
+        self.last: Tensor | None = None  # [N,C,H,W]
 
     def __call__(self, x: Tensor, t: int, conds: Sequence[Conditioning]) -> list[Prediction]:
         last = self.last
@@ -34,5 +35,5 @@ class SelfConditioned:
             replace(cond.repeat(len(x)) if cond.rows == 1 else cond, estimate=last) for cond in conds
         ]
         predictions = self.predict(x, t, conditioned)
-        self.last = predictions[0].x0.detach().clamp(-1.0, 1.0)
+        self.last = self.bound(predictions[0].x0.detach())
         return predictions

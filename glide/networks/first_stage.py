@@ -47,7 +47,7 @@ class FirstStage:
         return x
 
     def decode(self, z: Tensor) -> Tensor:
-        """What the model draws, [N,c,h,w] -> pictures [N,C,H,W], nominally in [-1, 1]."""
+        """From what the model draws, [N,c,h,w], to pictures [N,C,H,W], nominally in [-1, 1]."""
         return z
 
     def encode_known(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ from toolkit.pipelines.image_arguments import Read, read_pictures
 from toolkit.pipelines.image_to_image import init_image_of
 from toolkit.pipelines.inpaint_call import painted
 from toolkit.pipelines.keyword_arguments import refuse_unknown
-from toolkit.pipelines.output import Result, as_output, check_output_type
+from toolkit.pipelines.output import Result, Step, as_output, check_output_type
 from toolkit.pipelines.requests import requests, several
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
@@ -71,7 +71,7 @@ def call(
     Returns a `Result`, or a tuple of the images alone. InputError for whatever does not fit.
     """
     _check_names(nameless, unknown)
-    check_output_type(output_type)
+    check_output_type(output_type, self.model.config.first_stage is not None and mask_image is None)
     _check_size(self, height, width)
     starts = _init_images(image, init_image)
     options = _with_negative(options, negative_prompt)
@@ -89,11 +89,13 @@ def call(
     pictures = requests(self, prompt, label, settings, num_images_per_prompt, seed, generator)
     watch = Watch(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
     if mask_image is None:
-        x, recipes = _drawn(self, pictures, settings, objects, watch, starts, latents)
+        last, recipes = _drawn(self, pictures, settings, objects, watch, starts, latents)
+        x = last.x.cpu().contiguous()
     else:
         _check_by_name(objects, latents)
         x, recipes = painted(self, pictures, settings, watch, starts, mask_image)
-    result = Result(as_output(x, output_type), x, recipes)
+    images = last.latents.cpu() if output_type == "latent" else as_output(x, output_type)
+    result = Result(images, x, recipes)
     return result if return_dict else result.to_tuple()
 
 
@@ -116,7 +118,8 @@ left), by default 0.6. mask_image: repaint what is white in it, of one picture o
 strength 1; the results have the size of the picture, and its pixels outside of the mask. height, width: those of
 the model's pictures.
 
-output_type: "pil", "np" or "pt"; see `Result.images`. return_dict: False for a tuple of the images alone.
+output_type: "pil", "np", "pt", or "latent" of a model that draws latents; see `Result.images`. return_dict: False
+for a tuple of the images alone.
 callback_on_step_end: a function of (pipe, step, t, kwargs), called after each step; kwargs holds the tensors that
 callback_on_step_end_tensor_inputs names ("latents", "x0"), and a dictionary that it returns replaces the latents.
 `pipe._interrupt = True` in it stops the run after this step. Returns a `Result`. InputError for whatever does not
@@ -174,8 +177,8 @@ def _drawn(
     watch: Watch,
     starts: Sequence[Read],
     latents: Tensor | None,
-) -> tuple[Tensor, list[dict[str, Any]]]:
-    """x [N,C,H,W] on the CPU, and the recipes of N pictures. starts: none, one for all, or some in their order."""
+) -> tuple[Step, list[dict[str, Any]]]:
+    """The last step and the recipes of N pictures. starts: none, one for all, or some in their order."""
     if starts and latents is not None:
         raise InputError("got latents and a picture to begin with, expected one of them: leave one out")
     if len(starts) > 1 and len(pictures) % len(starts):
@@ -206,7 +209,7 @@ def _drawn(
         run.recipe(picture, settings, place) | mark | watch.mark
         for place, (picture, mark) in enumerate(zip(pictures, marks, strict=True))
     ]
-    return step.x.cpu().contiguous(), recipes
+    return step, recipes
 
 
 def _check_size(pipe: BasePipeline, height: object, width: object) -> None:

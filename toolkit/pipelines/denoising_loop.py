@@ -134,7 +134,8 @@ def _predict_of(context: ModelContext, settings: SamplingConfig) -> Predict:
                 "the other: leave --compile or --deep-every out"
             )
         predict = context.predict_by(DeepCache(context.unet, settings.deep_every))
-    return SelfConditioned(predict) if context.model.config.unet.self_condition else predict
+    model = context.model
+    return SelfConditioned(predict, model.first_stage.clamp) if model.config.unet.self_condition else predict
 
 
 def _check_captions(

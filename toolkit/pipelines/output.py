@@ -46,7 +46,7 @@ class Step:
 
     @cached_property
     def x0(self) -> Tensor:
-        """What the model took the pictures to be, [N,C,H,W], nominally in [-1, 1]."""
+        """The pictures as the model took them to be, [N,C,H,W], nominally in [-1, 1]."""
         return self.decode(self.x0_latents)
 
 
@@ -55,8 +55,8 @@ class Result:
     """N pictures. In a notebook it shows them."""
 
     images: Any
-    """As `output_type` asks: a list of N PIL pictures; float32 from 0 to 1 as an array [N,H,W,C]; or as a tensor
-    [N,C,H,W]."""
+    """As `output_type` asks: a list of N PIL pictures; float32 from 0 to 1 as an array [N,H,W,C] or as a tensor
+    [N,C,H,W]; or latents [N,c,h,w] as the model drew them."""
     tensors: Tensor  # [N,C,H,W] float32 on the CPU, nominally from -1 to 1
     recipes: list[dict[str, Any]]  # what each needs to be drawn again; `recipe["seed"]` is its seed
 
@@ -91,12 +91,14 @@ class Result:
         return "".join(figures)
 
 
-def check_output_type(name: object) -> None:
-    """InputError for a form of pictures that there is not."""
+def check_output_type(name: object, latents: bool = False) -> None:
+    """InputError for a form of pictures that there is not. latents: True where there are latents to give."""
     if name == "latent":
+        if latents:
+            return
         raise InputError(
-            "got the output_type 'latent' for a model that draws pixels, which has no latents, expected pil, np or "
-            "pt: the pixels before they are rounded are in `result.tensors`"
+            "got the output_type 'latent' for a model that draws pixels, or with a mask, where there are no latents, "
+            "expected pil, np or pt: the pixels before they are rounded are in `result.tensors`"
         )
     if name not in OUTPUT_TYPES:
         raise InputError(f"got the output_type {name!r}, expected {' or '.join(OUTPUT_TYPES)}: choose one")

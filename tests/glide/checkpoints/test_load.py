@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from glide.checkpoints import load as checkpoint
+from glide.checkpoints import names
 from glide.checkpoints.load import load_model, read_config, resolve, save_model
 from glide.checkpoints.model_folder import load_weights, write_folder
 from glide.checkpoints.openai import convert as openai
@@ -267,7 +267,7 @@ def test_files_of_another_library_are_not_written_over(tmp_path):
 
 
 def test_names_are_looked_up_in_order(saved, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "EMBEDDED", tmp_path / "embedded")
+    monkeypatch.setattr(names, "EMBEDDED", tmp_path / "embedded")
     shutil.copytree(saved, tmp_path / "embedded" / "shapes")
     shutil.copytree(saved, tmp_path / "embedded" / "emoji")
     monkeypatch.chdir(tmp_path)

@@ -1,0 +1,62 @@
+"""Models by name: folders, embedded models, published files, or the hub."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from glide.checkpoints.model_folder import CONFIG, TOKENIZER, WEIGHTS
+from glide.utils.errors import InputError, one_line
+from glide.utils.hub import HUB_ID, hub_folder
+from glide.utils.numbers import shown_number
+
+HUB_FILES = [CONFIG, WEIGHTS, TOKENIZER]
+HUB_FILES += [
+    "model.safetensors.index.json",
+    "model-?????-of-?????.safetensors",
+]  # of a large CLIP of transformers
+HUB_FILES += ["tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt"]
+"""The files to fetch: a model's own, without its training checkpoints and other formats of the same weights."""
+EMBEDDED = Path(__file__).parents[1] / "pretrained"
+
+
+def embedded_models(*places: Path) -> list[str]:
+    """Names of the models embedded in the package, and of those in `places`."""
+    return sorted({file.parent.name for place in (*places, EMBEDDED) for file in place.glob(f"*/{CONFIG}")})
+
+
+def resolve(name: str | Path, *places: Path) -> Path:
+    """The path of a model's files: a model folder, or one published OpenAI `.pt` file.
+
+    name: a folder, the name of an embedded model, a `.pt` file, or a hub id "org/name" (downloaded if needed);
+    tried in this order. places: folders with further embedded models, which are searched first.
+    InputError if it is none of them, with the nearest embedded name as a suggestion.
+    """
+    path, text = Path(name), str(name)
+    embedded = embedded_models(*places)
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:  # a name too long or with a zero byte, a folder without permission
+        raise InputError(
+            f"there is no model {shown_number(text)} ({one_line(error)[:80]}): check the name"
+        ) from error
+    if path.is_dir() and ((path / CONFIG).exists() or text not in embedded):
+        return path
+    if text in embedded:
+        return next(place / text for place in (*places, EMBEDDED) if (place / text / CONFIG).exists())
+    if path.suffix == ".pt" and path.is_file():
+        return path
+    if path.is_file():
+        raise InputError(f"{name} is a file: give the model's folder, or a published OpenAI .pt file")
+    if HUB_ID.fullmatch(text) and path.suffix != ".pt":
+        return hub_folder(text, HUB_FILES)
+    if path.suffix == ".pt":
+        raise InputError(f"there is no file {name}: check the path")
+    near = difflib.get_close_matches(text, embedded, n=1)
+    known = ", ".join(embedded) or "none"
+    hint = (
+        f"did you mean {near[0]!r}?"
+        if near
+        else "give a folder, a .pt file, a hub id (org/name) or one of these"
+    )
+    raise InputError(f"there is no model {text!r}; embedded models: {known}: {hint}")
