@@ -16,7 +16,7 @@ import train_upsampler as upsampler_script
 from PIL import Image
 
 from glide.checkpoints.load import load_model, save_model
-from glide.networks.config import ModelConfig
+from glide.networks.config import FirstStageConfig, ModelConfig
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.training.train_base_flags import MODEL_FLAGS
@@ -308,7 +308,7 @@ def test_a_guide(name: str, tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_every_field_has_a_flag_and_help_names_it(capsys: Capture) -> None:
-    config = PRESETS["glide-base"]
+    config = dataclasses.replace(PRESETS["glide-base"], first_stage=FirstStageConfig())
     fields = {
         f"{part}.{name}"
         for part, values in config.to_dict().items()
@@ -316,7 +316,7 @@ def test_every_field_has_a_flag_and_help_names_it(capsys: Capture) -> None:
         for name in values
     }
     own = {f"model.{name}" for name, value in config.to_dict().items() if not isinstance(value, dict)}
-    assert set(MODEL_FLAGS.hints) == fields | own | {"model.text"}
+    assert set(MODEL_FLAGS.hints) == fields | own | {"model.text", "model.first_stage"}
     assert call(train_script, "--help") == 0
     said = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
     for key in MODEL_FLAGS.hints:
