@@ -185,7 +185,9 @@ class ConfigFlags(Generic[C]):
         for key in self.hints:
             table, _, name = key.partition(".")
             names[table].append(name.replace("_", "-"))
-        lines = [f"  --{table}.NAME, NAME one of: {', '.join(found)}" for table, found in names.items()]
+        lines = [
+            f"  {flag_of(table)}.NAME, NAME one of: {', '.join(found)}" for table, found in names.items()
+        ]
         return "\n".join(
             ["every setting of the configuration, on top of the preset and --config FILE:", *lines]
         )
