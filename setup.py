@@ -36,9 +36,9 @@ EXTRAS = {
         "fonttools>=4.60.2",
         "resvg-py>=0.5",
     ],
-    "test": [
-        "diffusers>=0.36"
-    ],  # a second implementation of every solver; its test is left out where it is not there
+    # a second implementation of every solver; its test is left out where it is not there
+    "test": ["diffusers>=0.36"],
+    "diffusers": ["diffusers>=0.36"],  # its autoencoders as first stages
     "hub": ["huggingface_hub>=1.3"],
     "plot": ["matplotlib>=3.8"],
     "shards": ["webdataset>=1.0.2"],  # writes shards, and expands {0000..0999}

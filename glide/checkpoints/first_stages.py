@@ -6,7 +6,12 @@ from pathlib import Path
 
 from torch import nn
 
-from glide.checkpoints.autoencoders import load_autoencoder, save_autoencoder
+from glide.checkpoints.autoencoders import save_autoencoder
+from glide.checkpoints.diffusers_autoencoders import (
+    DiffusersAutoencoder,
+    load_any_autoencoder,
+    save_diffusers_autoencoder,
+)
 from glide.checkpoints.model_folder import CONFIG
 from glide.checkpoints.names import embedded_models
 from glide.checkpoints.provenance import fingerprint
@@ -22,11 +27,11 @@ HELD = "first_stage"
 
 
 def first_stage_named(name: str) -> LatentStage:
-    """The first stage of that name, for a new model: a folder, an embedded autoencoder, or a hub id.
+    """The first stage of that name, for a new model: a folder, an embedded autoencoder, or a hub id; diffusers' too.
 
-    A folder's is copied into the model's folder; others are named there. InputError as `load_autoencoder`.
+    A folder's is copied into the model's folder; others are named there. InputError as `load_any_autoencoder`.
     """
-    autoencoder = load_autoencoder(name)
+    autoencoder = load_any_autoencoder(name)
     local = Path(name).is_dir() and name not in embedded_models()
     source = "" if local or not (name in embedded_models() or HUB_ID.fullmatch(name)) else name
     config = FirstStageConfig(
@@ -44,7 +49,7 @@ def first_stage_of(config: FirstStageConfig, folder: Path) -> LatentStage:
     InputError where it is missing, or is not the one that the model was trained with.
     """
     if config.source:
-        autoencoder = load_autoencoder(config.source)
+        autoencoder = load_any_autoencoder(config.source)
         where = config.source
     else:
         run = folder.parents[1] if folder.parent.name == "checkpoints" else folder
@@ -55,7 +60,7 @@ def first_stage_of(config: FirstStageConfig, folder: Path) -> LatentStage:
                 f"{folder} holds a model that draws latents, and no autoencoder, expected one in {HELD}/: copy the "
                 "whole folder"
             )
-        autoencoder, where = load_autoencoder(found), str(found)
+        autoencoder, where = load_any_autoencoder(found), str(found)
     check_first_stage(config, autoencoder, where)
     return LatentStage(autoencoder, config)
 
@@ -76,10 +81,16 @@ def check_first_stage(config: FirstStageConfig, autoencoder: AutoencoderLike, na
 
 
 def save_held(target: Path, model: Model) -> None:
-    """Write the model's first stage into its folder `target`."""
+    """Write the model's first stage into its folder `target`, one of diffusers in diffusers' own format."""
     stage = model.first_stage
-    assert isinstance(stage, LatentStage) and isinstance(stage.autoencoder, Autoencoder)
-    save_autoencoder(target / HELD, stage.autoencoder)
+    assert isinstance(stage, LatentStage)
+    if isinstance(stage.autoencoder, DiffusersAutoencoder):
+        save_diffusers_autoencoder(target / HELD, stage.autoencoder)
+    else:
+        assert isinstance(stage.autoencoder, Autoencoder)
+        save_autoencoder(
+            target / HELD, stage.autoencoder, overwrite=True
+        )  # whatever the model before it held
 
 
 def _fingerprint(autoencoder: AutoencoderLike) -> str:

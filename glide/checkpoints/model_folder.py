@@ -208,24 +208,32 @@ def read_tokenizer(folder: str | Path, record: Mapping[str, Any]) -> Tokenizer |
     return _read_newest(folder, TOKENIZER, Tokenizer.load) if record.get("tokenizer") else None
 
 
-def load_weights(module: nn.Module, folder: str | Path, device: str | torch.device = "cpu") -> None:
+def load_weights(
+    module: nn.Module,
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    file_name: str = WEIGHTS,
+    rename: Callable[[str], str] = str,
+) -> None:
     """Fill a module, which may be on the meta device, with the folder's weights as float32 on `device`.
 
+    file_name: of another library's weights. rename: from a tensor's name in the file to that in the module.
     InputError if the file is missing, damaged, or does not fit the module; it names the first tensors that differ.
     """
-    path = Path(folder) / WEIGHTS
+    path = Path(folder) / file_name
     expected = module.state_dict()
     if not path.is_file():
         raise InputError(f"{path} is missing: the folder is incomplete, save or fetch the model again")
     try:
         with safe_open(path, framework="pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            names = {rename(name): name for name in file.keys()}  # noqa: SIM118
+            shapes = {name: tuple(file.get_slice(stored).get_shape()) for name, stored in names.items()}
             _check_fit(path, expected, shapes)
             check_file_fits(sum(4 * math.prod(shape) for shape in shapes.values()), path, "its weights")
             # a copy: no tensor stays mapped to a file that may be replaced
             state = {
-                name: file.get_tensor(name).to(device, _memory_dtype(expected[name]), copy=True)
-                for name in shapes
+                name: file.get_tensor(stored).to(device, _memory_dtype(expected[name]), copy=True)
+                for name, stored in names.items()
             }
     except (OSError, SafetensorError) as error:
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 from glide.checkpoints.model_folder import CONFIG, TOKENIZER, WEIGHTS
@@ -16,6 +17,7 @@ HUB_FILES += [
     "model-?????-of-?????.safetensors",
 ]  # of a large CLIP of transformers
 HUB_FILES += ["tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt"]
+HUB_FILES += [f"first_stage/{name}" for name in (CONFIG, WEIGHTS, "diffusion_pytorch_model.safetensors")]
 """The files to fetch: a model's own, without its training checkpoints and other formats of the same weights."""
 EMBEDDED = Path(__file__).parents[1] / "pretrained"
 
@@ -25,11 +27,12 @@ def embedded_models(*places: Path) -> list[str]:
     return sorted({file.parent.name for place in (*places, EMBEDDED) for file in place.glob(f"*/{CONFIG}")})
 
 
-def resolve(name: str | Path, *places: Path) -> Path:
+def resolve(name: str | Path, *places: Path, files: Sequence[str] = HUB_FILES) -> Path:
     """The path of a model's files: a model folder, or one published OpenAI `.pt` file.
 
     name: a folder, the name of an embedded model, a `.pt` file, or a hub id "org/name" (downloaded if needed);
-    tried in this order. places: folders with further embedded models, which are searched first.
+    tried in this order. places: folders with further embedded models, which are searched first. files: patterns of
+    those that are fetched from the hub.
     InputError if it is none of them, with the nearest embedded name as a suggestion.
     """
     path, text = Path(name), str(name)
@@ -49,7 +52,7 @@ def resolve(name: str | Path, *places: Path) -> Path:
     if path.is_file():
         raise InputError(f"{name} is a file: give the model's folder, or a published OpenAI .pt file")
     if HUB_ID.fullmatch(text) and path.suffix != ".pt":
-        return hub_folder(text, HUB_FILES)
+        return hub_folder(text, list(files))
     if path.suffix == ".pt":
         raise InputError(f"there is no file {name}: check the path")
     near = difflib.get_close_matches(text, embedded, n=1)
