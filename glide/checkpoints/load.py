@@ -12,7 +12,9 @@ import torch
 from glide.checkpoints.first_stages import first_stage_of, save_held
 from glide.checkpoints.model_folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
 from glide.checkpoints.names import embedded_models, resolve
+from glide.checkpoints.text_encoders import FOLDER, encoder_of, save_encoder
 from glide.networks.config import ModelConfig
+from glide.networks.frozen_text_encoder import FrozenText
 from glide.networks.model import Model
 from glide.utils.config_check import blank
 from glide.utils.errors import InputError
@@ -38,22 +40,26 @@ def save_model(
     overwrite: also replace files of another library; an older model of this toolkit is always replaced.
     """
     config, state = model.config.to_dict(), model.state_dict()
+    frozen = model.text if isinstance(model.text, FrozenText) else None
     stage = model.config.first_stage
     held = stage is not None and not stage.source
 
-    def write_first_stage(target: Path) -> None:
-        save_held(target, model)
+    def write_parts(target: Path) -> None:
+        if held:
+            save_held(target, model)
+        if frozen is not None and frozen.encoder is not None and frozen.config.embedded:
+            save_encoder(frozen.encoder, target / FOLDER)
 
     write_folder(
         folder,
         KIND,
         config,
         state,
-        tokenizer=model.tokenizer,
+        tokenizer=model.tokenizer if frozen is None else None,  # the encoder has its own
         training=training,
         dtype=dtype,
         overwrite=overwrite,
-        parts=write_first_stage if held else None,
+        parts=write_parts,
     )
 
 
@@ -89,6 +95,8 @@ def load_model(
     model.tokenizer, model.commit = tokenizer, commit_of(path)
     if model.config.first_stage is not None:
         model.first_stage = first_stage_of(model.config.first_stage, path)
+    if model.config.text_encoder is not None:
+        model.use_encoder(encoder_of(model.config.text_encoder, path))
     return model.to(dtype).eval()
 
 

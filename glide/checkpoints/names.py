@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glide.checkpoints.model_folder import CONFIG, TOKENIZER, WEIGHTS
+from glide.checkpoints.text_encoders import FILES as ENCODER_FILES
+from glide.checkpoints.text_encoders import FOLDER as ENCODER
 from glide.utils.errors import InputError, one_line
 from glide.utils.hub import HUB_ID, hub_folder
 from glide.utils.numbers import shown_number
@@ -18,6 +20,7 @@ HUB_FILES += [
 ]  # of a large CLIP of transformers
 HUB_FILES += ["tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt"]
 HUB_FILES += [f"first_stage/{name}" for name in (CONFIG, WEIGHTS, "diffusion_pytorch_model.safetensors")]
+HUB_FILES += [f"{ENCODER}/{name}" for name in ENCODER_FILES]
 """The files to fetch: a model's own, without its training checkpoints and other formats of the same weights."""
 EMBEDDED = Path(__file__).parents[1] / "pretrained"
 

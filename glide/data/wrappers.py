@@ -1,8 +1,8 @@
 """Wrappers of data sets: the same pictures, with something added to each batch.
 
-`Encoded` turns captions into token ids where batches are made, by the prefetching threads, not between training steps.
-The ids are not kept on disk: encoding a caption takes a twentieth of the time to decode its picture (docs/data.md has
-the figures), and ids in a file would depend on one tokenizer.
+`Encoded` turns captions into token ids where batches are made, by the prefetching threads, not between training steps;
+`WithEncodings` reads the outputs of a frozen text encoder there. The ids are not kept on disk: to make them takes a
+twentieth of the time to decode a picture (docs/data.md has the figures), and they would depend on one tokenizer.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from glide.data.datasets import Batch, Dataset
+from glide.data.encodings import Encodings, TruncationNotice
 from glide.networks.model import Model
 from glide.networks.tokenizer import Tokenizer
 
@@ -50,29 +51,50 @@ class Encoded(Wrapped[Dataset]):
     def __init__(self, data: Dataset, tokenizer: Tokenizer) -> None:
         super().__init__(data)
         self.tokenizer = tokenizer
-        self._warn = True
+        self._notice = TruncationNotice()
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
         batch = self.data.batch(step, size, rows)
         tokens, mask = self.tokenizer.encode(batch["caption"], warn=False)
-        if self._warn:
-            self._warn_of_truncation(
-                [batch["caption"][row] for row in mask.all(dim=1).nonzero().flatten().tolist()]
-            )
+        self._notice.look(self.tokenizer, batch["caption"], mask)
         return {**batch, "tokens": tokens, "mask": mask}
 
-    def _warn_of_truncation(self, full: Sequence[str]) -> None:
-        long = next((caption for caption in full if not self.tokenizer.fits(caption)), None)
-        if long is not None and self._warn:
-            self._warn = False  # with real captions it can be every second one
-            self.tokenizer.encode([long])
+
+class WithEncodings(Wrapped[Dataset]):
+    """A captioned data set whose batches also hold the captions' encodings (`Encodings.read`), where all are on disk.
+
+    Where one is missing, `caption_inputs` makes it: the encoder runs between training steps alone, on the device.
+    """
+
+    def __init__(self, data: Dataset, encodings: Encodings) -> None:
+        super().__init__(data)
+        self.encodings = encodings
+
+    def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
+        batch = self.data.batch(step, size, rows)
+        return {**batch, **(self.encodings.read(batch["caption"]) or {})}
 
 
-def caption_inputs(model: Model, batch: Mapping[str, Any], dropped: Tensor) -> dict[str, Tensor]:
-    """A text model's inputs from captions: tokens and mask [N,L], those of the null caption where `dropped` [N]."""
-    if "tokens" not in batch:
+def caption_inputs(
+    model: Model, batch: Mapping[str, Any], dropped: Tensor, encodings: Encodings | None = None
+) -> dict[str, Tensor]:
+    """A text model's inputs from captions, those of the null caption where `dropped` [N]: tokens and mask [N,L].
+
+    With encodings of a frozen text encoder: encoded [N,L,D] and mask, as `FrozenText.encode`.
+    """
+    if encodings is not None:
+        names: tuple[str, ...] = ("encoded", "mask", *(["end"] if encodings.end else []))
+        found = batch if "encoded" in batch else encodings.encode(model, batch["caption"])
+        null = encodings.null(model)
+    elif "tokens" in batch:
+        names, found, null = ("tokens", "mask"), batch, model.caption_batch([""])
+    else:
         pairs = zip(batch["caption"], dropped.tolist(), strict=True)
         return model.caption_batch(["" if drop else caption for caption, drop in pairs])
-    null = model.caption_batch([""])
-    drop = dropped.to(model.device)[:, None]
-    return {name: torch.where(drop, null[name], batch[name].to(model.device)) for name in ("tokens", "mask")}
+    drop = dropped.to(model.device)
+    return {name: _where(drop, null[name], found[name].to(model.device)) for name in names}
+
+
+def _where(drop: Tensor, null: Tensor, part: Tensor) -> Tensor:
+    """null [1,...] where `drop` [N], else part [N,...]."""
+    return torch.where(drop.view(-1, *[1] * (part.ndim - 1)), null, part)

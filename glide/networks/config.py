@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from glide.networks.frozen_text_config import FrozenTextConfig
 from glide.utils.config_check import Entries, config_from_dict, need
 from glide.utils.errors import InputError
 from glide.utils.memory import check_file_fits
@@ -185,6 +186,7 @@ class ModelConfig:
 
     unet: UNetConfig = field(default_factory=UNetConfig)
     text: TextConfig | None = None
+    """The text encoder that is trained with the model."""
     num_classes: Annotated[int, Range(0, 2**24)] = 0
     null_class: bool = False
     """One more class, numbered `num_classes`, that stands for "no class": the null of classifier-free guidance."""
@@ -202,6 +204,8 @@ class ModelConfig:
     process: ProcessConfig = field(default_factory=ProcessConfig)
     first_stage: FirstStageConfig | None = None
     """Of a model that draws latents: its U-Net's sizes and channels are those of latents."""
+    text_encoder: FrozenTextConfig | None = None
+    """A frozen text encoder, in place of `text`."""
 
     @property
     def picture_size(self) -> int:
@@ -216,7 +220,13 @@ class ModelConfig:
     @property
     def reads_captions(self) -> bool:
         """True for a model that is conditioned on captions, whatever encodes them."""
-        return self.text is not None
+        return self.text is not None or self.text_encoder is not None
+
+    @property
+    def token_width(self) -> int:
+        """Width of the text tokens that attention receives; 0 without captions."""
+        encoder = self.text or self.text_encoder
+        return 0 if encoder is None else encoder.width
 
     @property
     def low_res_size(self) -> int:
@@ -226,6 +236,10 @@ class ModelConfig:
     def check(self) -> None:
         """InputError for settings that do not fit each other."""
         check_class_names(self.num_classes, self.class_names)
+        need(
+            self.text is None or self.text_encoder is None,
+            "got both text and text_encoder, expected one of them, as captions have one encoder",
+        )
         if self.unet.local and self.reads_captions:
             self.unet.check_heads()
         pixels, out = self.unet.in_channels, self.unet.out_channels

@@ -16,6 +16,7 @@ from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.process import Process
 from glide.networks.config import ModelConfig
 from glide.networks.first_stage import PIXELS, FirstStage, MissingStage
+from glide.networks.frozen_text_encoder import FrozenText, PretrainedText
 from glide.networks.input_planes import input_planes, plane_count
 from glide.networks.layers import linear_by_rows
 from glide.networks.text_encoder import TextEncoder
@@ -36,11 +37,17 @@ class Model(nn.Module):
         self.commit: str | None = None
         """Of the hub, where it was fetched from there."""
         emb_width = 4 * config.unet.channels
-        self.text: TextEncoder | None = None
+        self.text: TextEncoder | FrozenText | None = None
         if config.text is not None:
             c = config.text
-            self.text = TextEncoder(c.vocab, c.context, c.width, c.layers, c.heads, c.padding, c.final_norm)
+            self.text = TextEncoder(
+                c.vocab, c.context, c.width, c.layers, c.heads, c.padding, c.final_norm, pooled=c.pooled
+            )
             self.text_vector = nn.Linear(c.width, emb_width)
+        elif config.text_encoder is not None:
+            self.text = FrozenText(config.text_encoder)
+            if config.text_encoder.pooled != "none":
+                self.text_vector = nn.Linear(config.text_encoder.encoder_width, emb_width)
         if config.num_classes:
             self.label = nn.Embedding(config.num_classes + config.null_class, emb_width)
         self.first_stage: FirstStage = MissingStage(config.first_stage) if config.first_stage else PIXELS
@@ -50,7 +57,25 @@ class Model(nn.Module):
         for part in self.parts:
             for name, module in part.modules().items():
                 self.add_module(name, module)
-        self.unet = UNet(config.unet, plane_count(config), config.text.width if config.text else 0)
+        self.unet = UNet(config.unet, plane_count(config), config.token_width)
+
+    def use_encoder(self, encoder: PretrainedText) -> None:
+        """Set the frozen text encoder, and the tokenizer with it. InputError if it is not the one of training."""
+        config = self.config.text_encoder
+        assert config is not None and isinstance(self.text, FrozenText)
+        if encoder.width != config.encoder_width:
+            raise InputError(
+                f"got a text encoder {encoder.width} wide, expected {config.source} with {config.encoder_width}, "
+                "which this model was trained with: give that one"
+            )
+        if encoder.fingerprint != config.fingerprint:
+            at = f" at revision {config.revision}" if config.revision else ""
+            raise InputError(
+                f"got the text encoder {encoder.fingerprint}, expected {config.fingerprint} ({config.source}{at}), "
+                "which this model was trained with: give that one"
+            )
+        self.text.encoder = encoder
+        self.tokenizer = encoder.tokenizer(config.context)
 
     @cached_property
     def process(self) -> Process:
@@ -69,7 +94,8 @@ class Model(nn.Module):
         """Encode the conditioning: all that the network receives besides x_t and t, for a picture of `size` (the
         model's own by default).
 
-        batch: the keys that this model takes: tokens [N,L] int64 with mask [N,L] bool; y [N] int64;
+        batch: the keys that this model takes: tokens [N,L] int64 with mask [N,L] bool, or the result of
+        `FrozenText.encode` in place of both; y [N] int64;
         low_res [N,C,h,w] with low_res_level [N], 0 where it is not given; inpaint_image [N,C,H,W] with inpaint_mask
         [N,1,H,W], 1 where a pixel is known; estimate [N,C,H,W], its own of x0, where there is one.
         """
@@ -92,22 +118,15 @@ class Model(nn.Module):
         """
         vector = tokens = None
         if self.text is not None:
-            tokens = self.text(batch["tokens"], batch.get("mask"))
-            vector = linear_by_rows(self.text_vector, self._pooled(tokens, batch.get("mask")), self.dtype)
-            if "keep_vector" in batch:
-                vector = vector * batch["keep_vector"][:, None]
+            tokens, pooled = self.text.read(batch)
+            if pooled is not None:
+                vector = linear_by_rows(self.text_vector, pooled, self.dtype)
+                if "keep_vector" in batch:
+                    vector = vector * batch["keep_vector"][:, None]
         if self.config.num_classes:
             label = self.label(batch["y"])
             vector = label if vector is None else vector + label
         return Conditioning(vector=vector, tokens=tokens)
-
-    def _pooled(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """[N,L,D] -> [N,D]; of the null caption, which has no tokens of its own, the mean is 0."""
-        assert self.config.text is not None
-        if self.config.text.pooled == "last":
-            return tokens[:, -1]
-        own = torch.ones_like(tokens[..., :1]) if mask is None else mask[..., None].to(tokens)  # [N,L,1]
-        return (tokens * own).sum(dim=1) / own.sum(dim=1).clamp(min=1.0)
 
     def nothing_known(self, images: int, size: tuple[int, int] | None = None) -> dict[str, Tensor]:
         """Image-shaped inputs of `condition` for so many pictures of which nothing is known; {} for most models.

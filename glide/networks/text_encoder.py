@@ -5,6 +5,9 @@ Shape letters: N batch, L tokens, D width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -30,8 +33,10 @@ class TextEncoder(nn.Module):
         padding: bool,
         final_norm: bool,
         causal: bool = False,
+        pooled: Literal["last", "mean"] = "last",
     ) -> None:
         super().__init__()
+        self.pooled = pooled
         self.gradient_checkpointing = False
         self.tokens = nn.Embedding(vocab, width)
         # As large as the later outputs of the blocks, which begin at zero: every word has an effect from the start.
@@ -50,3 +55,15 @@ class TextEncoder(nn.Module):
         for block in self.blocks:
             x = checkpointed(block, x, enabled=self.gradient_checkpointing)
         return self.norm(x)
+
+    def read(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """batch: tokens [N,L], and mask [N,L] where there is padding -> tokens [N,L,D], and their pooled vector [N,D].
+
+        Of the null caption, which has no tokens of its own, the mean is 0.
+        """
+        mask = batch.get("mask")
+        tokens = self(batch["tokens"], mask)
+        if self.pooled == "last":
+            return tokens, tokens[:, -1]
+        own = torch.ones_like(tokens[..., :1]) if mask is None else mask[..., None].to(tokens)  # [N,L,1]
+        return tokens, (tokens * own).sum(dim=1) / own.sum(dim=1).clamp(min=1.0)

@@ -104,6 +104,10 @@ class Tokenizer:
             raise InputError(f"a caption must be text, got {type(text).__name__}: {text!r}")
         # the time to encode grows with the whole text, of which the context takes the beginning
         text = encodable(text[: max(LONGEST_CAPTION, 64 * self.context)])
+        return self._normalized(text)
+
+    def _normalized(self, text: str) -> str:
+        """A caption as it is cut into tokens."""
         # Python's lower(), not the library's normalizer: it knows the Greek final sigma, as the originals do.
         return (_clean_clip(text) if self._is_clip else text).lower()
 

@@ -6,9 +6,12 @@ import dataclasses
 
 from glide.checkpoints.first_stages import first_stage_named
 from glide.checkpoints.init_from import init_from
+from glide.checkpoints.text_encoders import completed, find_encoder
 from glide.data.datasets import Dataset
 from glide.networks.config import FirstStageConfig, ModelConfig
 from glide.networks.first_stage import FirstStage
+from glide.networks.frozen_text_config import FrozenTextConfig
+from glide.networks.frozen_text_encoder import FrozenText, PretrainedText
 from glide.networks.model import Model
 from glide.networks.tokenizer import Tokenizer
 from glide.training.given_settings import Settings
@@ -26,29 +29,13 @@ def build_model(
     config: as it is before the data is known. settings: those that were given. InputError for a configuration that
     does not fit the data.
     """
-    tokenizer: Tokenizer | None = None
-    if args.unconditional:
-        config = dataclasses.replace(config, text=None, num_classes=0, null_class=False, class_names=())
-    elif data.class_names:
-        null = args.null_captions > 0
-        if source is not None and source.config.num_classes:
-            null = source.config.null_class
-        if "model.null_class" in settings:
-            null = settings["model.null_class"].value
-        names = tuple(data.class_names)
-        config = dataclasses.replace(
-            config, text=None, num_classes=len(names), null_class=null, class_names=names
-        )
-    elif config.text is not None:
-        if source is not None:
-            tokenizer = source.tokenizer
-        if tokenizer is None:
-            tokenizer = Tokenizer.train(data.captions_for_tokenizer(), args.vocab_size, config.text.context)
-        text = dataclasses.replace(config.text, vocab=tokenizer.n_vocab, context=tokenizer.context)
-        config = dataclasses.replace(config, text=text, num_classes=0, class_names=())
-    else:
-        config = dataclasses.replace(config, num_classes=0, class_names=())  # captions are not looked at
+    config, tokenizer = _for_data(config, data, args, source, settings)
+    encoder = None if config.text_encoder is None else _encoder(config.text_encoder, source)
+    if config.text_encoder is not None and encoder is not None:
+        config = dataclasses.replace(config, text_encoder=completed(config.text_encoder, encoder))
     model = Model(checked(config, "model"), tokenizer)
+    if encoder is not None:
+        model.use_encoder(encoder)
     if config.first_stage is not None:
         model.first_stage = _first_stage(config.first_stage, args, source)
     if source is not None:
@@ -56,6 +43,53 @@ def build_model(
         if fresh:
             say(f"--init: {len(fresh)} tensors start from scratch: {few(fresh, 4)}")
     return model
+
+
+def _encoder(config: FrozenTextConfig, source: Model | None) -> PretrainedText:
+    """The frozen encoder of a configuration. InputError where `source` was trained with another one."""
+    theirs = source.text.encoder if source is not None and isinstance(source.text, FrozenText) else None
+    if theirs is not None and config.fingerprint:  # of --init, and not given again
+        return theirs
+    encoder = find_encoder(config)
+    if theirs is not None and theirs.fingerprint != encoder.fingerprint:
+        raise InputError(
+            f"got the text encoder {config.source} ({encoder.fingerprint}), expected that of --init "
+            f"({theirs.fingerprint}), which its weights read: leave --text-encoder out"
+        )
+    return encoder
+
+
+def _for_data(
+    config: ModelConfig, data: Dataset, args: TrainBase, source: Model | None, settings: Settings
+) -> tuple[ModelConfig, Tokenizer | None]:
+    """The configuration with the classes or the vocabulary of the data, and the tokenizer of a trained encoder."""
+    tokenizer: Tokenizer | None = None
+    uncaptioned = dataclasses.replace(config, text=None, text_encoder=None)
+    if (args.unconditional or data.class_names) and "text_encoder.source" in settings:
+        raise InputError(
+            f"got --text-encoder for {args.data}, which is learned without captions, expected data with captions: "
+            "leave it out"
+        )
+    if args.unconditional:
+        config = dataclasses.replace(uncaptioned, num_classes=0, null_class=False, class_names=())
+    elif data.class_names:
+        null = args.null_captions > 0
+        if source is not None and source.config.num_classes:
+            null = source.config.null_class
+        if "model.null_class" in settings:
+            null = settings["model.null_class"].value
+        names = tuple(data.class_names)
+        config = dataclasses.replace(uncaptioned, num_classes=len(names), null_class=null, class_names=names)
+    else:
+        config = dataclasses.replace(config, num_classes=0, class_names=())
+    if config.text is not None:
+        if source is not None and source.config.text is not None:
+            tokenizer = source.tokenizer
+        if tokenizer is None:
+            tokenizer = Tokenizer.train(data.captions_for_tokenizer(), args.vocab_size, config.text.context)
+        text = dataclasses.replace(config.text, vocab=tokenizer.n_vocab, context=tokenizer.context)
+        config = dataclasses.replace(config, text=text)
+    return config, tokenizer
 
 
 def _first_stage(config: FirstStageConfig, args: TrainBase, source: Model | None) -> FirstStage:

@@ -11,6 +11,7 @@ from typing import Any
 from glide.checkpoints.first_stages import first_stage_named
 from glide.data.datasets import Dataset
 from glide.networks.config import ModelConfig
+from glide.networks.frozen_text_config import is_folder, read_name
 from glide.networks.presets import PRESETS, preset
 from glide.training.given_settings import ChosenConfig, read_settings
 from glide.training.train_base_flags import MODEL_FLAGS, TrainBase
@@ -56,6 +57,15 @@ def given_settings(args: TrainBase) -> dict[str, Setting]:
         short["unet.dropout"] = Setting(args.dropout, "--dropout")
     if args.self_condition:
         short["unet.self_condition"] = Setting(True, "--self-condition")
+    if args.text_encoder is not None:
+        flag, (encoder, place) = "--text-encoder", read_name(args.text_encoder)
+        name = (
+            Path(place).expanduser().resolve().name if is_folder(place) else place
+        )  # no place of this machine
+        short |= {"model.text": Setting(False, flag), "text_encoder.kind": Setting(encoder, flag)}
+        short["text_encoder.source"] = Setting(name, flag)
+    if args.embed_encoder:
+        short["text_encoder.embedded"] = Setting(True, "--embed-encoder")
     if args.inpaint:
         short["model.inpaint"] = Setting(True, "--inpaint")
     short |= first_stage_settings(args)
@@ -87,9 +97,28 @@ def choose_config(args: TrainBase, source: ModelConfig | None, kind: ModelKind =
         assert source is not None
         base, origin = source, f"--init {args.init}"
     settings = _with_outputs(base, given_settings(args))
+    base = _with_text_encoder(base, source, settings)
+    if args.text_encoder is not None and is_folder(place := read_name(args.text_encoder)[1]):
+        settings["text_encoder.path"] = Setting(place, "--text-encoder")
     config = kind.config(MODEL_FLAGS.apply(base, settings))
     check_channels(config.picture_channels, "unet.in_channels")
     return ChosenConfig(MODEL_FLAGS, config, origin, settings)
+
+
+def _with_text_encoder(
+    base: ModelConfig, source: ModelConfig | None, settings: dict[str, Setting]
+) -> ModelConfig:
+    """The frozen encoder of --init goes on, unless --text-encoder gives another; nothing of one remains in another."""
+    if "text_encoder.source" not in settings:
+        kept = source is not None and source.text_encoder is not None
+        return dataclasses.replace(base, text=None, text_encoder=source.text_encoder) if kept else base  # type: ignore[union-attr]
+    old = base.text_encoder
+    asked = settings["text_encoder.kind"].value, settings["text_encoder.source"].value
+    return (
+        base
+        if old is None or (old.kind, old.source) == asked
+        else dataclasses.replace(base, text_encoder=None)
+    )
 
 
 def _with_outputs(base: ModelConfig, settings: dict[str, Setting]) -> dict[str, Setting]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glide.data.encodings import Encodings
 from glide.data.wrappers import caption_inputs
 from glide.diffusion.denoiser import split_variance, to_x0
 from glide.diffusion.loss_config import LossConfig
@@ -35,6 +36,8 @@ class DiffusionObjective:
     """Share of captions of which the network receives the tokens alone, without their pooled vector. Training first
     uses the vector, and then learns little from attention to the tokens (Stable Diffusion 3, 2403.03206, drops its
     text encoders independently for a similar reason)."""
+    encodings: Encodings | None = None
+    """Kept encodings of a frozen text encoder."""
 
     def __call__(self, model: Model, batch: dict[str, Any], t: Tensor, draws: RowRng) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses.
@@ -50,7 +53,7 @@ class DiffusionObjective:
         dropped = draws.uniform() < self.null_captions
         inputs: dict[str, Tensor] = {}
         if model.config.reads_captions:
-            inputs |= caption_inputs(model, batch, dropped)
+            inputs |= caption_inputs(model, batch, dropped, self.encodings)
             if self.token_captions:
                 keep = draws.uniform() >= self.token_captions
                 inputs["keep_vector"] = keep.to(x0)
@@ -71,6 +74,11 @@ class DiffusionObjective:
         """InputError if the model does not fit the task."""
         check_loss(self.loss)
         config = model.config
+        if self.token_captions and config.text_encoder is not None and config.text_encoder.pooled == "none":
+            raise InputError(
+                f"got --token-captions {self.token_captions:g} for a model that receives the tokens of "
+                "captions alone, expected 0: leave it out"
+            )
         if self.null_captions and config.num_classes and not config.null_class:
             raise InputError(
                 f"null captions are asked for ({self.null_captions}), but this class-conditional model has no null "

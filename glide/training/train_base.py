@@ -13,10 +13,11 @@ import torch
 
 from glide.checkpoints.load import load_model, read_config, resolve, save_model
 from glide.data.datasets import Batch, Dataset, is_generated, open_data
+from glide.data.encodings import Encodings
 from glide.data.mask_defaults import EVERYTHING
 from glide.data.masked import Masked
 from glide.data.skipped_files import record_broken, report_broken
-from glide.data.wrappers import Encoded
+from glide.data.wrappers import Encoded, WithEncodings
 from glide.networks.config import ModelConfig
 from glide.networks.model import Model
 from glide.training.build_model import build_model
@@ -136,12 +137,13 @@ def _train(
     if model is None:
         model = build_model(config, data, args, begun.source, begun.settings)
         check_decided(MODEL_FLAGS, begun.settings, model.config)
+    encodings = _encodings(args, model)
     if model.tokenizer is not None and not data.class_names:
-        data = Encoded(data, model.tokenizer)
+        data = Encoded(data, model.tokenizer) if encodings is None else WithEncodings(data, encodings)
     model.to(processes.device)
 
     loss = dataclasses.replace(args.loss, prediction=config.process.prediction)
-    task = DiffusionObjective(loss, args.null_captions, args.token_captions)
+    task = DiffusionObjective(loss, args.null_captions, args.token_captions, encodings)
     task.check(model)
     validate = None
     if args.validation_batches and processes.main and (args.held_out or is_generated(args.data)):
@@ -169,6 +171,17 @@ def _train(
     if processes.main and not args.train.dry_run:
         report_broken(args.out)
     return trained
+
+
+def _encodings(args: TrainBase, model: Model) -> Encodings | None:
+    """The kept encodings of --encodings. InputError for a model without a frozen text encoder."""
+    if args.encodings is None:
+        return None
+    if model.config.text_encoder is None:
+        raise InputError(
+            "got --encodings for a model whose text encoder is trained, expected --text-encoder: leave it out"
+        )
+    return Encodings(args.encodings, model.config.text_encoder)
 
 
 def _open(args: TrainBase, begun: _Begun, **options: Any) -> Dataset:

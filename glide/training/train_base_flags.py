@@ -25,6 +25,11 @@ MODEL_FLAGS = ConfigFlags(
         "model.class_names": "the data",
         "model.null_class": "--null-captions and the data",
         "text.vocab": "--vocab-size and the captions",
+        "text_encoder.kind": "--text-encoder",
+        "text_encoder.source": "--text-encoder",
+        "text_encoder.revision": "--text-encoder",
+        "text_encoder.fingerprint": "--text-encoder",
+        "text_encoder.encoder_width": "--text-encoder",
         "model.low_res": "the command",
         "model.low_res_noise": "--noise",
         "model.first_stage": "--first-stage",
@@ -99,6 +104,13 @@ class TrainBase:
     """Over 0: so many processes make the batches in place of threads; faster beside a GPU for the built-in scenes."""
     vocab_size: int = 512
     """Of the tokenizer that is trained on the captions."""
+    text_encoder: str | None = None
+    """A frozen text encoder of transformers in place of one that is trained: clip:ORG/NAME, t5:ORG/NAME or
+    bert:ORG/NAME of the hub, or a folder; its own settings are --text-encoder.NAME (docs/training.md)."""
+    embed_encoder: bool = False
+    """The model's folder holds the frozen text encoder, too, so that it needs nothing else."""
+    encodings: Path | None = None
+    """(text-encoder) Folder that keeps the encodings of captions, so that each is made once."""
     dropout: float | None = None
     """In the U-Net; the preset's by default."""
     self_condition: bool = False
@@ -122,6 +134,8 @@ FROZEN_FLAGS = (
     "unconditional",
     "channels",
     "vocab_size",
+    "text_encoder",
+    "embed_encoder",
     "dropout",
     "self_condition",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from glide.checkpoints.model_folder import check_no_model, read_config, read_tokenizer, write_folder
+from glide.checkpoints.text_encoders import copy_encoder
 from glide.training.posthoc_ema_snapshots import combine_snapshots
 from glide.utils.printable import say
 from toolkit.commands.posthoc_ema_flags import Posthoc
@@ -29,5 +30,6 @@ def posthoc(args: Posthoc) -> float:
         dtype=getattr(torch, args.save_dtype),
         overwrite=True,
     )
+    copy_encoder(args.run, args.out)
     say(f"{args.out}: the average of relative width {args.sigma_rel}, its profile {far:.1%} off")
     return far

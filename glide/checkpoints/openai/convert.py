@@ -21,6 +21,7 @@ from glide.checkpoints.state_dicts import check_finite, read_state_dict
 from glide.networks.blocks import Attention, Downsample, ResBlock, UNetBlock, Upsample
 from glide.networks.config import ModelConfig
 from glide.networks.model import Model
+from glide.networks.text_encoder import TextEncoder
 from glide.networks.tokenizer import Tokenizer
 from glide.networks.transformer import TransformerBlock
 from glide.networks.unet import Encoder, UNet
@@ -230,7 +231,7 @@ def sources_of(module: nn.Module, layers: Iterable[tuple[str, str]], legacy: boo
 def _layer_names(model: Model) -> Iterator[tuple[str, str]]:
     """The path of each layer or block in our model, and in the originals."""
     pairs = list(encoder_layers("unet", model.unet)) + list(_decoder_layers(model.unet))
-    if model.text is not None:
+    if isinstance(model.text, TextEncoder):
         pairs += [
             ("text.tokens", "token_embedding"),
             ("text.norm", "final_ln"),

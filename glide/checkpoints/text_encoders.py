@@ -1,0 +1,267 @@
+"""Load frozen text encoders of transformers, from the hub or a folder, and save them into a model's folder.
+
+Only safetensors are read, and no code of theirs is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from glide.checkpoints.state_dicts import check_finite
+from glide.networks.frozen_text_config import CONTEXT, MODEL_TYPES, POOLED, FrozenTextConfig, Kind
+from glide.networks.frozen_text_encoder import PretrainedText
+from glide.utils.atomic_write import cannot_write, temporary_name
+from glide.utils.errors import InputError, reason_of
+from glide.utils.hub import commit_of, hub_folder
+from glide.utils.json_files import as_table, read_table
+from glide.utils.memory import check_file_fits
+from glide.utils.numbers import Range
+
+FOLDER = "text_encoder"
+"""Of an embedded encoder, in the model's folder."""
+CONFIG = "config.json"
+MARK = "fingerprint.txt"
+"""In an embedded encoder's folder: it says, without reading the weights, that the encoder is there."""
+FILES = [CONFIG, "model.safetensors", "model.safetensors.index.json", "model-?????-of-?????.safetensors"]
+FILES += ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
+FILES += ["vocab.json", "merges.txt", "vocab.txt", "spiece.model"]
+"""The files of an encoder on the hub."""
+_COUNT, _WIDTH = Range(1, 1000), Range(1, 65536)
+SIZES = dict.fromkeys(("num_hidden_layers", "num_layers"), _COUNT)
+SIZES |= dict.fromkeys(("hidden_size", "d_model", "d_kv", "num_attention_heads", "num_heads"), _WIDTH)
+SIZES |= dict.fromkeys(("max_position_embeddings", "type_vocab_size"), _WIDTH)
+SIZES |= dict.fromkeys(("intermediate_size", "d_ff", "relative_attention_num_buckets"), Range(1, 2**20))
+SIZES |= {"vocab_size": Range(1, 2**24)}
+PROBES = (
+    "",
+    "a red circle to the left of a blue square",
+    "Ein Käfer, 3/4 groß (ﬁ) №5",
+    "一只猫 🐈\u200d⬛ don't",
+)
+"""Captions whose tokens are part of a fingerprint."""
+_loaded: weakref.WeakValueDictionary[tuple[Kind, str], PretrainedText] = weakref.WeakValueDictionary()
+
+
+def find_encoder(config: FrozenTextConfig, *places: Path) -> PretrainedText:
+    """The encoder that a configuration names: in one of `places`, else in its folder, else on the hub.
+
+    InputError where it is not there, or cannot be read.
+    """
+    folder = next((place for place in places if (place / CONFIG).is_file()), None)
+    if folder is None and config.path:
+        folder = Path(config.path).expanduser()
+        if not folder.is_dir():
+            raise InputError(
+                f"got no folder {folder}, expected the text encoder {config.source} there: put it back, or into "
+                f"the model's folder as {FOLDER}"
+            )
+    if folder is None and (config.embedded or "/" not in config.source):
+        raise InputError(
+            f"got no folder {places[0] if places else FOLDER}, expected the text encoder {config.source} in it: "
+            "fetch the whole model folder"
+        )
+    if folder is None:
+        name, _, asked = config.source.partition("@")
+        revision = config.revision or asked
+        folder = hub_folder(f"{name}@{revision}" if revision else name, FILES)
+    return load_encoder(config.kind, folder)
+
+
+def encoder_of(config: FrozenTextConfig, folder: Path) -> PretrainedText:
+    """The encoder of the model in `folder`, or in a checkpoint of its run. InputError as `find_encoder`."""
+    run = folder.parents[1] if folder.parent.name == "checkpoints" else folder
+    return find_encoder(config, folder / FOLDER, run / FOLDER)
+
+
+def load_encoder(kind: Kind, folder: Path) -> PretrainedText:
+    """The text encoder in a folder as transformers write it. One that is in use already is shared.
+
+    InputError for another kind, files that are missing or damaged, and weights in another format than safetensors.
+    """
+    _check_files(kind, folder)
+    key = (kind, f"{folder.resolve()} {_stamp(folder)}")
+    found = _loaded.get(key)
+    if found is None:
+        try:
+            found = _load(kind, folder)
+        except InputError:
+            raise
+        except Exception as error:  # whatever broken or missing files break
+            raise InputError(
+                f"the text encoder in {folder} cannot be loaded ({reason_of(error)}): fetch it again, or give another"
+            ) from error
+        _loaded[key] = found
+    return found
+
+
+def completed(config: FrozenTextConfig, encoder: PretrainedText) -> FrozenTextConfig:
+    """The configuration with all that follows from the encoder. InputError for a context that it does not take."""
+    most = encoder.positions
+    if most is not None and config.context > most:
+        raise InputError(
+            f"got text_encoder.context {config.context}, expected at most {most}, which {config.source} takes: "
+            "lower it"
+        )
+    return replace(
+        config,
+        path="" if config.embedded else config.path,
+        revision=encoder.commit or "",
+        fingerprint=encoder.fingerprint,
+        encoder_width=encoder.width,
+        width=config.width or encoder.width,
+        context=config.context or min(CONTEXT, most or CONTEXT),
+        pooled=POOLED[config.kind] if config.pooled == "auto" else config.pooled,
+    )
+
+
+def save_encoder(encoder: PretrainedText, folder: Path) -> None:
+    """Write the encoder into `folder`, as a whole, unless it is there. InputError if it cannot be written."""
+    mark = folder / MARK
+    if mark.is_file() and mark.read_text("utf-8").strip() == encoder.fingerprint:
+        return
+    network: Any = encoder.network
+
+    def write(draft: Path) -> None:
+        with _quiet():
+            network.save_pretrained(draft, safe_serialization=True)
+            encoder.own_tokenizer.save_pretrained(draft)
+        (draft / MARK).write_text(encoder.fingerprint + "\n", "utf-8")
+
+    _write_whole(folder, write)
+
+
+def copy_encoder(source: Path, target: Path) -> None:
+    """Copy the embedded encoder of one model folder into another, where it has one. InputError if that fails."""
+    if (source / FOLDER / CONFIG).is_file():
+        _write_whole(target / FOLDER, lambda draft: shutil.copytree(source / FOLDER, draft))
+
+
+def _write_whole(folder: Path, write: Callable[[Path], object]) -> None:
+    """Make `folder` of what `write` writes, by a rename, in place of an earlier one. InputError if that fails."""
+    draft, old = temporary_name(folder), temporary_name(folder)
+    try:
+        write(draft)
+        if folder.exists():
+            folder.rename(old)
+        draft.rename(folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _load(kind: Kind, folder: Path) -> PretrainedText:
+    import transformers
+
+    network_class, tokenizer_class = {
+        "clip": (transformers.CLIPTextModel, transformers.CLIPTokenizerFast),
+        "t5": (transformers.T5EncoderModel, transformers.T5TokenizerFast),
+        "bert": (transformers.BertModel, transformers.BertTokenizerFast),
+    }[kind]
+    options: dict[str, Any] = {"add_pooling_layer": False} if kind == "bert" else {}
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        network, report = network_class.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
+        )
+        tokenizer = tokenizer_class.from_pretrained(folder, local_files_only=True)
+    missing = sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])])
+    if missing:
+        raise InputError(f"the text encoder in {folder} lacks the weights {missing[0]}: fetch it again")
+    network = network.float().eval().requires_grad_(False)
+    check_finite(network.state_dict())
+    vocabulary = tokenizer.backend_tokenizer.to_str()
+    return PretrainedText(
+        kind=kind,
+        network=network,
+        vocabulary=vocabulary,
+        pad=tokenizer.pad_token_id or 0,
+        width=network.config.d_model if kind == "t5" else network.config.hidden_size,
+        positions=None if kind == "t5" else network.config.max_position_embeddings,
+        fingerprint=_fingerprint(network, tokenizer.backend_tokenizer),
+        own_tokenizer=tokenizer,
+        commit=commit_of(folder),
+    )
+
+
+def _fingerprint(network: nn.Module, tokenizer: Any) -> str:
+    """16 hexadecimal digits of SHA-256 over the weights, the vocabulary and the tokens of `PROBES`.
+
+    Weights count without their names, and each once, since names and shared weights differ between versions of
+    transformers; files do not count, so that an encoder that was saved again is the same.
+    """
+    weights = set()
+    for tensor in network.state_dict().values():
+        digest = hashlib.sha256(f"{tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        weights.add(digest.hexdigest())
+    whole = hashlib.sha256("\n".join(sorted(weights)).encode())
+    whole.update(repr(sorted(tokenizer.get_vocab().items())).encode("utf-8", "surrogatepass"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    whole.update(repr([tokenizer.encode(probe).ids for probe in PROBES]).encode())
+    return whole.hexdigest()[:16]
+
+
+def _check_files(kind: Kind, folder: Path) -> None:
+    """InputError for a folder that holds no encoder of this kind in safetensors, or sizes out of all reason."""
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{folder} holds no text encoder: there is no {CONFIG} in it; give another folder")
+    table = read_table(folder / CONFIG)
+    if MODEL_TYPES.get(str(table.get("model_type"))) != kind:
+        raise InputError(
+            f"got the text encoder in {folder} of the model_type {table.get('model_type')!r}, expected a {kind}: "
+            "give its kind, or another folder"
+        )
+    inner = table.get("text_config") if table.get("model_type") == "clip" else None
+    for sizes in (table, as_table(inner or {}, f"text_config in {folder / CONFIG}")):
+        _check_sizes(sizes, folder / CONFIG)
+    weights = [file for file in folder.glob("*.safetensors") if file.is_file()]
+    if not weights:
+        raise InputError(
+            f"got the text encoder in {folder} without model.safetensors, expected it, as other formats (.bin) can "
+            "run code: give one in safetensors"
+        )
+    check_file_fits(sum(file.stat().st_size for file in weights), folder, "its weights")
+    if not any(
+        (folder / name).is_file() for name in ("tokenizer.json", "merges.txt", "vocab.txt", "spiece.model")
+    ):
+        raise InputError(f"there is no tokenizer in {folder}: give an encoder with its tokenizer.json")
+
+
+def _check_sizes(sizes: Mapping[str, Any], path: Path) -> None:
+    for name, allowed in SIZES.items():
+        if sizes.get(name) is not None:
+            allowed.whole(sizes[name], f"{name} in {path}")
+
+
+def _stamp(folder: Path) -> str:
+    """A mark that changes where a file of the folder does."""
+    found = ((file.name, file.stat()) for file in sorted(folder.iterdir()) if file.is_file())
+    return repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in found])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers without bars, and without its table of weights that an encoder does not need."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
