@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from glide.networks.config import ModelConfig, ProcessConfig, TextConfig, UNetConfig
-from glide.networks.presets import PRESETS, adm
+from glide.networks.presets import PRESETS, T5_XXL, adm
 from glide.utils.errors import InputError
 
 EMBEDDED = Path(__file__).parent / "pretrained"
@@ -51,6 +51,10 @@ UPSAMPLERS: dict[str, ModelConfig] = {
         text=TextConfig(),
         low_res=True,
         process=_linear,
+    ),
+    # Imagen's inputs (2205.11487, section 4.1) into ADM's U-Net, in place of the paper's Efficient U-Net
+    "imagen-upsampler": ModelConfig(
+        unet=_published(image_size=256), text_encoder=T5_XXL, low_res=True, low_res_noise=True
     ),
     "adm-64-256": ModelConfig(
         unet=_published(image_size=256, num_heads=4, head_channels=0),

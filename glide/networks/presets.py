@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from glide.networks.config import ModelConfig, ProcessConfig, TextConfig, UNetConfig
+from glide.networks.frozen_text_config import FrozenTextConfig
 from glide.utils.config_check import checked
 from glide.utils.entry_points import load_plug_in, names_of, plug_ins
 from glide.utils.errors import InputError
@@ -87,6 +88,16 @@ _unet_32 = UNetConfig(
 _unet_64 = replace(_unet_32, image_size=64, patch_size=4)
 _unet_64_fine = replace(_unet_32, image_size=64, channel_mult=(1, 1, 2, 2), attention=(4, 8), patch_size=2)
 
+T5_XXL = FrozenTextConfig(
+    kind="t5",
+    source="city96/t5-v1_1-xxl-encoder-bf16",
+    encoder_width=4096,
+    width=2048,
+    context=128,
+    pooled="mean",
+)
+"""Imagen's text encoder, in safetensors (2205.11487, section 2.1). The paper names no width of the tokens."""
+
 _adm_64 = adm(image_size=64, channels=192, channel_mult=(1, 2, 3, 4), num_res_blocks=3, dropout=0.1)
 _adm_128 = adm(
     image_size=128,
@@ -118,6 +129,8 @@ PRESETS: dict[str, ModelConfig] = {
     "small-32": ModelConfig(unet=_ddpm(channels=64, channel_mult=(1, 2, 2)), process=_ddpm_process),
     # the published configurations
     "glide-base": ModelConfig(unet=_adm_64, text=TextConfig()),
+    # 2 billion weights
+    "imagen-base": ModelConfig(unet=replace(_adm_64, channels=512, dropout=0.0), text_encoder=T5_XXL),
     "adm-64": ModelConfig(unet=_adm_64, num_classes=1000),
     "adm-128": ModelConfig(unet=_adm_128, num_classes=1000, process=_linear),
     "adm-256": ModelConfig(unet=_adm_256, num_classes=1000, process=_linear),

@@ -58,6 +58,10 @@ def _train(
 
 _ADM = "2105.05233, appendix: hyperparameters of diffusion models"
 _ADM_UP = "2105.05233, appendix: hyperparameters of upsampling models"
+_IMAGEN = (
+    "2205.11487, section 4.1 and appendix F, with AdamW for Adafactor (Adam in the upsamplers); a tenth of captions is "
+    "dropped"
+)
 _ADM_CLASSIFIER = (
     "2105.05233, appendix: hyperparameters of classifiers; it speaks of no average, so there is none"
 )
@@ -100,6 +104,20 @@ RECIPES: dict[str, Recipe] = {
     ),
     "glide-upsampler": Recipe(
         "train_upsampler", "glide-upsampler", _GLIDE, _train(512, 1_600_000, 1e-4), {"null_captions": 0.0}
+    ),
+    "imagen-base": Recipe(
+        "train_base",
+        "imagen-base",
+        _IMAGEN,
+        _train(2048, 2_500_000, 1e-4, warmup=10_000),
+        {"null_captions": 0.1},
+    ),
+    "imagen-upsampler": Recipe(
+        "train_upsampler",
+        "imagen-upsampler",
+        f"{_IMAGEN}; its Efficient U-Net is ADM's here",
+        _train(2048, 2_500_000, 1e-4, warmup=10_000),
+        {"null_captions": 0.1},
     ),
     "adm-64-256": Recipe(
         "train_upsampler", "adm-64-256", _ADM_UP, _train(256, 500_000, 1e-4), {"null_captions": 0.0}

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import torch
 
 from glide.networks.config import ModelConfig
 from glide.networks.presets import PRESETS
-from glide.training.train_base_flags import MODEL_FLAGS
+from glide.training.published_recipes import RECIPES, parse_with_recipe
+from glide.training.train_base_flags import MODEL_FLAGS, TrainBase
 from support.paths import ROOT
+from toolkit.commands.sample_flags import parse as parse_sample
+from upsampler.train_flags import TrainUpsampler
 
 PAGE = (ROOT / "docs/training.md").read_text("utf-8")
 
@@ -39,3 +43,20 @@ def test_its_plug_ins() -> None:
     assert isinstance(space["wide"], ModelConfig)
     ones = torch.ones(2, 3, 4, 4)
     assert space["charbonnier"](ones, -ones).shape == ones.shape
+
+
+def test_its_commands_are_read() -> None:
+    """Those with a frozen text encoder and Imagen's: every flag is one, and every recipe is there."""
+    parsers = {
+        "scripts/train_base.py": partial(parse_with_recipe, TrainBase, "train_base", None),
+        "scripts/train_upsampler.py": partial(parse_with_recipe, TrainUpsampler, "train_upsampler", None),
+    }
+    commands = [shlex.split(line) for line in PAGE.splitlines() if line.startswith("python scripts/")]
+    wanted = [words for words in commands if "--text-encoder" in words or "--recipe" in words]
+    for _, script, *flags in wanted:
+        found = parsers[script](flags)
+        assert found.text_encoder or found.recipe in RECIPES
+    assert len(wanted) == 5
+    (draw,) = [words for words in commands if "--threshold" in words]
+    args, _ = parse_sample(draw[2:], None)
+    assert args.second.size == 256

@@ -17,6 +17,7 @@ from PIL import Image
 
 from glide.checkpoints.load import load_model, save_model
 from glide.networks.config import FirstStageConfig, ModelConfig
+from glide.networks.frozen_text_config import FrozenTextConfig
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.training.train_base_flags import MODEL_FLAGS
@@ -308,7 +309,8 @@ def test_a_guide(name: str, tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_every_field_has_a_flag_and_help_names_it(capsys: Capture) -> None:
-    config = dataclasses.replace(PRESETS["glide-base"], first_stage=FirstStageConfig())
+    parts = {"first_stage": FirstStageConfig(), "text_encoder": FrozenTextConfig(source="bert")}
+    config = dataclasses.replace(PRESETS["glide-base"], **parts)  # type: ignore[arg-type]
     fields = {
         f"{part}.{name}"
         for part, values in config.to_dict().items()
@@ -316,7 +318,7 @@ def test_every_field_has_a_flag_and_help_names_it(capsys: Capture) -> None:
         for name in values
     }
     own = {f"model.{name}" for name, value in config.to_dict().items() if not isinstance(value, dict)}
-    assert set(MODEL_FLAGS.hints) == fields | own | {"model.text", "model.first_stage"}
+    assert set(MODEL_FLAGS.hints) == fields | own | {"model.text", "model.first_stage", "model.text_encoder"}
     assert call(train_script, "--help") == 0
     said = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
     for key in MODEL_FLAGS.hints:
