@@ -197,9 +197,8 @@ def read_config(folder: str | Path, kind: str | None = None) -> dict[str, Any]:
             f"this is {__version__}, format {FORMAT}): update the toolkit"
         )
     if kind is not None and record["kind"] != kind:
-        raise InputError(
-            f"{folder} holds a {record['kind']} model, expected a {kind} model: give another folder"
-        )
+        held, asked = (f"{'an' if word == 'autoencoder' else 'a'} {word}" for word in (record["kind"], kind))
+        raise InputError(f"{folder} holds {held} model, expected {asked} model: give another folder")
     return record
 
 

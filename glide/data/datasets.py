@@ -117,11 +117,11 @@ def open_data(
         name, reason = next(iter(source.left_out.items()))
         warn(f"left out of {spec}, {len(source.left_out)} in all: {name} {reason}")
     if held_out or split == "held_out":
-        source = _split_of(source, spec, split, held_out)
+        source = split_of(source, spec, split, held_out)
     return StoredData(source, image_size, seed, crop == "random", flip, max_broken, channels)
 
 
-def _split_of(source: Source, spec: str, split: Split, share: float) -> Source:
+def split_of(source: Source, spec: str, split: Split, share: float) -> Source:
     """The held-out `share` of a source's pictures, or the others. InputError if there are none."""
     part = source.only(lambda name: is_held_out(name, share) == (split == "held_out"))
     if not len(part):

@@ -128,17 +128,29 @@ RANGES: dict[str, Range] = {
     "weight_decay": Range(0.0, 1e3, do="0 is none, 0.05 is usual"),
     "worker_processes": Range(0, 1024),
     "workers": Range(1, 1024),
+    "worst": Range(0, 10_000),
     "wrong_captions": Range(0, 10_000),
 }
 """Ranges by the name of a field, or "Class.field" for a class with its own range."""
 
 
 def range_of(owner: type, field: str) -> Range:
-    """The range of a class's field: of that class or a base class of it, else of any field with that name."""
+    """The range of a class's field: of that class or a base class of it, the one that its type declares, else of any
+    field with that name."""
     for kind in owner.__mro__:
         if f"{kind.__name__}.{field}" in RANGES:
             return RANGES[f"{kind.__name__}.{field}"]
-    return RANGES.get(field, ANY)
+    return _declared(owner).get(field) or RANGES.get(field, ANY)
+
+
+@cache
+def _declared(owner: type) -> dict[str, Range]:
+    """The ranges in the types of a class's fields: Annotated[int, Range(...)]."""
+    hints = get_type_hints(owner, include_extras=True)
+    found = {
+        name: [part for part in _leaves(hint) if isinstance(part, Range)] for name, hint in hints.items()
+    }
+    return {name: ranges[0] for name, ranges in found.items() if ranges}
 
 
 @cache
@@ -176,7 +188,7 @@ def flag(field: str) -> str:
 
 
 def _leaves(hint: Any) -> Iterator[Any]:
-    """The types in a type hint."""
+    """The types in a type hint, and what it is annotated with."""
     inner = get_args(hint)
     if not inner:
         yield hint

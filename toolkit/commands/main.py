@@ -83,6 +83,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             "fidelity of inpainting, judged by an oracle",
         ),
         _command("evaluate_upsampler", "EvaluateUpsampler", "evaluate_upsampler", "PSNR of an upsampler"),
+        _command("reconstruct", "Reconstruct", "reconstruct", "PSNR and SSIM of an autoencoder"),
         _command("guidance_sweep", "Sweep", "sweep", "guidances: fidelity against diversity"),
         _command("solver_sweep", "SolverSweep", "solver_sweep", "samplers: fidelity against network calls"),
         _command("nll", "Nll", "nll", "bits per dimension of pictures"),
