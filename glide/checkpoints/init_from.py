@@ -27,6 +27,9 @@ def init_from(model: Model, source: Model) -> list[str]:
     A model may have further levels of a finer grid around those of `source` (each with half the patch size): these,
     with their own stem and head, start from scratch.
 
+    A text encoder with fewer layers gets some of `source`'s, evenly spaced, the first and the last among them (as
+    DistilBERT, 1910.01108, section 3).
+
     Raises InputError when a weight has another size for any other reason.
     """
     old, new = _inner_weights(source, model), model.state_dict()
@@ -44,7 +47,7 @@ def init_from(model: Model, source: Model) -> list[str]:
 
 def _inner_weights(source: Model, model: Model) -> dict[str, Tensor]:
     """The weights of `source` by their names in a U-Net with the additional outer levels of `model`."""
-    state = source.state_dict()
+    state = _fewer_text_layers(source, model)
     inner, outer = source.config.unet, model.config.unet
     more = len(outer.channel_mult) - len(inner.channel_mult)
     same = (
@@ -62,6 +65,24 @@ def _inner_weights(source: Model, model: Model) -> dict[str, Tensor]:
             name = f"unet.down.{int(match[1]) + first}{match[2]}"
         if not name.startswith(("unet.stem.", "unet.head.", "unet.norm.")):
             named[name] = value
+    return named
+
+
+def _fewer_text_layers(source: Model, model: Model) -> dict[str, Tensor]:
+    """The weights of `source`, with as many text layers as `model` has where that has fewer."""
+    state = source.state_dict()
+    theirs, ours = source.config.text, model.config.text
+    if theirs is None or ours is None or not 0 < ours.layers < theirs.layers:
+        return state
+    last = max(ours.layers - 1, 1)
+    kept = {round(i * (theirs.layers - 1) / last): i for i in range(ours.layers)}
+    named = {}
+    for name, value in state.items():
+        match = re.fullmatch(r"text\.blocks\.(\d+)(\..*)", name)
+        if match is None:
+            named[name] = value
+        elif int(match[1]) in kept:
+            named[f"text.blocks.{kept[int(match[1])]}{match[2]}"] = value
     return named
 
 

@@ -50,6 +50,8 @@ class Dataset(Protocol):
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
         """{"image": uint8 [size, C, H, W]}, with "caption": list[str] or "y": int64 [size] if there are any.
 
+        Of pictures that were encoded ahead, "latents": float16 [size, c, h, w] in place of the image.
+
         As bytes it is made, prefetched and moved to a GPU in a quarter of the time and memory; `on_device` converts it
         to floats. rows: make only these rows, equal to those of the whole batch
         (`glide.training.distributed.Processes.rows`).
@@ -153,7 +155,12 @@ def on_device(batch: Batch, device: torch.device | str, rows: slice = slice(None
     """A batch, or a slice of its rows, as tasks take it: on the device, with "image" float32 in [-1, 1]."""
     part = {k: v[rows] for k, v in batch.items()}
     part = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in part.items()}
-    return {**part, "image": to_float(part["image"])}
+    return {**part, "image": to_float(part["image"])} if "image" in part else part
+
+
+def examples_in(batch: Batch) -> int:
+    """Number of examples of a batch, of pictures or of latents that were encoded ahead."""
+    return len(batch["latents"] if "latents" in batch else batch["image"])
 
 
 def is_generated(spec: str) -> bool:

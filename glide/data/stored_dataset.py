@@ -197,21 +197,26 @@ class StoredData:
         return captions[int.from_bytes(drawn, "big") % len(captions)]
 
     def _picture(self, index: int, epoch: int, place: int) -> NDArray[np.uint8]:
-        """A picture, HxWxC or HxW, cropped and mirrored at random for the place of the epoch."""
+        """A picture, HxWxC or HxW, as a place of an epoch gets it."""
+        return self.augmented(index, (self.seed, epoch, place))
+
+    def augmented(self, index: int, key: Sequence[int]) -> NDArray[np.uint8]:
+        """A picture, HxWxC or HxW, cropped and mirrored at random by the numbers of `key`. InputError if broken."""
         x, y, share, mirrored = 0.5, 0.5, 1.0, False
         if self.random_crop or self.flip:
-            draws = np.random.default_rng((self.seed, epoch, place)).random(4).tolist()
+            draws = np.random.default_rng(key).random(4).tolist()
             mirrored = self.flip and draws[3] < 0.5
             if self.random_crop:
                 x, y, share = draws[0], draws[1], MIN_CROP + (1 - MIN_CROP) * draws[2]
         pixels = self._cache.get(index)
         if pixels is None:
-            pixels = self._decoded(index, x, y, share)
+            pixels = self.decoded(index, x, y, share)
             if self._caches:
                 self._cache[index] = pixels
         return pixels[:, ::-1] if mirrored else pixels
 
-    def _decoded(self, index: int, x: float, y: float, share: float) -> NDArray[np.uint8]:
+    def decoded(self, index: int, x: float = 0.5, y: float = 0.5, share: float = 1.0) -> NDArray[np.uint8]:
+        """A picture's square of that place and share, HxWxC or HxW. InputError if the picture is broken."""
         data, name = self.source.read(index), self.source.name(index)
         least = DRAFT_SCALE * self.image_size / (MIN_CROP if self.random_crop else 1)
         picture = in_mode(decode_picture(data, name, least=round(least))[0], self.channels)

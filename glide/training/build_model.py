@@ -6,8 +6,9 @@ import dataclasses
 
 from glide.checkpoints.first_stages import first_stage_named
 from glide.checkpoints.init_from import init_from
+from glide.checkpoints.init_latents import with_latents
 from glide.checkpoints.text_encoders import completed, find_encoder
-from glide.data.datasets import Dataset
+from glide.data.datasets import Dataset, on_device
 from glide.networks.config import FirstStageConfig, ModelConfig
 from glide.networks.first_stage import FirstStage
 from glide.networks.frozen_text_config import FrozenTextConfig
@@ -19,6 +20,9 @@ from glide.training.train_base_flags import TrainBase
 from glide.utils.config_check import checked
 from glide.utils.errors import InputError
 from glide.utils.printable import few, say
+
+MAPPED = 32
+"""Pictures, at most, over which the maps between pixels and latents are fitted."""
 
 
 def build_model(
@@ -39,6 +43,9 @@ def build_model(
     if config.first_stage is not None:
         model.first_stage = _first_stage(config.first_stage, args, source)
     if source is not None:
+        if config.first_stage is not None and source.config.first_stage is None:
+            some = data.batch(0, min(args.train.batch_size, MAPPED))
+            source = with_latents(source, model, on_device(some, "cpu")["image"])
         fresh = init_from(model, source)
         if fresh:
             say(f"--init: {len(fresh)} tensors start from scratch: {few(fresh, 4)}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from glide.data.datasets import Batch, on_device
+from glide.data.datasets import Batch, examples_in, on_device
 from glide.data.prefetch import GIL_FREE
 from glide.diffusion.timestep_sampling import TimestepSampler
 from glide.networks.compile import as_written, compile_for_training
@@ -113,7 +113,7 @@ class Stepper(Generic[M]):
     def step(self, step: int, batch: Batch, stop: bool = False) -> Outcome:
         """Do one step. batch: this process's rows. stop: True if this process received a signal to stop."""
         rows = self.processes.rows(self.config.batch_size)
-        assert len(batch["image"]) == len(rows)
+        assert examples_in(batch) == len(rows)
         t, weight = self.draw(step)
         own = self.losses(step, batch, t[rows.start : rows.stop], weight[rows.start : rows.stop])
         terms, stopping = self._gathered(own, stop)

@@ -14,6 +14,7 @@ import torch
 from glide.checkpoints.load import load_model, read_config, resolve, save_model
 from glide.data.datasets import Batch, Dataset, is_generated, open_data
 from glide.data.encodings import Encodings
+from glide.data.latents import EncodedAhead, check_stored, encode_ahead, shards_of
 from glide.data.mask_defaults import EVERYTHING
 from glide.data.masked import Masked
 from glide.data.skipped_files import record_broken, report_broken
@@ -137,10 +138,12 @@ def _train(
     if model is None:
         model = build_model(config, data, args, begun.source, begun.settings)
         check_decided(MODEL_FLAGS, begun.settings, model.config)
+    model.to(processes.device)
+    if args.encode_ahead is not None:
+        data = _encoded_ahead(args.encode_ahead, data, model, processes)
     encodings = _encodings(args, model)
     if model.tokenizer is not None and not data.class_names:
         data = Encoded(data, model.tokenizer) if encodings is None else WithEncodings(data, encodings)
-    model.to(processes.device)
 
     loss = dataclasses.replace(args.loss, prediction=config.process.prediction)
     task = DiffusionObjective(loss, args.null_captions, args.token_captions, encodings)
@@ -182,6 +185,21 @@ def _encodings(args: TrainBase, model: Model) -> Encodings | None:
             "got --encodings for a model whose text encoder is trained, expected --text-encoder: leave it out"
         )
     return Encodings(args.encodings, model.config.text_encoder)
+
+
+def _encoded_ahead(folder: Path, data: Dataset, model: Model, processes: Processes) -> Dataset:
+    """The data with latents that are encoded ahead. InputError for a model of pixels, masks, or another folder."""
+    stage = model.config.first_stage
+    if stage is None or model.config.inpaint:
+        raise InputError(
+            "got --encode-ahead for a model of pixels, or with --inpaint, whose masked pictures are new each time, "
+            "expected a model of latents without masks: leave it out"
+        )
+    stored = check_stored(data)
+    mine = range(processes.rank, shards_of(stored), processes.world)
+    encode_ahead(stored, folder, stage.fingerprint, model.first_stage.encode, mine)
+    processes.barrier()
+    return EncodedAhead(stored, folder, stage.fingerprint)
 
 
 def _open(args: TrainBase, begun: _Begun, **options: Any) -> Dataset:
