@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glide.checkpoints.init_from import stem_without_mask
 from glide.networks.first_stage import FirstStage
 from glide.networks.model import Model
 from glide.utils.errors import InputError
@@ -38,9 +39,11 @@ def with_latents(source: Model, model: Model, pictures: Tensor) -> Model:
     write, start = linear_map(*reversed(_paired(model.first_stage, pictures)))  # [c,C], [c]
     learned = theirs.unet.out_channels // pixels
     unet = dataclasses.replace(theirs.unet, in_channels=latents, out_channels=latents * learned)
-    config = dataclasses.replace(theirs, unet=unet, first_stage=ours.first_stage)
+    inpaint = theirs.inpaint and ours.inpaint  # zeros say that nothing is known: the planes can be left out
+    config = dataclasses.replace(theirs, unet=unet, first_stage=ours.first_stage, inpaint=inpaint)
     state, area = source.state_dict(), theirs.unet.patch_size**2
-    stem, bias = _stem(state["unet.stem.weight"], read, offset, area, theirs.inpaint)
+    weight = state["unet.stem.weight"] if inpaint else stem_without_mask(source)
+    stem, bias = _stem(weight, read, offset, area, inpaint)
     head = state["unet.head.weight"].unflatten(0, (learned, pixels, area))  # [L,C,pp,...]
     level = state["unet.head.bias"].unflatten(0, (learned, pixels, area))  # [L,C,pp]
     level = torch.einsum("dc,lci->ldi", write, level)
