@@ -11,7 +11,7 @@ from glide.networks.config import FirstStageConfig, ModelConfig, ProcessConfig, 
 from glide.networks.first_stage import LatentStage
 from glide.networks.model import Model
 from glide.networks.tokenizer import Tokenizer
-from tests.support.models import CAPTIONS, randomised
+from support.models import CAPTIONS, randomised
 
 SIZE, FACTOR = 32, 4
 """Pixels of its pictures, and of a latent."""

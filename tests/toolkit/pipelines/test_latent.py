@@ -12,8 +12,8 @@ from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.errors import InputError
 from guidance.options import Options
-from tests.support.latent import FACTOR, SIZE, latent_model, small_autoencoder
-from tests.support.models import CAPTIONS, close
+from support.latent import FACTOR, SIZE, latent_model, small_autoencoder
+from support.models import CAPTIONS, close
 from toolkit.pipelines.inpaint import inpaint, plan
 from toolkit.pipelines.invert import decode, encode
 from toolkit.pipelines.pipeline import Pipeline

@@ -1,0 +1,148 @@
+"""Latent diffusion by the commands: an autoencoder, a model of its latents, pictures."""
+
+import json
+from pathlib import Path
+
+import pytest
+import sample as sample_script
+import train_autoencoder as autoencoder_script
+import train_base as train_script
+from PIL import Image
+
+from glide.checkpoints.load import load_model
+from glide.checkpoints.provenance import fingerprint
+from glide.utils.cli import run
+from support.sample_script import Capture, refused
+
+TRAINING = (
+    *(
+        "--batch-size",
+        "2",
+        "--dtype",
+        "float32",
+        "--log-every",
+        "1",
+        "--sample-every",
+        "9",
+        "--device",
+        "cpu",
+    ),
+    *("--warmup", "1", "--ema", "0.5"),
+)
+BASE = (*TRAINING, "--preset", "tiny", "--unet.image-size", "16", "--validation-batches", "0")
+
+
+def call(script: object, *argv: object) -> int:
+    """Exit code of a script's `main`."""
+    with pytest.raises(SystemExit) as end:
+        run(lambda: script.main([str(arg) for arg in argv]))  # type: ignore[attr-defined]
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three steps."""
+    out = tmp_path_factory.mktemp("autoencoder") / "run"
+    small = ("--preset", "tiny", "--image-size", "32", "--held-out-images", "2", "--sample-every", "2")
+    assert call(autoencoder_script, *TRAINING, *small, "--steps", "2", "--out", out) == 0
+    assert call(autoencoder_script, *TRAINING, *small, "--steps", "3", "--out", out, "--resume") == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six captioned pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(6):
+        Image.new("RGB", (70, 64), (40 * i, 255 - 40 * i, 90)).save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text(f"colour {i}")
+    return folder
+
+
+def test_an_autoencoder_is_trained(autoencoder: Path) -> None:
+    lines = [json.loads(line) for line in (autoencoder / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3] and lines[-1]["psnr"] > 0
+    measured = json.loads((autoencoder / "validation.jsonl").read_text().splitlines()[-1])
+    assert measured["step"] == 2 and measured["validation_psnr"] > 0
+    with Image.open(autoencoder / "samples" / "0000002.png") as sheet:
+        assert sheet.size == (2 * 34 + 2, 2 * 34 + 2)
+    config = json.loads((autoencoder / "config.json").read_text())
+    assert config["kind"] == "autoencoder" and len(config["model"]["mean"]) == 4
+    assert config["training"]["train"]["steps"] == 3
+
+
+def test_a_model_of_latents_is_trained_resumed_and_sampled(autoencoder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    flags = (*BASE, "--first-stage", autoencoder, "--out", out)
+    assert call(train_script, *flags, "--steps", "2") == 0
+    assert call(train_script, *flags, "--steps", "3", "--resume") == 0
+    model = load_model(out)
+    assert model.config.unet.in_channels == 4 and model.config.picture_size == 64
+    assert model.config.first_stage is not None and model.config.first_stage.source == ""
+    sample = ("--model", out, "--prompt", "a red circle", "--steps", "2", "--out", tmp_path / "pictures")
+    assert call(sample_script, *sample, "--gif") == 0
+    with Image.open(tmp_path / "pictures" / "00000.png") as picture:
+        assert picture.size == (64, 64)
+    again = tmp_path / "again.png"
+    assert call(sample_script, "--like", tmp_path / "pictures" / "00000.png", "--out", again) == 0
+
+
+def test_latents_encoded_ahead_train_the_same_model(
+    autoencoder: Path, pictures: Path, tmp_path: Path
+) -> None:
+    flags = (*BASE, "--first-stage", autoencoder, "--data", pictures, "--steps", "2")
+    ahead = tmp_path / "latents"
+    assert call(train_script, *flags, "--out", tmp_path / "loop") == 0
+    for name in ("ahead", "again"):
+        assert call(train_script, *flags, "--out", tmp_path / name, "--encode-ahead", ahead) == 0
+    losses = {
+        name: [json.loads(line)["loss"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("loop", "ahead", "again")
+    }
+    assert losses["ahead"] == losses["again"]
+    assert losses["ahead"] == pytest.approx(losses["loop"], rel=2e-3)
+    assert fingerprint(load_model(tmp_path / "ahead")) == fingerprint(load_model(tmp_path / "again"))
+
+
+def test_inpainting_of_latents_is_trained(autoencoder: Path, tmp_path: Path) -> None:
+    flags = (*BASE, "--first-stage", autoencoder, "--steps", "1", "--inpaint", "--sample-every", "1")
+    assert call(train_script, *flags, "--out", tmp_path / "run") == 0
+    assert load_model(tmp_path / "run").config.inpaint
+
+
+def test_a_model_of_pixels_can_be_begun_with(autoencoder: Path, tmp_path: Path) -> None:
+    flags = (*TRAINING, "--validation-batches", "0", "--first-stage", autoencoder, "--init", "shapes")
+    flags += ("--model.inpaint", "false", "--text.layers", "2", "--steps", "1", "--unet.image-size", "16")
+    assert call(train_script, *flags, "--out", tmp_path / "run") == 0
+    assert load_model(tmp_path / "run").config.picture_size == 64
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--first-stage", "shapes"), "holds a diffusion model, expected a autoencoder model"),
+        (("--channels", "3", "--first-stage", "AE"), "got --channels with --first-stage"),
+        (("--encode-ahead", "latents", "--first-stage", "AE"), "drawn on demand"),
+        (("--encode-ahead", "latents"), "got --encode-ahead for a model of pixels"),
+        (("--first-stage", "AE", "--unet.in-channels", "3"), "got both --first-stage"),
+    ],
+)
+def test_bad_input(
+    flags: tuple[str, ...], said: str, autoencoder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    words = [str(autoencoder) if flag == "AE" else flag for flag in flags]
+    out = tmp_path / "run"
+    refused(call(train_script, *BASE, "--steps", "1", *words, "--out", out), capsys, said)
+    assert not (out / "config.json").exists()
+
+
+def test_bad_input_of_the_autoencoder(tmp_path: Path, capsys: Capture) -> None:
+    out = ("--out", tmp_path / "run", "--steps", "1")
+    refused(
+        call(autoencoder_script, *out, "--image-size", "66"),
+        capsys,
+        "got --image-size 66, expected a multiple of 4",
+    )
+    refused(call(autoencoder_script, *out, "--preset", "f5"), capsys, "got the preset 'f5', expected one of")
+    refused(call(autoencoder_script, *out, "--latent-noise", "-1"), capsys, "latent")
