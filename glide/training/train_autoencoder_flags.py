@@ -14,7 +14,6 @@ from glide.networks.autoencoder_config import AutoencoderConfig
 from glide.training.config import OptimConfig, TrainConfig
 from glide.training.reconstruction_config import ReconstructionConfig
 from glide.utils.config_flags import ConfigFlags
-from glide.utils.numbers import Range
 
 AUTOENCODER_FLAGS = ConfigFlags(
     AutoencoderConfig,
@@ -35,7 +34,7 @@ class TrainAutoencoder:
     autoencoder itself, a --first-stage of train_base.py."""
     data: str = "shapes"
     """As of train_base.py; captions and classes are not looked at."""
-    image_size: Annotated[int, Range(8, 16384)] = 128
+    image_size: int = 128
     """Pixels of a training picture, wide and high. An autoencoder takes pictures of any size afterwards."""
     preset: str | None = None
     """Sizes of the autoencoder by name: f4, f4-wide, f8; by default f4, or those of --init."""
@@ -54,7 +53,7 @@ class TrainAutoencoder:
     held_out: float = 0.0
     """Share of the pictures of a folder or of shards that are left out of training, and whose PSNR is measured. (The
     built-in scenes have held-out ones of their own.)"""
-    held_out_images: Annotated[int, Range(1, 100_000)] = 32
+    held_out_images: int = 32
     """Pictures that are measured, at most, every --sample-every steps (validation.jsonl)."""
     crop: Literal["center", "random"] = "random"
     flip: bool = False
