@@ -42,12 +42,31 @@ CONFIG = TrainConfig(
 )
 
 
-def two(out: Path, *flags: str, world: int = 2) -> Path:
-    """Train in two processes, or another number of them."""
-    results = finished(started(world, "scripts/train_base.py", "--out", str(out), *FLAGS.split(), *flags))
+MUON = ("--muon-lr", "0.01", "--steps", "3")
+CLIP = "--data shapes:one --preset tiny --steps 3 --batch-size 4 --dtype float32 --lr 1e-4 --ema 0.9 --log-every 1"
+CLIP += " --save-every 3 --sample-every 100 --held-out-pairs 4 --levels 2 --device cpu"
+TWO: dict[str, tuple[str, ...]] = {
+    "ddp": ("train_base.py", *FLAGS.split()),
+    "fsdp": ("train_base.py", *FLAGS.split(), "--shard"),
+    "muon, ddp": ("train_base.py", *FLAGS.split(), *MUON),
+    "muon, fsdp": ("train_base.py", *FLAGS.split(), *MUON, "--shard"),
+    "clip, ddp": ("train_clip.py", *CLIP.split()),
+    "clip, fsdp": ("train_clip.py", *CLIP.split(), "--shard"),
+}
+"""The trainings of two processes, by the names of their folders."""
+ALONE = {"muon, one": TWO["muon, ddp"], "clip, one": TWO["clip, ddp"]}
+
+
+def run_all(folder: Path, runs: dict[str, tuple[str, ...]], world: int) -> None:
+    """Train each in turn, in processes that are started once."""
+    commands = [
+        (str(free_port()), script, "--out", str(folder / name), *flags)
+        for name, (script, *flags) in runs.items()
+    ]
+    (folder / f"{world}.json").write_text(json.dumps(commands))
+    results = finished(started(world, "tests/support/in_turn.py", str(folder / f"{world}.json")))
     assert [code for code, _ in results] == [0] * world, results
     assert "warning" not in results[0][1], results[0][1]
-    return out
 
 
 def one(out: Path, **changes: Any) -> Path:
@@ -74,7 +93,17 @@ def assert_near(a: Path, b: Path, atol: float = 1e-5) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
+    """Where all of `TWO` has been trained by two processes."""
+    made = tmp_path_factory.mktemp("runs")
+    run_all(made, TWO, 2)
+    return made
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> Path:
+    """The same folder, with `ALONE` trained by one: by scripts, too, which multiply in what is fast here."""
+    run_all(folder, ALONE, 1)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +113,12 @@ def whole(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def ddp(folder: Path) -> Path:
-    return two(folder / "ddp")
+    return folder / "ddp"
 
 
 @pytest.fixture(scope="module")
 def fsdp(folder: Path) -> Path:
-    return two(folder / "fsdp", "--shard")
+    return folder / "fsdp"
 
 
 @pytest.mark.slow
@@ -111,41 +140,32 @@ def test_two_processes_are_bit_for_bit_one_in_two_parts(folder: Path, ddp: Path,
 @pytest.mark.slow
 def test_sharded_equals_ddp_and_resumes_in_one_process(folder: Path, ddp: Path, fsdp: Path) -> None:
     assert_near(fsdp, ddp)
-    shutil.copytree(fsdp, folder / "alone")
-    shutil.rmtree(folder / "alone/checkpoints/step-0000006")
-    assert_near(one(folder / "alone", resume=True), ddp)
+    shutil.copytree(fsdp, folder / "resumed")
+    shutil.rmtree(folder / "resumed/checkpoints/step-0000006")
+    assert_near(one(folder / "resumed", resume=True), ddp)
     assert weights(fsdp).keys() == weights(ddp).keys()
 
 
 @pytest.mark.slow
-def test_muon_over_processes(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["muon, ddp", "muon, fsdp"])
+def test_muon_over_processes(alone: Path, name: str) -> None:
     """Matrices are whole where Muon needs them. Its bfloat16, where that is fast, magnifies the last bits: 1e-3."""
-    muon = ("--muon-lr", "0.01", "--steps", "3")
-    alone = two(folder / "muon", *muon, world=1)  # a script, too: it multiplies in what is fast here
-    for name in ("--no-shard", "--shard"):
-        flags = [*muon] + (["--shard"] if name == "--shard" else [])
-        out = two(folder / f"muon{name}", *flags)
-        assert losses(out) == pytest.approx(losses(alone), rel=1e-3)
-        x, y = (load_file(run / "checkpoints/step-0000003/model.safetensors") for run in (out, alone))
-        assert max((x[k] - y[k]).abs().max().item() for k in x) < 1e-3
+    assert losses(alone / name) == pytest.approx(losses(alone / "muon, one"), rel=1e-3)
+    x, y = (
+        load_file(alone / run / "checkpoints/step-0000003/model.safetensors") for run in (name, "muon, one")
+    )
+    assert max((x[k] - y[k]).abs().max().item() for k in x) < 1e-3
 
 
 @pytest.mark.slow
-def test_a_clip_over_processes(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["clip, ddp", "clip, fsdp"])
+def test_a_clip_over_processes(alone: Path, name: str) -> None:
     """All pairs of the global batch are compared, and its temperature, a scalar, is no part of a sharded weight."""
-    flags = "--data shapes:one --preset tiny --steps 3 --batch-size 4 --dtype float32 --lr 1e-4 --ema 0.9 --log-every 1"
-    flags += " --save-every 3 --sample-every 100 --held-out-pairs 4 --levels 2 --device cpu"
-    results = {}
-    for name, world in (("one", 1), ("ddp", 2), ("--shard", 2)):
-        out = folder / f"clip{name}"
-        command = ["scripts/train_clip.py", "--out", str(out), *flags.split()]
-        done = finished(started(world, *command, *([name] if name == "--shard" else [])))
-        assert [code for code, _ in done] == [0] * world, done
-        results[name] = losses(out), load_file(out / "checkpoints/step-0000003/ema-0.9.safetensors")
-    alone, average = results.pop("one")
-    for found, weights_of in results.values():
-        assert found == pytest.approx(alone, rel=1e-5)
-        assert max((weights_of[k] - average[k]).abs().max().item() for k in average) < 1e-5
+    assert losses(alone / name) == pytest.approx(losses(alone / "clip, one"), rel=1e-5)
+    x, y = (
+        load_file(alone / run / "checkpoints/step-0000003/ema-0.9.safetensors") for run in (name, "clip, one")
+    )
+    assert max((x[k] - y[k]).abs().max().item() for k in x) < 1e-5
 
 
 # --- processes that are lost ------------------------------------------------------------------------------------------
