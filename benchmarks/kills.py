@@ -117,11 +117,11 @@ def kill(process: multiprocessing.Process, out: Path, rng: random.Random) -> tup
         time.sleep(rng.uniform(0, 0.5))
     else:
         while process.is_alive() and last_step(out) <= before:
-            time.sleep(0.001)
+            time.sleep(0.01)  # reading the log costs more
         time.sleep(rng.uniform(0, max(0.2, 0.2 * (time.monotonic() - begin))))
         if rng.random() < 0.5:  # and half of these while it writes
             while process.is_alive() and not any(out.glob("checkpoints/*.tmp")):
-                time.sleep(0.0002)
+                time.sleep(0.001)
     if not process.is_alive():
         return False, False
     assert process.pid is not None

@@ -1,7 +1,7 @@
 """Scripts that run in this process one after the other, where a process each would only cost its start.
 
-python tests/support/in_turn.py COMMANDS: runs each of a JSON file's [["PORT", "script.py", "--flag", ...]], and ends with
-the first that fails. Processes of the same PORT (and WORLD_SIZE) train together.
+python tests/support/in_turn.py COMMANDS: runs each of a JSON file's [["PORT", "script.py", "--flag", ...]], and ends
+with the first that fails. Processes of the same PORT (and WORLD_SIZE) train together.
 """
 
 from __future__ import annotations

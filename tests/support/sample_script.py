@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sample as script  # scripts/sample.py
 
-from glide.utils.cli import run
+from support import scripts
 from support.paths import ROOT
 
 QUICK = ("--steps", "2")
@@ -18,10 +18,7 @@ Capture = pytest.CaptureFixture[str]
 
 def call(*argv: object) -> int:
     """Exit code of the script, called in this process with threads and files as they are."""
-    with pytest.raises(SystemExit) as end:
-        run(lambda: script.main([str(arg) for arg in argv]))
-    assert isinstance(end.value.code, int)
-    return end.value.code
+    return scripts.call(script, *argv)
 
 
 def process(*argv: object, cwd: Path) -> "subprocess.CompletedProcess[str]":

@@ -60,8 +60,8 @@ def commands(out: Path, picture: Path, mask: Path) -> dict[str, list[str]]:
         "base": [*base, "--steps", "2", "--out", str(out / "base")],
         "base, resumed": [*base, "--resume", "--steps", "3", "--out", str(out / "base")],
         "upsampler": [
-            *("train_upsampler.py", "--data", "shapes", "--init", "shapes", "--crop-size", "64", *TRAINED),
-            *("--steps", "1", "--out", str(out / "upsampler")),
+            *("train_upsampler.py", "--data", "shapes", "--init", "shapes", "--crop-size", "64"),
+            *("--batch-size", "2", "--watched", "1", "--steps", "1", "--out", str(out / "upsampler")),
         ],
         "classifier": [*classifier, *TRAINED, "--steps", "2", "--out", str(out / "classifier")],
         "clip": [

@@ -1,9 +1,8 @@
 """scripts/check_data.py says what a data set holds, what is wrong with it, and shows it."""
 
 import json
-import subprocess
-import sys
 
+import check_data as script  # scripts/check_data.py
 import numpy as np
 import pytest
 from PIL import Image, ImageFont
@@ -14,6 +13,8 @@ from glide.utils.contact_sheet import contact_sheet, wrapped
 from glide.utils.errors import InputError
 from support.damaged_data import BAD, GOOD, WRONG, damaged
 from support.data_files import picture
+from support.sample_script import refused
+from support.scripts import call
 from toolkit.commands.check_data import check_data
 from toolkit.commands.check_data_flags import CheckData
 
@@ -56,16 +57,11 @@ def test_class_folders_and_sizes(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_script_runs_and_nonsense_exits_with_2(tmp_path):
-    def script(*flags: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "scripts/check_data.py", *flags]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
+def test_the_script_runs_and_nonsense_exits_with_2(tmp_path, capsys):
     sheet = tmp_path / "sheet.png"
-    done = script("--data", "shapes:one", "--sheet", str(sheet), "--pictures", "3", "--size", "16")
-    assert done.returncode == 0 and "drawn on demand" in done.stdout and sheet.exists(), done.stderr
-    done = script("--data", str(tmp_path / "none"))
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert call(script, "--data", "shapes:one", "--sheet", sheet, "--pictures", 3, "--size", 16) == 0
+    assert "drawn on demand" in capsys.readouterr().out and sheet.exists()
+    refused(call(script, "--data", tmp_path / "none"), capsys, "none")
 
 
 @pytest.mark.parametrize(

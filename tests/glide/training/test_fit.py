@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import train_base as script  # scripts/train_base.py
 from safetensors.torch import load_file
 
 from glide.checkpoints.load import load_model, read_config
@@ -28,6 +29,7 @@ from glide.training.train_base import PREVIEW_CAPTIONS, train_base
 from glide.utils.errors import InputError
 from support.models import CAPTIONS
 from support.paths import ROOT
+from support.scripts import call
 from support.training_settings import CONFIG, settings
 from toolkit.pipelines.pipeline import Pipeline
 
@@ -94,22 +96,19 @@ def test_resume_is_exact(tmp_path: Path, timesteps: str) -> None:
 
 
 @pytest.mark.slow
-def test_resume_after_kill_is_exact(tmp_path: Path) -> None:
-    def command(name: str) -> list[str]:
-        flags = "--preset tiny --steps 40 --batch-size 2 --dtype float32 --ema 0.9 0.99"
-        flags += " --save-every 10 --log-every 10 --sample-every 1000"
-        return [
-            sys.executable,
-            str(ROOT / "scripts/train_base.py"),
-            "--out",
-            str(tmp_path / name),
-            *flags.split(),
-        ]
+def test_resume_after_kill_is_exact(tmp_path: Path, threads: None) -> None:
+    def flags(name: str) -> list[str]:
+        rest = "--preset tiny --steps 40 --batch-size 2 --dtype float32 --ema 0.9 0.99"
+        rest += " --save-every 10 --log-every 10 --sample-every 1000"
+        return ["--out", str(tmp_path / name), *rest.split()]
 
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(command("whole"), check=True, env=env, capture_output=True)
+    torch.set_num_threads(1)  # as the process has that is killed
+    assert call(script, *flags("whole")) == 0
     process = subprocess.Popen(
-        command("killed"), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, str(ROOT / "scripts/train_base.py"), *flags("killed")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
     while not (tmp_path / "killed/checkpoints/step-0000010").exists():
@@ -118,7 +117,7 @@ def test_resume_after_kill_is_exact(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "killed/checkpoints/step-0000040").exists(), "it was too quick to be killed"
-    subprocess.run([*command("killed"), "--resume"], check=True, env=env, capture_output=True)
+    assert call(script, *flags("killed"), "--resume") == 0
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 

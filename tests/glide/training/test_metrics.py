@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import train_base as train_base_script
 from PIL import Image
 from torch import nn
 
@@ -32,6 +33,8 @@ from glide.utils.contact_sheet import MARGIN, STEP_MARGIN, row_height, write_str
 from glide.utils.errors import InputError
 from glide.utils.hardware import flops_of, measured_peak, memory_in_use
 from support.launch import ROOT
+from support.sample_script import Capture
+from support.scripts import call
 from toolkit.pipelines.training_preview import sample_grid
 
 CONFIG = TrainConfig(
@@ -216,13 +219,10 @@ def test_the_dry_run_of_every_script(
 
 
 @pytest.mark.slow
-def test_the_flag(tmp_path: Path) -> None:
+def test_the_flag(tmp_path: Path, capsys: Capture) -> None:
     flags = "--preset tiny --batch-size 2 --dry-run --dtype float32 --device cpu"
-    command = [sys.executable, "scripts/train_base.py", "--out", str(tmp_path / "x"), *flags.split()]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0 and "nothing was written" in done.stdout, done.stdout + done.stderr
+    assert call(train_base_script, "--out", tmp_path / "x", *flags.split()) == 0
+    assert "nothing was written" in capsys.readouterr().out
     assert not (tmp_path / "x").exists()
 
 

@@ -2,11 +2,10 @@
 
 import dataclasses
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import posthoc_ema as script  # scripts/posthoc_ema.py
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,7 +19,8 @@ from glide.training.posthoc_ema_snapshots import combine_snapshots, snapshots
 from glide.training.train_base import train_base
 from glide.training.train_base_flags import TrainBase
 from glide.utils.errors import InputError
-from support.launch import ROOT
+from support.sample_script import Capture
+from support.scripts import call
 from toolkit.commands.posthoc_ema import posthoc
 from toolkit.commands.posthoc_ema_flags import Posthoc
 
@@ -109,7 +109,7 @@ def test_the_average_that_is_put_together_is_the_one_that_was_not_kept(tmp_path:
 
 
 @pytest.mark.slow
-def test_a_run_and_the_script(tmp_path: Path) -> None:
+def test_a_run_and_the_script(tmp_path: Path, capsys: Capture) -> None:
     train = TrainConfig(
         steps=8,
         batch_size=2,
@@ -126,9 +126,8 @@ def test_a_run_and_the_script(tmp_path: Path) -> None:
         (t, s) for t in (2.0, 4.0, 6.0, 8.0) for s in (0.05, 0.1)
     ]
     kept = load_file(run / "checkpoints/step-0000008/power-0.1.safetensors")
-    command = [sys.executable, "scripts/posthoc_ema.py", "--run", str(run), "--out", str(tmp_path / "model")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0 and "average of relative width 0.1" in done.stdout, done.stdout + done.stderr
+    assert call(script, "--run", run, "--out", tmp_path / "model") == 0
+    assert "average of relative width 0.1" in capsys.readouterr().out
     far = posthoc(Posthoc(run, tmp_path / "again", sigma_rel=0.1))
     model = load_model(tmp_path / "model")
     assert far < 1e-3 and model.tokenizer is not None

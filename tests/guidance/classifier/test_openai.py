@@ -5,10 +5,9 @@ Measured against the original (max error / std, 1 thread, fp32): logits 8e-7, gr
 
 import gzip
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import convert as script  # scripts/convert.py
 import pytest
 import torch
 from torch import Tensor
@@ -27,7 +26,9 @@ from guidance.classifier.openai import (
     options_for,
 )
 from support.classifier_config import TINY
-from support.openai_nets import GOLDEN, ROOT, golden, same_weights
+from support.openai_nets import GOLDEN, golden, same_weights
+from support.sample_script import Capture
+from support.scripts import call
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
@@ -113,11 +114,10 @@ def test_options_that_make_no_classifier(options: dict, said: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_script_converts_a_classifier(tmp_path: Path) -> None:
+def test_the_script_converts_a_classifier(tmp_path: Path, capsys: Capture) -> None:
     options, state, _ = golden("adm_classifier")
     torch.save(state, tmp_path / "mine.pt")
-    command = [sys.executable, str(ROOT / "scripts/convert.py"), str(tmp_path / "mine.pt")]
-    command += ["--out", str(tmp_path / "folder"), "--options", json.dumps(options)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "16 pixels, 11 classes" in done.stdout
+    flags = ["--out", tmp_path / "folder", "--options", json.dumps(options)]
+    assert call(script, tmp_path / "mine.pt", *flags) == 0
+    assert "16 pixels, 11 classes" in capsys.readouterr().out
     assert same_weights(load_classifier(tmp_path / "folder"), from_state_dict(state, options))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import train_classifier as script  # scripts/train_classifier.py
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -27,7 +27,8 @@ from guidance.classifier.noise_levels import accuracy, measure
 from guidance.classifier.train import train_classifier
 from guidance.classifier.train_flags import TrainClassifier
 from guidance.noise_levels import spread
-from support.paths import ROOT
+from support.sample_script import Capture, refused
+from support.scripts import call
 
 CONFIG = TrainConfig(
     steps=6,
@@ -231,10 +232,8 @@ def test_more_refusals(whole: Path, fruit: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_script_says_it_in_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "scripts/train_classifier.py"), "--out", str(tmp_path / "x")]
-    done = subprocess.run([*command, "--data", "shapes:nothing"], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+def test_the_script_says_it_in_one_line(tmp_path: Path, capsys: Capture) -> None:
+    refused(call(script, "--out", tmp_path / "x", "--data", "shapes:nothing"), capsys, "nothing")
 
 
 def test_a_scene_of_different_things_is_labelled_by_any_of_them() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import train_clip as script  # scripts/train_clip.py
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -32,6 +33,8 @@ from guidance.clip.train import train_clip
 from guidance.clip.train_flags import TrainClip
 from support.clip_training import photos, settings
 from support.paths import ROOT
+from support.sample_script import Capture, refused
+from support.scripts import call
 
 # --- the loss ------------------------------------------------------------------------------------------------------
 
@@ -235,20 +238,11 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_the_script(tmp_path: Path) -> None:
+def test_the_script(tmp_path: Path, capsys: Capture) -> None:
     flags = "--data shapes:one --preset tiny --steps 2 --batch-size 2 --held-out-pairs 4 --levels 2 --dtype float32"
-    command = [
-        sys.executable,
-        str(ROOT / "scripts/train_clip.py"),
-        "--out",
-        str(tmp_path / "c"),
-        *flags.split(),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "image->text" in done.stdout + done.stderr
-    again = subprocess.run(command, capture_output=True, text=True)
-    assert again.returncode == 2 and again.stderr.count("\n") == 1 and "already holds a run" in again.stderr
+    assert call(script, "--out", tmp_path / "c", *flags.split()) == 0
+    assert "image->text" in "".join(capsys.readouterr())
+    refused(call(script, "--out", tmp_path / "c", *flags.split()), capsys, "already holds a run")
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -21,10 +22,10 @@ from glide.networks.frozen_text_config import FrozenTextConfig
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.training.train_base_flags import MODEL_FLAGS
-from glide.utils.cli import run
 from glide.utils.config_flags import flag_of
 from support.data_files import picture
 from support.sample_script import Capture, refused
+from support.scripts import call
 
 QUICK = (
     *("--preset", "tiny", "--steps", "2", "--batch-size", "2", "--dtype", "float32", "--log-every", "1"),
@@ -34,15 +35,7 @@ QUICK = (
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-def call(script: object, *argv: object) -> int:
-    """Exit code of a script's `main`."""
-    with pytest.raises(SystemExit) as end:
-        run(lambda: script.main([str(arg) for arg in argv]))  # type: ignore[attr-defined]
-    assert isinstance(end.value.code, int)
-    return end.value.code
-
-
-def shown(capture: Capture, *argv: object, script: object = train_script) -> str:
+def shown(capture: Capture, *argv: object, script: ModuleType = train_script) -> str:
     """The output of --show-config."""
     capture.readouterr()
     assert call(script, *argv, "--show-config") == 0
