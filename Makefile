@@ -10,8 +10,9 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= outputs/demo
 BIN := $(VENV)/bin
-# one thread each, so that two files at a time do not wait for each other; OMP_NUM_THREADS=8 make test: with eight
-PYTEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile
+# one thread each, so that two files at a time do not wait for each other; OMP_NUM_THREADS=8 make test: with eight.
+# The files begin in the order of tests/conftest.py, the longest first.
+PYTEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell MKL_ENABLE_INSTRUCTIONS=AVX2
 NUMERICAL := tests/glide/data/test_masks.py tests/glide/diffusion tests/glide/networks tests/glide/shapes \
 	tests/glide/training/test_compile.py tests/glide/training/test_optim.py tests/glide/utils/test_dtype.py \

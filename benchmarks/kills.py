@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
+import torch._dynamo  # which the first step of any optimizer imports: once, before the processes are forked
 from safetensors.torch import load_file
 
 from glide.training.checkpoints import Checkpoints

@@ -25,6 +25,28 @@ _compiled = tempfile.TemporaryDirectory(prefix="glide-inductor-", ignore_cleanup
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", _compiled.name)
 
 
+LONGEST = (
+    "pipelines/test_default_strengths.py",
+    "training/test_distributed.py",
+    "toolkit/test_fake_device.py",
+    "training/test_fit.py",
+    "training/test_survival.py",
+    "commands/test_model_flags.py",
+    "clip/test_train.py",
+    "training/test_run_folder.py",
+)
+"""Files that take longest, in the order in which they begin where several run at a time."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the long files where pytest-xdist runs several, so that none is waited for at the end."""
+    if hasattr(config, "workerinput"):
+        ranks = {
+            item: next((i for i, name in enumerate(LONGEST) if item.path.match(name)), 99) for item in items
+        }
+        items.sort(key=lambda item: ranks[item])
+
+
 @pytest.fixture(autouse=True, scope="session")
 def auto_is_float32() -> Iterator[None]:
     """`auto` is float32 in this process, lest a test depend on the processor; tests/glide/utils/test_dtype.py asks the
