@@ -28,7 +28,7 @@ EXTRAS = {
     # ruff's formatting changes between minor versions
     "dev": [
         "pytest>=8",
-        "pytest_xdist>=3.7",
+        "pytest_xdist>=3.8",
         "ruff>=0.17,<0.18",
         "mypy>=1.19",
         "matplotlib>=3.8",
