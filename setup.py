@@ -48,6 +48,8 @@ EXTRAS = {
     "tensorboard": ["tensorboard>=2.16"],
     "wandb": ["wandb>=0.17"],
     "trackio": ["trackio>=0.2"],
+    # vocabularies of T5 as spiece.model (--text-encoder t5:...); tokenizer.json needs neither
+    "t5": ["sentencepiece>=0.2.1", "protobuf>=6.33.5"],
     "clip": ["huggingface_hub>=1.3"],  # fetches the CLIP that guides; its code comes with transformers
 }
 

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -233,10 +234,20 @@ def _check_files(kind: Kind, folder: Path) -> None:
             "run code: give one in safetensors"
         )
     check_file_fits(sum(file.stat().st_size for file in weights), folder, "its weights")
-    if not any(
-        (folder / name).is_file() for name in ("tokenizer.json", "merges.txt", "vocab.txt", "spiece.model")
-    ):
+    _check_vocabulary(folder)
+
+
+def _check_vocabulary(folder: Path) -> None:
+    """InputError where there is none, or nothing here that reads it."""
+    if any((folder / name).is_file() for name in ("tokenizer.json", "merges.txt", "vocab.txt")):
+        return
+    if not (folder / "spiece.model").is_file():
         raise InputError(f"there is no tokenizer in {folder}: give an encoder with its tokenizer.json")
+    if not all(map(find_spec, ("sentencepiece", "google", "google.protobuf"))):
+        raise InputError(
+            f"got the vocabulary {folder / 'spiece.model'} without the packages sentencepiece and protobuf, expected "
+            "both: pip install 'glide-toolkit[t5]', or give an encoder with a tokenizer.json"
+        )
 
 
 def _check_sizes(sizes: Mapping[str, Any], path: Path) -> None:

@@ -136,6 +136,16 @@ def test_files_that_are_unfit_are_refused_in_one_sentence(tmp_path: Path) -> Non
         completed(FrozenTextConfig("bert", "bert", context=49), load_encoder("bert", folder))
 
 
+def test_a_vocabulary_of_sentencepiece_names_what_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_encoder(tmp_path / "t5", "t5")
+    (folder / "tokenizer.json").rename(folder / "spiece.model")
+    monkeypatch.setattr("glide.checkpoints.text_encoders.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"without the packages sentencepiece and .* 'glide-toolkit\[t5\]'"):
+        load_encoder("t5", folder)
+
+
 def test_the_hub_is_asked_for_the_revision_of_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
