@@ -56,7 +56,7 @@ class Encodings:
         """config: of the encoder, whose fingerprint and context are part of each file's place."""
         self.folder = folder / f"{config.fingerprint}-{config.context}"
         self.width, self.context, self.end = config.encoder_width, config.context, config.kind == "clip"
-        self._notice = TruncationNotice()
+        self.notice = TruncationNotice()
         self._null: dict[str, Tensor] | None = None
 
     def read(self, captions: Sequence[str]) -> dict[str, Tensor] | None:
@@ -92,7 +92,7 @@ class Encodings:
         text, tokenizer = model.text, model.tokenizer
         assert isinstance(text, FrozenText) and text.encoder is not None and tokenizer is not None
         tokens, mask = tokenizer.encode(captions, warn=False)
-        self._notice.look(tokenizer, captions, mask)
+        self.notice.look(tokenizer, captions, mask)
         encoded, end = text.encoder.encode(tokens.to(model.device), mask.to(model.device))
         rows = []
         for i, own in enumerate(mask):

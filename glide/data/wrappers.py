@@ -66,13 +66,17 @@ class WithEncodings(Wrapped[Dataset]):
     Where one is missing, `caption_inputs` makes it: the encoder runs between training steps alone, on the device.
     """
 
-    def __init__(self, data: Dataset, encodings: Encodings) -> None:
+    def __init__(self, data: Dataset, encodings: Encodings, tokenizer: Tokenizer) -> None:
         super().__init__(data)
-        self.encodings = encodings
+        self.encodings, self.tokenizer = encodings, tokenizer
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
         batch = self.data.batch(step, size, rows)
-        return {**batch, **(self.encodings.read(batch["caption"]) or {})}
+        found = self.encodings.read(batch["caption"])
+        if found is None:
+            return batch
+        self.encodings.notice.look(self.tokenizer, batch["caption"], found["mask"])
+        return {**batch, **found}
 
 
 def caption_inputs(

@@ -143,7 +143,11 @@ def _train(
         data = _encoded_ahead(args.encode_ahead, data, model, processes)
     encodings = _encodings(args, model)
     if model.tokenizer is not None and not data.class_names:
-        data = Encoded(data, model.tokenizer) if encodings is None else WithEncodings(data, encodings)
+        data = (
+            Encoded(data, model.tokenizer)
+            if encodings is None
+            else WithEncodings(data, encodings, model.tokenizer)
+        )
 
     loss = dataclasses.replace(args.loss, prediction=config.process.prediction)
     task = DiffusionObjective(loss, args.null_captions, args.token_captions, encodings)
@@ -184,7 +188,8 @@ def _encodings(args: TrainBase, model: Model) -> Encodings | None:
         raise InputError(
             "got --encodings for a model whose text encoder is trained, expected --text-encoder: leave it out"
         )
-    return Encodings(args.encodings, model.config.text_encoder)
+    # a dry run writes nothing
+    return None if args.train.dry_run else Encodings(args.encodings, model.config.text_encoder)
 
 
 def _encoded_ahead(folder: Path, data: Dataset, model: Model, processes: Processes) -> Dataset:

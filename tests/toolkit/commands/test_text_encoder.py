@@ -9,7 +9,6 @@ import sample as sample_script
 import train_base as train_script
 
 from glide.checkpoints.load import load_model
-from glide.networks.frozen_text_encoder import FrozenText
 from glide.utils.cli import run
 from support.data_files import picture
 from support.sample_script import Capture, refused
@@ -47,6 +46,7 @@ def losses(folder: Path) -> list[float]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::UserWarning")
 def test_from_training_to_a_picture(work_folder: Path, capsys: Capture) -> None:
     """With cross-attention and kept encodings; resumed, and drawn with after the encoder's folder is gone."""
@@ -54,13 +54,13 @@ def test_from_training_to_a_picture(work_folder: Path, capsys: Capture) -> None:
     cross = ("--unet.token-attention", "cross", "--text-encoder.context", "24", "--text-encoder.width", "8")
     given = (*QUICK, *cross, "--text-encoder", "bert:bert")
     assert call(train_script, *given, "--steps", 4, "--out", "plain") == 0
+    assert call(train_script, *given, "--steps", 4, "--encodings", "dry", "--out", "x", "--dry-run") == 0
+    assert not Path("dry").exists()
     kept = (*given, "--encodings", "kept", "--embed-encoder", "--out", "run")
     assert call(train_script, *kept, "--steps", 2) == 0
-    assert call(train_script, *kept, "--steps", 4, "--resume") == 0
-    assert losses(Path("run")) == pytest.approx(losses(Path("plain")), rel=1e-4)
     shutil.rmtree("bert")
-    assert call(train_script, *QUICK, "--encodings", "kept", "--out", "run", "--steps", 6, "--resume") == 0
-    assert isinstance(load_model("run").text, FrozenText)
+    assert call(train_script, *QUICK, "--encodings", "kept", "--out", "run", "--steps", 4, "--resume") == 0
+    assert losses(Path("run")) == pytest.approx(losses(Path("plain")), rel=1e-4)
     draw = ("--model", "run", "--prompt", "a red circle", *DRAW)
     assert call(sample_script, *draw, "--negative-prompt", "a blue square", "--out", "one") == 0
     assert call(sample_script, "--like", "one/00000.png", "--model", "run", "--out", "two") == 0
@@ -86,6 +86,7 @@ def test_a_configuration_is_shown_and_read_again(work_folder: Path, capsys: Capt
     ]
 
 
+@pytest.mark.slow
 def test_another_model_begins_with_its_weights(work_folder: Path, capsys: Capture) -> None:
     write_encoder(Path("bert"), "bert")
     write_encoder(Path("other"), "bert", seed=1)
