@@ -36,9 +36,9 @@ PART = "vae"
 """Folder of the autoencoder within a pipeline of diffusers."""
 FILES = [*HUB_FILES, WEIGHTS, f"{PART}/{CONFIG}", f"{PART}/{WEIGHTS}"]
 """The files to fetch from the hub."""
-TILE = 1024
-"""Side in pixels above which an AutoencoderKL works in tiles, and of a tile. Its norms and its attention see all of a
-tile, so the result is not exactly that of the whole."""
+TILE, TILE_LATENTS = 1024, 128
+"""Side in pixels, and at most in latents, above which an AutoencoderKL works in tiles, and of a tile. Its norms and its
+attention see all of a tile, so the result is not exactly that of the whole; attention takes time by the square."""
 
 Widths = Annotated[tuple[int, ...], Range(1, 65536), Entries(7)]
 Blocks = Annotated[tuple[int, ...], Range(0, 100), Entries(7)]
@@ -165,7 +165,8 @@ class DiffusersAutoencoder(nn.Module):
         scale = [config.scaling_factor / deviation for deviation in std]
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32)[:, None, None])
         if isinstance(config, KLConfig):
-            network.tile_sample_min_size, network.tile_latent_min_size = TILE, TILE // config.factor
+            side = min(TILE // config.factor, TILE_LATENTS)
+            network.tile_sample_min_size, network.tile_latent_min_size = side * config.factor, side
             network.enable_tiling()
 
     @property

@@ -137,6 +137,17 @@ def test_large_pictures_are_tiled_as_diffusers_does(folder: Path, monkeypatch: p
     assert not torch.allclose(latents, whole)
 
 
+@pytest.mark.parametrize(("levels", "side"), [(3, 512), (4, 1024), (5, 1024)])
+def test_a_tile_has_a_bounded_number_of_pixels_and_latents(levels: int, side: int, tmp_path: Path) -> None:
+    changes = {
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+    }
+    network = load_any_autoencoder(saved(tmp_path, block_out_channels=(8,) * levels, **changes)).network
+    factor = 2 ** (levels - 1)
+    assert (network.tile_sample_min_size, network.tile_latent_min_size) == (side, side // factor)
+
+
 def test_tiles_of_a_tiny_one_have_no_seams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_any_autoencoder(saved(tmp_path, "AutoencoderTiny"))
     x = pictures(160, 96)[:1]
