@@ -39,15 +39,16 @@ def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> Autoguida
     context = inputs.context
     weak = context.guide_networks.weak(inputs.options)
     ours, theirs = context.model.config, weak.config
-    check_fits("weaker model", theirs.unet.image_size, theirs.unet.in_channels, theirs.process, ours)
+    size, channels = theirs.unet.image_size, theirs.unet.in_channels
+    check_fits("weaker model", size, channels, theirs.process, ours, theirs.first_stage)
     if theirs.num_classes and theirs.num_classes != ours.num_classes:
         raise InputError(
             f"got a weaker model of {theirs.num_classes} classes for a model of {ours.num_classes}, expected the same: "
             "give one of the same data"
         )
     planes = inputs.cond.planes
-    size = None if planes is None else (planes.shape[-2], planes.shape[-1])
-    cond = Conditioner(weak).of(inputs.requests, size)
+    area = None if planes is None else (planes.shape[-2], planes.shape[-1])
+    cond = Conditioner(weak).of(inputs.requests, area)
     return Autoguidance(scale, Reference(context.predict_by(weak.unet, weak), cond), interval)
 
 

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from glide.networks.config import ModelConfig, ProcessConfig
+from glide.networks.config import FirstStageConfig, ModelConfig, ProcessConfig
 from glide.utils.errors import InputError
 
 
-def check_fits(kind: str, size: int, channels: int, process: ProcessConfig, model: ModelConfig) -> None:
-    """InputError unless a guide takes the model's pictures x_t, at the model's noise.
+def check_fits(
+    kind: str,
+    size: int,
+    channels: int,
+    process: ProcessConfig,
+    model: ModelConfig,
+    first_stage: FirstStageConfig | None = None,
+) -> None:
+    """InputError unless a guide takes the model's pictures or latents x_t, at the model's noise.
 
-    kind: what messages call the guide ("classifier", "CLIP"). size, channels: of its pictures. process: of the noise
-    that it was trained at.
+    kind: what messages call the guide ("classifier", "CLIP"). size, channels: of its pictures or latents. process: of
+    the noise that it was trained at. first_stage: the autoencoder of its latents.
     """
+    check_first_stages(kind, first_stage, model.first_stage)
     theirs = model.unet
     if size != theirs.image_size:
         raise InputError(
-            f"got a {kind} of {size}x{size} pixels for a model of {theirs.image_size}x{theirs.image_size}, expected "
-            f"the same: give the {kind} of that size"
+            f"got a {kind} of {size}x{size} {'latents' if first_stage else 'pixels'} for a model of "
+            f"{theirs.image_size}x{theirs.image_size}, expected the same: give the {kind} of that size"
         )
     if channels != theirs.in_channels:
         raise InputError(
@@ -29,6 +37,27 @@ def check_fits(kind: str, size: int, channels: int, process: ProcessConfig, mode
         raise InputError(
             f"got a {kind} trained at the noise of {_words(process)}, expected the model's, "
             f"{_words(model.process)}: train one with --like and the model"
+        )
+
+
+def check_first_stages(kind: str, ours: FirstStageConfig | None, theirs: FirstStageConfig | None) -> None:
+    """InputError unless a guide and a model both take pixels, or latents of the same autoencoder.
+
+    ours: the guide's. theirs: the model's.
+    """
+    if ours is None and theirs is not None:
+        raise InputError(
+            f"got a {kind} of pixels for a model that draws latents, expected one of the same latents: train one with "
+            "the model's autoencoder"
+        )
+    if ours is not None and theirs is None:
+        raise InputError(
+            f"got a {kind} of latents for a model that draws pixels, expected one of pixels: give another {kind}"
+        )
+    if ours is not None and theirs is not None and ours.fingerprint != theirs.fingerprint:
+        raise InputError(
+            f"got a {kind} of the latents of another autoencoder ({ours.fingerprint}) than the model's "
+            f"({theirs.fingerprint}), expected the same: train one with the model's autoencoder"
         )
 
 

@@ -12,16 +12,18 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from glide.checkpoints.load import read_model_config
+from glide.checkpoints.first_stages import check_first_stage, first_stage_named, first_stage_of
+from glide.checkpoints.load import read_model_config, resolve
 from glide.data.datasets import Batch, Dataset, on_device
 from glide.data.skipped_files import record_broken, report_broken
 from glide.data.stored_dataset import StoredData
 from glide.diffusion.process import Process
-from glide.networks.config import ModelConfig
+from glide.networks.config import FirstStageConfig, ModelConfig
+from glide.networks.first_stage import PIXELS, FirstStage, LatentStage
 from glide.training.config import TrainConfig
 from glide.training.distributed import Processes, start
 from glide.training.fit import RunFlags, Task, fit, jsonable, last_line
-from glide.training.given_settings import ChosenConfig, Settings, check_kept
+from glide.training.given_settings import ChosenConfig, Settings, check_kept, first_stage_settings, named
 from glide.training.run_folder import run_folder
 from glide.utils.config_flags import ConfigFlags, Setting
 from glide.utils.errors import InputError
@@ -117,6 +119,58 @@ def train_guide(
     if processes.main and not config.dry_run:
         report_broken(args.out)
     return trained
+
+
+def named_first_stage(args: TrainGuide, owner: str) -> dict[str, Setting]:
+    """The settings of --first-stage; none without it. owner: the table of the guide's own fields."""
+    if args.first_stage is None:
+        return {}
+    stage = first_stage_named(args.first_stage)
+    return first_stage_settings(stage.config, owner, f"--first-stage {args.first_stage}")
+
+
+def in_latents(args: TrainGuide, settings: Settings, owner: str, channels: str) -> dict[str, Setting]:
+    """The settings of a new guide with those of the latents that it learns from, where it does.
+
+    They are the latents of --first-stage, else of --like. owner: the table of the guide's own fields. channels: the
+    key of the channels that it sees. InputError for other channels in `settings`.
+    """
+    stage = _first_stage(args)
+    if stage is None:
+        return dict(settings)
+    source = f"--like {args.like}" if args.first_stage is None else f"--first-stage {args.first_stage}"
+    count = stage.autoencoder.latent_channels
+    if channels in settings and settings[channels].value != count:
+        raise InputError(
+            f"got {named(channels, settings[channels])} {settings[channels].value} with latents of {count} channels, "
+            "expected as many: leave it out"
+        )
+    found = first_stage_settings(stage.config, owner, source)
+    return {**found, channels: Setting(count, source), **settings}
+
+
+def first_stage_for(args: TrainGuide, config: FirstStageConfig | None) -> FirstStage:
+    """The first stage of a new guide of that configuration: pixels, or the autoencoder of --first-stage or --like.
+
+    InputError where neither is the one of the configuration.
+    """
+    if config is None:
+        return PIXELS
+    stage = _first_stage(args)
+    if stage is None:
+        raise InputError(
+            "got a configuration with a first stage and no autoencoder, expected one: give --first-stage, or --like"
+        )
+    check_first_stage(config, stage.autoencoder, str(args.first_stage or args.like))
+    return LatentStage(stage.autoencoder, config)
+
+
+def _first_stage(args: TrainGuide) -> LatentStage | None:
+    """The autoencoder of --first-stage, else that of --like where that model draws latents."""
+    if args.first_stage is not None:
+        return first_stage_named(args.first_stage)
+    config = None if args.like is None else read_model_config(args.like).first_stage
+    return None if config is None else first_stage_of(config, resolve(str(args.like)))
 
 
 def held_out_batch(data: Dataset, count: int) -> Batch:

@@ -28,6 +28,10 @@ class TrainGuide:
     like: str | None = None
     """The diffusion model to steer: its noise and resolution must be the guide's. By default the noise is that of
     the preset's base model."""
+    first_stage: str | None = None
+    """Learn from the latents of this autoencoder in place of pixels: a folder of train_autoencoder.py, an embedded
+    name, a hub id; by default that of --like, where that model draws latents. The sizes of the preset are then those
+    of latents."""
     config: Path | None = None
     """TOML file with settings of the guide, on top of the preset; the flags of the guide come before it."""
     show_config: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
@@ -17,8 +18,7 @@ from glide.checkpoints.names import embedded_models
 from glide.checkpoints.provenance import fingerprint
 from glide.networks.autoencoder import Autoencoder
 from glide.networks.config import FirstStageConfig
-from glide.networks.first_stage import AutoencoderLike, LatentStage
-from glide.networks.model import Model
+from glide.networks.first_stage import AutoencoderLike, FirstStage, LatentStage
 from glide.utils.errors import InputError
 from glide.utils.hub import HUB_ID
 
@@ -80,17 +80,24 @@ def check_first_stage(config: FirstStageConfig, autoencoder: AutoencoderLike, na
         )
 
 
-def save_held(target: Path, model: Model) -> None:
-    """Write the model's first stage into its folder `target`, one of diffusers in diffusers' own format."""
-    stage = model.first_stage
-    assert isinstance(stage, LatentStage)
-    if isinstance(stage.autoencoder, DiffusersAutoencoder):
-        save_diffusers_autoencoder(target / HELD, stage.autoencoder)
-    else:
+def held_in_folder(config: FirstStageConfig | None, stage: FirstStage) -> Callable[[Path], None] | None:
+    """Writes the first stage of a model into its folder, as `parts` of `write_folder`; None where none is held.
+
+    One of diffusers is written in diffusers' own format.
+    """
+    if config is None or config.source:
+        return None
+
+    def write(target: Path) -> None:
+        assert isinstance(stage, LatentStage)
+        if isinstance(stage.autoencoder, DiffusersAutoencoder):
+            save_diffusers_autoencoder(target / HELD, stage.autoencoder)
+            return
         assert isinstance(stage.autoencoder, Autoencoder)
-        save_autoencoder(
-            target / HELD, stage.autoencoder, overwrite=True
-        )  # whatever the model before it held
+        # whatever the model before it held
+        save_autoencoder(target / HELD, stage.autoencoder, overwrite=True)
+
+    return write
 
 
 def _fingerprint(autoencoder: AutoencoderLike) -> str:

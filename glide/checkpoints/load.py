@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from glide.checkpoints.first_stages import first_stage_of, save_held
+from glide.checkpoints.first_stages import first_stage_of, held_in_folder
 from glide.checkpoints.model_folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
 from glide.checkpoints.names import embedded_models, resolve
 from glide.checkpoints.text_encoders import FOLDER, encoder_of, save_encoder
@@ -41,12 +41,11 @@ def save_model(
     """
     config, state = model.config.to_dict(), model.state_dict()
     frozen = model.text if isinstance(model.text, FrozenText) else None
-    stage = model.config.first_stage
-    held = stage is not None and not stage.source
+    write_held = held_in_folder(model.config.first_stage, model.first_stage)
 
     def write_parts(target: Path) -> None:
-        if held:
-            save_held(target, model)
+        if write_held is not None:
+            write_held(target)
         if frozen is not None and frozen.encoder is not None and frozen.config.embedded:
             save_encoder(frozen.encoder, target / FOLDER)
 

@@ -298,6 +298,8 @@ class ImageConfig:
     pool: Literal["token", "mean"] = "token"
     """Read out at the timestep's token, or at the mean of all tokens: a small model with the first took hundreds of
     steps to see the picture at all, with the second none."""
+    channels: Annotated[int, Range(1, 1024)] = 3
+    """Of a picture, or of latents."""
 
     def check(self) -> None:
         """InputError for sizes that do not fit each other."""

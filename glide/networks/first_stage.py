@@ -39,11 +39,17 @@ class FirstStage:
     """The first stage of a model that draws pixels: everything stays as it is."""
 
     factor = 1
+    config: FirstStageConfig | None = None
+    """Of the autoencoder; None where there is none."""
     bound: float | None = 1.0
     """Largest absolute value of what a model draws; None: there is none."""
 
     def encode(self, x: Tensor) -> Tensor:
         """Pictures [N,C,H,W] in [-1, 1] -> what the model draws, [N,c,h,w]."""
+        return x
+
+    def encode_in_parts(self, x: Tensor, rows: int, device: torch.device) -> Tensor:
+        """`encode` by calls of so many pictures on a device; the result is where x is."""
         return x
 
     def decode(self, z: Tensor) -> Tensor:
@@ -71,7 +77,8 @@ class LatentStage(FirstStage):
     bound = None
 
     def __init__(self, autoencoder: AutoencoderLike, config: FirstStageConfig) -> None:
-        self.autoencoder, self.config = autoencoder, config
+        self.autoencoder: AutoencoderLike = autoencoder
+        self.config: FirstStageConfig = config
         self.factor = config.factor
 
     def __deepcopy__(self, memo: Any) -> LatentStage:
@@ -81,6 +88,9 @@ class LatentStage(FirstStage):
         self._move(x.device)
         with torch.autocast(x.device.type, enabled=False):
             return self.autoencoder.encode(x.float())
+
+    def encode_in_parts(self, x: Tensor, rows: int, device: torch.device) -> Tensor:
+        return torch.cat([self.encode(part.to(device)).to(x.device) for part in x.split(rows)])
 
     def decode(self, z: Tensor) -> Tensor:
         self._move(z.device)
@@ -104,12 +114,16 @@ class MissingStage(FirstStage):
     bound = None
 
     def __init__(self, config: FirstStageConfig) -> None:
+        self.config = config
         self.factor = config.factor
 
     def encode(self, x: Tensor) -> Tensor:
         raise self._missing()
 
     def decode(self, z: Tensor) -> Tensor:
+        raise self._missing()
+
+    def encode_in_parts(self, x: Tensor, rows: int, device: torch.device) -> Tensor:
         raise self._missing()
 
     def encode_known(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,3 +134,8 @@ class MissingStage(FirstStage):
             "got a model that draws latents without its autoencoder, expected both: load it by load_model or "
             "Pipeline.from_pretrained"
         )
+
+
+def stage_of(config: FirstStageConfig | None) -> FirstStage:
+    """The first stage of a network that was just built: pixels, or an autoencoder that is still to be loaded."""
+    return PIXELS if config is None else MissingStage(config)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.process import Process
 from glide.networks.config import ModelConfig
-from glide.networks.first_stage import PIXELS, FirstStage, MissingStage
+from glide.networks.first_stage import stage_of
 from glide.networks.frozen_text_encoder import FrozenText, PretrainedText
 from glide.networks.input_planes import input_planes, plane_count
 from glide.networks.layers import linear_by_rows
@@ -50,7 +50,7 @@ class Model(nn.Module):
                 self.text_vector = nn.Linear(config.text_encoder.encoder_width, emb_width)
         if config.num_classes:
             self.label = nn.Embedding(config.num_classes + config.null_class, emb_width)
-        self.first_stage: FirstStage = MissingStage(config.first_stage) if config.first_stage else PIXELS
+        self.first_stage = stage_of(config.first_stage)
         """From pictures to what the U-Net draws, and back."""
         self.parts = input_planes(config)
         """The kinds of image-shaped inputs besides x_t."""

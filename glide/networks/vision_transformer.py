@@ -16,11 +16,11 @@ from glide.networks.transformer import TransformerBlock
 
 
 class Patches(nn.Module):
-    """One token for each patch of a picture: [N,3,H,W] -> [N,h*w,D]."""
+    """One token for each patch of a picture: [N,C,H,W] -> [N,h*w,D]."""
 
     def __init__(self, config: ImageConfig) -> None:
         super().__init__()
-        channels = (3, *config.stem)
+        channels = (config.channels, *config.stem)
         self.convs = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, config.stem, strict=False)
         )
@@ -61,7 +61,7 @@ class ImageEncoder(nn.Module):
             self.positions.copy_(_grid_positions(config.grid, config.width))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """x_t [N,3,H,W], training timesteps t [N] int64 -> [N,E]."""
+        """x_t [N,C,H,W], training timesteps t [N] int64 -> [N,E]."""
         h = torch.cat([self.times(t)[:, None], self.stem(x)], dim=1) + self.positions  # [N,1+h*w,D]
         h = self.norm_in(h)
         for block in self.blocks:

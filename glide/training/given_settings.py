@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glide.networks.config import FirstStageConfig
 from glide.training.resume import format_value
 from glide.utils.config_flags import ConfigFlags, Setting
 from glide.utils.errors import InputError
@@ -32,6 +34,17 @@ def read_settings(
             )
     from_file = flags.read_file(file) if file is not None else {}
     return {**from_file, **short, **given}
+
+
+def first_stage_settings(config: FirstStageConfig, owner: str, source: str) -> dict[str, Setting]:
+    """The settings of a configuration with that first stage. owner: the table of its own fields, such as "model"."""
+    found = {f"first_stage.{name}": value for name, value in dataclasses.asdict(config).items()}
+    return {key: Setting(value, source) for key, value in {f"{owner}.first_stage": True, **found}.items()}
+
+
+def decided_by_first_stage(owner: str) -> dict[str, str]:
+    """The same keys, for `ConfigFlags.decided`."""
+    return dict.fromkeys(first_stage_settings(FirstStageConfig(), owner, ""), "--first-stage")
 
 
 @dataclass(frozen=True)

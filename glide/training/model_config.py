@@ -6,14 +6,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from glide.checkpoints.first_stages import first_stage_named
 from glide.data.datasets import Dataset
 from glide.networks.config import ModelConfig
 from glide.networks.frozen_text_config import is_folder, read_name
 from glide.networks.presets import PRESETS, preset
-from glide.training.given_settings import ChosenConfig, read_settings
+from glide.training.given_settings import ChosenConfig, first_stage_settings, read_settings
 from glide.training.train_base_flags import MODEL_FLAGS, TrainBase
 from glide.utils.channels import check_channels
 from glide.utils.config_flags import Setting
@@ -68,11 +67,11 @@ def given_settings(args: TrainBase) -> dict[str, Setting]:
         short["text_encoder.embedded"] = Setting(True, "--embed-encoder")
     if args.inpaint:
         short["model.inpaint"] = Setting(True, "--inpaint")
-    short |= first_stage_settings(args)
+    short |= _latents_of(args)
     return read_settings(MODEL_FLAGS, args.config, args.model, short)
 
 
-def first_stage_settings(args: TrainBase) -> dict[str, Setting]:
+def _latents_of(args: TrainBase) -> dict[str, Setting]:
     """The settings that follow from --first-stage. InputError where it cannot be read, or --channels is given too."""
     if args.first_stage is None:
         return {}
@@ -80,10 +79,9 @@ def first_stage_settings(args: TrainBase) -> dict[str, Setting]:
         raise InputError(
             "got --channels with --first-stage, which has its own, expected one of them: leave --channels out"
         )
-    stage = first_stage_named(args.first_stage)
-    found: dict[str, Any] = {"model.first_stage": True, "unet.in_channels": stage.autoencoder.latent_channels}
-    found |= {f"first_stage.{name}": value for name, value in dataclasses.asdict(stage.config).items()}
-    return {key: Setting(value, f"--first-stage {args.first_stage}") for key, value in found.items()}
+    stage, source = first_stage_named(args.first_stage), f"--first-stage {args.first_stage}"
+    channels = {"unet.in_channels": Setting(stage.autoencoder.latent_channels, source)}
+    return first_stage_settings(stage.config, "model", source) | channels
 
 
 def choose_config(args: TrainBase, source: ModelConfig | None, kind: ModelKind = BASE) -> ChosenConfig:

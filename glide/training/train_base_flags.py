@@ -15,6 +15,7 @@ from glide.diffusion.loss_config import LossConfig
 from glide.diffusion.timestep_config import TimestepConfig
 from glide.networks.config import ModelConfig
 from glide.training.config import TrainConfig
+from glide.training.given_settings import decided_by_first_stage
 from glide.utils.config_flags import ConfigFlags
 
 MODEL_FLAGS = ConfigFlags(
@@ -32,11 +33,7 @@ MODEL_FLAGS = ConfigFlags(
         "text_encoder.encoder_width": "--text-encoder",
         "model.low_res": "the command",
         "model.low_res_noise": "--noise",
-        "model.first_stage": "--first-stage",
-        "first_stage.source": "--first-stage",
-        "first_stage.fingerprint": "--first-stage",
-        "first_stage.factor": "--first-stage",
-        "first_stage.channels": "--first-stage",
+        **decided_by_first_stage("model"),
     },
 )
 """Every setting of a diffusion model."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from glide.networks.config import ProcessConfig, UNetConfig, check_class_names
+from glide.networks.config import FirstStageConfig, ProcessConfig, UNetConfig, check_class_names
 from glide.networks.presets import PRESETS
 from glide.utils.config_check import Entries, config_from_dict
 from glide.utils.numbers import Range
@@ -34,6 +34,18 @@ class ClassifierConfig:
     """The noise it knows; `prediction` and `variance` have no meaning here."""
     noised: bool = True
     """False: trained on clean pictures, so it knows nothing of noise and cannot guide."""
+    first_stage: FirstStageConfig | None = None
+    """Of a classifier of latents: the trunk's sizes and channels are those of latents."""
+
+    @property
+    def picture_size(self) -> int:
+        """Height and width of a picture in pixels."""
+        return self.encoder.image_size * (self.first_stage.factor if self.first_stage else 1)
+
+    @property
+    def picture_channels(self) -> int:
+        """Channels of a picture."""
+        return self.first_stage.channels if self.first_stage else self.encoder.in_channels
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -69,14 +69,15 @@ def classifier_guidance(
 
 
 def check_classifier(classifier: ClassifierConfig, model: ModelConfig) -> None:
-    """InputError unless the classifier takes the model's pictures, at its noise, and knows the same classes.
+    """InputError unless the classifier takes the model's pictures or latents, at its noise, and knows the same classes.
 
     A model without classes can be guided to any classifier's.
     """
     from guidance.compatibility import check_fits
 
     ours = classifier.encoder
-    check_fits("classifier", ours.image_size, ours.in_channels, classifier.process, model)
+    size, channels = ours.image_size, ours.in_channels
+    check_fits("classifier", size, channels, classifier.process, model, classifier.first_stage)
     if not classifier.noised:
         raise InputError(
             "got a classifier that was trained on clean pictures, expected a noisy one: train it without --no-noised"

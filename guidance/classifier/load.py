@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from glide.checkpoints.first_stages import first_stage_of, held_in_folder
 from glide.checkpoints.init_from import stem_without_mask
 from glide.checkpoints.load import resolve
 from glide.checkpoints.model_folder import CONFIG, load_weights, read_config, write_folder
@@ -17,6 +18,7 @@ from glide.utils.errors import InputError
 from glide.utils.filesystem import is_remote
 from guidance.classifier.config import ClassifierConfig
 from guidance.classifier.network import NoisyClassifier
+from guidance.compatibility import check_first_stages
 
 KIND = "classifier"
 
@@ -28,8 +30,12 @@ EMBEDDED = Path(__file__).parents[1] / "pretrained"
 def begin_with(classifier: NoisyClassifier, model: Model, name: str) -> None:
     """Give a classifier the down path of a diffusion model, which has learned to see through noise; its pool stays.
 
-    name: the model's, for messages. InputError for a model whose down path is of other sizes.
+    name: the model's, for messages. InputError for a model whose down path is of other sizes, or of other latents.
     """
+    try:
+        check_first_stages("classifier", classifier.config.first_stage, model.config.first_stage)
+    except InputError as error:
+        raise InputError(f"--init {name}: {error}") from None
     source = model.unet.state_dict() | {"stem.weight": stem_without_mask(model)}
     for key, to in classifier.encoder.state_dict().items():
         if key not in source or source[key].shape != to.shape:
@@ -59,6 +65,7 @@ def save_classifier(
         training=training,
         dtype=dtype,
         overwrite=overwrite,
+        parts=held_in_folder(model.config.first_stage, model.first_stage),
     )
 
 
@@ -75,4 +82,6 @@ def load_classifier(name: str | Path, device: str | torch.device = "cpu") -> Noi
     record = read_config(path, KIND)
     model = blank(lambda: NoisyClassifier(ClassifierConfig.from_dict(record["model"])), f"{path / CONFIG}")
     load_weights(model, path, device)
+    if model.config.first_stage is not None:
+        model.first_stage = first_stage_of(model.config.first_stage, path)
     return model.eval()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.process import Process
 from glide.networks.cpu import dispatch
+from glide.networks.first_stage import stage_of
 from glide.networks.layers import GroupNorm, zero_init
 from glide.networks.unet import Encoder
 from guidance.classifier.config import ClassifierConfig
@@ -69,11 +70,13 @@ class LevelPool(nn.Module):
 
 
 class NoisyClassifier(nn.Module):
-    """The down path of a U-Net, then a pool. Pictures are of the configured resolution."""
+    """The down path of a U-Net, then a pool. Pictures, or latents, are of the configured resolution."""
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
+        self.first_stage = stage_of(config.first_stage)
+        """From pictures to what it sees."""
         self.encoder = Encoder(config.encoder)
         width, k = self.encoder.width, config.num_classes
         self.norm = None if self.spatial else GroupNorm(width)

@@ -48,8 +48,10 @@ def measure(
 ) -> list[Level]:
     """One Level for each of `timesteps`, None for clean pictures; the noise is always the same.
 
-    image [M,C,H,W] in [-1, 1] and y [M], on any device; dtype: of the network (autocast).
+    image [M,C,H,W] in [-1, 1] and y [M], on any device; a classifier of latents sees those of the pictures. dtype: of
+    the network (autocast).
     """
+    image = model.first_stage.encode_in_parts(image, BATCH, model.device)
     found = []
     for t in timesteps:
         generator = torch.Generator().manual_seed(0 if t is None else 1 + t)

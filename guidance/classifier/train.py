@@ -15,20 +15,32 @@ from torch import Tensor
 from glide.checkpoints.load import load_model
 from glide.data.datasets import Batch, Dataset, is_generated
 from glide.data.labelled import open_labelled
-from glide.networks.config import ModelConfig, UNetConfig
+from glide.networks.config import ModelConfig
 from glide.training.distributed import Processes
 from glide.training.given_settings import ChosenConfig, check_decided, check_kept, read_settings
+from glide.training.objectives import in_first_stage
 from glide.training.row_rng import RowRng
 from glide.training.run_folder import model_folder
+from glide.utils.channels import check_channels
 from glide.utils.config_flags import Setting
 from glide.utils.errors import InputError
-from guidance.classifier.config import CLASSIFIERS
+from guidance.classifier.config import CLASSIFIERS, ClassifierConfig
 from guidance.classifier.guide import check_classifier
 from guidance.classifier.load import begin_with, load_classifier, save_classifier
 from guidance.classifier.network import NoisyClassifier
 from guidance.classifier.noise_levels import accuracy, measure, plot, table
 from guidance.classifier.train_flags import CLASSIFIER_FLAGS, FROZEN_FLAGS, TrainClassifier
-from guidance.train_common import Measure, Measured, at_noise_of, held_out_batch, show_or_train, train_guide
+from guidance.train_common import (
+    Measure,
+    Measured,
+    at_noise_of,
+    first_stage_for,
+    held_out_batch,
+    in_latents,
+    named_first_stage,
+    show_or_train,
+    train_guide,
+)
 
 
 @dataclass(frozen=True)
@@ -38,8 +50,11 @@ class Classification:
     noised: bool = True
 
     def __call__(self, model: NoisyClassifier, batch: Batch, t: Tensor, draws: RowRng) -> dict[str, Tensor]:
-        """batch: image [N,3,H,W] in [-1,1] with y [N]; t [N] -> [N] losses and accuracies."""
-        x, y = batch["image"], batch["y"]
+        """batch: image [N,C,H,W] in [-1,1] with y [N]; t [N] -> [N] losses and accuracies.
+
+        A classifier of latents learns from those of the image.
+        """
+        x, y = in_first_stage(model.first_stage, batch)["image"], batch["y"]
         if self.noised:
             x = model.process.q_sample(x, t, draws.normal(x))
         else:
@@ -64,6 +79,7 @@ def given_settings(args: TrainClassifier) -> dict[str, Setting]:
         short["encoder.dropout"] = Setting(args.dropout, "--dropout")
     if not args.noised:
         short["classifier.noised"] = Setting(False, "--no-noised")
+    short |= named_first_stage(args, "classifier")
     return read_settings(CLASSIFIER_FLAGS, args.config, args.model, short)
 
 
@@ -72,7 +88,7 @@ def choose_config(args: TrainClassifier, names: Sequence[str] | None = None) -> 
     preset = CLASSIFIERS[args.preset]
     # no dropout unless it is asked for, whatever the base model had
     base = dataclasses.replace(preset, encoder=dataclasses.replace(preset.encoder, dropout=0.0))
-    settings = given_settings(args)
+    settings = in_latents(args, given_settings(args), "classifier", "encoder.in_channels")
     config = CLASSIFIER_FLAGS.apply(base, settings)
     if names is not None:
         config = dataclasses.replace(config, num_classes=len(names), class_names=tuple(names))
@@ -106,11 +122,13 @@ def _train(args: TrainClassifier, processes: Processes, resume: Path | None) -> 
     if saved is not None:
         check_kept(CLASSIFIER_FLAGS, given_settings(args), saved.config)
     config = saved.config if saved is not None else choose_config(args).config
-    data = _open(args, config.encoder, crop=args.crop, flip=args.flip)
+    check_channels(config.picture_channels, "encoder.in_channels")
+    data = _open(args, config, crop=args.crop, flip=args.flip)
     data.check_batch(args.train.batch_size)
-    measured = _held_out(args, config.encoder)
+    measured = _held_out(args, config)
     if saved is None:
         model = NoisyClassifier(choose_config(args, data.class_names).config)
+        model.first_stage = first_stage_for(args, model.config.first_stage)
         if args.init is not None:
             begin_with(model, load_model(args.init), args.init)
     elif tuple(data.class_names) == config.class_names:
@@ -124,16 +142,16 @@ def _train(args: TrainClassifier, processes: Processes, resume: Path | None) -> 
     )
 
 
-def _open(args: TrainClassifier, encoder: UNetConfig, **options: Any) -> Dataset:
-    options |= {**args.reading(args.train.seed), "channels": encoder.in_channels}
-    return open_labelled(args.data, encoder.image_size, args.target, **options)
+def _open(args: TrainClassifier, config: ClassifierConfig, **options: Any) -> Dataset:
+    options |= {**args.reading(args.train.seed), "channels": config.picture_channels}
+    return open_labelled(args.data, config.picture_size, args.target, **options)
 
 
-def _held_out(args: TrainClassifier, encoder: UNetConfig) -> Measure[NoisyClassifier] | None:
+def _held_out(args: TrainClassifier, config: ClassifierConfig) -> Measure[NoisyClassifier] | None:
     """Measures on pictures that training never sees; None where nothing is left out."""
     if not (args.held_out or is_generated(args.data)):
         return None
-    batch = held_out_batch(_open(args, encoder, split="held_out"), args.held_out_images)
+    batch = held_out_batch(_open(args, config, split="held_out"), args.held_out_images)
     image, y = batch["image"], batch["y"]
 
     def measured(model: NoisyClassifier, timesteps: Sequence[int]) -> Measured:

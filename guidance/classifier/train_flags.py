@@ -9,6 +9,7 @@ import tyro
 
 from glide.data.targets import Target
 from glide.training.config import OptimConfig, TrainConfig
+from glide.training.given_settings import decided_by_first_stage
 from glide.utils.config_flags import ConfigFlags
 from guidance.classifier.config import ClassifierConfig
 from guidance.train_common_flags import TrainGuide
@@ -16,7 +17,11 @@ from guidance.train_common_flags import TrainGuide
 CLASSIFIER_FLAGS = ConfigFlags(
     ClassifierConfig,
     "classifier",
-    decided={"classifier.num_classes": "the data", "classifier.class_names": "the data"},
+    decided={
+        "classifier.num_classes": "the data",
+        "classifier.class_names": "the data",
+        **decided_by_first_stage("classifier"),
+    },
 )
 """Every setting of a noisy classifier."""
 
@@ -48,5 +53,5 @@ class TrainClassifier(TrainGuide):
     """As ADM: the learning rate falls linearly to zero from the start (--cooldown 1)."""
 
 
-FROZEN_FLAGS = ("preset", "recipe", "init", "noised", "dropout", "like")
+FROZEN_FLAGS = ("preset", "recipe", "init", "noised", "dropout", "like", "first_stage")
 """Settings of a run that are in its folder by now."""

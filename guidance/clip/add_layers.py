@@ -27,6 +27,7 @@ def deepened(clip: NoisyClip, more: int) -> NoisyClip:
     old = trunk.num_res_blocks
     deeper = dataclasses.replace(trunk, num_res_blocks=old + more)
     grown = NoisyClip(dataclasses.replace(clip.config, trunk=deeper), clip.tokenizer)
+    grown.first_stage = clip.first_stage
 
     def moved(match: re.Match[str]) -> str:
         level, block = divmod(int(match[1]), old + 1)  # the last one of a level halves the picture

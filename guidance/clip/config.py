@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from glide.networks.config import ImageConfig, ProcessConfig, TextConfig, UNetConfig
+from glide.networks.config import FirstStageConfig, ImageConfig, ProcessConfig, TextConfig, UNetConfig
 from glide.networks.presets import PRESETS
 from glide.utils.config_check import config_from_dict
 from glide.utils.numbers import Range
@@ -30,10 +30,28 @@ class ClipConfig:
     trunk: UNetConfig | None = None
     """In place of the vision transformer: the down path of this U-Net, which may begin as that of a diffusion model."""
 
+    first_stage: FirstStageConfig | None = None
+    """Of a CLIP of latents: its picture tower's sizes and channels are those of latents."""
+
     @property
     def image_size(self) -> int:
-        """Pixels, wide and high."""
+        """Pixels, or latents, wide and high."""
         return self.image.size if self.trunk is None else self.trunk.image_size
+
+    @property
+    def channels(self) -> int:
+        """Of pixels, or latents."""
+        return self.image.channels if self.trunk is None else self.trunk.in_channels
+
+    @property
+    def picture_size(self) -> int:
+        """Height and width of a picture in pixels."""
+        return self.image_size * (self.first_stage.factor if self.first_stage else 1)
+
+    @property
+    def picture_channels(self) -> int:
+        """Channels of a picture."""
+        return self.first_stage.channels if self.first_stage else self.channels
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glide.data.datasets import Batch
+from glide.training.objectives import in_first_stage
 from glide.training.row_rng import RowRng
 from guidance.clip.network import MAX_SCALE, NoisyClip
 from guidance.clip.score_matching import Teacher, gradient_terms, twice_differentiable
@@ -35,11 +36,12 @@ class Contrastive:
     gradient_weight: float = 0.0
 
     def __call__(self, model: NoisyClip, batch: Batch, t: Tensor, draws: RowRng) -> dict[str, Tensor]:
-        """batch: image [N,3,H,W] in [-1,1] with caption (list of N); t [N] -> [N] losses and their companions.
+        """batch: image [N,C,H,W] in [-1,1] with caption (list of N); t [N] -> [N] losses and their companions.
 
-        wrong in batch: N lists of K captions each, none of which is right.
+        A CLIP of latents learns from those of the image. wrong in batch: N lists of K captions each, none of which is
+        right.
         """
-        x0 = batch["image"]
+        x0 = in_first_stage(model.first_stage, batch)["image"]
         x_t = model.process.q_sample(x0, t, draws.normal(x0))
         with torch.no_grad():  # the parameter itself: above the limit it would have no gradient back
             model.logit_scale.clamp_(max=math.log(MAX_SCALE))

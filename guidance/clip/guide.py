@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from glide.diffusion.denoiser import Predict
     from glide.diffusion.process import Process
     from glide.networks.config import ModelConfig
+    from glide.networks.first_stage import FirstStage
     from guidance.clip.network import NoisyClip
     from guidance.clip.pretrained import CleanClip
     from guidance.context import GuidanceInputs
@@ -42,10 +43,10 @@ def clip_guidance(
     tau f . g is log p(c | x_t), up to what does not depend on x_t, so scale 1 is Bayes' rule. The captions are encoded
     once, here. clip: on the pictures' device; it is put in eval mode, its weights are frozen. captions: one for all
     pictures, or one for each of N. interval: training timesteps, both ends included. model: of the diffusion model to
-    steer, whose resolution, channels and noise must be the CLIP's. dtype: what the CLIP runs in, float32 by default,
-    by autocast where its weights are of another. call_size: pictures in one call of the CLIP, all by default; a fixed
-    number makes a gradient independent of how many pictures there are, to the last bit. InputError for an empty
-    caption, one longer than the CLIP's context, or a CLIP that does not fit the model.
+    steer, whose resolution, channels, noise and first stage must be the CLIP's. dtype: what the CLIP runs in, float32
+    by default, by autocast where its weights are of another. call_size: pictures in one call of the CLIP, all by
+    default; a fixed number makes a gradient independent of how many pictures there are, to the last bit. InputError for
+    an empty caption, one longer than the CLIP's context, or a CLIP that does not fit the model.
     """
     import torch
 
@@ -54,7 +55,8 @@ def clip_guidance(
     from guidance.likelihood import LogLikelihood, in_rows
 
     if model is not None:
-        check_fits("CLIP", clip.config.image_size, 3, clip.config.process, model)
+        ours = clip.config
+        check_fits("CLIP", ours.image_size, ours.channels, ours.process, model, ours.first_stage)
     clip.eval().requires_grad_(False)
     text, within = _embed(clip, captions), _autocast_dtype(clip, dtype)  # [N,E] or [1,E]
 
@@ -78,29 +80,41 @@ def clean_clip_guidance(
     x0_of: X0Of,
     interval: tuple[int, int] = EVERYWHERE,
     *,
+    first_stage: FirstStage | None = None,
     dtype: torch.dtype | None = None,
     call_size: int | None = None,
 ) -> LogLikelihood:
     """Adds scale * d (tau f(x0(x_t)) . g(c)) / d x_t (universal guidance, 2302.07121, eq. 6), tau = clip.scale.
 
-    x0_of: `through_network` or `past_network`, which say what they cost. dtype: what a noisy CLIP runs in; its
-    timestep says that the picture is clean. Everything else, and the errors, as `clip_guidance`.
+    x0_of: `through_network` or `past_network`, which say what they cost. first_stage: of a model that draws latents:
+    x0 is decoded (`as_pictures`), except for a noisy CLIP of the same latents. dtype: what a noisy CLIP runs in; its
+    timestep says that the picture is clean. Everything else, and the errors, as `clip_guidance`; InputError, too, for a
+    CLIP of other latents.
     """
     import torch
 
+    from glide.networks.first_stage import PIXELS
     from glide.utils.mixed_precision import computing_in
     from guidance.clip.network import NoisyClip
+    from guidance.compatibility import check_first_stages
     from guidance.likelihood import LogLikelihood, in_rows
 
+    stage = first_stage or PIXELS
     within = torch.float32  # others have their own ways
+    embed: Callable[[Tensor], Tensor] = clip.embed_images
+    channels = 3
     if isinstance(clip, NoisyClip):
         clip.eval().requires_grad_(False)
-        within = _autocast_dtype(clip, dtype)
+        within, channels = _autocast_dtype(clip, dtype), clip.config.picture_channels
+        if clip.config.first_stage is not None:
+            check_first_stages("CLIP", clip.config.first_stage, stage.config)
+            embed, stage, channels = clip.embed_clean, PIXELS, clip.config.channels
     text = _embed(clip, captions)  # [N,E] or [1,E]
 
     def of_x0(x0: Tensor, t: int, g: Tensor) -> Tensor:
+        pictures = as_pictures(stage, x0, channels)
         with computing_in(within, x0.device):
-            f = clip.embed_images(x0)
+            f = embed(pictures)
         return clip.scale * (f * g).sum(dim=1)
 
     of_rows = in_rows(of_x0, text, "captions", call_size)
@@ -109,6 +123,31 @@ def clean_clip_guidance(
         return of_rows(x0_of(x, t), t)
 
     return LogLikelihood(clean_clip_log_prob, scale, interval)
+
+
+def as_pictures(stage: FirstStage, x0: Tensor, channels: int) -> Tensor:
+    """x0 [N,c,h,w] of a model as pictures [N,C,H,W] of so many channels for a CLIP; differentiable.
+
+    A decoder is called for one picture after the other, and again in the backward pass, so that the activations of one
+    picture alone are in memory: each step costs two decodings and a backward pass a picture. InputError for pictures
+    that are not grey and have another number of channels.
+    """
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    if stage.config is not None:
+        parts = [
+            checkpoint(stage.decode, one, use_reentrant=False, preserve_rng_state=False)
+            for one in x0.split(1)
+        ]
+        x0 = torch.cat(parts)
+    if x0.shape[1] == 1 and channels == 3:
+        return x0.expand(-1, 3, -1, -1)
+    if x0.shape[1] != channels:
+        raise InputError(
+            f"got a CLIP of {channels} channels for pictures of {x0.shape[1]}, expected as many: give another CLIP"
+        )
+    return x0
 
 
 def through_network(predict: Predict, cond: Conditioning) -> X0Of:
@@ -172,11 +211,19 @@ def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> Guidance:
     dtype, call_size = context.dtype, context.call_size
     if isinstance(network, NoisyClip) and inputs.options.clip_sees == "xt":
         model = context.model.config
+        if network.config.first_stage is None and model.first_stage is not None:
+            raise InputError(
+                "got a noisy CLIP of pixels for a model that draws latents, expected one of the same latents: train "
+                "one with the model's autoencoder, or let it see decoded pictures (--clip-sees x0)"
+            )
         return clip_guidance(
             network, captions, scale, interval, model=model, dtype=dtype, call_size=call_size
         )
     x0_of = through_network(context.predict, inputs.cond)
-    return clean_clip_guidance(network, captions, scale, x0_of, interval, dtype=dtype, call_size=call_size)
+    stage = context.model.first_stage
+    return clean_clip_guidance(
+        network, captions, scale, x0_of, interval, first_stage=stage, dtype=dtype, call_size=call_size
+    )
 
 
 ENTRY = GuidanceEntry(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from glide.checkpoints.first_stages import first_stage_of, held_in_folder
 from glide.checkpoints.load import load_model, resolve
 from glide.checkpoints.model_folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
 from glide.utils.config_check import blank
@@ -15,9 +16,6 @@ from glide.utils.errors import InputError
 from glide.utils.filesystem import is_remote
 from guidance.classifier.load import begin_with
 from guidance.classifier.network import NoisyClassifier
-
-if TYPE_CHECKING:
-    pass
 from guidance.clip.config import ClipConfig
 from guidance.clip.network import NoisyClip, check_tokenizer
 
@@ -47,8 +45,12 @@ def clip_from(name: str, embedding: int) -> NoisyClip:
             f"--init {name}: that model reads no captions: give one that does, or leave --init out"
         )
     clip = NoisyClip(
-        ClipConfig(text=c.text, trunk=c.unet, embedding=embedding, process=c.process), model.tokenizer
+        ClipConfig(
+            text=c.text, trunk=c.unet, embedding=embedding, process=c.process, first_stage=c.first_stage
+        ),
+        model.tokenizer,
     )
+    clip.first_stage = model.first_stage
     assert isinstance(clip.image, NoisyClassifier)
     begin_with(clip.image, model, name)
     clip.text.load_state_dict(model.text.state_dict())
@@ -73,6 +75,7 @@ def save_clip(
         training=training,
         dtype=dtype,
         overwrite=overwrite,
+        parts=held_in_folder(clip.config.first_stage, clip.first_stage),
     )
 
 
@@ -95,4 +98,6 @@ def load_clip(name: str | Path, device: str | torch.device = "cpu", vocab: str |
     clip = blank(lambda: NoisyClip(ClipConfig.from_dict(record["model"]), tokenizer), f"{path / CONFIG}")
     check_tokenizer(clip, str(path))
     load_weights(clip, path, device)
+    if clip.config.first_stage is not None:
+        clip.first_stage = first_stage_of(clip.config.first_stage, path)
     return clip.eval()

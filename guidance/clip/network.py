@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.diffusion.process import Process
+from glide.networks.first_stage import stage_of
 from glide.networks.text_encoder import TextEncoder
 from glide.networks.vision_transformer import ImageEncoder
 from glide.utils.errors import InputError
@@ -42,6 +43,8 @@ class NoisyClip(nn.Module):
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
+        self.first_stage = stage_of(config.first_stage)
+        """From pictures to what its picture tower sees."""
         c = config.text
         self.text = TextEncoder(
             c.vocab, c.context, c.width, c.layers, c.heads, c.padding, c.final_norm, causal=not c.padding
@@ -52,7 +55,9 @@ class NoisyClip(nn.Module):
             self.image = ImageEncoder(config.image, config.process.steps, config.embedding)
         else:  # a classifier's network, whose classes are the axes of the space
             self.image = NoisyClassifier(
-                ClassifierConfig(config.trunk, config.embedding, process=config.process)
+                ClassifierConfig(
+                    config.trunk, config.embedding, process=config.process, first_stage=config.first_stage
+                )
             )
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # CLIP, section 2.5
 
@@ -72,7 +77,8 @@ class NoisyClip(nn.Module):
         return torch.where(self.logit_scale > most, most, self.logit_scale).exp()
 
     def encode_image(self, x: Tensor, t: Tensor) -> Tensor:
-        """f(x_t, t): x_t [N,3,H,W], of pictures in [-1, 1], at training timesteps t [N] int64 -> [N,E], unit norm."""
+        """f(x_t, t): x_t [N,C,H,W], of pictures in [-1, 1] or of latents, at training timesteps t [N] int64 -> [N,E],
+        unit norm."""
         return unit(self.image(x, t))
 
     def encode_text(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -114,12 +120,26 @@ class NoisyClip(nn.Module):
         return torch.cat([found[caption] for caption in captions])
 
     def embed_images(self, images: Tensor) -> Tensor:
-        """Clean pictures [N,3,H,W] in [-1, 1], of any size -> [N,E], unit norm; differentiable."""
-        size = self.config.image_size
+        """Clean pictures [N,C,H,W] in [-1, 1], of any size -> [N,E], unit norm; differentiable, unless they are encoded
+        for a CLIP of latents."""
+        size = self.config.picture_size
         if images.shape[-2:] != (size, size):
             images = F.interpolate(images, (size, size), mode="bicubic", antialias=True)
-        t = torch.zeros(len(images), dtype=torch.int64, device=self.device)
-        return self.encode_image(images.to(self.device), t)
+        return self.embed_clean(self.first_stage.encode(images.to(self.device)))
+
+    def embed_clean(self, x0: Tensor) -> Tensor:
+        """Clean pictures in [-1, 1], or latents, [N,C,H,W] -> [N,E], unit norm; differentiable.
+
+        InputError for another size or number of channels than the CLIP's.
+        """
+        expected = (self.config.channels, self.config.image_size, self.config.image_size)
+        if x0.shape[1:] != expected:
+            raise InputError(
+                f"got {'x'.join(map(str, x0.shape[1:]))} numbers for a CLIP of {'x'.join(map(str, expected))}, "
+                "expected the same: give a CLIP of that size"
+            )
+        t = torch.zeros(len(x0), dtype=torch.int64, device=self.device)
+        return self.encode_image(x0.to(self.device), t)
 
     def _whole(self, caption: str) -> tuple[Tensor, Tensor]:
         with warnings.catch_warnings():

@@ -51,9 +51,11 @@ def retrieval(
 ) -> list[Retrieval]:
     """One for each of `timesteps`; the noise is always the same.
 
-    image [M,3,H,W] in [-1, 1], on any device, with M captions; dtype: of the network (autocast). wrong: M lists of K
-    captions which are nearly right; they count for `fact` alone, so that the rest compares with other data.
+    image [M,C,H,W] in [-1, 1], on any device, with M captions; a CLIP of latents sees those of the pictures. dtype: of
+    the network (autocast). wrong: M lists of K captions which are nearly right; they count for `fact` alone, so that
+    the rest compares with other data.
     """
+    image = clip.first_stage.encode_in_parts(image, BATCH, clip.device)
 
     def encode(*inputs: Tensor, text: bool) -> Tensor:
         with torch.autocast(clip.device.type, dtype, enabled=dtype != torch.float32):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glide.utils.channels import on_white
+from glide.utils.channels import in_mode
 from glide.utils.errors import InputError
 from glide.utils.images import as_image, from_uint8
 from guidance.clip.network import NoisyClip
@@ -24,8 +24,8 @@ BATCH = 32
 def fit_of(clip: NoisyClip | CleanClip, images: Tensor, caption: str) -> Tensor:
     """f(x) . g(c), from -1 to 1, of each picture: [N] float32 on the CPU.
 
-    clip: a noisy CLIP sees them at timestep 0, where there is next to no noise. images [N,3,H,W] in [-1, 1], of any
-    size. InputError for an empty caption, or one longer than the CLIP's context.
+    clip: a noisy CLIP sees them at timestep 0, where there is next to no noise; one of latents encodes them. images
+    [N,C,H,W] in [-1, 1], of any size. InputError for an empty caption, or one longer than the CLIP's context.
     """
     if not caption.strip():
         raise InputError("got an empty caption to rank pictures by, expected words: describe the picture")
@@ -55,8 +55,10 @@ def best_places(
     pixels: uint8 [N*K,H,W,C], K pictures of each of N captions, one caption after the other. Errors as `rerank`.
     """
     each = len(pixels) // len(captions)  # K
-    if pixels.shape[-1] != 3:  # a CLIP sees RGB
-        pixels = torch.from_numpy(np.stack([np.asarray(on_white(as_image(one))) for one in pixels]))
+    channels = clip.config.picture_channels if isinstance(clip, NoisyClip) else 3
+    if pixels.shape[-1] != channels:
+        seen = [np.asarray(in_mode(as_image(one), channels)) for one in pixels]
+        pixels = torch.from_numpy(np.stack(seen).reshape(*pixels.shape[:-1], channels))
     groups = zip(pixels.split(each), captions, strict=True)
     best = [rerank(clip, from_uint8(group), caption, keep) for group, caption in groups]
     return [group * each + i for group, places in enumerate(best) for i in places]

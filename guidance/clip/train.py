@@ -16,6 +16,7 @@ from glide.networks.tokenizer import Tokenizer
 from glide.training.distributed import Processes
 from glide.training.given_settings import ChosenConfig, check_decided, check_kept, read_settings
 from glide.training.run_folder import model_folder
+from glide.utils.channels import check_channels
 from glide.utils.config_flags import Setting
 from glide.utils.errors import InputError
 from guidance.clip.add_layers import deepened
@@ -27,7 +28,17 @@ from guidance.clip.noise_levels import plot, retrieval, table
 from guidance.clip.score_matching import Teacher, check_learns_gradient
 from guidance.clip.train_flags import CLIP_FLAGS, FROZEN_FLAGS, TrainClip
 from guidance.compatibility import check_fits
-from guidance.train_common import Measure, Measured, at_noise_of, held_out_batch, show_or_train, train_guide
+from guidance.train_common import (
+    Measure,
+    Measured,
+    at_noise_of,
+    first_stage_for,
+    held_out_batch,
+    in_latents,
+    named_first_stage,
+    show_or_train,
+    train_guide,
+)
 
 
 def train_clip(args: TrainClip) -> NoisyClip:
@@ -48,9 +59,10 @@ def _train(args: TrainClip, processes: Processes, resume: Path | None) -> NoisyC
     if begun is not None and resume is not None:
         check_kept(CLIP_FLAGS, given_settings(args), begun.config)
     config = begun.config if begun is not None else choose_config(args).config
-    data = _open(args, config.image_size, crop=args.crop, flip=args.flip)
+    check_channels(config.picture_channels, "image.channels")
+    data = _open(args, config, crop=args.crop, flip=args.flip)
     data.check_batch(args.train.batch_size)
-    measured = _held_out(args, config.image_size)
+    measured = _held_out(args, config)
     model = (begun if begun is not None else _build(args, config, data)).to(processes.device)
     dtype = getattr(torch, args.train.dtype)
     teacher = Teacher(str(args.like), processes.device, dtype) if args.gradient_weight else None
@@ -95,13 +107,16 @@ def _begun(args: TrainClip) -> NoisyClip | None:
 def given_settings(args: TrainClip) -> dict[str, Setting]:
     """The settings of --config and of the flags, which come before it. InputError for those that cannot be."""
     short = {} if args.context is None else {"text.context": Setting(args.context, "--context")}
-    return read_settings(CLIP_FLAGS, args.config, args.model, short)
+    return read_settings(CLIP_FLAGS, args.config, args.model, short | named_first_stage(args, "clip"))
 
 
 def choose_config(args: TrainClip) -> ChosenConfig:
     """The preset with what was given, at the noise of the model that it is to steer."""
     settings = given_settings(args)
-    config, settings = _at_noise(args, CLIP_FLAGS.apply(CLIPS[args.preset], settings), settings)
+    preset = CLIPS[args.preset]
+    transformer = CLIP_FLAGS.apply(preset, settings).trunk is None
+    settings = in_latents(args, settings, "clip", "image.channels" if transformer else "trunk.in_channels")
+    config, settings = _at_noise(args, CLIP_FLAGS.apply(preset, settings), settings)
     return ChosenConfig(CLIP_FLAGS, config, f"preset {args.preset}", settings)
 
 
@@ -125,7 +140,7 @@ def _at_noise(
         return config, settings
 
     def check(like: ModelConfig) -> None:
-        check_fits("CLIP", config.image_size, 3, like.process, like)
+        check_fits("CLIP", config.image_size, config.channels, like.process, like, config.first_stage)
 
     return at_noise_of(CLIP_FLAGS, config, settings, args.like, check)
 
@@ -139,11 +154,14 @@ def _build(args: TrainClip, config: ClipConfig, data: Dataset) -> NoisyClip:
     text = dataclasses.replace(config.text, vocab=tokenizer.n_vocab, context=context)
     config = dataclasses.replace(config, text=text)
     check_decided(CLIP_FLAGS, given_settings(args), config)
-    return NoisyClip(config, tokenizer)
+    clip = NoisyClip(config, tokenizer)
+    clip.first_stage = first_stage_for(args, config.first_stage)
+    return clip
 
 
-def _open(args: TrainClip, size: int, **options: Any) -> Dataset:
-    data = open_data(args.data, size, **args.reading(args.train.seed), **options)
+def _open(args: TrainClip, config: ClipConfig, **options: Any) -> Dataset:
+    options |= {**args.reading(args.train.seed), "channels": config.picture_channels}
+    data = open_data(args.data, config.picture_size, **options)
     if data.class_names:
         raise InputError(
             f"{args.data} has classes, expected captions: give pictures with a caption each (x.png and x.txt)"
@@ -151,11 +169,11 @@ def _open(args: TrainClip, size: int, **options: Any) -> Dataset:
     return WithHardNegatives(data, args.train.seed, args.wrong_captions) if args.wrong_captions else data
 
 
-def _held_out(args: TrainClip, size: int) -> Measure[NoisyClip] | None:
+def _held_out(args: TrainClip, config: ClipConfig) -> Measure[NoisyClip] | None:
     """Measures on pairs that training never sees; None where nothing is left out."""
     if not (args.held_out or is_generated(args.data)):
         return None
-    batch = held_out_batch(_open(args, size, split="held_out"), args.held_out_pairs)
+    batch = held_out_batch(_open(args, config, split="held_out"), args.held_out_pairs)
     image, captions, wrong = batch["image"], batch["caption"], batch.get("wrong", ())
 
     def measured(clip: NoisyClip, timesteps: Sequence[int]) -> Measured:

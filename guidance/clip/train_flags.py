@@ -8,11 +8,13 @@ from typing import Annotated, Any, ClassVar
 import tyro
 
 from glide.training.config import OptimConfig, TrainConfig
+from glide.training.given_settings import decided_by_first_stage
 from glide.utils.config_flags import ConfigFlags
 from guidance.clip.config import ClipConfig
 from guidance.train_common_flags import TrainGuide
 
-CLIP_FLAGS = ConfigFlags(ClipConfig, "clip", decided={"text.vocab": "--vocab-size and the captions"})
+_DECIDED = {"text.vocab": "--vocab-size and the captions", **decided_by_first_stage("clip")}
+CLIP_FLAGS = ConfigFlags(ClipConfig, "clip", decided=_DECIDED)
 """Every setting of a noisy CLIP."""
 
 
@@ -54,5 +56,5 @@ class TrainClip(TrainGuide):
     """All of a batch are compared with each other: larger ones are harder, and teach more."""
 
 
-FROZEN_FLAGS = ("preset", "recipe", "init", "deepen", "like", "vocab", "vocab_size", "context")
+FROZEN_FLAGS = ("preset", "recipe", "init", "deepen", "like", "first_stage", "vocab", "vocab_size", "context")
 """Settings of a run that are in its folder by now."""

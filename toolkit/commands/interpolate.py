@@ -89,8 +89,8 @@ def _drawn(
     for step in progress(
         steps, total=pipe.steps(settings), desc=f"drawing {len(frames)} frames", unit="step"
     ):
-        x = step.x
-    return x.cpu()
+        end = step
+    return end.x.cpu()
 
 
 def _between_latents(

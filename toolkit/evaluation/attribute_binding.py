@@ -29,7 +29,7 @@ from glide.utils.progress import progress
 
 @dataclass(frozen=True)
 class Binding:
-    """Mean squared errors of x0 at one timestep, over the pictures whose caption says the fact."""
+    """Mean squared errors of x0, pixels or latents, at one timestep, over the pictures whose caption says the fact."""
 
     fact: str  # one of FACT_KINDS, or "caption": all of it against none
     t: int
@@ -60,10 +60,10 @@ def binding(
     process = model.process
     if not all(0 <= t < len(process) for t in timesteps):
         raise InputError(f"got timesteps {list(timesteps)}, expected 0 to {len(process) - 1}")
-    size = model.config.unet.image_size
-    shown = in_channels(render(list(scenes), size), model.config.unet.in_channels)
+    size = model.config.picture_size
+    shown = in_channels(render(list(scenes), size), model.config.picture_channels)
     pixels = torch.from_numpy(shown).permute(0, 3, 1, 2)  # [N,C,H,W]
-    x0 = (pixels.float() / 127.5 - 1).to(model.device)
+    x0 = model.first_stage.encode_in_parts((pixels.float() / 127.5 - 1), 32, model.device).to(model.device)
     rng = np.random.default_rng(seed)
     captions: dict[str, list[str | None]] = {"caption": [""] * len(scenes)}
     captions |= {kind: [change_fact(scene, kind, rng) for scene in scenes] for kind in VALUES}

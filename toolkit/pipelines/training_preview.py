@@ -94,11 +94,11 @@ def _drawn(
     drawing = run.draw(pictures, settings)
     try:
         for step in progress(drawing, total=run.steps(settings), desc="progress pictures", leave=False):
-            x = step.x
+            last = step
     except NotFinite as error:  # of a run that diverges, which has means of its own against that
         warn(f"no progress pictures: {error}")
         return None
-    return x.cpu()
+    return last.x.cpu()
 
 
 def _name(config: ModelConfig, label: int) -> str:
