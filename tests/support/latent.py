@@ -7,10 +7,22 @@ import torch
 from glide.checkpoints.provenance import fingerprint
 from glide.networks.autoencoder import Autoencoder
 from glide.networks.autoencoder_config import AutoencoderConfig
-from glide.networks.config import FirstStageConfig, ModelConfig, ProcessConfig, TextConfig, UNetConfig
+from glide.networks.config import (
+    FirstStageConfig,
+    ImageConfig,
+    ModelConfig,
+    ProcessConfig,
+    TextConfig,
+    UNetConfig,
+)
 from glide.networks.first_stage import LatentStage
 from glide.networks.model import Model
 from glide.networks.tokenizer import Tokenizer
+from guidance.classifier.config import ClassifierConfig
+from guidance.classifier.network import NoisyClassifier
+from guidance.clip.config import ClipConfig
+from guidance.clip.network import NoisyClip
+from support.guides import shaken
 from support.models import CAPTIONS, randomised
 
 SIZE, FACTOR = 32, 4
@@ -48,3 +60,25 @@ def latent_model(seed: int = 0, **changes: object) -> Model:
     model = randomised(Model(dataclasses.replace(config, **changes), tokenizer), seed)
     model.first_stage = LatentStage(autoencoder, stage)
     return model
+
+
+def latent_classifier(model: Model) -> NoisyClassifier:
+    """A noisy classifier of three classes, of the latents that the model draws."""
+    c = model.config
+    torch.manual_seed(0)
+    process, names = ProcessConfig(steps=100), ("circle", "square", "star")
+    net = NoisyClassifier(ClassifierConfig(c.unet, 3, names, process=process, first_stage=c.first_stage))
+    net.first_stage = model.first_stage
+    return shaken(net)
+
+
+def latent_clip(model: Model) -> NoisyClip:
+    """A noisy CLIP with a vision transformer, of the latents that the model draws, with its words."""
+    c = model.config
+    assert c.text is not None
+    text = dataclasses.replace(c.text, padding=False)
+    image = ImageConfig(c.unet.image_size, 2, 32, 1, 2, channels=c.unet.in_channels)
+    torch.manual_seed(0)
+    clip = NoisyClip(ClipConfig(image, text, 16, c.process, first_stage=c.first_stage), model.tokenizer)
+    clip.first_stage = model.first_stage
+    return shaken(clip)

@@ -129,7 +129,7 @@ def paint_and_judge(
             last = step
         for case, rgb, pixels in zip(part, scenes, to_uint8(last.x), strict=True):
             stays = torch.from_numpy(~case.unknown(size))
-            if pipe.model.config.first_stage is not None:  # a decoder gives back nearly what was encoded
+            if last.x is not last.latents:  # a decoder gives back nearly what was encoded
                 pixels[stays] = torch.from_numpy(rgb)[stays]
             assert torch.equal(pixels[stays], torch.from_numpy(rgb)[stays])  # known pixels are the scene's
             yield Answer(case, pixels, judge(case, oracle.read(pixels.numpy())))
