@@ -23,7 +23,7 @@ from glide.networks.first_stage import PIXELS, FirstStage, LatentStage
 from glide.training.config import TrainConfig
 from glide.training.distributed import Processes, start
 from glide.training.fit import RunFlags, Task, fit, jsonable, last_line
-from glide.training.given_settings import ChosenConfig, Settings, check_kept, first_stage_settings, named
+from glide.training.given_settings import ChosenConfig, Settings, check_kept, named, settings_of_first_stage
 from glide.training.run_folder import run_folder
 from glide.utils.config_flags import ConfigFlags, Setting
 from glide.utils.errors import InputError
@@ -126,7 +126,7 @@ def named_first_stage(args: TrainGuide, owner: str) -> dict[str, Setting]:
     if args.first_stage is None:
         return {}
     stage = first_stage_named(args.first_stage)
-    return first_stage_settings(stage.config, owner, f"--first-stage {args.first_stage}")
+    return settings_of_first_stage(stage.config, owner, f"--first-stage {args.first_stage}")
 
 
 def in_latents(args: TrainGuide, settings: Settings, owner: str, channels: str) -> dict[str, Setting]:
@@ -145,7 +145,7 @@ def in_latents(args: TrainGuide, settings: Settings, owner: str, channels: str) 
             f"got {named(channels, settings[channels])} {settings[channels].value} with latents of {count} channels, "
             "expected as many: leave it out"
         )
-    found = first_stage_settings(stage.config, owner, source)
+    found = settings_of_first_stage(stage.config, owner, source)
     return {**found, channels: Setting(count, source), **settings}
 
 

@@ -36,7 +36,7 @@ def read_settings(
     return {**from_file, **short, **given}
 
 
-def first_stage_settings(config: FirstStageConfig, owner: str, source: str) -> dict[str, Setting]:
+def settings_of_first_stage(config: FirstStageConfig, owner: str, source: str) -> dict[str, Setting]:
     """The settings of a configuration with that first stage. owner: the table of its own fields, such as "model"."""
     found = {f"first_stage.{name}": value for name, value in dataclasses.asdict(config).items()}
     return {key: Setting(value, source) for key, value in {f"{owner}.first_stage": True, **found}.items()}
@@ -44,7 +44,7 @@ def first_stage_settings(config: FirstStageConfig, owner: str, source: str) -> d
 
 def decided_by_first_stage(owner: str) -> dict[str, str]:
     """The same keys, for `ConfigFlags.decided`."""
-    return dict.fromkeys(first_stage_settings(FirstStageConfig(), owner, ""), "--first-stage")
+    return dict.fromkeys(settings_of_first_stage(FirstStageConfig(), owner, ""), "--first-stage")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from glide.data.datasets import Dataset
 from glide.networks.config import ModelConfig
 from glide.networks.frozen_text_config import is_folder, read_name
 from glide.networks.presets import PRESETS, preset
-from glide.training.given_settings import ChosenConfig, first_stage_settings, read_settings
+from glide.training.given_settings import ChosenConfig, read_settings, settings_of_first_stage
 from glide.training.train_base_flags import MODEL_FLAGS, TrainBase
 from glide.utils.channels import check_channels
 from glide.utils.config_flags import Setting
@@ -67,11 +67,11 @@ def given_settings(args: TrainBase) -> dict[str, Setting]:
         short["text_encoder.embedded"] = Setting(True, "--embed-encoder")
     if args.inpaint:
         short["model.inpaint"] = Setting(True, "--inpaint")
-    short |= _latents_of(args)
+    short |= first_stage_settings(args)
     return read_settings(MODEL_FLAGS, args.config, args.model, short)
 
 
-def _latents_of(args: TrainBase) -> dict[str, Setting]:
+def first_stage_settings(args: TrainBase) -> dict[str, Setting]:
     """The settings that follow from --first-stage. InputError where it cannot be read, or --channels is given too."""
     if args.first_stage is None:
         return {}
@@ -81,7 +81,7 @@ def _latents_of(args: TrainBase) -> dict[str, Setting]:
         )
     stage, source = first_stage_named(args.first_stage), f"--first-stage {args.first_stage}"
     channels = {"unet.in_channels": Setting(stage.autoencoder.latent_channels, source)}
-    return first_stage_settings(stage.config, "model", source) | channels
+    return settings_of_first_stage(stage.config, "model", source) | channels
 
 
 def choose_config(args: TrainBase, source: ModelConfig | None, kind: ModelKind = BASE) -> ChosenConfig:

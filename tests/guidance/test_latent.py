@@ -26,9 +26,9 @@ from guidance.compatibility import check_fits
 from guidance.interpolation import BetweenPredictions
 from guidance.likelihood import LogLikelihood
 from guidance.options import Options
+from support.clip_nets import tiny_clip
+from support.latent import SIZE, latent_classifier, latent_clip, latent_model
 from support.models import CAPTIONS, randomised
-from tests.support.clip_nets import tiny_clip
-from tests.support.latent import SIZE, latent_classifier, latent_clip, latent_model
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
 

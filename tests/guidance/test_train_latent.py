@@ -24,8 +24,8 @@ from guidance.clip.contrastive import Contrastive
 from guidance.clip.load import load_clip
 from guidance.clip.train import train_clip
 from guidance.clip.train_flags import TrainClip
-from tests.support.clip_training import photos
-from tests.support.latent import latent_classifier, latent_clip, latent_model, small_autoencoder
+from support.clip_training import photos
+from support.latent import latent_classifier, latent_clip, latent_model, small_autoencoder
 
 TRAIN = TrainConfig(
     steps=2, batch_size=4, optim=OptimConfig(lr=1e-3), ema=(0.9,), dtype="float32", log_every=1, save_every=1

@@ -3,6 +3,7 @@
 examples:
     python scripts/train_classifier.py --data shapes:one --target shape --out runs/shape-classifier
     python scripts/train_classifier.py --data shapes:one --target color --like shapes --out runs/color-classifier
+    python scripts/train_classifier.py --like runs/latent --encoder.image-size 16 --out runs/latent-classifier
     python scripts/train_classifier.py --steps 4000 --lr 1e-3 --muon-lr 0.02 --cooldown 0.6 --out runs/sooner
     python scripts/train_classifier.py --data photos/ --preset shapes-64 --held-out 0.1 --plot --out runs/photos
     python scripts/train_classifier.py --data photos/ --preset shapes-64 --held-out 0.1 --out runs/photos --resume

@@ -4,6 +4,7 @@ examples:
     python scripts/train_clip.py --data shapes --steps 4000 --save-dtype float16 --out runs/shapes-clip
     python scripts/train_clip.py --data shapes --like shapes --wrong-captions 4 --plot --out runs/shapes-clip
     python scripts/train_clip.py --data shapes --init shapes --like shapes --gradient-weight 100 --out runs/shapes-clip
+    python scripts/train_clip.py --data shapes --like runs/latent --init runs/latent --out runs/latent-clip
     python scripts/train_clip.py --data photos/ --preset shapes-64 --held-out 0.1 --out runs/photos-clip
     python scripts/train_clip.py --data photos/ --preset shapes-64 --held-out 0.1 --out runs/photos-clip --resume
     python scripts/train_clip.py --data photos/ --preset glide --vocab vocab/clip --out runs/large-clip

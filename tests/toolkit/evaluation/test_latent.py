@@ -14,8 +14,8 @@ from glide.shapes.dataset import captions_for_tokenizer, held_out_scenes, render
 from glide.utils.errors import InputError
 from guidance.clip.load import save_clip
 from guidance.options import Options
+from support.latent import FACTOR, SIZE, latent_clip, latent_model
 from support.models import randomised
-from tests.support.latent import FACTOR, SIZE, latent_clip, latent_model
 from toolkit.commands.evaluate import evaluate
 from toolkit.commands.evaluate_flags import Evaluate
 from toolkit.commands.evaluate_inpainting import evaluate_inpainting
