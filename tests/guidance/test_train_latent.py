@@ -134,7 +134,7 @@ def test_a_clip_begins_with_a_latent_model_and_learns_its_gradient(places: Path,
             {"like": "model", "model": TRUNK | {"encoder.in_channels": 3}},
             "in-channels 3 with latents of 5 channels",
         ),
-        ({"first_stage": "model"}, "holds a diffusion model, expected a autoencoder model"),
+        ({"first_stage": "model"}, "holds a diffusion model, expected an autoencoder model"),
         ({"model": {"encoder.in_channels": 5}}, "encoder.in_channels has 5 channels, which no picture has"),
     ],
 )
