@@ -26,8 +26,10 @@ os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", _compiled.name)
 
 
 LONGEST = (
-    "pipelines/test_default_strengths.py",
     "training/test_distributed.py",
+    "pipelines/test_default_strengths.py",
+    "pipelines/test_compile.py",
+    "docs/test_tutorial.py",
     "toolkit/test_fake_device.py",
     "training/test_fit.py",
     "training/test_survival.py",

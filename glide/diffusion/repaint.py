@@ -14,9 +14,12 @@ from torch import Tensor
 from glide.diffusion.process import Process
 from glide.diffusion.samplers.base import Noise
 from glide.utils.errors import InputError
+from glide.utils.numbers import shown_number
 
 Steps = Callable[[Process, Tensor], Iterator[Tensor]]
 """A sampler: it starts from x at the last entry of a process and goes down."""
+LONGEST = 1_000_000
+"""Steps of a walk; the paper's has 2,410."""
 
 
 def repaint_schedule(steps: int, jump: int, times: int) -> list[int]:
@@ -24,7 +27,7 @@ def repaint_schedule(steps: int, jump: int, times: int) -> list[int]:
 
     After each `jump` steps the picture is noised again by as many, until each stretch was denoised `times` times
     (2201.09865, section 4.2 and its schedule in the supplement). times 1 is the plain descent. InputError for numbers
-    below 1, and for a jump as long as the run.
+    below 1, for a jump as long as the run, and for resamplings that make more than `LONGEST` entries.
     """
     if jump < 1 or times < 1:
         raise InputError(
@@ -34,7 +37,14 @@ def repaint_schedule(steps: int, jump: int, times: int) -> list[int]:
         raise InputError(
             f"got a jump of {jump} steps back in a run of {steps}, expected fewer: take smaller jumps or more steps"
         )
-    remaining = dict.fromkeys(range(0, steps - jump, jump), times - 1)
+    places = range(0, steps - jump, jump)
+    length = steps + len(places) * (times - 1) * jump
+    if times > 1 and length > LONGEST:
+        raise InputError(
+            f"got {shown_number(times)} resamplings in a run of {steps} steps, which are {shown_number(length)} steps, "
+            f"expected at most {LONGEST}: 10 are usual"
+        )
+    remaining = dict.fromkeys(places, times - 1)
     entries, entry = [], steps - 1
     while entry >= 0:
         entries.append(entry)

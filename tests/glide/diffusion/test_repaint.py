@@ -51,6 +51,16 @@ def test_without_resampling_it_is_the_plain_way_down() -> None:
             repaint_schedule(steps, jump, times)
 
 
+def test_a_walk_that_would_never_end_is_refused() -> None:
+    """Its length is known before any of it is listed."""
+    assert len(repaint_schedule(1000, 1, 1000)) == 1000 + 999 * 999  # 999,001
+    for jump, times in ((1, 1002), (5, 10**9), (1, 10**400)):
+        with pytest.raises(
+            InputError, match=r"resamplings in a run of 1000 steps, .* expected at most 1000000"
+        ):
+            repaint_schedule(1000, jump, times)
+
+
 def gaussian(process: Process) -> Denoiser:
     """The ideal denoiser of two pixels, N(0, [[1, c], [c, 1]]): E[x0 | x_t] = a S (a^2 S + b^2 I)^-1 x_t."""
     cov = torch.tensor([[1.0, CORRELATION], [CORRELATION, 1.0]], dtype=torch.float64)
