@@ -142,12 +142,9 @@ def _train(
     if args.encode_ahead is not None:
         data = _encoded_ahead(args.encode_ahead, data, model, processes)
     encodings = _encodings(args, model)
-    if model.tokenizer is not None and not data.class_names:
-        data = (
-            Encoded(data, model.tokenizer)
-            if encodings is None
-            else WithEncodings(data, encodings, model.tokenizer)
-        )
+    tokenizer = model.tokenizer
+    if tokenizer is not None and not data.class_names:
+        data = Encoded(data, tokenizer) if encodings is None else WithEncodings(data, encodings, tokenizer)
 
     loss = dataclasses.replace(args.loss, prediction=config.process.prediction)
     task = DiffusionObjective(loss, args.null_captions, args.token_captions, encodings)
