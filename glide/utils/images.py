@@ -1,4 +1,4 @@
-"""Pictures: tensors to pixels and back, PNG files with their recipe, grids, GIFs.
+"""Pictures: tensors to pixels and back, PNG files with their recipe, grids, GIFs and animated PNGs.
 
 N pictures, H W pixels, C channels (`glide.utils.channels`). Pixels are uint8 with the channels last; tensors are float
 in [-1, 1] with the channels first.
@@ -62,11 +62,7 @@ def save_png(
     made from. replace, errors: as of `glide.utils.atomic_write.atomic_path`.
     """
     picture = image if isinstance(image, Image.Image) else as_image(image)
-    info = PngImagePlugin.PngInfo()
-    if recipe is not None:
-        text = json.dumps(recipe, ensure_ascii=False)
-        # half a surrogate pair (an argument that was not UTF-8) is written as JSON's \udcxx
-        info.add_itxt(RECIPE, text.encode("utf-8", "backslashreplace").decode())
+    info = _with_recipe(recipe)
     with atomic_path(path, replace) as temporary:
         picture.save(temporary, format="PNG", pnginfo=info, icc_profile=profile)
 
@@ -118,6 +114,41 @@ def save_gif(
     duration = ms if isinstance(ms, int) else list(ms)
     with atomic_path(path, replace) as temporary:
         first.save(temporary, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)
+
+
+def save_apng(
+    path: str | Path,
+    frames: Sequence[Pixels] | Pixels,
+    ms: int | Sequence[int] = 50,
+    recipe: dict[str, Any] | None = None,
+    replace: bool = True,
+) -> None:
+    """Write frames, uint8 [H, W, C] each, as an endless animated PNG, atomically, with all colours and transparency.
+
+    ms: duration of every frame, or of each. recipe, replace, errors: as of `save_png`. A viewer that knows no
+    animations shows the first frame.
+    """
+    first, *others = [as_image(frame) for frame in frames]
+    duration = ms if isinstance(ms, int) else list(ms)
+    with atomic_path(path, replace) as temporary:
+        first.save(
+            temporary,
+            format="PNG",
+            save_all=True,
+            append_images=others,
+            duration=duration,
+            loop=0,
+            pnginfo=_with_recipe(recipe),
+        )
+
+
+def _with_recipe(recipe: dict[str, Any] | None) -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    if recipe is not None:
+        text = json.dumps(recipe, ensure_ascii=False)
+        # half a surrogate pair (an argument that was not UTF-8) is written as JSON's \udcxx
+        info.add_itxt(RECIPE, text.encode("utf-8", "backslashreplace").decode())
+    return info
 
 
 def load_image(path: str | Path) -> Tensor:

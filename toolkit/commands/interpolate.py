@@ -1,11 +1,11 @@
-"""Interpolate from one picture, or one caption, to another: draw the frames, write a strip and an animation.
+"""Interpolate between pictures, or captions: draw the frames of the walk, write a strip and two animations.
 
-Shape letters: N frames, C channels, H W pixels.
+Shape letters: N frames, S stops of the walk, C channels, H W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,15 +14,16 @@ from torch import Tensor
 
 from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.utils.errors import InputError
-from glide.utils.file_locks import write_beside
-from glide.utils.image_files import check_output
-from glide.utils.images import grid, save_gif, save_png, to_uint8
+from glide.utils.file_locks import check_free, write_beside
+from glide.utils.image_files import check_not_original, check_output
+from glide.utils.images import grid, save_apng, save_gif, save_png, to_uint8
 from glide.utils.memory import check_memory
 from glide.utils.printable import say
 from glide.utils.progress import progress
 from guidance.base import EVERYWHERE, Guidance
 from guidance.interpolation import BetweenConditions, BetweenPredictions, slerp
 from toolkit.commands.interpolate_flags import Interpolate
+from toolkit.pipelines.frame_spacing import MORE, Frames, arc_length_frames, uniform_positions
 from toolkit.pipelines.image_to_image import InitImage, read_init_image
 from toolkit.pipelines.invert import decode, encode, psnr
 from toolkit.pipelines.pipeline import Pipeline
@@ -32,15 +33,16 @@ HOLD, SHOW = 800, 120  # ms that the ends and the frames between them are shown
 
 
 def interpolate(args: Interpolate) -> Tensor:
-    """Draw the frames and write strip and animation; returns uint8 [N,H,W,3]. Prints where they are.
+    """Draw the frames and write strip and animations; returns uint8 [N,H,W,3]. Prints where they are.
 
     InputError, before anything is drawn, for settings that do not fit.
     """
     args.settings(has_null=True)  # numbers out of range, before a model is loaded
-    strip, animation = args.files
+    strip, *animations = args.files
     check_output(strip, args.overwrite, args.image)
-    if animation.exists() and not args.overwrite:
-        raise InputError(f"{animation} exists already: give another name, or --overwrite")
+    for path in animations:
+        check_not_original(path, args.image)
+        check_free(path, args.overwrite)
     pipe = Pipeline.from_pretrained(
         args.model, args.device, args.dtype, args.call_size, args.vocab, revision=args.revision
     )
@@ -49,99 +51,142 @@ def interpolate(args: Interpolate) -> Tensor:
             f"got captions for {args.model}, a model without text, expected none: leave them out"
         )
     settings = args.settings(pipe.conditioner.has_null)
-    # a frame is held as floats, as pixels, in the strip, and twice in the animation
-    side = pipe.model.config.picture_size
-    check_memory(args.frames * side**2 * 3 * 12, f"--frames {args.frames}", "ask for fewer frames")
-    share = torch.linspace(0, 1, args.frames)
-    starts = [read_init_image(path, pipe.model) for path in args.image]
-    if args.inverts:
-        x = _between_latents(args, pipe, settings, starts, share)
-    else:
-        x = _drawn(args, pipe, settings, starts, share)
-    pixels = to_uint8(x)
-    recipe = _recipe(args, pipe, settings, starts)
-    there_and_back = torch.cat([pixels, pixels[1:-1].flip(0)])
-    times = [SHOW] * len(there_and_back)
-    times[0] = times[len(pixels) - 1] = HOLD
-    row = grid(pixels, columns=len(pixels))
-    strip = write_beside(strip, partial(save_png, image=row, recipe=recipe, replace=args.overwrite))
-    animation = write_beside(
-        animation, partial(save_gif, frames=there_and_back, ms=times, replace=args.overwrite)
+    # a frame is held as floats, as pixels, in the strip, and twice in each animation
+    side, drawn = pipe.model.config.picture_size, 0
+    if args.frame_spacing == "arc-length":
+        drawn = (1 + MORE) * args.frames
+    check_memory(
+        args.frames * side**2 * 3 * 16 + drawn * side**2 * 3 * 8 + drawn**2 * 24,
+        f"--frames {args.frames}",
+        "ask for fewer frames",
     )
-    say(f"strip of {len(pixels)} frames: {strip.resolve()}")
-    say(f"animation: {animation.resolve()}")
+    starts = [read_init_image(path, pipe.model) for path in args.image]
+    frames = _frames(args, Walk(args, pipe, settings, starts))
+    pixels = to_uint8(frames.pictures)
+    _write(args, pixels, _recipe(args, pipe, settings, starts, frames))
+    say(f"largest difference of neighbours against the mean: {frames.unevenness:.2f} times")
     return pixels
 
 
-def _drawn(
-    args: Interpolate, pipe: Pipeline, settings: SamplingConfig, starts: list[InitImage], share: Tensor
-) -> Tensor:
-    """Frames [N,C,H,W] from one noise: of mixed pictures (DDPM, 2006.11239, section 4.3), or between two captions.
-
-    Noised with the same noise, the mixture of two noised pictures is the noised mixture.
-    """
-    given = [KnownPixels()] * len(share)
-    if starts:
-        first, last = (start.image for start in starts)
-        given = [KnownPixels(start=first + one * (last - first)) for one in share.tolist()]
-    frames = [ImageRequest(args.seed, args.captions[0], given=one) for one in given]
-    steps = pipe.draw(frames, settings, _between_captions(args, pipe, settings, share))
-    for step in progress(
-        steps, total=pipe.steps(settings), desc=f"drawing {len(frames)} frames", unit="step"
-    ):
-        end = step
-    return end.x.cpu()
+def _frames(args: Interpolate, walk: Walk) -> Frames:
+    if args.frame_spacing == "arc-length":
+        frames = arc_length_frames(
+            walk.draw, args.frames, args.legs, args.closed, call_size=walk.pipe.call_size or 1
+        )
+    else:
+        positions = uniform_positions(args.frames, args.legs, args.closed)
+        frames = Frames(positions, walk.draw(positions), args.closed)
+    if args.inverts:
+        back = psnr(
+            torch.stack([frames.pictures[frames.positions.index(stop)] for stop in range(len(walk.starts))]),
+            torch.stack([start.image for start in walk.starts]),
+        )
+        *first, last = [f"{one:.1f}" for one in back]
+        say(f"the pictures come back at {', '.join(first)} and {last} dB")
+    return frames
 
 
-def _between_latents(
-    args: Interpolate, pipe: Pipeline, settings: SamplingConfig, starts: list[InitImage], share: Tensor
-) -> Tensor:
-    """Frames [N,C,H,W] between the latents of two pictures; the ends are the pictures (2010.02502, section 5.3)."""
-    ends = [
-        ImageRequest(args.seed, caption, given=KnownPixels(start=start.image))
-        for caption, start in zip(args.captions, starts, strict=True)
-    ]
-    steps = pipe.steps(settings)
-    first, last = encode(pipe, ends, settings, args.iterations, _bar("inverting 2 pictures", steps))
-    frames = [
-        ImageRequest(args.seed, args.captions[0], given=KnownPixels(latent=slerp(first, last, one)))
-        for one in share.tolist()
-    ]
-    between = _between_captions(args, pipe, settings, share)
-    drawn = decode(pipe, frames, settings, between, _bar(f"drawing {len(frames)} frames", steps - 1))
-    back = psnr(drawn[[0, -1]], torch.stack([start.image for start in starts]))
-    say(f"the pictures come back at {back[0]:.1f} and {back[1]:.1f} dB")
-    return drawn
+class Walk:
+    """A walk whose frames can be drawn at any position: 0 to the number of legs, a whole number at each stop."""
+
+    def __init__(
+        self, args: Interpolate, pipe: Pipeline, settings: SamplingConfig, starts: list[InitImage]
+    ) -> None:
+        self.args, self.settings, self.starts = args, settings, starts
+        self.pipe = pipe.for_run(args.frames)  # calls of one size, however many are drawn at once
+        self.latents: Tensor | None = None  # [S,C,H,W]
+        if args.inverts:
+            stops = [
+                ImageRequest(args.seed, caption, given=KnownPixels(start=start.image))
+                for caption, start in zip(args.captions, starts, strict=True)
+            ]
+            bar = _bar(f"inverting {len(stops)} pictures", pipe.steps(settings))
+            self.latents = encode(pipe, stops, settings, args.iterations, bar)
+
+    def draw(self, positions: Sequence[float]) -> Tensor:
+        """Pictures [N,C,H,W] on the CPU; each depends on its own position alone."""
+        legs = [min(int(position), self.args.legs - 1) for position in positions]
+        share = torch.tensor([position - leg for position, leg in zip(positions, legs, strict=True)])
+        between = self._between_captions(legs, share)
+        words = f"drawing {len(positions)} frames"
+        frames = [
+            ImageRequest(self.args.seed, self.args.captions[leg], given=self._given(leg, one))
+            for leg, one in zip(legs, share.tolist(), strict=True)
+        ]
+        steps = self.pipe.steps(self.settings)
+        if self.latents is not None:
+            return decode(self.pipe, frames, self.settings, between, _bar(words, steps - 1))
+        drawing = self.pipe.draw(frames, self.settings, between)
+        for step in progress(drawing, total=steps, desc=words, unit="step"):
+            last = step
+        return last.x.cpu()
+
+    def _given(self, leg: int, share: float) -> KnownPixels:
+        """The noise or picture that a frame begins with.
+
+        Latents lie on the arc between those of two pictures (2010.02502, section 5.3). Pictures are mixed (DDPM,
+        2006.11239, section 4.3): noised with the same noise, that is the noised mixture.
+        """
+        following = (leg + 1) % len(self.args.captions)
+        if self.latents is not None:
+            return KnownPixels(latent=slerp(self.latents[leg], self.latents[following], share))
+        if self.starts:
+            first, last = self.starts[leg].image, self.starts[following].image
+            return KnownPixels(start=first + share * (last - first))
+        return KnownPixels()
+
+    def _between_captions(self, legs: Sequence[int], share: Tensor) -> list[Guidance]:
+        """The guidances that lead frames of a share [N] from the caption of their leg to the next one.
+
+        None for equal captions.
+        """
+        captions = self.args.captions
+        if len(set(captions)) == 1:
+            return []
+        other = self.pipe.conditioner.of(
+            [ImageRequest(self.args.seed, captions[(leg + 1) % len(captions)]) for leg in legs]
+        )
+        if self.args.mix == "conditions":
+            return [BetweenConditions(other, share)]
+        found: list[Guidance] = [BetweenPredictions(1.0, other, share)]
+        found += [
+            BetweenPredictions(spec.scale - 1.0, other, share, spec.interval or EVERYWHERE)
+            for spec in self.settings.specs
+            if spec.name in ("cfg", "apg") and spec.scale is not None and spec.scale > 1.0
+        ]
+        return found
 
 
-def _between_captions(
-    args: Interpolate, pipe: Pipeline, settings: SamplingConfig, share: Tensor
-) -> list[Guidance]:
-    """The guidance that leads frames of a share [N] from the first caption to the second; none for equal captions."""
-    first, second = args.captions
-    if first == second:
-        return []
-    other = pipe.conditioner.of([ImageRequest(args.seed, second)])
-    if args.mix == "conditions":
-        return [BetweenConditions(other, share)]
-    found: list[Guidance] = [BetweenPredictions(1.0, other, share)]
-    found += [
-        BetweenPredictions(spec.scale - 1.0, other, share, spec.interval or EVERYWHERE)
-        for spec in settings.specs
-        if spec.name in ("cfg", "apg") and spec.scale is not None and spec.scale > 1.0
-    ]
-    return found
+def _write(args: Interpolate, pixels: Tensor, recipe: dict[str, Any]) -> None:
+    """The strip, and the animations: there and back, or round and round. pixels: uint8 [N,H,W,C]."""
+    shown, times = pixels, [SHOW] * len(pixels)
+    if not args.closed:
+        shown = torch.cat([pixels, pixels[1:-1].flip(0)])
+        times = [SHOW] * len(shown)
+        times[0] = times[len(pixels) - 1] = HOLD
+    row = grid(pixels, columns=len(pixels))
+    strip, gif, apng = args.files
+    strip = write_beside(strip, partial(save_png, image=row, recipe=recipe, replace=args.overwrite))
+    gif = write_beside(gif, partial(save_gif, frames=shown, ms=times, replace=args.overwrite))
+    apng = write_beside(
+        apng, partial(save_apng, frames=shown, ms=times, recipe=recipe, replace=args.overwrite)
+    )
+    say(f"strip of {len(pixels)} frames: {strip.resolve()}")
+    say(f"animation: {gif.resolve()}, {apng.name}")
 
 
 def _recipe(
-    args: Interpolate, pipe: Pipeline, settings: SamplingConfig, starts: list[InitImage]
+    args: Interpolate, pipe: Pipeline, settings: SamplingConfig, starts: list[InitImage], frames: Frames
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"made_by": "interpolate.py", "frames": args.frames}
+    found |= {"closed": True} if args.closed else {}
+    if args.frame_spacing != "uniform":
+        found |= {"frame_spacing": args.frame_spacing, "positions": frames.positions}
     if starts:
         found |= {"images": [start.path for start in starts], "method": args.method}
         found |= {"images_sha256": [start.sha256 for start in starts]}
         found |= {"iterations": args.iterations} if args.inverts else {}
-    if args.captions[0] != args.captions[1]:
+    if len(set(args.captions)) > 1:
         found |= {"prompts": list(args.captions), "mix": args.mix}
     return found | pipe.for_run(args.frames).recipe(ImageRequest(args.seed, args.captions[0]), settings, 0)
 

@@ -1,8 +1,9 @@
-"""Go from one picture to another, or from one caption to another, in steps: a strip of pictures and an animation.
+"""Go from caption to caption, or from picture to picture, in steps: a strip of pictures and an animation.
 
 examples:
     python scripts/interpolate.py --prompt "a red circle" --prompt "a blue circle" --out colours.png
     python scripts/interpolate.py --prompt "a star" --prompt "a heart" --mix predictions --frames 15 --out shapes.png
+    python scripts/interpolate.py --prompt "a star" --prompt "a ring" --prompt "a circle" --closed --out loop.png
     python scripts/interpolate.py --image a.png --image b.png --out between.png
     python scripts/interpolate.py --image a.png --image b.png --method ddpm --strength 0.6 --out mixed.png
 """
@@ -24,6 +25,11 @@ from guidance.registry import check_read
 from toolkit.commands import shared_flags as shared
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
+CHOICES = {
+    "method": ("ddim", "ddpm"),
+    "mix": ("conditions", "predictions"),
+    "frame_spacing": ("arc-length", "uniform"),
+}
 DDPM_STRENGTH = 0.5  # where DDPM's figure 8 interpolates: step 500 of 1000
 
 
@@ -32,13 +38,19 @@ class Interpolate:
     """The flags."""
 
     out: Annotated[str, arg(metavar="FILE.png")]
-    """The strip of all frames side by side; an animation of them, there and back, stands beside it as FILE.gif."""
+    """The strip of all frames side by side; an animation of them, there and back, stands beside it as FILE.gif and,
+    in all colours, as FILE-animated.png (APNG)."""
     image: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FILE")] = ()
-    """A picture to begin or end with (its middle square); give the flag twice."""
+    """A picture that the walk leads through (its middle square); give the flag two or more times."""
     prompt: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="TEXT")] = ()
-    """Without pictures: two captions. With pictures: none, one for both, or one for each."""
+    """A caption that the walk leads through: two or more. With pictures: none, one for all, or one for each."""
     frames: int = 9
     """Pictures of the strip, both ends included."""
+    closed: bool = False
+    """Return to the first caption or picture; the animation goes round without end."""
+    frame_spacing: Annotated[str, arg(metavar="{arc-length,uniform}")] = "arc-length"
+    """arc-length: neighbours differ by about the same amount, for up to seven times as many drawings. uniform: as many
+    frames between all captions, wherever the picture changes."""
     method: Annotated[str, arg(metavar="{ddim,ddpm}")] = "ddim"
     """(pictures) ddim: between the noise that either picture is drawn from, which gives both back at the ends. ddpm:
     both are noised halfway with the same noise, mixed and denoised, as in the DDPM paper."""
@@ -47,7 +59,7 @@ class Interpolate:
     iterations: int = 8
     """(ddim) Network calls for each step towards noise: more reproduce the pictures more exactly."""
     mix: Annotated[str, arg(metavar="{conditions,predictions}")] = "conditions"
-    """(two captions) Mix the conditions that the network receives, or its predictions for either caption."""
+    """(captions) Mix the conditions that the network receives, or its predictions for either caption."""
     model: shared.ModelName = "shapes"
     revision: shared.Revision = None
     vocab: shared.Vocab = None
@@ -72,21 +84,28 @@ class Interpolate:
     def check(self) -> None:
         """InputError for flags out of their range, or that exclude each other."""
         check_numbers(self)
-        for name, choices in (("method", ("ddim", "ddpm")), ("mix", ("conditions", "predictions"))):
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(
-                    f"got --{name} {getattr(self, name)!r}, expected {' or '.join(choices)}: choose one of these"
+                    f"got --{name.replace('_', '-')} {getattr(self, name)!r}, expected {' or '.join(choices)}: choose "
+                    "one of these"
                 )
-        if len(self.image) not in (0, 2):
+        if len(self.image) == 1:
+            raise InputError("got 1 pictures, expected two or more to go between: give --image twice")
+        if self.image and len(self.prompt) not in (0, 1, len(self.image)):
             raise InputError(
-                f"got {len(self.image)} pictures, expected two to go between: give --image twice"
+                f"got {len(self.prompt)} captions for {len(self.image)} pictures, expected none, one for all, or one "
+                "for each: leave some out"
             )
-        if self.image and len(self.prompt) > 2:
-            raise InputError(f"got {len(self.prompt)} captions for two pictures, expected at most two")
-        if not self.image and len(self.prompt) != 2:
+        if not self.image and len(self.prompt) < 2:
             raise InputError(
-                f"got {len(self.prompt)} captions and no pictures, expected two of either: give --prompt twice, or "
-                "--image twice"
+                f"got {len(self.prompt)} captions and no pictures, expected two or more of either: give --prompt "
+                "twice, or --image twice"
+            )
+        if self.frames < len(self.captions):
+            raise InputError(
+                f"got --frames {self.frames} for a walk through {len(self.captions)}, expected at least one for each: "
+                "give more frames"
             )
         if self.strength is not None and not self.image:
             raise InputError(
@@ -121,13 +140,18 @@ class Interpolate:
         return settings
 
     @property
-    def captions(self) -> tuple[str, str]:
-        """The captions of the first and of the last frame."""
-        first, *others = self.prompt or ("",)
-        return first, others[0] if others else first
+    def captions(self) -> tuple[str, ...]:
+        """The captions of all stops of the walk: of the pictures, where there are some."""
+        return self.prompt if len(self.prompt) > 1 else (*self.prompt, "")[:1] * len(self.image)
 
     @property
-    def files(self) -> tuple[Path, Path]:
-        """The strip and the animation."""
+    def legs(self) -> int:
+        """Ways from one stop to the next."""
+        return len(self.captions) - (not self.closed)
+
+    @property
+    def files(self) -> tuple[Path, Path, Path]:
+        """The strip, the GIF and the APNG."""
         out = Path(self.out)
-        return out, out.with_suffix(".gif")
+        # not .apng, which most viewers do not know; one that knows PNG alone shows the first frame
+        return out, out.with_suffix(".gif"), out.with_name(f"{out.stem}-animated.png")

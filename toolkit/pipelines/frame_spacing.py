@@ -78,18 +78,21 @@ def uniform_positions(frames: int, legs: int, closed: bool = False) -> list[floa
     return found if closed else [*found, float(legs)]
 
 
-def arc_length_frames(draw: Draw, frames: int, legs: int, closed: bool = False, more: int = MORE) -> Frames:
+def arc_length_frames(
+    draw: Draw, frames: int, legs: int, closed: bool = False, more: int = MORE, call_size: int = 1
+) -> Frames:
     """N frames that lie evenly by arc length, every stop among them.
 
     Draws uniform positions, then halves the gaps between the drawings that differ most, round by round, with at most
     `more` * N further drawings. Of all drawings those N are chosen whose largest difference is the least against their
-    mean. Where a picture jumps however close two drawings are, the jump remains between two frames.
+    mean. Where a picture jumps however close two drawings are, the jump remains between two frames. call_size: so many
+    drawings of a round take as long as one.
     """
     positions = np.array(uniform_positions(frames, legs, closed))
     pictures = draw(positions.tolist()).cpu()
-    left = more * frames
+    left, most = more * frames, max(-(-frames // PER_ROUND), call_size)
     while left > 0:
-        new = _halved(Frames(positions.tolist(), pictures, closed), frames, legs)[:left]
+        new = _halved(Frames(positions.tolist(), pictures, closed), frames, legs, min(most, left))
         if not new:
             break
         left -= len(new)
@@ -100,13 +103,13 @@ def arc_length_frames(draw: Draw, frames: int, legs: int, closed: bool = False, 
     return _chosen(Frames(positions.tolist(), pictures, closed), frames, legs)
 
 
-def _halved(drawn: Frames, frames: int, legs: int) -> list[float]:
-    """The middles of the widest gaps by difference; none where all are narrow enough for so many frames."""
+def _halved(drawn: Frames, frames: int, legs: int, most: int) -> list[float]:
+    """The middles of at most so many of the widest gaps; none where all are narrow enough for so many frames."""
     ends = np.array([*drawn.positions, float(legs)] if drawn.closed else drawn.positions)
     gaps, widths = np.array(drawn.differences), np.diff(ends)  # [M-1], or [M] where it is closed
     steps = frames if drawn.closed else frames - 1
     wide = (gaps > EVEN_ENOUGH * gaps.sum() / steps) & (widths > CLOSEST)
-    widest = [int(i) for i in np.argsort(-gaps, kind="stable") if wide[i]][: -(-frames // PER_ROUND)]
+    widest = [int(i) for i in np.argsort(-gaps, kind="stable") if wide[i]][:most]
     return sorted(float(ends[i] + widths[i] / 2) for i in widest)
 
 

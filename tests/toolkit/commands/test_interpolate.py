@@ -11,16 +11,20 @@ import pytest
 import torch
 from PIL import Image
 
+from glide.checkpoints.load import save_model
 from glide.diffusion.samplers.registry import SPACINGS
 from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
-from glide.utils.images import from_uint8, read_recipe
+from glide.utils.cli import parse
+from glide.utils.images import from_uint8, read_recipe, to_uint8
 from support.interpolate_script import call, photo
+from support.latent import SIZE, latent_model
 from support.models import CAPTIONS
 from support.sample_script import QUICK, Capture, pngs, refused
 from support.sample_script import call as sample
 from toolkit import Pipeline
 from toolkit.commands import interpolate_flags
+from toolkit.commands.interpolate import Walk
 from toolkit.pipelines.settings import SamplingConfig
 
 RED, SQUARE = CAPTIONS[:2]
@@ -174,7 +178,8 @@ def frames(path: Path, count: int, side: int = 8) -> torch.Tensor:
 @pytest.mark.parametrize("mix", ["conditions", "predictions"])
 def test_between_captions(text_folder: Path, tmp_path: Path, capsys: Capture, mix: str) -> None:
     flags = ["--prompt", RED, "--prompt", SQUARE, "--model", text_folder, "--steps", 3, "--seed", 4]
-    assert call(*flags, "--frames", 4, "--mix", mix, "--out", tmp_path / "s.png") == 0
+    flags += ["--frame-spacing", "uniform", "--mix", mix]
+    assert call(*flags, "--frames", 4, "--out", tmp_path / "s.png") == 0
     found = frames(tmp_path / "s.png", 4)
     for place, caption in ((0, RED), (-1, SQUARE)):  # the ends are what either caption draws
         drawn = ["--model", text_folder, "--prompt", caption, "--seed", 4, "--steps", 3]
@@ -187,6 +192,69 @@ def test_between_captions(text_folder: Path, tmp_path: Path, capsys: Capture, mi
     recipe = read_recipe(tmp_path / "s.png")
     assert recipe["prompts"] == [RED, SQUARE] and recipe["mix"] == mix and recipe["seed"] == 4
     assert "strip of 4 frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_walk_through_three_captions(
+    text_folder: Path, tmp_path: Path, capsys: Capture, closed: bool
+) -> None:
+    flags = [word for caption in CAPTIONS for word in ("--prompt", caption)] + ["--closed"] * closed
+    flags += ["--model", text_folder, "--steps", 2, "--call-size", 2, "--frames", 5]
+    assert call(*flags, "--out", tmp_path / "s.png") == 0
+    recipe = read_recipe(tmp_path / "s.png")
+    positions = recipe["positions"]
+    assert recipe["frame_spacing"] == "arc-length" and recipe["prompts"] == CAPTIONS
+    assert positions == sorted(positions) and {0, 1, 2} <= set(positions)
+    assert (positions[-1] == 2) is not closed and recipe.get("closed", False) is closed
+    times = re.search(r"against the mean: ([\d.]+) times", capsys.readouterr().out)
+    assert times and 1 <= float(times[1]) < 2
+    strip = frames(tmp_path / "s.png", 5)
+    for name in ("s.gif", "s-animated.png"):
+        with Image.open(tmp_path / name) as animation:
+            assert animation.n_frames == (5 if closed else 8)  # type: ignore[attr-defined]
+            animation.seek(1)
+            shown = np.asarray(animation.convert("RGB")).astype(int)
+        if name.endswith(".png"):  # in all colours
+            assert np.array_equal(shown, strip[1].numpy())
+    assert read_recipe(tmp_path / "s-animated.png") == recipe
+    # a frame is what it is by its own position, whatever is drawn beside it
+    walk = args_of(flags, tmp_path)
+    pipe = Pipeline.from_pretrained(text_folder, call_size=2)
+    drawn = to_uint8(Walk(walk, pipe, walk.settings(True), []).draw([positions[3], positions[1]]))
+    assert torch.equal(drawn, strip[[3, 1]])
+
+
+def args_of(flags: list[object], folder: Path) -> interpolate_flags.Interpolate:
+    return parse(interpolate_flags.Interpolate, "x", [*map(str, flags), "--out", str(folder / "t.png")])
+
+
+@pytest.mark.parametrize("method", ["ddim", "ddpm"])
+def test_a_walk_through_three_pictures(
+    class_folder: Path, tmp_path: Path, capsys: Capture, method: str
+) -> None:
+    pictures = [photo(tmp_path / f"{seed}.png", seed=seed) for seed in range(3)]
+    flags = [word for picture in pictures for word in ("--image", picture)]
+    flags += ["--model", class_folder, "--frames", 6, "--strength", 0.2, "--iterations", 20]
+    flags += ["--method", method, "--steps", 20, "--closed", "--frame-spacing", "uniform"]
+    assert call(*flags, "--out", tmp_path / "s.png") == 0
+    found = from_uint8(frames(tmp_path / "s.png", 6))
+    ends = []
+    for picture in pictures:
+        with Image.open(picture) as opened:
+            ends.append(np.asarray(opened))
+    if method == "ddim":  # they come back
+        assert float((found[[0, 2, 4]] - from_uint8(np.stack(ends))).abs().mean()) < 0.1
+    assert len({frame.numpy().tobytes() for frame in found}) == 6
+    said = capsys.readouterr().out
+    assert ("the pictures come back at" in said) is (method == "ddim")
+    assert read_recipe(tmp_path / "s.png")["images"] == [str(picture) for picture in pictures]
+
+
+def test_a_walk_of_a_latent_model(tmp_path: Path) -> None:
+    save_model(tmp_path / "model", latent_model())
+    flags = ["--model", tmp_path / "model", "--prompt", RED, "--prompt", SQUARE, "--steps", 2, "--frames", 3]
+    assert call(*flags, "--out", tmp_path / "s.png") == 0
+    assert frames(tmp_path / "s.png", 3, SIZE).float().std() > 1
 
 
 @pytest.mark.slow
@@ -234,10 +302,10 @@ def test_two_captions_with_two_pictures(text_folder: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("", "0 captions and no pictures, expected two of either"),
+        ("", "0 captions and no pictures, expected two or more of either"),
         ("--prompt x", "1 captions and no pictures"),
         ("--image a.png", "1 pictures, expected two"),
-        ("--image a.png --image b.png --prompt x --prompt y --prompt z", "3 captions for two pictures"),
+        ("--image a.png --image b.png --prompt x --prompt y --prompt z", "3 captions for 2 pictures"),
         ("--prompt x --prompt y --frames 1", "--frames 1, expected a whole number of at least 2"),
         ("--prompt x --prompt y --iterations 0", "--iterations 0"),
         ("--prompt x --prompt y --strength 0.5", "for captions, expected pictures"),
@@ -246,6 +314,12 @@ def test_two_captions_with_two_pictures(text_folder: Path, tmp_path: Path) -> No
         ("--prompt x --prompt y --steps 1000", "1000 steps, expected 1 to 100"),
         ("--prompt x --prompt y --out there.png", "there.png exists already"),
         ("--prompt x --prompt y --out moving.png", "moving.gif exists already"),
+        ("--prompt x --prompt y --out going.png", "going-animated.png exists already"),
+        (
+            "--prompt x --prompt y --prompt z --frames 2",
+            "--frames 2 for a walk through 3, expected at least one",
+        ),
+        ("--prompt x --prompt y --frame-spacing even", "'even', expected arc-length or uniform: choose one"),
         ("--prompt x --prompt y --out s.gif", "ends in .png"),
         ("--image a.png --image nowhere.png", "cannot read nowhere.png"),
         ("--image a.png --image b.png --strength 2", "strength 2"),
@@ -256,7 +330,7 @@ def test_bad_interpolations(
     text_folder: Path, work_folder: Path, capsys: Capture, flags: str, said: str
 ) -> None:
     photo(Path("a.png")), photo(Path("b.png"), seed=1)
-    for name in ("there.png", "moving.gif"):
+    for name in ("there.png", "moving.gif", "going-animated.png"):
         Path(name).write_text("mine")
     before = {path.name: path.read_bytes() for path in work_folder.iterdir()}
     out = [] if "--out" in flags else ["--out", "o.png"]
@@ -272,6 +346,6 @@ def test_the_examples_in_help_run(text_folder: Path, tmp_path: Path, monkeypatch
     examples = re.findall(
         r"^ +python scripts/interpolate\.py (.*)$", interpolate_flags.__doc__ or "", re.MULTILINE
     )
-    assert len(examples) == 4
+    assert len(examples) == 5
     for example in examples:
         assert call(*shlex.split(example), "--steps", 3, "--model", text_folder) == 0, example
