@@ -5,7 +5,7 @@ Shape letters: N batch, C channels, H W pixels, P planes, L tokens, D token widt
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,13 @@ from glide.networks.config import UNetConfig
 from glide.networks.gradient_checkpointing import checkpointed
 from glide.networks.key_cache import assign_slices, cached_kv
 from glide.networks.layers import coordinates, linear_by_rows, norm, patches, timestep_embedding, zero_init
+
+OnBlock = Callable[[str, Tensor], Tensor]
+"""From a block's name (`UNet.block_names`) and output [N,C,H,W] to what is taken in its place."""
+
+
+def _as_it_is(name: str, h: Tensor) -> Tensor:
+    return h
 
 
 class Encoder(nn.Module):
@@ -104,19 +111,24 @@ class Encoder(nn.Module):
         return cells.permute(0, 3, 1, 2)
 
     def encode(
-        self, x: Tensor, emb: Tensor, cond: Conditioning, identity: Collection[str] = ()
+        self,
+        x: Tensor,
+        emb: Tensor,
+        cond: Conditioning,
+        identity: Collection[str] = (),
+        on_block: OnBlock = _as_it_is,
     ) -> Iterator[Tensor]:
         """Yield the activation [N,C',H',W'] after the stem and after every block, the middle last.
 
-        x [N,C,H,W], emb [N,E]. identity: as `UNet.forward`.
+        x [N,C,H,W], emb [N,E]. identity, on_block: as `UNet.forward`.
         """
         h = self.stem(self.inputs(x, cond))
         yield h
         for i, block in enumerate(self.down):
-            h = self.run(block, h, emb, cond, f"down.{i}" in identity)
+            h = on_block(f"down.{i}", self.run(block, h, emb, cond, f"down.{i}" in identity))
             yield h
         h = self.run(self.middle_in, h, emb, cond, "middle" in identity)
-        yield self.run(self.middle_out, h, emb, cond)
+        yield on_block("middle", self.run(self.middle_out, h, emb, cond))
 
     def run(
         self, block: nn.Module, h: Tensor, emb: Tensor, cond: Conditioning, identity: bool = False
@@ -148,14 +160,22 @@ class UNet(Encoder):
         self.head = zero_init(nn.Conv2d(width, config.out_channels * config.patch_size**2, 3, padding=1))
         assign_slices(self)
 
-    def forward(self, x: Tensor, t: Tensor, cond: Conditioning, identity: Collection[str] = ()) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Conditioning,
+        identity: Collection[str] = (),
+        on_block: OnBlock = _as_it_is,
+    ) -> Tensor:
         """x [N,C,H,W], t [N] training timesteps, cond -> [N,out_channels,H,W].
 
-        identity: names of `attention_layers` whose attention map is the identity in this call.
+        identity: names of `attention_layers` whose attention map is the identity in this call. on_block: receives
+        each block's output, and returns what the next ones receive.
         """
         emb = self.embed(t, cond)  # [N,E]
-        *skips, h = self.encode(x, emb, cond, identity)
-        h = self.decode(h, skips, emb, cond, identity)  # [N,C,H,W]
+        *skips, h = self.encode(x, emb, cond, identity, on_block)
+        h = self.decode(h, skips, emb, cond, identity, on_block=on_block)  # [N,C,H,W]
         return self.output(h)
 
     def decode(
@@ -166,6 +186,7 @@ class UNet(Encoder):
         cond: Conditioning,
         identity: Collection[str] = (),
         blocks: slice = slice(None),
+        on_block: OnBlock = _as_it_is,
     ) -> Tensor:
         """The decoder, or some of its blocks: h [N,C',H',W'], emb [N,E] -> [N,C,H,W].
 
@@ -173,12 +194,18 @@ class UNet(Encoder):
         """
         for i in range(len(self.up))[blocks]:
             h = self.run(self.up[i], torch.cat([h, skips.pop()], dim=1), emb, cond, f"up.{i}" in identity)
+            h = on_block(f"up.{i}", h)
         return h
 
     def output(self, h: Tensor) -> Tensor:
         """The last layer: [N,C,h,w] -> [N,out_channels,H,W]."""
         h = self.norm(h.to(self.head.weight.dtype), silu=True)
         return F.pixel_shuffle(self.head(h), self.config.patch_size)
+
+    def block_names(self) -> tuple[str, ...]:
+        """Names of all blocks, in the order in which they run: down.0, ..., middle, up.0, ..."""
+        down, up = (f"down.{i}" for i in range(len(self.down))), (f"up.{i}" for i in range(len(self.up)))
+        return (*down, "middle", *up)
 
     def attention_layers(self) -> dict[str, Attention]:
         """Attention layers between pixels by name, in the order in which they run: down.0, ..., middle, up.0, ..."""

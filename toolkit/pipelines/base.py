@@ -40,6 +40,7 @@ from guidance.base import Guidance
 from guidance.context import ModelContext, WrapNetwork
 from guidance.guide_networks import GuideNetworks
 from toolkit.pipelines.denoising_loop import DenoisingLoop, denoising_loop, respaced_process, step_count
+from toolkit.pipelines.features import ActiveFeatures
 from toolkit.pipelines.interrupts import Interrupts
 from toolkit.pipelines.keyword_arguments import refuse_unknown
 from toolkit.pipelines.known_pixels import begin
@@ -91,7 +92,7 @@ class BasePipeline:
             compiles=compiles,
             owned=owned,
         )
-        self.interrupts = Interrupts()
+        self.interrupts, self.active_features = Interrupts(), ActiveFeatures()
         self.progress_bar_config: dict[str, Any] = dict(BAR)
         size = None if call_size is None else _checked_call_size(call_size, model)
         kind = find_dtype(dtype, model.device)
@@ -212,7 +213,8 @@ class BasePipeline:
         pictures that do not fit.
         """
         sampler = find_sampler(settings.sampler)
-        loop = denoising_loop(self.context, pictures, settings, guidances, place, size)
+        watching = self.active_features.here
+        loop = denoising_loop(self.context, pictures, settings, guidances, place, size, watching)
         process, rows = loop.process, loop.rows
         noise = SeededNoise([row.seed for row in rows])
         unit = noise.randn((self.model.config.unet.in_channels, *loop.size), self.device)
@@ -248,7 +250,8 @@ class BasePipeline:
         guidances: Sequence[Guidance] = (),
     ) -> DenoisingLoop:
         """The state that a sampler, or an inversion, of N pictures works on; arguments and errors as `draw`."""
-        return denoising_loop(self.context, pictures, settings, guidances, place=0, size=None)
+        watching = self.active_features.here
+        return denoising_loop(self.context, pictures, settings, guidances, 0, None, watching)
 
     def process(self, settings: SamplingConfig) -> Process:
         """The process of a run: respaced, and without the noisiest part that its strength leaves out."""
@@ -263,7 +266,7 @@ class BasePipeline:
 
         By the pipeline of its run (`for_run`); by one without a call size it is that of a picture drawn alone.
         """
-        return recipe_of(self.context.for_run(1), picture, settings, place)
+        return recipe_of(self.context.for_run(1), picture, settings, place) | self.active_features.mark()
 
     def classes(self, settings: SamplingConfig) -> HasClasses:
         """The owner of the classes that labels name: the model, or without any the classifier that guides it."""

@@ -26,6 +26,7 @@ from guidance.base import Guidance
 from guidance.context import GuidanceInputs, ModelContext
 from guidance.guided_denoiser import GuidedDenoiser
 from guidance.registry import named
+from toolkit.pipelines.features import Features, observed
 from toolkit.pipelines.known_pixels import in_model_space, known_of
 from toolkit.pipelines.padding import Padding, RealRowsOnly
 from toolkit.pipelines.settings import SamplingConfig
@@ -72,8 +73,9 @@ def denoising_loop(
     guidances: Sequence[Guidance],
     place: int,
     size: tuple[int, int] | None,
+    watching: Sequence[Features] = (),
 ) -> DenoisingLoop:
-    """Arguments and errors as of `BasePipeline.draw`."""
+    """Arguments and errors as of `BasePipeline.draw`. watching: features that are read or changed."""
     if not pictures:
         raise InputError("got no picture to draw, expected at least one: give a prompt")
     context = context.for_run(len(pictures))
@@ -88,6 +90,7 @@ def denoising_loop(
         )
     pictures = in_model_space(stage, pictures, context.device)
     padding = Padding.of(len(pictures), place % context.call_size, context.call_size)
+    context = observed(context, watching, padding, settings)
     rows = [pictures[0]] * padding.front + list(pictures) + [pictures[-1]] * padding.back
     cond = context.conditioner.of(rows, size)
     inputs = GuidanceInputs(context, rows, cond, options)

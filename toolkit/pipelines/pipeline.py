@@ -8,10 +8,12 @@ pipe("a red ring", guidance_scale=3.0, seed=0).images[0].save("ring.png")
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 from toolkit.pipelines.base import BAR, BasePipeline
 from toolkit.pipelines.call import call
+from toolkit.pipelines.features import Features, features
 from toolkit.pipelines.keyword_arguments import refuse_part
 from toolkit.pipelines.output import Result, Step
 from toolkit.pipelines.save import push_to_hub, rebuilt, save_pretrained, to
@@ -34,6 +36,17 @@ class Pipeline(BasePipeline):
     def set_progress_bar_config(self, **config: Any) -> None:
         """Set arguments of the bars that calls show, which are tqdm's: disable=True for none."""
         self.progress_bar_config = BAR | config
+
+    def features(self, *blocks: str) -> AbstractContextManager[Features]:
+        """Read or change the activations of the network's blocks ("middle", "up.0", ...) in this thread's drawings.
+
+        with pipe.features("middle") as f:
+            pipe("a red circle", seed=0)
+        f["middle"]  # {timestep: [N,C,H,W]}; f.change("middle", lambda h, t: 0 * h) changes them
+
+        blocks: by default all. InputError for an unknown one, and for a network that is compiled or runs in tiles.
+        """
+        return features(self.context, self.active_features, blocks)
 
     @property
     def interrupt(self) -> bool:
