@@ -44,6 +44,7 @@ def test_its_code_runs(pictures: Path, text_model: Model, monkeypatch: pytest.Mo
     for block in blocks("python"):
         exec(compile(block, "docs/editing.md", "exec"), space)
     assert Path("changed.png").exists() and Path("painted.png").exists()
+    assert Path("thing.png").exists() and Path("background.png").exists()
 
 
 @pytest.mark.slow
