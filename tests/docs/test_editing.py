@@ -37,6 +37,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default:the caption is longer")
 def test_its_code_runs(pictures: Path, text_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = Pipeline(text_model, call_size=1)
     monkeypatch.setattr(Pipeline, "from_pretrained", lambda name: pipe)
