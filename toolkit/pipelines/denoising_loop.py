@@ -83,6 +83,11 @@ def denoising_loop(
     assert context.call_size is not None
     _check_captions(context, pictures, settings)
     stage = context.model.first_stage
+    if size and any(length % stage.factor for length in size):
+        raise InputError(
+            f"got a picture of {size[1]}x{size[0]} for a model of latents {stage.factor} times smaller, expected "
+            f"multiples of {stage.factor}: change the size"
+        )
     size = (size[0] // stage.factor, size[1] // stage.factor) if size else (config.unet.image_size,) * 2
     if options.threshold is not None and stage.bound is None:
         raise InputError(

@@ -66,6 +66,14 @@ def test_a_threshold_has_no_meaning(pipe):
         list(pipe.draw(ROWS, SamplingConfig("ddim", "2", options=Options(threshold=0.99))))
 
 
+def test_another_size_is_one_of_whole_latents(pipe):
+    settings = SamplingConfig("ddim", "2", guidance="none")
+    *_, step = pipe.draw(ROWS[:1], settings, size=(40, 24))
+    assert step.latents.shape[-2:] == (10, 6) and step.x.shape == (1, 3, 40, 24)
+    with pytest.raises(InputError, match="got a picture of 26x40 for a model of latents 4 times smaller"):
+        list(pipe.draw(ROWS[:1], settings, size=(40, 26)))
+
+
 def test_a_start_picture_is_encoded(pipe):
     start = torch.rand(3, SIZE, SIZE) * 2 - 1
     rows = [ImageRequest(0, CAPTIONS[0], given=KnownPixels(start=start))]
