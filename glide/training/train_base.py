@@ -139,12 +139,7 @@ def _train(
         model = build_model(config, data, args, begun.source, begun.settings)
         check_decided(MODEL_FLAGS, begun.settings, model.config)
     model.to(processes.device)
-    if args.encode_ahead is not None:
-        data = _encoded_ahead(args.encode_ahead, data, model, processes)
-    encodings = _encodings(args, model)
-    tokenizer = model.tokenizer
-    if tokenizer is not None and not data.class_names:
-        data = Encoded(data, tokenizer) if encodings is None else WithEncodings(data, encodings, tokenizer)
+    data, encodings = _encoded(args, data, model, processes)
 
     loss = dataclasses.replace(args.loss, prediction=config.process.prediction)
     task = DiffusionObjective(loss, args.null_captions, args.token_captions, encodings)
@@ -177,6 +172,22 @@ def _train(
     return trained
 
 
+def _encoded(
+    args: TrainBase, data: Dataset, model: Model, processes: Processes
+) -> tuple[Dataset, Encodings | None]:
+    """The data with latents and captions encoded ahead, as far as is asked for, and the kept encodings."""
+    if args.encode_ahead is not None:
+        check_ahead(model.config)
+        if not args.train.dry_run:  # which writes nothing
+            data = _encoded_ahead(args.encode_ahead, data, model, processes)
+    encodings = _encodings(args, model)
+    if model.tokenizer is None or data.class_names:
+        return data, encodings
+    if encodings is None:
+        return Encoded(data, model.tokenizer), None
+    return WithEncodings(data, encodings, model.tokenizer), encodings
+
+
 def _encodings(args: TrainBase, model: Model) -> Encodings | None:
     """The kept encodings of --encodings. InputError for a model without a frozen text encoder."""
     if args.encodings is None:
@@ -190,18 +201,23 @@ def _encodings(args: TrainBase, model: Model) -> Encodings | None:
 
 
 def _encoded_ahead(folder: Path, data: Dataset, model: Model, processes: Processes) -> Dataset:
-    """The data with latents that are encoded ahead. InputError for a model of pixels, masks, or another folder."""
-    stage = model.config.first_stage
-    if stage is None or model.config.inpaint:
+    """The data with latents that are encoded ahead. InputError for another folder."""
+    assert model.config.first_stage is not None
+    fingerprint = model.config.first_stage.fingerprint
+    stored = check_stored(data)
+    mine = range(processes.rank, shards_of(stored), processes.world)
+    encode_ahead(stored, folder, fingerprint, model.first_stage.encode, mine)
+    processes.barrier()
+    return EncodedAhead(stored, folder, fingerprint)
+
+
+def check_ahead(config: ModelConfig) -> None:
+    """InputError for a model whose latents cannot be encoded ahead."""
+    if config.first_stage is None or config.inpaint:
         raise InputError(
             "got --encode-ahead for a model of pixels, or with --inpaint, whose masked pictures are new each time, "
             "expected a model of latents without masks: leave it out"
         )
-    stored = check_stored(data)
-    mine = range(processes.rank, shards_of(stored), processes.world)
-    encode_ahead(stored, folder, stage.fingerprint, model.first_stage.encode, mine)
-    processes.barrier()
-    return EncodedAhead(stored, folder, stage.fingerprint)
 
 
 def _open(args: TrainBase, begun: _Begun, **options: Any) -> Dataset:

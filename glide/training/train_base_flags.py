@@ -63,7 +63,8 @@ class TrainBase:
     """Settings of the model by key, such as "unet.channels", from the flags of `MODEL_FLAGS`."""
     first_stage: str | None = None
     """Learn the latents of this autoencoder in place of pixels (latent diffusion, 2112.10752): a folder of
-    train_autoencoder.py, an embedded name, a hub id. The sizes of the preset are then those of latents."""
+    train_autoencoder.py, an embedded name, a hub id, or an AutoencoderKL or AutoencoderTiny of diffusers. The sizes of
+    the preset are then those of latents."""
     encode_ahead: Path | None = None
     """(first-stage) Folder for the latents of all pictures, which are encoded once, in half precision, before the
     first step; an encoding that was stopped goes on."""
