@@ -34,9 +34,10 @@ def test_eight_steps_each_with_one_short_snippet_an_equation_and_a_picture() -> 
 
 @pytest.mark.slow
 def test_its_snippets_run_in_order_and_make_its_pictures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)  # its tensors are small: several threads would mostly wait for each other
     space: dict[str, Any] = {}
     with torch.random.fork_rng():
         for step in STEPS:
