@@ -184,9 +184,11 @@ def test_captions_by_tokens_alone(text_model: Model, monkeypatch: pytest.MonkeyP
 def test_null_captions_reach_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
 
-    def spy(model: Model, batch: dict[str, Any], dropped: torch.Tensor) -> dict[str, torch.Tensor]:
+    def spy(
+        model: Model, batch: dict[str, Any], dropped: torch.Tensor, *kept: Any
+    ) -> dict[str, torch.Tensor]:
         seen.extend(dropped.tolist())
-        told = caption_inputs(model, batch, dropped)
+        told = caption_inputs(model, batch, dropped, *kept)
         assert torch.equal(told["mask"].any(dim=1), ~dropped)
         return told
 

@@ -127,7 +127,7 @@ def test_a_model_of_pixels_can_be_begun_with(autoencoder: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--first-stage", "shapes"), "holds a diffusion model, expected a autoencoder model"),
+        (("--first-stage", "shapes"), "holds a diffusion model, expected an autoencoder model"),
         (("--channels", "3", "--first-stage", "AE"), "got --channels with --first-stage"),
         (("--encode-ahead", "latents", "--first-stage", "AE"), "drawn on demand"),
         (("--encode-ahead", "latents"), "got --encode-ahead for a model of pixels"),
