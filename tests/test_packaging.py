@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -98,8 +99,11 @@ def said_by(packages: Sequence[str], *path: Path) -> list[str]:
         "    try: print(__import__(name).__file__)\n"
         "    except ImportError as error: print(error)"
     )
+    alone = {
+        name: value for name, value in os.environ.items() if name != "PYTHONPATH"
+    }  # which may hold a checkout
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=path[0], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=path[0], env=alone, capture_output=True, text=True, check=True
     )
     return done.stdout.splitlines()
 
