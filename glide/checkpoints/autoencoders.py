@@ -24,18 +24,9 @@ def save_autoencoder(
     dtype: torch.dtype | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a model folder that `load_autoencoder` rebuilds; arguments and errors as
-    `glide.checkpoints.load.save_model`.
-    """
-    write_folder(
-        folder,
-        KIND,
-        model.config.to_dict(),
-        model.state_dict(),
-        training=training,
-        dtype=dtype,
-        overwrite=overwrite,
-    )
+    """Write a model folder for `load_autoencoder`; arguments and errors as `glide.checkpoints.load.save_model`."""
+    config, state = model.config.to_dict(), model.state_dict()
+    write_folder(folder, KIND, config, state, training=training, dtype=dtype, overwrite=overwrite)
 
 
 def load_autoencoder(name: str | Path, device: str | torch.device = "cpu") -> Autoencoder:

@@ -18,12 +18,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from glide.checkpoints.autoencoders import load_autoencoder
 from glide.checkpoints.model_folder import CONFIG, MAX_CONFIG, load_weights
 from glide.checkpoints.names import HUB_FILES, resolve
-from glide.networks.autoencoder import Autoencoder, padded
+from glide.networks.autoencoder import Autoencoder, HasSizes, padded
 from glide.networks.tiles import in_exact_tiles
 from glide.utils.atomic_write import atomic_path, write_text
 from glide.utils.config_check import Entries, blank, config_from_dict, need
@@ -144,13 +144,14 @@ class TinyConfig:
 CONFIGS: dict[str, type[KLConfig] | type[TinyConfig]] = {cls.name: cls for cls in (KLConfig, TinyConfig)}
 
 
-class DiffusersAutoencoder(nn.Module):
+class DiffusersAutoencoder(HasSizes):
     """An autoencoder of diffusers behind the methods of this project's: `glide.networks.first_stage.AutoencoderLike`.
 
     Latents are normalised as diffusers' pipelines do: (z - shift) times the scaling factor, or by the mean and the
     deviation of each channel where the configuration has them.
     """
 
+    config: KLConfig | TinyConfig
     shift: Tensor
     scale: Tensor
 
@@ -168,21 +169,6 @@ class DiffusersAutoencoder(nn.Module):
             side = min(TILE // config.factor, TILE_LATENTS)
             network.tile_sample_min_size, network.tile_latent_min_size = side * config.factor, side
             network.enable_tiling()
-
-    @property
-    def factor(self) -> int:
-        """Factor by which a latent is smaller than its picture."""
-        return self.config.factor
-
-    @property
-    def picture_channels(self) -> int:
-        """C."""
-        return self.config.in_channels
-
-    @property
-    def latent_channels(self) -> int:
-        """c."""
-        return self.config.latent_channels
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ Shape letters: N batch, C channels, H W pixels, c latent channels, h w latents.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,8 +41,31 @@ class ConvBlock(nn.Module):
         return self.skip(x) + self.conv_out(self.norm_out(h, silu=True))
 
 
-class Autoencoder(nn.Module):
+class HasSizes(nn.Module):
+    """An autoencoder's sizes as its configuration has them: its `factor`, `in_channels` and `latent_channels`."""
+
+    config: Any
+
+    @property
+    def factor(self) -> int:
+        """Factor by which a latent is smaller than its picture."""
+        return int(self.config.factor)
+
+    @property
+    def picture_channels(self) -> int:
+        """C."""
+        return int(self.config.in_channels)
+
+    @property
+    def latent_channels(self) -> int:
+        """c."""
+        return int(self.config.latent_channels)
+
+
+class Autoencoder(HasSizes):
     """An encoder and a decoder. `encode` and `decode` speak normalised latents, which diffusion models learn."""
+
+    config: AutoencoderConfig
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -62,21 +87,6 @@ class Autoencoder(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
-
-    @property
-    def factor(self) -> int:
-        """Factor by which a latent is smaller than its picture."""
-        return self.config.factor
-
-    @property
-    def picture_channels(self) -> int:
-        """C."""
-        return self.config.in_channels
-
-    @property
-    def latent_channels(self) -> int:
-        """c."""
-        return self.config.latent_channels
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pictures [N,C,H,W] in [-1, 1] -> mean and log variance of their latents [N,c,h,w], as they were trained.
