@@ -14,7 +14,8 @@ BIN := $(VENV)/bin
 # The files begin in the order of tests/conftest.py, the longest first.
 PYTEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell MKL_ENABLE_INSTRUCTIONS=AVX2
-NUMERICAL := tests/glide/data/test_masks.py tests/glide/diffusion tests/glide/networks tests/glide/shapes \
+NUMERICAL := tests/glide/checkpoints/test_diffusers_autoencoders.py tests/glide/data/test_masks.py \
+	tests/glide/diffusion tests/glide/networks tests/glide/shapes \
 	tests/glide/training/test_compile.py tests/glide/training/test_optim.py tests/glide/utils/test_dtype.py \
 	tests/glide/utils/test_images.py tests/golden tests/guidance/clip/test_score_matching.py \
 	tests/guidance/test_later_guidance.py tests/pretrained/test_emoji.py tests/toolkit/commands/test_inpaint.py \
