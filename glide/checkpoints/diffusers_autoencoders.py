@@ -23,7 +23,7 @@ from torch import Tensor
 from glide.checkpoints.autoencoders import load_autoencoder
 from glide.checkpoints.model_folder import CONFIG, MAX_CONFIG, load_weights
 from glide.checkpoints.names import HUB_FILES, resolve
-from glide.networks.autoencoder import Autoencoder, HasSizes, padded
+from glide.networks.autoencoder import Autoencoder, AutoencoderSizes, padded
 from glide.networks.tiles import in_exact_tiles
 from glide.utils.atomic_write import atomic_path, write_text
 from glide.utils.config_check import Entries, blank, config_from_dict, need
@@ -144,7 +144,7 @@ class TinyConfig:
 CONFIGS: dict[str, type[KLConfig] | type[TinyConfig]] = {cls.name: cls for cls in (KLConfig, TinyConfig)}
 
 
-class DiffusersAutoencoder(HasSizes):
+class DiffusersAutoencoder(AutoencoderSizes):
     """An autoencoder of diffusers behind the methods of this project's: `glide.networks.first_stage.AutoencoderLike`.
 
     Latents are normalised as diffusers' pipelines do: (z - shift) times the scaling factor, or by the mean and the

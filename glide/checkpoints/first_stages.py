@@ -81,7 +81,7 @@ def check_first_stage(config: FirstStageConfig, autoencoder: AutoencoderLike, na
 
 
 def held_in_folder(config: FirstStageConfig | None, stage: FirstStage) -> Callable[[Path], None] | None:
-    """Writes the first stage of a model into its folder, as `parts` of `write_folder`; None where none is held.
+    """The function that writes a first stage into a model's folder, for `write_folder`; None where none is held.
 
     One of diffusers is written in diffusers' own format.
     """

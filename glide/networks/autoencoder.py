@@ -8,6 +8,7 @@ Shape letters: N batch, C channels, H W pixels, c latent channels, h w latents.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -41,8 +42,8 @@ class ConvBlock(nn.Module):
         return self.skip(x) + self.conv_out(self.norm_out(h, silu=True))
 
 
-class HasSizes(nn.Module):
-    """An autoencoder's sizes as its configuration has them: its `factor`, `in_channels` and `latent_channels`."""
+class AutoencoderSizes(nn.Module):
+    """The sizes of an autoencoder, from the fields of its configuration."""
 
     config: Any
 
@@ -53,17 +54,17 @@ class HasSizes(nn.Module):
 
     @property
     def picture_channels(self) -> int:
-        """C."""
+        """Channels of a picture."""
         return int(self.config.in_channels)
 
     @property
     def latent_channels(self) -> int:
-        """c."""
+        """Channels of a latent."""
         return int(self.config.latent_channels)
 
 
-class Autoencoder(HasSizes):
-    """An encoder and a decoder. `encode` and `decode` speak normalised latents, which diffusion models learn."""
+class Autoencoder(AutoencoderSizes):
+    """An encoder and a decoder. `encode` gives normalised latents, and `decode` takes them."""
 
     config: AutoencoderConfig
 
@@ -136,9 +137,10 @@ class Autoencoder(HasSizes):
         raw = latents * scale + shift
         return torch.cat([self._tiled(self.reconstruct, one[None], self.factor).float() for one in raw])
 
-    def _tiled(self, network: object, x: Tensor, scale: float) -> Tensor:
-        halo = -(-self.config.reach // self.factor) * (self.factor if scale < 1 else 1)
-        return in_exact_tiles(network, x, scale, halo)  # type: ignore[arg-type]
+    def _tiled(self, network: Callable[[Tensor], Tensor], x: Tensor, scale: float) -> Tensor:
+        """network(x) [1,...], which makes x larger or smaller by `scale`; in tiles where x is large."""
+        latents = -(-self.config.reach // self.factor)  # as far as the network reaches
+        return in_exact_tiles(network, x, scale, latents * self.factor if scale < 1 else latents)
 
     def _normalisation(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Mean and deviation of the channels, [c,1,1] each."""

@@ -56,12 +56,12 @@ def test_every_flag_and_preset_is_in_the_tables() -> None:
     for name, config in UPSAMPLERS.items():
         with torch.device("meta"):
             millions = sum(p.numel() for p in Model(config).parameters()) / 1e6
-        told = {
+        conditions = {
             "captions": config.reads_captions,
             "classes": config.num_classes,
             "noise": config.low_res_noise,
         }
-        words = ", ".join(word for word, there in told.items() if there)
+        words = ", ".join(word for word, there in conditions.items() if there)
         size = f"{config.low_res_size}, {config.unet.image_size}"
         shown = f"{millions:.1f}" if millions < 10 else f"{millions:.0f}"
         assert f"| `{name}` | {size} | {words} | {shown} M |" in PAGE

@@ -1,4 +1,4 @@
-"""What a stem sees: patches, and where they are. The two ways of text tokens into attention."""
+"""The input of a stem: patches, and where they are. The two ways of text tokens into attention."""
 
 import math
 from dataclasses import replace

@@ -161,10 +161,10 @@ def test_training_learns(tmp_path: Path) -> None:
 
 
 def test_captions_by_tokens_alone(text_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Conditioning] = []
+    inputs: list[Conditioning] = []
 
     def unet(x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
-        told.append(cond)
+        inputs.append(cond)
         return torch.cat([x, x], dim=1)
 
     monkeypatch.setattr(text_model.unet, "forward", unet)
@@ -172,7 +172,7 @@ def test_captions_by_tokens_alone(text_model: Model, monkeypatch: pytest.MonkeyP
     for share in (0.0, 0.25):
         task = DiffusionObjective(null_captions=0.0, token_captions=share)
         task(text_model, batch, torch.zeros(400, dtype=torch.int64), RowRng(0, range(400)))
-    whole, part = told
+    whole, part = inputs
     assert whole.vector is not None and part.vector is not None
     without = (part.vector == 0).all(dim=1)
     assert 70 < int(without.sum()) < 130
@@ -188,9 +188,9 @@ def test_null_captions_reach_the_network(tmp_path: Path, monkeypatch: pytest.Mon
         model: Model, batch: dict[str, Any], dropped: torch.Tensor, *kept: Any
     ) -> dict[str, torch.Tensor]:
         seen.extend(dropped.tolist())
-        told = caption_inputs(model, batch, dropped, *kept)
-        assert torch.equal(told["mask"].any(dim=1), ~dropped)
-        return told
+        inputs = caption_inputs(model, batch, dropped, *kept)
+        assert torch.equal(inputs["mask"].any(dim=1), ~dropped)
+        return inputs
 
     monkeypatch.setattr("glide.training.objectives.caption_inputs", spy)
     train = {"steps": 50, "batch_size": 8, "save_every": 50, "log_every": 50}
