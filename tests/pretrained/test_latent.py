@@ -1,11 +1,10 @@
-"""The embedded autoencoder and the model of its latents: small, trained here, exact enough, and found by --size."""
+"""The embedded autoencoder and the model of its latents: small, trained here, and exact enough."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 import glide
 from glide.checkpoints.autoencoders import load_autoencoder
@@ -13,8 +12,7 @@ from glide.networks.image_request import ImageRequest
 from glide.shapes.dataset import held_out_scenes
 from glide.shapes.oracle import Oracle
 from glide.shapes.render import render
-from glide.utils.images import from_uint8, read_recipe, to_uint8
-from support.sample_script import call
+from glide.utils.images import from_uint8, to_uint8
 from toolkit.evaluation.upsampling import Errors
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
@@ -52,14 +50,3 @@ def test_captions_are_drawn_at_256_pixels() -> None:
     assert last.x.shape == (6, 3, 256, 256)
     drawn = zip(to_uint8(last.x), scenes, strict=True)
     assert sum(oracle.judge(pixels.numpy(), scene.facts).all_right for pixels, scene in drawn) >= 5
-
-
-@pytest.mark.slow
-def test_size_256_is_drawn_from_latents(tmp_path: Path) -> None:
-    command = ["--prompt", "a red ring", "--size", "256", "--steps", "2", "--call-size", "1"]
-    assert call(*command, "--out", tmp_path) == 0
-    with Image.open(tmp_path / "00000.png") as large:
-        assert large.size == (256, 256)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000.png"]
-    recipe = read_recipe(tmp_path / "00000.png")
-    assert recipe["model"] == "shapes-latent" and "upsampler" not in recipe

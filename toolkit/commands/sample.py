@@ -24,7 +24,7 @@ from glide.utils.printable import say
 from glide.utils.progress import Bar, progress
 from guidance.registry import named
 from toolkit.commands.sample_flags import CAPTIONS, Sample
-from toolkit.commands.second_stage import drawn_at_once, upscaler_of
+from toolkit.commands.second_stage import upscaler_of
 from toolkit.commands.upscale_flags import with_stage
 from toolkit.pipelines.image_to_image import read_init_image
 from toolkit.pipelines.pipeline import Pipeline, Step
@@ -99,7 +99,6 @@ def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
 
 def _prepare(args: Sample, recipe: Mapping[str, Any] | None) -> Job:
     """Load the models and check everything. InputError for what cannot be drawn."""
-    args = drawn_at_once(args, recipe)
     settings = args.settings(has_null=True)  # numbers out of range, before a model is loaded
     pipe = Pipeline.from_pretrained(
         args.model,

@@ -11,16 +11,10 @@ import torch
 
 from glide.checkpoints.model_folder import CONFIG
 from glide.utils.errors import InputError
-from guidance.registry import read_by
 from toolkit.commands.sample_flags import Sample
-from toolkit.commands.upscale_flags import ONE_STAGE
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.upscale import Upscaler
 from upsampler.presets import EMBEDDED
-
-LATENT_MODELS = {("shapes", 256): "shapes-latent"}
-"""Embedded models of latents by a model and a size that it draws with its upsampler: they draw it at once, in less time
-and with cleaner edges (docs/results.md)."""
 
 
 def load_upscaler(
@@ -35,20 +29,6 @@ def load_upscaler(
     upscaler = Upscaler.load(name, device, dtype, vocab)
     settings = upscaler.settings if respacing is None else replace(upscaler.settings, respacing=respacing)
     return replace(upscaler, settings=settings, noise=noise)
-
-
-def drawn_at_once(args: Sample, recipe: Mapping[str, Any] | None) -> Sample:
-    """The flags with an embedded model of latents in place of a cascade, where it draws the same by itself.
-
-    Not where the flags say how to enlarge, where the recipe of --like names a cascade, or where something in them needs
-    pixels: another network that guides, a dynamic threshold.
-    """
-    name = LATENT_MODELS.get((args.model, args.second.size or 0))
-    pixels = read_by(args.settings(has_null=True).specs) & {"classifier", "clip", "weak"}
-    cascade = replace(args.second, size=None) != ONE_STAGE or recipe is not None or args.rerank is not None
-    if name is None or cascade or pixels or args.guiding.threshold is not None:
-        return args
-    return replace(args, model=name)
 
 
 def upscaler_of(args: Sample, pipe: Pipeline, recipe: Mapping[str, Any] | None) -> Upscaler | None:

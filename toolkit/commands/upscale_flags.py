@@ -25,7 +25,7 @@ class StageArgs:
 
     size: Annotated[int | None, arg(metavar="INT")] = None
     """Height and width of the pictures. By default the model's own; an upsampler makes it several times that, 256 of
-    64, and the small picture is kept beside the large one. With 256 alone, shapes-latent draws in place of shapes."""
+    64, and the small picture is kept beside the large one."""
     upsampler: Annotated[str | None, arg(metavar="NAME")] = None
     """(size) The model that enlarges, named as --model. By default the embedded one that belongs to the model."""
     upsampler_vocab: Annotated[str | None, arg(metavar="NAME")] = None

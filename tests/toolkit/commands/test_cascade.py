@@ -13,8 +13,7 @@ from glide.utils.file_locks import next_number
 from glide.utils.images import load_image, read_recipe
 from support.models import CAPTIONS, randomised
 from support.sample_script import ROOT, Capture, call, pngs, refused
-from toolkit.commands import sample_flags, second_stage
-from toolkit.commands.second_stage import drawn_at_once
+from toolkit.commands import second_stage
 from toolkit.pipelines import upscale
 
 SMALL = ("--steps", "2", "--upsample-steps", "2")
@@ -226,21 +225,3 @@ def test_the_oracle_judges_what_is_enlarged(
     said = capsys.readouterr().out
     assert "| cfg 1 |" in said and "| cfg 1 at 64 |" in said
     assert load_image(tmp_path / "o/cfg-1-at-64.png").shape[0] == 68
-
-
-@pytest.mark.parametrize(
-    ("flags", "model"),
-    [
-        ((), "shapes-latent"),
-        (("--guidance", "apg:5", "--guidance", "pag:1", "--seed", "3"), "shapes-latent"),
-        (("--upsampler", "shapes"), "shapes"),
-        (("--upsample-noise", "0.1"), "shapes"),
-        (("--guidance", "clip"), "shapes"),
-        (("--threshold", "0.99"), "shapes"),
-        (("--model", "emoji"), "emoji"),
-    ],
-)
-def test_what_draws_256_pixels_by_itself(flags: tuple[str, ...], model: str) -> None:
-    args, _ = sample_flags.parse(["--size", "256", *flags], "")
-    assert drawn_at_once(args, None).model == model
-    assert drawn_at_once(args, {"size": 256}).model == args.model
