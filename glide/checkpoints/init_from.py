@@ -140,7 +140,7 @@ def _fit_planes(weight: Tensor, to: Tensor, source: Model, model: Model) -> Tens
 
 def _inputs(model: Model) -> dict[str, range]:
     """Contents of the input channels, the planes in the order of `glide.networks.input_planes.KINDS`."""
-    widths = {"x_t": model.config.unet.in_channels} | {part.name: part.channels for part in model.parts}
+    widths = {"x_t": model.config.unet.in_channels} | {part.label: part.channels for part in model.parts}
     found, start = {}, 0
     for name, width in widths.items():
         found[name] = range(start, start + width)

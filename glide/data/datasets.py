@@ -14,11 +14,13 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from glide.data.folder_index import index_folder
+from glide.data.conditions import ConditionArgument, check_arguments, of_scenes, pair
+from glide.data.folder_index import FolderIndex, index_folder
 from glide.data.shards.brace_expansion import is_shards
 from glide.data.shards.dataset import Shards
 from glide.data.skipped_files import MAX_BROKEN
-from glide.data.stored_dataset import Source, StoredData
+from glide.data.stored_dataset import StoredData
+from glide.networks.picture_conditions import PictureCondition, condition_named
 from glide.shapes.dataset import Shapes
 from glide.utils.channels import check_channels, in_channels
 from glide.utils.entry_points import load_plug_in, plug_ins
@@ -28,6 +30,7 @@ from glide.utils.memory import check_memory
 
 Batch = dict[str, Any]
 Split = Literal["train", "held_out"]
+Stored = FolderIndex | Shards
 GROUP = "glide.datasets"
 """Entry points of other packages: functions (argument, image_size, **options) -> `Dataset`, with the options of
 `open_data`, for `--data NAME:ARGUMENT`. None can take the name "shapes"."""
@@ -49,6 +52,8 @@ class Dataset(Protocol):
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
         """{"image": uint8 [size, C, H, W]}, with "caption": list[str] or "y": int64 [size] if there are any.
+
+        Conditions, uint8 [size, c, H, W], stand under their keys (`glide.networks.picture_conditions`).
 
         Of pictures that were encoded ahead, "latents": float16 [size, c, h, w] in place of the image.
 
@@ -73,6 +78,7 @@ def open_data(
     split: Split = "train",
     channels: int = 3,
     unconditional: bool = False,
+    conditions: Sequence[str] = (),
 ) -> Dataset:
     """The data set of a `--data` argument, its pictures image_size pixels wide and high.
 
@@ -86,18 +92,12 @@ def open_data(
     held_out: share of the pictures that "train" leaves out and "held_out" consists of, chosen by a hash of their names
     (shapes has its own held-out scenes).
     channels: 1 for grey pictures, 3 for RGB, 4 for RGBA. unconditional: take all pictures, without their annotations.
+    conditions: pictures that each is learned with, as `glide.data.conditions.ConditionArgument` reads them.
     InputError if the spec is unusable, a folder or a shard is missing or empty, layouts are mixed, or too many
     pictures lack a caption.
     """
-    if image_size < 1 or crop not in ("center", "random") or split not in ("train", "held_out"):
-        raise InputError(
-            f"image_size {image_size}, crop {crop!r}, split {split!r}: expected at least 1, center or random, "
-            "train or held_out"
-        )
-    if not 0 <= max_broken <= 1 or not 0 <= held_out < 1:
-        raise InputError(f"max_broken {max_broken}, held_out {held_out}: expected shares from 0 to 1")
-    if seed < 0:
-        raise InputError(f"seed {seed}: expected a number from 0")
+    _check_options(image_size, crop, split, max_broken, held_out, seed)
+    arguments = [ConditionArgument.parse(text) for text in conditions]
     if (entry := plug_ins(GROUP).get(spec.partition(":")[0])) is not None and not is_generated(spec):
         return _of_package(
             entry,
@@ -111,19 +111,43 @@ def open_data(
             split=split,
             channels=channels,
             unconditional=unconditional,
+            **({"conditions": conditions} if conditions else {}),
         )
+    check_arguments(arguments, is_generated(spec))
     if is_generated(spec):
-        return GeneratedData(Shapes.parse_spec(spec, seed=seed, image_size=image_size, split=split), channels)
+        shapes = Shapes.parse_spec(spec, seed=seed, image_size=image_size, split=split)
+        return GeneratedData(shapes, channels, [condition_named(argument.spec) for argument in arguments])
     source = open_source(spec, unconditional)
-    if source.left_out:
-        name, reason = next(iter(source.left_out.items()))
-        warn(f"left out of {spec}, {len(source.left_out)} in all: {name} {reason}")
+    warn_left_out(source, spec)
     if held_out or split == "held_out":
         source = split_of(source, spec, split, held_out)
-    return StoredData(source, image_size, seed, crop == "random", flip, max_broken, channels)
+    source, paired = pair(source, arguments)
+    return StoredData(source, image_size, seed, crop == "random", flip, max_broken, channels, paired)
 
 
-def split_of(source: Source, spec: str, split: Split, share: float) -> Source:
+def _check_options(
+    image_size: int, crop: str, split: str, max_broken: float, held_out: float, seed: int
+) -> None:
+    """InputError for options of `open_data` out of their range."""
+    if image_size < 1 or crop not in ("center", "random") or split not in ("train", "held_out"):
+        raise InputError(
+            f"image_size {image_size}, crop {crop!r}, split {split!r}: expected at least 1, center or random, "
+            "train or held_out"
+        )
+    if not 0 <= max_broken <= 1 or not 0 <= held_out < 1:
+        raise InputError(f"max_broken {max_broken}, held_out {held_out}: expected shares from 0 to 1")
+    if seed < 0:
+        raise InputError(f"seed {seed}: expected a number from 0")
+
+
+def warn_left_out(source: Stored, spec: str) -> None:
+    """Say how many pictures of the data are not used, and why the first."""
+    if source.left_out:
+        name, reason = next(iter(source.left_out.items()))
+        warn(f"left out of {spec}, {len(source.left_out)} in all: {name} {reason}", stacklevel=3)
+
+
+def split_of(source: Stored, spec: str, split: Split, share: float) -> Stored:
     """The held-out `share` of a source's pictures, or the others. InputError if there are none."""
     part = source.only(lambda name: is_held_out(name, share) == (split == "held_out"))
     if not len(part):
@@ -168,7 +192,7 @@ def is_generated(spec: str) -> bool:
     return spec == "shapes" or spec.startswith("shapes:")
 
 
-def open_source(spec: str, unconditional: bool = False) -> Source:
+def open_source(spec: str, unconditional: bool = False) -> Stored:
     """The pictures of a folder or of shards, in stored order. Arguments and InputError as `open_data`."""
     return Shards(spec, unconditional=unconditional) if is_shards(spec) else index_folder(spec, unconditional)
 
@@ -183,9 +207,11 @@ class GeneratedData:
 
     class_names: Sequence[str] = ()
 
-    def __init__(self, shapes: Shapes, channels: int = 3) -> None:
+    def __init__(
+        self, shapes: Shapes, channels: int = 3, conditions: Sequence[PictureCondition] = ()
+    ) -> None:
         check_channels(channels, "the model")
-        self.shapes, self.channels = shapes, channels
+        self.shapes, self.channels, self.conditions = shapes, channels, conditions
         self.broken: Mapping[str, str] = {}
 
     def check_batch(self, size: int) -> None:
@@ -194,6 +220,11 @@ class GeneratedData:
 
     def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
         batch = self.shapes.batch(step, size, rows)
+        if self.conditions:
+            scenes = self.shapes.scenes(step, size)
+            scenes = scenes if rows is None else [scenes[row] for row in rows]
+            pixels = batch["image"].permute(0, 2, 3, 1).numpy()
+            batch |= {c.key: torch.from_numpy(of_scenes(c, scenes, pixels)) for c in self.conditions}
         if self.channels != 3:
             pixels = in_channels(batch["image"].permute(0, 2, 3, 1).numpy(), self.channels)
             batch["image"] = torch.from_numpy(pixels).permute(0, 3, 1, 2)

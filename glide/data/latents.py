@@ -79,16 +79,16 @@ class EncodedAhead(StoredData):
         wanted = range(size) if rows is None else rows
         positions = order_by_lane(range(step * size, (step + 1) * size), len(self), self.source.lanes)
         found, annotations = zip(*(self._sample(positions[row]) for row in wanted), strict=True)
-        batch: dict[str, object] = {"latents": torch.from_numpy(np.stack(found))}
+        batch: dict[str, object] = {"latents": torch.from_numpy(np.stack([latents for (latents,) in found]))}
         if self.class_names:
             return {**batch, "y": torch.tensor(annotations, dtype=torch.int64)}
         return {**batch, "caption": list(annotations)} if self.source.captioned else batch
 
-    def _picture(self, index: int, epoch: int, place: int) -> NDArray[Any]:
-        """The latents [c,h,w] of the variant for the place of the epoch."""
+    def _picture(self, index: int, epoch: int, place: int) -> tuple[NDArray[Any]]:
+        """The latents [c,h,w] of the variant for the place of the epoch, alone."""
         variants = self.arrays[index // PER_SHARD][index % PER_SHARD]
         draw = np.random.default_rng((self.seed, epoch, place)).random()
-        return variants[int(draw * len(variants))]
+        return (variants[int(draw * len(variants))],)
 
 
 def encode_ahead(data: Dataset, folder: Path, autoencoder: str, encode: Encode, mine: range) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from glide.data.buffer_pool import BufferPool
+from glide.data.conditions import StoredCondition
 from glide.data.shards.epoch_order import order_by_lane
 from glide.utils.channels import check_channels, in_mode
 from glide.utils.errors import InputError
@@ -101,14 +102,17 @@ class StoredData:
         flip: bool,
         max_broken: float,
         channels: int = 3,
+        conditions: Sequence[StoredCondition] = (),
     ) -> None:
         check_channels(channels, "the model")
+        self.conditions = conditions
         self.source, self.image_size, self.seed, self.channels = source, image_size, seed, channels
         self.random_crop, self.flip, self.max_broken = random_crop, flip, max_broken
         self.class_names = source.class_names
-        fits = len(source) * image_size**2 * channels <= CACHE_BYTES
+        stored = channels + sum(condition.kind.stored for condition in conditions)
+        fits = len(source) * image_size**2 * stored <= CACHE_BYTES
         self._caches = fits and not random_crop  # random crops differ each time
-        self._cache: dict[int, NDArray[np.uint8]] = {}
+        self._cache: dict[int, tuple[NDArray[np.uint8], ...]] = {}
         self._broken: dict[int, tuple[str, str]] = {}  # name and reason
         self._orders: dict[int, Sequence[int]] = {}
         self._lock = threading.Lock()
@@ -138,17 +142,24 @@ class StoredData:
             )
 
     def batch(self, step: int, size: int, rows: range | None = None) -> dict[str, object]:
-        """image, uint8 [N,C,H,W], with caption or y if there are any: all `size` pictures of a step, or its `rows`."""
+        """image, uint8 [N,C,H,W], with caption or y if there are any: all `size` pictures of a step, or its `rows`.
+
+        Also conditions, uint8 [N,c,H,W], by their keys.
+        """
         self.check_batch(size)
         wanted = range(size) if rows is None else rows
         positions = order_by_lane(range(step * size, (step + 1) * size), len(self), self.source.lanes)
         pixels = self._buffers.get((len(wanted), self.image_size, self.image_size, self.channels))
         annotations: list[str | int | None] = []
+        conditions: list[Sequence[NDArray[Any]]] = []
         for row, place in zip(wanted, pixels, strict=True):
-            picture, annotation = self._sample(positions[row])
+            (picture, *others), annotation = self._sample(positions[row])
             place[...] = picture.reshape(place.shape)
             annotations.append(annotation)
+            conditions.append(others)
         batch: dict[str, object] = {"image": torch.from_numpy(pixels).permute(0, 3, 1, 2)}
+        for condition, found in zip(self.conditions, zip(*conditions, strict=True), strict=False):
+            batch[condition.kind.key] = torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
         if self.class_names:
             return {**batch, "y": torch.tensor(annotations, dtype=torch.int64)}
         return {**batch, "caption": annotations} if self.source.captioned else batch
@@ -168,8 +179,11 @@ class StoredData:
             self._count(index, error)
             return ()
 
-    def _sample(self, position: int) -> tuple[NDArray[np.uint8], str | int | None]:
-        """A picture, HxWxC or HxW, and its caption or label, at a position of the endless sequence of epochs."""
+    def _sample(self, position: int) -> tuple[tuple[NDArray[Any], ...], str | int | None]:
+        """A picture with its conditions, and its caption or label, at a position of the endless sequence of epochs.
+
+        Pictures are HxWxC or HxW.
+        """
         epoch, place = divmod(position, len(self))
         order = self._order(epoch)
         for offset in range(len(self)):
@@ -196,12 +210,16 @@ class StoredData:
         drawn = hashlib.blake2b(f"{self.seed} {epoch} {place}".encode(), digest_size=8).digest()
         return captions[int.from_bytes(drawn, "big") % len(captions)]
 
-    def _picture(self, index: int, epoch: int, place: int) -> NDArray[np.uint8]:
-        """A picture, HxWxC or HxW, as a place of an epoch gets it."""
-        return self.augmented(index, (self.seed, epoch, place))
+    def _picture(self, index: int, epoch: int, place: int) -> tuple[NDArray[Any], ...]:
+        """A picture, HxWxC or HxW, as a place of an epoch gets it, with its conditions."""
+        return self._augmented(index, (self.seed, epoch, place))
 
     def augmented(self, index: int, key: Sequence[int]) -> NDArray[np.uint8]:
         """A picture, HxWxC or HxW, cropped and mirrored at random by the numbers of `key`. InputError if broken."""
+        return self._augmented(index, key)[0]
+
+    def _augmented(self, index: int, key: Sequence[int]) -> tuple[NDArray[np.uint8], ...]:
+        """The same with the picture's conditions [H,W,c], cut and mirrored alike."""
         x, y, share, mirrored = 0.5, 0.5, 1.0, False
         if self.random_crop or self.flip:
             draws = np.random.default_rng(key).random(4).tolist()
@@ -210,17 +228,25 @@ class StoredData:
                 x, y, share = draws[0], draws[1], MIN_CROP + (1 - MIN_CROP) * draws[2]
         pixels = self._cache.get(index)
         if pixels is None:
-            pixels = self.decoded(index, x, y, share)
+            pixels = self._decoded(index, x, y, share)
             if self._caches:
                 self._cache[index] = pixels
-        return pixels[:, ::-1] if mirrored else pixels
+        return tuple(part[:, ::-1] for part in pixels) if mirrored else pixels
 
-    def decoded(self, index: int, x: float = 0.5, y: float = 0.5, share: float = 1.0) -> NDArray[np.uint8]:
-        """A picture's square of that place and share, HxWxC or HxW. InputError if the picture is broken."""
+    def decoded(self, index: int) -> NDArray[np.uint8]:
+        """A picture's middle square, HxWxC or HxW. InputError if the picture is broken."""
+        return self._decoded(index)[0]
+
+    def _decoded(
+        self, index: int, x: float = 0.5, y: float = 0.5, share: float = 1.0
+    ) -> tuple[NDArray[np.uint8], ...]:
+        """A picture's square of that place and share, HxWxC or HxW, and its conditions. InputError if it is broken."""
         data, name = self.source.read(index), self.source.name(index)
         least = DRAFT_SCALE * self.image_size / (MIN_CROP if self.random_crop else 1)
-        picture = in_mode(decode_picture(data, name, least=round(least))[0], self.channels)
-        return np.asarray(square_picture(picture, self.image_size, x, y, share))
+        whole = decode_picture(data, name, least=round(least))[0]
+        picture = square_picture(in_mode(whole, self.channels), self.image_size, x, y, share)
+        conditions = (c.cut(index, whole, self.image_size, x, y, share) for c in self.conditions)
+        return (np.asarray(picture), *conditions)
 
     def _count(self, index: int, error: InputError) -> None:
         found = self.source.name(index), str(error)

@@ -52,9 +52,11 @@ class Conditioning:
         """
         if self.planes is not None or other.planes is None:
             return self
-        n = len(other.planes)
-        repeated = self._map(lambda part: part.expand(n, *part.shape[1:]))
-        return replace(repeated, planes=other.planes, level=other.level)
+        return replace(self.rows_of(len(other.planes)), planes=other.planes, level=other.level)
+
+    def rows_of(self, n: int) -> "Conditioning":
+        """The same with n rows, where it has one."""
+        return self._map(lambda part: part.expand(n, *part.shape[1:]))
 
     @staticmethod
     def cat(conds: Sequence["Conditioning"]) -> "Conditioning":

@@ -72,7 +72,13 @@ class Conditioner:
             if key not in encoded:
                 encoded[key] = self._encode(*key)
         told = Conditioning.cat([encoded[picture.caption, picture.label] for picture in pictures])
-        return told.joined(Conditioning.cat([self._images(picture.given, size) for picture in pictures]))
+        return told.joined(self.images_of(pictures, size))
+
+    def images_of(
+        self, pictures: Sequence[ImageRequest], size: tuple[int, int] | None = None
+    ) -> Conditioning:
+        """The image-shaped part of `of`."""
+        return Conditioning.cat([self._images(picture.given, size) for picture in pictures])
 
     @torch.no_grad()
     def _images(self, given: KnownPixels, size: tuple[int, int] | None) -> Conditioning:

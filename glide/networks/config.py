@@ -201,6 +201,10 @@ class ModelConfig:
     """
     inpaint: bool = False
     """Conditioned on a masked picture and its mask: input planes for its channels and one more."""
+    conditions: Annotated[tuple[str, ...], Entries(16)] = ()
+    """Pictures that it is conditioned on besides words, each "KIND:ARGUMENT" (`glide.networks.picture_conditions`)."""
+    null_condition: bool = False
+    """(conditions) Trained with them left out, too, so that they can be, and have a guidance of their own."""
     process: ProcessConfig = field(default_factory=ProcessConfig)
     first_stage: FirstStageConfig | None = None
     """Of a model that draws latents: its U-Net's sizes and channels are those of latents."""
@@ -258,6 +262,13 @@ class ModelConfig:
             not self.low_res or self.first_stage is None,
             "got low_res with a first stage, expected an upsampler of pixels: leave one out",
         )
+        kinds = [spec.partition(":")[0] for spec in self.conditions]
+        need(
+            len(set(kinds)) == len(kinds),
+            f"got two conditions of one kind ({', '.join(self.conditions)}), expected one of each: leave one out",
+        )
+        need(not (kinds and self.low_res), "got conditions for an upsampler, expected a model that draws")
+        need(bool(kinds) or not self.null_condition, "got null_condition without conditions, expected some")
         need(not self.low_res_noise or self.low_res, "got low_res_noise without low_res, expected both")
         need(
             not self.low_res or self.unet.image_size % self.scale == 0,

@@ -3,7 +3,8 @@
 Shape letters: H W pixels, h w pixels of a low-resolution picture.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from glide.utils.ranges import MAX_SEED
 
 @dataclass(frozen=True, eq=False)
 class KnownPixels:
-    """Known pixels of a picture, all in [-1, 1] but the mask. None is not given."""
+    """Known pixels of a picture, all in [-1, 1] but the mask and the conditions. None is not given."""
 
     low_res: Tensor | None = None  # [3,h,w]  what an upsampler enlarges
     noise: float = 0.0  # its noise, for a model that receives the level: a standard deviation, 0 to below 1
@@ -22,6 +23,8 @@ class KnownPixels:
     visible: bool = True  # True: a model with inpainting planes receives `image` and `mask`
     start: Tensor | None = None  # [3,H,W]  what the run begins with, noised as far as its strength says
     latent: Tensor | None = None  # [3,H,W]  the same, noised already
+    conditions: Mapping[str, Tensor] = field(default_factory=dict)
+    """Pictures that the model is conditioned on, bytes [c,H,W] by their keys (`glide.networks.picture_conditions`)."""
 
 
 NO_PIXELS = KnownPixels()

@@ -3,7 +3,7 @@
 A kind says which field of the configuration switches it on, how many input channels it adds, and what they hold in
 training, in sampling and where nothing is known. `Model`, `Conditioner` and the training objective go through
 `input_planes(config)` and know no kind by name. To add one, write its class, list it in KINDS, and give `ModelConfig`
-the field.
+the field. Pictures that a model is conditioned on have kinds of their own (`glide.networks.picture_conditions`).
 
 Shape letters: N batch, C channels, H W pixels, h w pixels of a low-resolution picture, E embedding width.
 """
@@ -23,6 +23,7 @@ from glide.diffusion.conditioning import Conditioning
 from glide.networks.config import ModelConfig
 from glide.networks.image_request import KnownPixels
 from glide.networks.layers import linear_by_rows, timestep_embedding, zero_init
+from glide.networks.picture_conditions import PictureCondition, conditions_named
 from glide.utils.errors import InputError
 
 SELF_CONDITIONED = 0.5
@@ -43,10 +44,18 @@ class InputPlanes(ABC):
     by_sampler: ClassVar[bool] = False
     """True: the sampler supplies it at every step, and the U-Net's own configuration counts its channels."""
 
+    droppable: ClassVar[bool] = False
+    """True: left out of a share of the examples in training, apart from their captions."""
+
     @staticmethod
-    @abstractmethod
     def used(config: ModelConfig) -> bool:
         """True where the configuration switches this kind on."""
+        return False
+
+    @property
+    def label(self) -> str:
+        """The part among those of one model, in the messages of --init."""
+        return self.name
 
     @property
     @abstractmethod
@@ -68,6 +77,10 @@ class InputPlanes(ABC):
 
         uniform: draws a number from 0 to 1 for each example, [N]. estimate: predicts x0, [N,C,H,W] in [-1, 1].
         """
+        return {}
+
+    def without(self, inputs: Inputs, dropped: Tensor) -> dict[str, Tensor]:
+        """(droppable) The part's inputs in training, left out where `dropped` [N] is true."""
         return {}
 
     def unknown(self, images: int, size: tuple[int, int], device: torch.device) -> dict[str, Tensor]:
@@ -242,13 +255,77 @@ class LowResLevel(InputPlanes):
         return Conditioning(level=linear_by_rows(second, F.silu(hidden), dtype))
 
 
+@dataclass(frozen=True)
+class ConditionPlanes(InputPlanes):
+    """A picture that the model is conditioned on (`glide.networks.picture_conditions`); zeros where it is left out.
+
+    input: planes [N,P,H,W] under the condition's key. A model of latents receives each block of their pixels as
+    further planes (space to depth), so that nothing of a condition is lost.
+    """
+
+    kind: PictureCondition
+
+    name = "condition"
+    droppable = True
+
+    @property
+    def label(self) -> str:
+        return f"condition {self.kind.name}"
+
+    @property
+    def factor(self) -> int:
+        """Pixels of the condition in a row, for each number that the network receives."""
+        return self.config.first_stage.factor if self.config.first_stage else 1
+
+    @property
+    def channels(self) -> int:
+        return self.kind.planes * self.factor**2
+
+    def planes_of(self, stored: Tensor) -> Tensor:
+        """Bytes [N,c,H,W] as planes [N,P,h,w]."""
+        return F.pixel_unshuffle(self.kind.to_planes(stored), self.factor)
+
+    def from_batch(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """batch: bytes [N,c,H,W] under the condition's key."""
+        return {self.kind.key: self.planes_of(batch[self.kind.key])}
+
+    def without(self, inputs: Inputs, dropped: Tensor) -> dict[str, Tensor]:
+        planes = inputs[self.kind.key]
+        return {self.kind.key: planes * ~dropped.to(planes.device)[:, None, None, None]}
+
+    def unknown(self, images: int, size: tuple[int, int], device: torch.device) -> dict[str, Tensor]:
+        return {self.kind.key: torch.zeros(images, self.channels, *size, device=device)}
+
+    def known(self, given: KnownPixels, size: tuple[int, int], device: torch.device) -> dict[str, Tensor]:
+        stored = given.conditions.get(self.kind.key)
+        if stored is None and not self.config.null_condition:
+            raise InputError(
+                f"got no condition for a model that needs one ({self.kind.name}), expected a picture: give --condition"
+            )
+        if stored is None:
+            return self.unknown(1, size, device)
+        expected = (self.kind.stored, *(length * self.factor for length in size))
+        if tuple(stored.shape) != expected:
+            raise InputError(
+                f"got a condition {self.kind.name} of shape {list(stored.shape)}, expected {list(expected)}: read it "
+                "by toolkit.pipelines.conditions"
+            )
+        return {self.kind.key: self.planes_of(stored[None].to(device))}
+
+    def conditioning(
+        self, inputs: Inputs, size: tuple[int, int], model: nn.Module, dtype: torch.dtype
+    ) -> Conditioning:
+        return Conditioning(planes=inputs[self.kind.key])
+
+
 KINDS: tuple[type[InputPlanes], ...] = (SelfCondition, Inpainting, LowRes, LowResLevel)
-"""In the order of the stem's input channels, which follow those of x_t."""
+"""In the order of the stem's input channels, which follow those of x_t; those of pictures come after them."""
 
 
 def input_planes(config: ModelConfig) -> tuple[InputPlanes, ...]:
     """The kinds that a configuration switches on."""
-    return tuple(kind(config) for kind in KINDS if kind.used(config))
+    pictures = (ConditionPlanes(config, kind) for kind in conditions_named(config.conditions))
+    return (*(kind(config) for kind in KINDS if kind.used(config)), *pictures)
 
 
 def plane_count(config: ModelConfig) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glide.shapes.scene import BACKGROUNDS, COLORS, Scene, Thing
+from glide.shapes.scene import BACKGROUNDS, COLORS, SHAPES, Scene, Thing
 from glide.utils.errors import InputError
 
 Array = NDArray[Any]
@@ -109,6 +109,20 @@ def render(scenes: Sequence[Scene], size: int) -> NDArray[np.uint8]:
     for first in range(0, len(scenes), 64):  # few enough for the boxes to stay in the cache
         _draw(images[first : first + 64], scenes[first : first + 64], size)
     return images
+
+
+def label_maps(scenes: Sequence[Scene], size: int) -> NDArray[np.uint8]:
+    """Class of each pixel, [N, size, size] uint8: 0 is the background, then SHAPES in their order.
+
+    A pixel belongs to the topmost thing that covers at least half of it.
+    """
+    maps = np.zeros((len(scenes), size, size), np.uint8)
+    for n, scene in enumerate(scenes):
+        for thing in scene.things:  # in order: later ones on top
+            ((top, left, cover),) = _boxes(thing.shape, [thing], size)
+            patch = maps[n, top : top + len(cover), left : left + len(cover)]
+            patch[cover[..., 0] >= 0.5] = 1 + SHAPES.index(thing.shape)
+    return maps
 
 
 def _draw(images: NDArray[np.uint8], scenes: Sequence[Scene], size: int) -> None:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glide.checkpoints.first_stages import first_stage_named
+from glide.data.conditions import ConditionArgument
 from glide.data.datasets import Dataset
 from glide.networks.config import ModelConfig
 from glide.networks.frozen_text_config import is_folder, read_name
+from glide.networks.picture_conditions import condition_named
 from glide.networks.presets import PRESETS, preset
 from glide.training.given_settings import ChosenConfig, read_settings, settings_of_first_stage
 from glide.training.train_base_flags import MODEL_FLAGS, TrainBase
@@ -65,6 +67,12 @@ def given_settings(args: TrainBase) -> dict[str, Setting]:
         short["text_encoder.source"] = Setting(name, flag)
     if args.embed_encoder:
         short["text_encoder.embedded"] = Setting(True, "--embed-encoder")
+    if args.condition:
+        specs = tuple(ConditionArgument.parse(text).spec for text in args.condition)
+        for spec in specs:
+            condition_named(spec)  # an argument that it cannot have is refused here
+        short["model.conditions"] = Setting(specs, "--condition")
+        short["model.null_condition"] = Setting(args.null_conditions > 0, "--null-conditions")
     if args.inpaint:
         short["model.inpaint"] = Setting(True, "--inpaint")
     short |= first_stage_settings(args)

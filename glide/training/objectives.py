@@ -38,6 +38,10 @@ class DiffusionObjective:
     text encoders independently for a similar reason)."""
     encodings: Encodings | None = None
     """Kept encodings of a frozen text encoder."""
+    null_conditions: float = 0.0
+    """Share of the examples that lose the pictures that they are conditioned on, apart from their captions, so that
+    each has a strength of its own (InstructPix2Pix, 2211.09800, section 3.2.1). Of several, each is also left out
+    alone, as often."""
 
     def __call__(self, model: Model, batch: dict[str, Any], t: Tensor, draws: RowRng) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses.
@@ -45,7 +49,8 @@ class DiffusionObjective:
         A model that draws latents learns those of the image, or latents [N,c,h,w] that were encoded ahead.
 
         Also the keys of the model's image-shaped inputs (`glide.networks.input_planes`): inpaint_mask [N,1,H,W] for a
-        model with inpainting planes, low_res [N,3,h,w] and low_res_level [N] for an upsampler.
+        model with inpainting planes, low_res [N,3,h,w] and low_res_level [N] for an upsampler, conditions [N,c,H,W] by
+        their keys.
         """
         batch = in_first_stage(model.first_stage, batch)
         x0 = batch["image"]
@@ -64,11 +69,26 @@ class DiffusionObjective:
             )
         for part in model.parts:
             inputs |= part.from_batch(batch)
+        inputs |= self._without_conditions(model, inputs, draws)
         x_t = model.process.q_sample(x0, t, noise)
         for part in model.parts:
             inputs |= part.from_estimate(draws.uniform, lambda: estimate_of(model, x_t, t, inputs))
         output = model(x_t, t, inputs).float()
         return loss_terms(model.process, self.loss, output, x0, x_t, t, noise)
+
+    def _without_conditions(
+        self, model: Model, inputs: dict[str, Tensor], draws: RowRng
+    ) -> dict[str, Tensor]:
+        """The inputs of pictures that the model is conditioned on, left out of a share of the examples."""
+        parts = [part for part in model.parts if part.droppable]
+        if not parts or not self.null_conditions:
+            return {}
+        found: dict[str, Tensor] = {}
+        dropped = draws.uniform() < self.null_conditions  # [N] all of them
+        for part in parts:
+            alone = draws.uniform() < self.null_conditions if len(parts) > 1 else dropped
+            found |= part.without(inputs, dropped | alone)
+        return found
 
     def check(self, model: Model) -> None:
         """InputError if the model does not fit the task."""

@@ -42,7 +42,7 @@ Sample = Callable[[Model, Path, Sequence[str]], int | None]
 in pixels, None for that of the model's pictures."""
 
 Fill = Callable[[Model, Path, Batch], int | None]
-"""The same of a model that inpaints, for a batch of pictures with their masks."""
+"""The same of a model that inpaints, or that is conditioned on pictures, for a batch with masks or conditions."""
 
 
 PREVIEW_CAPTIONS = (
@@ -142,7 +142,7 @@ def _train(
     data, encodings = _encoded(args, data, model, processes)
 
     loss = dataclasses.replace(args.loss, prediction=config.process.prediction)
-    task = DiffusionObjective(loss, args.null_captions, args.token_captions, encodings)
+    task = DiffusionObjective(loss, args.null_captions, args.token_captions, encodings, args.null_conditions)
     task.check(model)
     validate = None
     if args.validation_batches and processes.main and (args.held_out or is_generated(args.data)):
@@ -213,15 +213,20 @@ def _encoded_ahead(folder: Path, data: Dataset, model: Model, processes: Process
 
 def check_ahead(config: ModelConfig) -> None:
     """InputError for a model whose latents cannot be encoded ahead."""
-    if config.first_stage is None or config.inpaint:
+    if config.first_stage is None or config.inpaint or config.conditions:
         raise InputError(
-            "got --encode-ahead for a model of pixels, or with --inpaint, whose masked pictures are new each time, "
-            "expected a model of latents without masks: leave it out"
+            "got --encode-ahead for a model of pixels, or with --inpaint or --condition, which read the pictures "
+            "themselves, expected a model of latents without masks and conditions: leave it out"
         )
 
 
 def _open(args: TrainBase, begun: _Begun, **options: Any) -> Dataset:
     """The data set at the model's own size. InputError for training data with too few pictures."""
+    if begun.config.conditions and not args.condition:
+        raise InputError(
+            f"got no --condition for a model that is conditioned on {', '.join(begun.config.conditions)}, expected the "
+            "pictures of each: give them"
+        )
     data = open_data(
         args.data,
         begun.config.picture_size,
@@ -230,6 +235,7 @@ def _open(args: TrainBase, begun: _Begun, **options: Any) -> Dataset:
         held_out=args.held_out,
         channels=begun.config.picture_channels,
         unconditional=begun.unconditional,
+        conditions=args.condition,
         **options,
     )
     if options.get("split", "train") == "train":
@@ -264,14 +270,16 @@ def _watcher(
     captions = PREVIEW_CAPTIONS
     if not is_generated(args.data):
         captions = tuple(dict.fromkeys(data.batch(0, count).get("caption", ())))
-    masked = None
-    if config.inpaint and fill is not None:  # none of them wholly unknown
-        masked = Masked(plain, args.train.seed, 0.0, args.beside).batch(0, count)
+    shown = None
+    if config.inpaint:  # none of them wholly unknown
+        shown = Masked(plain, args.train.seed, 0.0, args.beside).batch(0, count)
+    elif config.conditions:
+        shown = plain.batch(0, count)
 
     def watch(model: Model, path: Path) -> None:
         row = None
-        if masked is not None and fill is not None:
-            row = fill(model, path, masked)
+        if shown is not None and fill is not None:
+            row = fill(model, path, shown)
         elif sample is not None:
             row = sample(model, path, captions)
         write_strip(path.parent, row or model.config.picture_size + 4)  # with the grid's white lines

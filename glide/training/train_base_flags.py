@@ -31,6 +31,8 @@ MODEL_FLAGS = ConfigFlags(
         "text_encoder.revision": "--text-encoder",
         "text_encoder.fingerprint": "--text-encoder",
         "text_encoder.encoder_width": "--text-encoder",
+        "model.conditions": "--condition",
+        "model.null_condition": "--null-conditions",
         "model.low_res": "the command",
         "model.low_res_noise": "--noise",
         **decided_by_first_stage("model"),
@@ -78,6 +80,16 @@ class TrainBase:
     """Share of examples that lose their caption or class, for classifier-free guidance."""
     token_captions: float = 0.0
     """Share of captions that reach the network by attention to their tokens alone, so that it learns to attend."""
+    condition: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KIND=FOLDER")
+    ] = ()
+    """Also condition the model on pictures: KIND=FOLDER, such as map:9=maps or image:1=edges, with one of the same name
+    for each picture (in shards the ending of a second file, map:9=.map.png); FOLDER alone is image:3; KIND alone is
+    made from each picture itself, as the built-in scenes make map:9. Repeat the flag for several
+    (docs/conditions.md)."""
+    null_conditions: float = 0.1
+    """(condition) Share of examples that lose these pictures, so that they have a guidance of their own; 0: they are
+    always needed."""
     inpaint: bool = False
     """Learn to fill in masked regions: four more input planes (masked picture, mask), and random masks."""
     all_unknown: float = EVERYTHING

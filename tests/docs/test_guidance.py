@@ -72,6 +72,8 @@ def test_its_commands_run(folders: Path, text_folder: Path) -> None:
     commands = [line for block in blocks("") for line in block.splitlines() if "sample.py" in line]
     assert len(commands) >= len(built_in())
     for command in commands:
+        if "--condition" in command:
+            continue  # for another model: tests/docs/test_conditions.py
         _, script, *flags = shlex.split(command)
         assert script == "scripts/sample.py"
         assert call(*flags, "--model", text_folder, *QUICK) == 0, command

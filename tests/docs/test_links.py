@@ -18,6 +18,7 @@ PAGES = sorted(
 )
 CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 GROUPS = {
+    "glide.conditions",
     "glide.guidance",
     "glide.samplers",
     "glide.datasets",

@@ -82,6 +82,12 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             "evaluate_inpainting",
             "fidelity of inpainting, judged by an oracle",
         ),
+        _command(
+            "evaluate_conditions",
+            "EvaluateConditions",
+            "evaluate_conditions",
+            "fidelity to maps, judged by an oracle",
+        ),
         _command("evaluate_upsampler", "EvaluateUpsampler", "evaluate_upsampler", "PSNR of an upsampler"),
         _command("reconstruct", "Reconstruct", "reconstruct", "PSNR and SSIM of an autoencoder"),
         _command("guidance_sweep", "Sweep", "sweep", "guidances: fidelity against diversity"),

@@ -26,6 +26,12 @@ from guidance.registry import named
 from toolkit.commands.sample_flags import CAPTIONS, Sample
 from toolkit.commands.second_stage import upscaler_of
 from toolkit.commands.upscale_flags import with_stage
+from toolkit.pipelines.conditions import (
+    check_conditions,
+    read_condition_files,
+    recipe_of_conditions,
+    with_conditions,
+)
 from toolkit.pipelines.image_to_image import read_init_image
 from toolkit.pipelines.pipeline import Pipeline, Step
 from toolkit.pipelines.recipe import restore
@@ -117,16 +123,23 @@ def _prepare(args: Sample, recipe: Mapping[str, Any] | None) -> Job:
     if first is not None and recipe is not None:
         first.check(recipe, str(args.like))
     _check_memory(args, pipe, upscaler, len(subjects))
+    conditions = read_condition_files(args.condition, pipe.model)
+    if recipe is not None:
+        check_conditions(conditions, recipe, str(args.like))
     given = NO_PIXELS if first is None else KnownPixels(start=first.image)
     pictures = [
         ImageRequest(args.seed + i, *subjects[i // args.num_samples], given)
         for i in range(len(subjects) * args.num_samples)
     ]
+    pictures = with_conditions(pictures, [conditions] if conditions else [])
     run = pipe.for_run(len(pictures))
     ranking = _ranking(args, pipe, subjects)
     if upscaler is not None:
         upscaler.check(pictures)
-    recipes = [run.recipe(picture, settings, place + i) for i, picture in enumerate(pictures)]
+    recipes = [
+        run.recipe(picture, settings, place + i) | recipe_of_conditions(conditions)
+        for i, picture in enumerate(pictures)
+    ]
     if first is not None:
         recipes = [one | first.recipe(settings.strength) for one in recipes]
     return Job(run, settings, pictures, recipes, place, upscaler, ranking)

@@ -7,6 +7,7 @@ examples:
     python scripts/sample.py --prompt "a red ring" --sampler dpmpp-2m --spacing log-snr --steps 20
     python scripts/sample.py --guidance apg:5 --guidance pag:1@200-800 --rescale 0.5
     python scripts/sample.py --prompt "a white ring above a purple cross" --size 256 --upsample-temp 0.997
+    python scripts/sample.py --model runs/map --condition map.png --prompt "a red ring" --guidance picture:1.5
     python scripts/sample.py --like outputs/00000.png --scale 5
 """
 
@@ -90,6 +91,9 @@ class Sample:
     """Start from this picture instead of noise, for example a drawing or a photo to change (its middle square)."""
     strength: Annotated[float | None, arg(metavar="SHARE")] = None
     """Share of the way to noise that --init-image is taken, above 0 (it stays) to 1 (nothing is left); default 0.6."""
+    condition: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FILE")] = ()
+    """Picture that the drawing is conditioned on, for a model that train_base.py trained with --condition; KIND=FILE,
+    such as map=scene.png, for a model of several, with the flag repeated. --guidance picture:1.5 is its strength."""
     seed: int = 0
     """Picture i of the run, counted from 0, has the seed SEED + i."""
     out: Annotated[str, arg(metavar="FOLDER")] = "outputs"
@@ -224,6 +228,7 @@ def _as_drawn(given: Sample, recipe: Recorded) -> Sample:
         deep_every=recipe.whole("deep_every", COUNT, 1),
         init_image=recipe.text("init_image", None),
         strength=recipe.real("strength", STRENGTH_RANGE, None),
+        condition=recipe.texts("condition") if "condition" in recipe else (),
         seed=recipe.whole("seed", SEED),
         second=StageArgs(**stage),
         grid=recipe.whole("num_pictures", COUNT, 0) > 0,
@@ -245,6 +250,8 @@ def _without_excluded(drawn: Sample, given: Sample) -> Sample:
         drawn = replace(drawn, spacing=None)  # it names its timesteps itself
     if given.prompt or given.prompts_file or given.label:
         drawn = replace(drawn, prompt=(), label=())
+    if given.condition:
+        drawn = replace(drawn, condition=())
     if given.guidance:  # of the options only those that still belong to one
         read = read_by([GuidanceSpec.parse(text) for text in given.guidance]) | SHARED_OPTIONS
         read |= RERANK_OPTIONS if drawn.rerank else frozenset()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from glide.training.train_base import train_base
 from glide.training.train_base_flags import TrainBase
-from toolkit.pipelines.training_preview import fill_grid, sample_grid
+from toolkit.pipelines.training_preview import batch_grid, sample_grid
 
 
 def train(args: TrainBase) -> None:
     """The training, which draws its preview grids by the pipeline's loop. InputError as `train_base`."""
-    train_base(args, sample_grid, fill=fill_grid)
+    train_base(args, sample_grid, fill=batch_grid)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
-from glide.networks.image_request import ImageRequest, KnownPixels
+from glide.networks.image_request import ImageRequest
 from glide.utils.errors import InputError
 from glide.utils.numbers import real, shown_number, whole
 from guidance.base import Guidance
@@ -24,6 +24,7 @@ from guidance.registry import check_read, named
 from guidance.spec import check_scale
 from toolkit.pipelines.base import BasePipeline
 from toolkit.pipelines.callbacks import Callback, Watch
+from toolkit.pipelines.conditions import read_conditions, with_conditions, with_entries
 from toolkit.pipelines.image_arguments import Read, read_pictures
 from toolkit.pipelines.image_to_image import init_image_of
 from toolkit.pipelines.inpaint_call import painted
@@ -58,6 +59,7 @@ def call(
     init_image: Pictured | None = None,
     mask_image: Pictured | None = None,
     strength: float | None = None,
+    condition: Pictured | Mapping[str, Pictured] | None = None,
     height: int | None = None,
     width: int | None = None,
     output_type: str = "pil",
@@ -66,10 +68,7 @@ def call(
     callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     **unknown: Any,
 ) -> Any:
-    """Draw `num_images_per_prompt` pictures of each prompt or label, those of one prompt next to each other.
-
-    Returns a `Result`, or a tuple of the images alone. InputError for whatever does not fit.
-    """
+    """Draw `num_images_per_prompt` pictures of each prompt or label, those of one prompt next to each other."""
     _check_names(nameless, unknown)
     check_output_type(output_type, self.model.config.first_stage is not None and mask_image is None)
     _check_size(self, height, width)
@@ -86,7 +85,9 @@ def call(
         spacing=spacing,
     )
     check_read(settings.specs, options.given())
+    conditions = read_conditions(condition, self.model)
     pictures = requests(self, prompt, label, settings, num_images_per_prompt, seed, generator)
+    pictures = with_conditions(pictures, conditions)
     watch = Watch(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
     if mask_image is None:
         last, recipes = _drawn(self, pictures, settings, objects, watch, starts, latents)
@@ -95,7 +96,7 @@ def call(
         _check_by_name(objects, latents)
         x, recipes = painted(self, pictures, settings, watch, starts, mask_image)
     images = last.latents.cpu() if output_type == "latent" else as_output(x, output_type)
-    result = Result(images, x, recipes)
+    result = Result(images, x, with_entries(recipes, conditions))
     return result if return_dict else result.to_tuple()
 
 
@@ -115,8 +116,9 @@ options: of the guidances that are asked for by name, and for all.
 image (or init_image): a picture that the run begins with (its middle square), or one for each prompt: a path, a PIL
 picture, an array or a tensor. It is noised as far as strength says, above 0 (it stays) to 1 (nothing of it is
 left), by default 0.6. mask_image: repaint what is white in it, of one picture of any size, by default with
-strength 1; the results have the size of the picture, and its pixels outside of the mask. height, width: those of
-the model's pictures.
+strength 1; the results have the size of the picture, and its pixels outside of the mask. condition: a picture that
+the model is conditioned on, or one for each prompt, or a dictionary from kinds to these, {"map": numbers}.
+height, width: those of the model's pictures.
 
 output_type: "pil", "np", "pt", or "latent" of a model that draws latents; see `Result.images`. return_dict: False
 for a tuple of the images alone.
@@ -125,7 +127,7 @@ callback_on_step_end_tensor_inputs names ("latents", "x0"), and a dictionary tha
 `pipe._interrupt = True` in it stops the run after this step. Returns a `Result`. InputError for whatever does not
 fit.
 """
-call.__doc__ = f"{call.__doc__}{ARGUMENTS}"
+call.__doc__ = f"{call.__doc__}\n{ARGUMENTS}"
 
 
 def _check_names(nameless: Sequence[Any], unknown: Mapping[str, Any]) -> None:
@@ -191,14 +193,16 @@ def _drawn(
         each = len(pictures) // len(starts)
         begins = [init_image_of(start.picture, pipe.model) for start in starts]
         pictures = [
-            replace(one, given=KnownPixels(start=begins[i // each])) for i, one in enumerate(pictures)
+            replace(one, given=replace(one.given, start=begins[i // each])) for i, one in enumerate(pictures)
         ]
         marks = [
             {"strength": settings.strength, **starts[i // each].recipe("init")} for i in range(len(pictures))
         ]
     elif latents is not None:
         noise = _latents(pipe, latents, len(pictures))
-        pictures = [replace(one, given=KnownPixels(latent=x)) for one, x in zip(pictures, noise, strict=True)]
+        pictures = [
+            replace(one, given=replace(one.given, latent=x)) for one, x in zip(pictures, noise, strict=True)
+        ]
         marks = [{"made_by": "Python, from latents"} for _ in pictures]
     run = pipe.for_run(len(pictures))
     steps = run.draw(pictures, settings, objects)

@@ -26,6 +26,7 @@ from guidance.base import Guidance
 from guidance.context import GuidanceInputs, ModelContext
 from guidance.guided_denoiser import GuidedDenoiser
 from guidance.registry import named
+from toolkit.pipelines.conditions import left_out
 from toolkit.pipelines.features import Features, observed
 from toolkit.pipelines.known_pixels import in_model_space, known_of
 from toolkit.pipelines.padding import Padding, RealRowsOnly
@@ -93,7 +94,7 @@ def denoising_loop(
         raise InputError(
             "got a dynamic threshold for a model that draws latents, which have no bound, expected none: leave it out"
         )
-    pictures = in_model_space(stage, pictures, context.device)
+    pictures, specs = left_out(in_model_space(stage, pictures, context.device), settings.specs)
     padding = Padding.of(len(pictures), place % context.call_size, context.call_size)
     context = observed(context, watching, padding, settings)
     rows = [pictures[0]] * padding.front + list(pictures) + [pictures[-1]] * padding.back
@@ -103,7 +104,7 @@ def denoising_loop(
         _predict_of(context, settings),
         cond,
         [
-            *(guidance for spec in settings.specs for guidance in inputs.make(spec)),
+            *(guidance for spec in specs for guidance in inputs.make(spec)),
             *(RealRowsOnly(guidance, padding) for guidance in guidances),
         ],
         options.rescale,

@@ -22,7 +22,7 @@ EMBEDDED = ("glide", "guidance", "upsampler")
 """Packages beside this one whose folder `models` holds embedded networks."""
 NETWORKS = ("model", "upsampler", "weak", "classifier", "clip")
 """Flags that name a network: of these an embedded one needs no trust."""
-FILES = ("vocab", "upsampler_vocab", "clip_vocab", "init_image", "image", "mask")
+FILES = ("vocab", "upsampler_vocab", "clip_vocab", "init_image", "image", "mask", "condition")
 """Flags that name a file, a folder, or what is fetched from the hub."""
 
 REQUIRED: Final = object()
@@ -167,4 +167,6 @@ def _named(args: Any) -> dict[str, str]:
     flat: dict[str, Any] = {}
     for name, value in asdict(args).items():
         flat |= value if isinstance(value, dict) else {name: value}
-    return {name: flat[name] for name in (*NETWORKS, *FILES) if flat.get(name)}
+    named = {name: flat[name] for name in (*NETWORKS, *FILES) if flat.get(name)}
+    # a list, whose entries are one text for the comparison and the message
+    return {name: value if isinstance(value, str) else ", ".join(value) for name, value in named.items()}

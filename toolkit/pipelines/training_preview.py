@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from glide.diffusion.samplers.registry import DEFAULT_SAMPLER
 from glide.networks.config import ModelConfig
 from glide.networks.image_request import NO_PIXELS, ImageRequest, KnownPixels
 from glide.networks.model import Model
+from glide.networks.picture_conditions import PictureCondition, conditions_named
 from glide.utils.contact_sheet import contact_sheet, enlarged, row_height
 from glide.utils.errors import warn
 from glide.utils.images import grid, save_png, to_float, to_uint8
@@ -51,6 +53,44 @@ def sample_grid(model: Model, path: Path, captions: Sequence[str], scale: float 
     return _write(path, to_uint8(x), names, 8)
 
 
+def batch_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float = 3.0) -> int | None:
+    """Draw from a batch's masks or conditions, whichever the model has."""
+    return (fill_grid if model.config.inpaint else conditioned_grid)(model, path, batch, scale)
+
+
+def conditioned_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float = 3.0) -> int | None:
+    """Columns: each condition, the picture that it belongs to, and what the model draws from it.
+
+    batch: as in training, with conditions [N,c,H,W]. Drawn in 25 steps and written as one PNG, with captions. Returns
+    as `sample_grid`.
+    """
+    pipe = Pipeline(copy.deepcopy(model), owned=True)
+    kinds = conditions_named(model.config.conditions)
+    image, (captions, labels) = to_float(batch["image"]).cpu(), _subjects(model.config, batch)
+    given = [KnownPixels(conditions=row) for row in conditions_of(batch, kinds)]
+    rows = zip(captions, labels, given, strict=True)
+    drawn = _drawn(pipe, [ImageRequest(i, *row) for i, row in enumerate(rows)], scale)
+    if drawn is None:
+        return None
+    shown = [in_channels_of(to_float(kind.shown(batch[kind.key].cpu())), image.shape[1]) for kind in kinds]
+    sheet = torch.stack([*shown, image, drawn], dim=1).flatten(0, 1)  # [(K+2)N,C,H,W]
+    words = [*(kind.name for kind in kinds), "picture", "drawn"]
+    names = [f"{word}: {name}" for name in _names(model.config, captions, labels) for word in words]
+    return _write(path, to_uint8(sheet), names, len(words))
+
+
+def conditions_of(batch: Mapping[str, Any], kinds: Sequence[PictureCondition]) -> list[dict[str, Tensor]]:
+    """The conditions [c,H,W] of each picture of a batch by their keys, on the CPU."""
+    return [{kind.key: batch[kind.key][i].cpu() for kind in kinds} for i in range(len(batch["image"]))]
+
+
+def in_channels_of(x: Tensor, channels: int) -> Tensor:
+    """RGB [N,3,H,W] in [-1, 1] as [N,C,H,W]: grey, RGB, or opaque RGBA."""
+    if channels == 1:
+        return x.mean(dim=1, keepdim=True)
+    return x if channels == 3 else torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+
+
 def fill_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float = 3.0) -> int | None:
     """Four columns: pictures, the same masked, what the model fills in, and what it draws where all is unknown.
 
@@ -60,10 +100,11 @@ def fill_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float =
     pipe = Pipeline(copy.deepcopy(model), owned=True)
     config = model.config
     image, mask = to_float(batch["image"]).cpu(), batch["inpaint_mask"].cpu()
-    captions = batch["caption"] if config.reads_captions else [""] * len(image)
-    labels = batch["y"].tolist() if config.num_classes else [None] * len(image)
+    captions, labels = _subjects(config, batch)
+    shown = conditions_of(batch, conditions_named(config.conditions))
 
     def draw(given: Sequence[KnownPixels]) -> Tensor | None:
+        given = [replace(one, conditions=row) for one, row in zip(given, shown, strict=True)]
         rows = zip(captions, labels, given, strict=True)
         pictures = [ImageRequest(i, *row) for i, row in enumerate(rows)]
         return _drawn(pipe, pictures, scale, "ddim")
@@ -74,10 +115,7 @@ def fill_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float =
         return None
     columns = [image, image * mask + GREY * (1 - mask), filled, free]
     sheet = torch.stack(columns, dim=1).flatten(0, 1)  # [4N,3,H,W]
-    names = [
-        caption if label is None else _name(config, label)
-        for caption, label in zip(captions, labels, strict=True)
-    ]
+    names = _names(config, captions, labels)
     words = [text for name in names for text in (name, "masked", "filled in", "all unknown")]
     return _write(path, to_uint8(sheet), words, 4)
 
@@ -99,6 +137,18 @@ def _drawn(
         warn(f"no progress pictures: {error}")
         return None
     return last.x.cpu()
+
+
+def _subjects(config: ModelConfig, batch: Mapping[str, Any]) -> tuple[list[str], list[int | None]]:
+    """Caption and class of each picture of a batch, as far as the model reads them."""
+    count = len(batch["image"])
+    captions = list(batch["caption"]) if config.reads_captions else [""] * count
+    return captions, batch["y"].tolist() if config.num_classes else [None] * count
+
+
+def _names(config: ModelConfig, captions: Sequence[str], labels: Sequence[int | None]) -> list[str]:
+    pairs = zip(captions, labels, strict=True)
+    return [caption if label is None else _name(config, label) for caption, label in pairs]
 
 
 def _name(config: ModelConfig, label: int) -> str:

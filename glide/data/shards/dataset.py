@@ -113,6 +113,23 @@ class Shards:
         block = self._blocks.get((shard, number), lambda: read_range(path, begin, end - begin))
         return block[offset - begin : offset - begin + size]
 
+    def has_second(self, index: int, ending: str) -> bool:
+        """True where the sample of picture `index` has another picture of that ending, such as "map.png"."""
+        shard, row = self._place(index)
+        entries = self._index(shard)
+        return ending in entries.seconds.get(entries.names[row], {})
+
+    def read_second(self, index: int, ending: str) -> bytes:
+        """The bytes of that other picture. InputError if the shard cannot be read, or the file is too large."""
+        shard, row = self._place(index)
+        entries, path = self._index(shard), self.paths[shard]
+        offset, size = entries.seconds[entries.names[row]][ending]
+        if size > LARGEST_PICTURE:
+            raise InputError(f"has a .{ending} that is too large a file: {size} bytes")
+        if not is_remote(path):
+            return self._files.get(shard, lambda: LocalFile(path)).read(offset, size)
+        return read_range(path, offset, size)
+
     def _place(self, index: int) -> tuple[int, int]:
         """The shard that holds picture `index`, and its row there."""
         shard = bisect_right(self.ends, index)

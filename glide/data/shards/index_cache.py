@@ -22,7 +22,7 @@ from glide.utils.errors import InputError
 from glide.utils.filesystem import file_stamp, is_remote, write_bytes
 from glide.utils.json_files import read_json
 
-FORMAT = 3
+FORMAT = 4
 INDEX_SUFFIX = ".index.json"  # appended to the shard's name
 MAX_SCANS = 8  # shards that are read at once: most of the time is spent waiting
 

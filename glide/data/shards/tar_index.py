@@ -4,7 +4,7 @@ The webdataset library reads shards as streams, which cannot give the batch of s
 `glide.data.shards.epoch_order`); an index allows reading any picture. The layout is webdataset's, as img2dataset writes
 it: the members of one sample share their name up to its first dot, and the suffix is their type: one of
 `glide.utils.image_files.SUFFIXES` is the picture, txt the caption, json holds one as "caption" or "text" or several as
-"captions", cls is a class number.
+"captions", cls is a class number. Further pictures of a sample have endings of two parts, such as map.png.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class ShardIndex:
     """The fault of a caption or class file, for pictures that lack one because of it."""
     unusable: dict[str, str] = field(default_factory=dict)
     """Samples without a picture, and damage to the shard itself, with the reason."""
+    seconds: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    """Offset and size of further pictures of a sample, by the picture's name and their ending, such as "map.png"."""
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -67,12 +69,19 @@ class ShardIndex:
             (several, {str}),
             (index.faults.values(), {str}),
             (index.unusable.values(), {str}),
+            (index.seconds.values(), {dict}),
         ]
         if not all(set(map(type, column)) <= known for column, known in types) or not all(
             index.several.values()
         ):
             raise ValueError("values of other types")
-        places = zip(index.offsets, index.sizes, strict=True)
+        seconds = [place for files in index.seconds.values() for place in files.values()]
+        if not all(type(n) is int for place in seconds for n in place):
+            raise ValueError("values of other types")
+        places = [
+            *zip(index.offsets, index.sizes, strict=True),
+            *((begin, length) for begin, length in seconds),
+        ]
         if not all(offset >= 0 and 0 <= length <= size - offset for offset, length in places):
             raise ValueError("places outside the shard")
         if not all(label is None or 0 <= label < MAX_CLASSES for label in index.labels):
@@ -87,6 +96,7 @@ class _Sample:
     several: list[str] = field(default_factory=list)
     label: int | None = None
     fault: str = ""
+    seconds: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def offset(self) -> int:
@@ -182,6 +192,8 @@ def _assign(
             sample.picture = member
         else:
             unusable[f"{member.name} (beside {sample.picture.name})"] = "is a second picture of its sample"
+    elif suffix.rpartition(".")[2] in PICTURES:
+        sample.seconds[suffix] = [member.offset_data, member.size]
     elif suffix in ("txt", "json", "cls"):
         if member.size > LARGEST_CAPTION:
             sample.fault = f"{member.name} is too large for a text: {member.size} bytes"
@@ -227,6 +239,8 @@ def _add(index: ShardIndex, key: str, sample: _Sample) -> None:
     index.offsets.append(sample.picture.offset_data)
     index.sizes.append(sample.picture.size)
     index.captions.append(sample.several[0] if sample.several else sample.caption)
+    if sample.seconds:
+        index.seconds[name] = sample.seconds
     if len(sample.several) > 1:
         index.several[name] = sample.several
     index.labels.append(sample.label)
