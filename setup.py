@@ -75,7 +75,11 @@ setup(
     packages=find_packages(include=[f"{package}{below}" for package in PACKAGES for below in ("", ".*")]),
     package_data={package: ["pretrained/*/*", "py.typed"] for package in PACKAGES},
     ext_modules=[FUSED] if sys.platform == "linux" else [],
-    entry_points={"console_scripts": ["glide = toolkit.commands.main:main"]},
+    entry_points={
+        "console_scripts": ["glide = toolkit.commands.main:main"],
+        # glide imports no guidance, whose noisy CLIP is an image encoder too
+        "glide.image_encoders": ["noisy-clip = guidance.clip.image_encoder:load"],
+    },
     python_requires=">=3.11",
     install_requires=[  # constraints-lowest.txt holds the lowest of each, and says which holes older ones have
         "torch>=2.10",

@@ -5,44 +5,42 @@ Only safetensors are read, and no code of theirs is run.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from glide.checkpoints.state_dicts import check_finite
+from glide.checkpoints.transformers_files import (
+    CONFIG,
+    WEIGHTS,
+    check_model_type,
+    check_sizes,
+    check_weights,
+    from_pretrained,
+    quiet,
+    stamp,
+    weights_digest,
+)
 from glide.networks.frozen_text_config import CONTEXT, MODEL_TYPES, POOLED, FrozenTextConfig, Kind
 from glide.networks.frozen_text_encoder import PretrainedText
 from glide.utils.atomic_write import cannot_write, temporary_name
 from glide.utils.errors import InputError, reason_of
 from glide.utils.hub import commit_of, hub_folder
-from glide.utils.json_files import as_table, read_table
-from glide.utils.memory import check_file_fits
-from glide.utils.numbers import Range
 
 FOLDER = "text_encoder"
 """Of an embedded encoder, in the model's folder."""
-CONFIG = "config.json"
 MARK = "fingerprint.txt"
 """In an embedded encoder's folder: it says, without reading the weights, that the encoder is there."""
-FILES = [CONFIG, "model.safetensors", "model.safetensors.index.json", "model-?????-of-?????.safetensors"]
+FILES = [CONFIG, *WEIGHTS]
 FILES += ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
 FILES += ["vocab.json", "merges.txt", "vocab.txt", "spiece.model"]
 """The files of an encoder on the hub."""
-_COUNT, _WIDTH = Range(1, 1000), Range(1, 65536)
-SIZES = dict.fromkeys(("num_hidden_layers", "num_layers"), _COUNT)
-SIZES |= dict.fromkeys(("hidden_size", "d_model", "d_kv", "num_attention_heads", "num_heads"), _WIDTH)
-SIZES |= dict.fromkeys(("max_position_embeddings", "type_vocab_size"), _WIDTH)
-SIZES |= dict.fromkeys(("intermediate_size", "d_ff", "relative_attention_num_buckets"), Range(1, 2**20))
-SIZES |= {"vocab_size": Range(1, 2**24)}
 PROBES = (
     "",
     "a red circle to the left of a blue square",
@@ -90,7 +88,7 @@ def load_encoder(kind: Kind, folder: Path) -> PretrainedText:
     InputError for another kind, files that are missing or damaged, and weights in another format than safetensors.
     """
     _check_files(kind, folder)
-    key = (kind, f"{folder.resolve()} {_stamp(folder)}")
+    key = (kind, f"{folder.resolve()} {stamp(folder)}")
     found = _loaded.get(key)
     if found is None:
         try:
@@ -133,7 +131,7 @@ def save_encoder(encoder: PretrainedText, folder: Path) -> None:
     network: Any = encoder.network
 
     def write(draft: Path) -> None:
-        with _quiet():
+        with quiet():
             network.save_pretrained(draft, safe_serialization=True)
             encoder.own_tokenizer.save_pretrained(draft)
         (draft / MARK).write_text(encoder.fingerprint + "\n", "utf-8")
@@ -171,15 +169,9 @@ def _load(kind: Kind, folder: Path) -> PretrainedText:
         "bert": (transformers.BertModel, transformers.BertTokenizerFast),
     }[kind]
     options: dict[str, Any] = {"add_pooling_layer": False} if kind == "bert" else {}
-    with _quiet(), torch.random.fork_rng(devices=[]):
-        network, report = network_class.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
-        )
+    network = from_pretrained(network_class, folder, "text encoder", **options)
+    with quiet():
         tokenizer = tokenizer_class.from_pretrained(folder, local_files_only=True)
-    missing = sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])])
-    if missing:
-        raise InputError(f"the text encoder in {folder} lacks the weights {missing[0]}: fetch it again")
-    network = network.float().eval().requires_grad_(False)
     check_finite(network.state_dict())
     vocabulary = tokenizer.backend_tokenizer.to_str()
     return PretrainedText(
@@ -196,17 +188,8 @@ def _load(kind: Kind, folder: Path) -> PretrainedText:
 
 
 def _fingerprint(network: nn.Module, tokenizer: Any) -> str:
-    """16 hexadecimal digits of SHA-256 over the weights, the vocabulary and the tokens of `PROBES`.
-
-    Weights count without their names, and each once, since names and shared weights differ between versions of
-    transformers; files do not count, so that an encoder that was saved again is the same.
-    """
-    weights = set()
-    for tensor in network.state_dict().values():
-        digest = hashlib.sha256(f"{tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-        weights.add(digest.hexdigest())
-    whole = hashlib.sha256("\n".join(sorted(weights)).encode())
+    """16 hexadecimal digits of SHA-256 over the weights, the vocabulary and the tokens of `PROBES`."""
+    whole = weights_digest(network)
     whole.update(repr(sorted(tokenizer.get_vocab().items())).encode("utf-8", "surrogatepass"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -216,24 +199,9 @@ def _fingerprint(network: nn.Module, tokenizer: Any) -> str:
 
 def _check_files(kind: Kind, folder: Path) -> None:
     """InputError for a folder that holds no encoder of this kind in safetensors, or sizes out of all reason."""
-    if not (folder / CONFIG).is_file():
-        raise InputError(f"{folder} holds no text encoder: there is no {CONFIG} in it; give another folder")
-    table = read_table(folder / CONFIG)
-    if MODEL_TYPES.get(str(table.get("model_type"))) != kind:
-        raise InputError(
-            f"got the text encoder in {folder} of the model_type {table.get('model_type')!r}, expected a {kind}: "
-            "give its kind, or another folder"
-        )
-    inner = table.get("text_config") if table.get("model_type") == "clip" else None
-    for sizes in (table, as_table(inner or {}, f"text_config in {folder / CONFIG}")):
-        _check_sizes(sizes, folder / CONFIG)
-    weights = [file for file in folder.glob("*.safetensors") if file.is_file()]
-    if not weights:
-        raise InputError(
-            f"got the text encoder in {folder} without model.safetensors, expected it, as other formats (.bin) can "
-            "run code: give one in safetensors"
-        )
-    check_file_fits(sum(file.stat().st_size for file in weights), folder, "its weights")
+    table = check_model_type(folder, MODEL_TYPES, kind, "text encoder")
+    check_sizes(folder, table, "text_config" if table.get("model_type") == "clip" else "")
+    check_weights(folder, "text encoder")
     _check_vocabulary(folder)
 
 
@@ -248,31 +216,3 @@ def _check_vocabulary(folder: Path) -> None:
             f"got the vocabulary {folder / 'spiece.model'} without the packages sentencepiece and protobuf, expected "
             "both: pip install 'glide-toolkit[t5]', or give an encoder with a tokenizer.json"
         )
-
-
-def _check_sizes(sizes: Mapping[str, Any], path: Path) -> None:
-    for name, allowed in SIZES.items():
-        if sizes.get(name) is not None:
-            allowed.whole(sizes[name], f"{name} in {path}")
-
-
-def _stamp(folder: Path) -> str:
-    """A mark that changes where a file of the folder does."""
-    found = ((file.name, file.stat()) for file in sorted(folder.iterdir()) if file.is_file())
-    return repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in found])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers without bars, and without its table of weights that an encoder does not need."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -62,12 +62,24 @@ class ImageEncoder(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x_t [N,C,H,W], training timesteps t [N] int64 -> [N,E]."""
-        h = torch.cat([self.times(t)[:, None], self.stem(x)], dim=1) + self.positions  # [N,1+h*w,D]
-        h = self.norm_in(h)
+        h = self.embed(x, t)
         for block in self.blocks:
             h = checkpointed(block, h, enabled=self.gradient_checkpointing)
         h = self.norm(h)
         return self.head(h[:, 0] if self.pool == "token" else h.mean(dim=1))
+
+    def embed(self, x: Tensor, t: Tensor) -> Tensor:
+        """The tokens that the first block receives, the timestep's first: [N,1+h*w,D]."""
+        tokens = torch.cat([self.times(t)[:, None], self.stem(x)], dim=1) + self.positions
+        return self.norm_in(tokens)
+
+    def hidden(self, x: Tensor, t: Tensor) -> list[Tensor]:
+        """The tokens after each block, [N,1+h*w,D]."""
+        h, found = self.embed(x, t), []
+        for block in self.blocks:
+            h = block(h)
+            found.append(h)
+        return found
 
 
 def _grid_positions(grid: int, width: int) -> Tensor:

@@ -33,7 +33,8 @@ class Reconstruction:
 
     loss: ReconstructionConfig = field(default_factory=ReconstructionConfig)
     features: Features | None = None
-    """Of a perceptual loss (1801.03924), whose weight is 1: the mean squared difference of unit features."""
+    """Of a perceptual loss (1801.03924), the mean squared difference of unit features: those of any network, such as
+    `PretrainedImages.features`."""
 
     def __call__(
         self, model: Autoencoder, batch: dict[str, Any], t: Tensor, draws: RowRng
@@ -63,7 +64,7 @@ class Reconstruction:
         total = self.loss.l1 * found["l1"] + self.loss.gradients * found["gradients"] + self.loss.l2 * squared
         if self.features is not None:
             found["perceptual"] = perceptual_error(self.features, x, y)
-            total = total + found["perceptual"]
+            total = total + self.loss.perceptual_weight * found["perceptual"]
         # 10 log10(2^2 / error): the range of pixels is 2
         found["psnr"] = -10.0 * torch.log10(squared.detach().clamp(min=1e-12) / 4.0)
         return {"loss": total, **found}

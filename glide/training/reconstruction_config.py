@@ -26,6 +26,9 @@ class ReconstructionConfig:
     """Weight of the same losses for the latent at half its size, decoded, against the picture at half its size: such
     latents are smooth, and diffusion models learn them sooner (2502.14831)."""
 
+    perceptual_weight: float = 1.0
+    """(--perceptual) Weight of the perceptual loss."""
+
     def check(self) -> None:
         """InputError for numbers out of range."""
         check_numbers(self)

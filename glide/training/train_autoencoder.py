@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from glide.checkpoints.autoencoders import load_autoencoder, save_autoencoder
+from glide.checkpoints.image_encoders import image_encoder_named
 from glide.data.datasets import Dataset, is_generated, on_device, open_data
 from glide.data.skipped_files import record_broken, report_broken
 from glide.data.stored_dataset import StoredData
@@ -21,7 +22,7 @@ from glide.networks.autoencoder_config import AUTOENCODERS, AutoencoderConfig
 from glide.training.distributed import Processes, start
 from glide.training.fit import RunFlags, fit, jsonable, last_line
 from glide.training.given_settings import ChosenConfig, check_kept, read_settings
-from glide.training.reconstruction import NOISE_LEVELS, Reconstruction, latent_statistics
+from glide.training.reconstruction import NOISE_LEVELS, Features, Reconstruction, latent_statistics
 from glide.training.run_folder import model_folder, run_folder
 from glide.training.train_autoencoder_flags import (
     AUTOENCODER_FLAGS,
@@ -104,6 +105,7 @@ def _train(args: TrainAutoencoder, processes: Processes, resume: Path | None) ->
     args = dataclasses.replace(args, train=args.train.settled(processes, resume))
     torch.manual_seed(args.train.seed)
     model = _model(args, resume)
+    features = _features(args, model.config)
     data = _open(args, model.config, crop=args.crop, flip=args.flip)
     data.check_batch(args.train.batch_size)
     model.to(processes.device)
@@ -114,7 +116,7 @@ def _train(args: TrainAutoencoder, processes: Processes, resume: Path | None) ->
             measured = _pictures(_open(args, model.config, split="held_out"), args.held_out_images)
     trained = fit(
         model,
-        Reconstruction(args.loss),
+        Reconstruction(args.loss, features),
         lambda step: processes.batches(data, step, args.train.batch_size, args.workers),
         UniformTimesteps(NOISE_LEVELS),
         args.train,
@@ -130,6 +132,20 @@ def _train(args: TrainAutoencoder, processes: Processes, resume: Path | None) ->
     if processes.main and not args.train.dry_run:
         report_broken(args.out)
     return trained
+
+
+def _features(args: TrainAutoencoder, config: AutoencoderConfig) -> Features | None:
+    """The feature maps of --perceptual. InputError for an encoder that has none, or takes other channels."""
+    if args.perceptual is None:
+        if args.loss.perceptual_weight != 1.0:
+            raise InputError(
+                f"got --perceptual-weight {args.loss.perceptual_weight:g} without --perceptual, expected both: name an "
+                "image encoder, or leave it out"
+            )
+        return None
+    _, encoder = image_encoder_named(args.perceptual)
+    encoder.features(torch.zeros(1, config.in_channels, encoder.size, encoder.size))  # says what does not fit
+    return encoder.features
 
 
 def _open(args: TrainAutoencoder, config: AutoencoderConfig, **options: Any) -> Dataset:

@@ -50,6 +50,9 @@ class TrainAutoencoder:
     """Go on exactly where the last checkpoint in --out was."""
     overwrite: bool = False
     """A new run takes the place of a model that is in --out."""
+    perceptual: str | None = None
+    """Image encoder whose feature maps a perceptual loss compares (1801.03924), frozen: clip:ORG/NAME, dinov2:ORG/NAME,
+    noisy-clip:NAME, or a folder."""
     held_out: float = 0.0
     """Share of the pictures of a folder or of shards that are left out of training, and whose PSNR is measured. (The
     built-in scenes have held-out ones of their own.)"""

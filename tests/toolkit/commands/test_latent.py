@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 import sample as sample_script
+import torch
 import train_autoencoder as autoencoder_script
 import train_base as train_script
 from PIL import Image
 
+from glide.checkpoints.autoencoders import load_autoencoder
+from glide.checkpoints.image_encoders import load_image_encoder
 from glide.checkpoints.load import load_model
 from glide.checkpoints.provenance import fingerprint
+from glide.training.reconstruction import perceptual_error
 from glide.utils.cli import run
+from support.image_encoders import write_image_encoder
 from support.sample_script import Capture, refused
 
 TRAINING = (
@@ -70,6 +75,31 @@ def test_an_autoencoder_is_trained(autoencoder: Path) -> None:
     config = json.loads((autoencoder / "config.json").read_text())
     assert config["kind"] == "autoencoder" and len(config["model"]["mean"]) == 4
     assert config["training"]["train"]["steps"] == 3
+
+
+@pytest.mark.slow
+def test_a_perceptual_loss_is_part_of_the_training(tmp_path: Path, capsys: Capture) -> None:
+    encoder, out = write_image_encoder(tmp_path / "dino", "dinov2"), tmp_path / "run"
+    small = (*TRAINING, "--preset", "tiny", "--image-size", "32", "--held-out-images", "1", "--steps", "1")
+    perceptual = ("--perceptual", f"dinov2:{encoder}", "--perceptual-weight", "0.5")
+    assert call(autoencoder_script, *small, *perceptual, "--out", out) == 0
+    (line,) = (json.loads(line) for line in (out / "log.jsonl").read_text().splitlines())
+    assert line["perceptual"] > 0
+    assert line["loss"] == pytest.approx(line["l1"] + line["gradients"] + 0.5 * line["perceptual"], rel=1e-4)
+    training = json.loads((out / "config.json").read_text())["training"]
+    assert training["perceptual"].startswith("dinov2:") and training["loss"]["perceptual_weight"] == 0.5
+    # its gradient reaches the decoder
+    model, features = load_autoencoder(out), load_image_encoder("dinov2", str(encoder)).features
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    y = model.reconstruct(model.moments(x)[0]).requires_grad_()
+    perceptual_error(features, x, y).sum().backward()
+    assert y.grad is not None and y.grad.abs().amax(dim=(1, 2, 3)).min() > 0
+    capsys.readouterr()
+    grey = ("--autoencoder.in-channels", "1", *perceptual)
+    said = "got pictures of 1 channels for an image encoder of 3"
+    refused(call(autoencoder_script, *small, *grey, "--out", tmp_path / "grey"), capsys, said)
+    said = "got --perceptual-weight 0.5 without --perceptual, expected both"
+    refused(call(autoencoder_script, *small, *perceptual[2:], "--out", tmp_path / "none"), capsys, said)
 
 
 @pytest.mark.slow
