@@ -16,6 +16,7 @@ from torch import Tensor
 from glide.data.datasets import Batch, Dataset
 from glide.data.encodings import Encodings, TruncationNotice
 from glide.networks.model import Model
+from glide.networks.prior import Prior
 from glide.networks.tokenizer import Tokenizer
 
 D = TypeVar("D", bound=Dataset)
@@ -89,14 +90,27 @@ def caption_inputs(
     if encodings is not None:
         names: tuple[str, ...] = ("encoded", "mask", *(["end"] if encodings.end else []))
         found = batch if "encoded" in batch else encodings.encode(model, batch["caption"])
-        null = encodings.null(model)
-    elif "tokens" in batch:
-        names, found, null = ("tokens", "mask"), batch, model.caption_batch([""])
-    else:
+        return _dropped(names, found, encodings.null(model), dropped, model.device)
+    return token_inputs(model, batch, dropped)
+
+
+def token_inputs(model: Model | Prior, batch: Mapping[str, Any], dropped: Tensor) -> dict[str, Tensor]:
+    """tokens and mask [N,L] of captions, those of the null caption where `dropped` [N]; tokens may be in the batch."""
+    if "tokens" not in batch:
         pairs = zip(batch["caption"], dropped.tolist(), strict=True)
         return model.caption_batch(["" if drop else caption for caption, drop in pairs])
-    drop = dropped.to(model.device)
-    return {name: _where(drop, null[name], found[name].to(model.device)) for name in names}
+    return _dropped(("tokens", "mask"), batch, model.caption_batch([""]), dropped, model.device)
+
+
+def _dropped(
+    names: Sequence[str],
+    found: Mapping[str, Tensor],
+    null: Mapping[str, Tensor],
+    dropped: Tensor,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    drop = dropped.to(device)
+    return {name: _where(drop, null[name], found[name].to(device)) for name in names}
 
 
 def _where(drop: Tensor, null: Tensor, part: Tensor) -> Tensor:

@@ -63,6 +63,9 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             "glide.training.train_autoencoder",
         ),
         _command(
+            "train_prior", "parse", "train", "train a prior: from a caption to the embedding of a picture"
+        ),
+        _command(
             "train_classifier",
             "parse",
             "train_classifier",
