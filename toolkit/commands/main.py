@@ -62,9 +62,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             "train an autoencoder, the first stage of latent diffusion",
             "glide.training.train_autoencoder",
         ),
-        _command(
-            "train_prior", "parse", "train", "train a prior: from a caption to the embedding of a picture"
-        ),
+        _command("train_prior", "parse", "train", "train a prior: from captions to image embeddings"),
         _command(
             "train_classifier",
             "parse",
