@@ -20,6 +20,7 @@ CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 GROUPS = {
     "glide.conditions",
     "glide.guidance",
+    "glide.image_encoders",
     "glide.samplers",
     "glide.datasets",
     "glide.losses",
