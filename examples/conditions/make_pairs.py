@@ -43,9 +43,9 @@ def damaged(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def edges(picture: Image.Image) -> Image.Image:
     """White where neighbouring pixels differ, on black."""
-    grey = np.asarray(picture.convert("L"), np.int16)
-    steps = [np.abs(np.diff(grey, axis=axis, prepend=grey.take([0], axis))) for axis in (0, 1)]
-    return Image.fromarray((255 * (np.maximum(*steps) > 16)).astype(np.uint8))
+    rgb = np.asarray(picture.convert("RGB"), np.int16)
+    steps = [np.abs(np.diff(rgb, axis=axis, prepend=rgb.take([0], axis))).max(axis=2) for axis in (0, 1)]
+    return Image.fromarray((255 * (np.maximum(*steps) > 24)).astype(np.uint8))
 
 
 def make_pairs(args: MakePairs) -> None:

@@ -72,8 +72,9 @@ def conditioned_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: 
     drawn = _drawn(pipe, [ImageRequest(i, *row) for i, row in enumerate(rows)], scale)
     if drawn is None:
         return None
-    shown = [in_channels_of(to_float(kind.shown(batch[kind.key].cpu())), image.shape[1]) for kind in kinds]
-    sheet = torch.stack([*shown, image, drawn], dim=1).flatten(0, 1)  # [(K+2)N,C,H,W]
+    sheet = torch.stack([*shown_conditions(batch, kinds), image, drawn], dim=1).flatten(
+        0, 1
+    )  # [(K+2)N,C,H,W]
     words = [*(kind.name for kind in kinds), "picture", "drawn"]
     names = [f"{word}: {name}" for name in _names(model.config, captions, labels) for word in words]
     return _write(path, to_uint8(sheet), names, len(words))
@@ -82,6 +83,12 @@ def conditioned_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: 
 def conditions_of(batch: Mapping[str, Any], kinds: Sequence[PictureCondition]) -> list[dict[str, Tensor]]:
     """The conditions [c,H,W] of each picture of a batch by their keys, on the CPU."""
     return [{kind.key: batch[kind.key][i].cpu() for kind in kinds} for i in range(len(batch["image"]))]
+
+
+def shown_conditions(batch: Mapping[str, Any], kinds: Sequence[PictureCondition]) -> list[Tensor]:
+    """The conditions of a batch as pictures [N,C,H,W] in [-1, 1], one for each kind."""
+    channels = batch["image"].shape[1]
+    return [in_channels_of(to_float(kind.shown(batch[kind.key].cpu())), channels) for kind in kinds]
 
 
 def in_channels_of(x: Tensor, channels: int) -> Tensor:
@@ -94,6 +101,8 @@ def in_channels_of(x: Tensor, channels: int) -> Tensor:
 def fill_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float = 3.0) -> int | None:
     """Four columns: pictures, the same masked, what the model fills in, and what it draws where all is unknown.
 
+    Before them come the pictures that the model is conditioned on.
+
     batch: image [N,3,H,W], inpaint_mask [N,1,H,W] (1 is known), and caption or y, as in training. Drawn in 25 steps
     and written as one PNG, with captions. Returns as `sample_grid`.
     """
@@ -101,7 +110,8 @@ def fill_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float =
     config = model.config
     image, mask = to_float(batch["image"]).cpu(), batch["inpaint_mask"].cpu()
     captions, labels = _subjects(config, batch)
-    shown = conditions_of(batch, conditions_named(config.conditions))
+    kinds = conditions_named(config.conditions)
+    shown = conditions_of(batch, kinds)
 
     def draw(given: Sequence[KnownPixels]) -> Tensor | None:
         given = [replace(one, conditions=row) for one, row in zip(given, shown, strict=True)]
@@ -113,11 +123,12 @@ def fill_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float =
     free = draw([NO_PIXELS] * len(image))
     if filled is None or free is None:
         return None
-    columns = [image, image * mask + GREY * (1 - mask), filled, free]
-    sheet = torch.stack(columns, dim=1).flatten(0, 1)  # [4N,3,H,W]
+    columns = [*shown_conditions(batch, kinds), image, image * mask + GREY * (1 - mask), filled, free]
+    sheet = torch.stack(columns, dim=1).flatten(0, 1)  # [(K+4)N,C,H,W]
     names = _names(config, captions, labels)
-    words = [text for name in names for text in (name, "masked", "filled in", "all unknown")]
-    return _write(path, to_uint8(sheet), words, 4)
+    notes = (*(kind.name for kind in kinds), "", "masked", "filled in", "all unknown")
+    words = [note or name for name in names for note in notes]
+    return _write(path, to_uint8(sheet), words, len(notes))
 
 
 def _drawn(
