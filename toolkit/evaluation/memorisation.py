@@ -1,0 +1,85 @@
+"""Memorisation: are generated pictures nearer to training pictures than new pictures of the same kind are?
+
+The distance of a picture is that to its nearest training picture, in feature space. Held-out pictures, which were not
+trained on, say how near a new picture is: a generated one counts as near where fewer than 5% of the held-out ones are
+as near. Of new pictures 5% are; a model that copies has more. Beside it stands the probability that a generated picture
+is nearer than a held-out one, 0.5 for new pictures (the test of 2004.05675, section 3, over the whole space).
+
+Shape letters: N generated pictures, M training pictures, H held-out ones, F features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.evaluation.bootstrap import RESAMPLES, Estimate, around, picked, share_of
+from toolkit.evaluation.nearest_neighbors import nearest
+
+Array = NDArray[np.float64]
+EXPECTED = 0.05
+"""Share of new pictures that count as near."""
+FEWEST = 20
+"""Held-out pictures below which 5% of them is less than one."""
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """The result. distances, rows: of each generated picture's nearest training pictures, [N,k], the nearest first."""
+
+    near: Estimate
+    """Share of generated pictures nearer to a training picture than 95% of the held-out ones are."""
+    nearer: Estimate
+    """Probability that a generated picture is nearer to a training picture than a held-out one is."""
+    limit: float
+    """The distance below which a picture counts as near."""
+    distances: Array
+    rows: NDArray[np.int64]
+    held_out_distances: Array
+    """[H]."""
+
+    @property
+    def found(self) -> bool:
+        """True where the whole interval is above the share of new pictures."""
+        return self.near.low is not None and self.near.low > EXPECTED
+
+
+def memorisation(
+    generated: NDArray,
+    training: NDArray,
+    held_out: NDArray,
+    neighbors: int = 1,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Memorisation:
+    """Compare generated pictures [N,F] with held-out ones [H,F] by their distance to the training pictures [M,F]."""
+    distances, rows = nearest(generated, training, neighbors)
+    new = nearest(held_out, training)[0][:, 0]
+    own = distances[:, 0]
+    pairs = list(zip(picked(len(own), resamples, seed), picked(len(new), resamples, seed + 1), strict=True))
+    shares = np.array([_near(own[some], new[others]) for some, others in pairs])
+    nearer = np.array([_nearer(own[some], new[others]) for some, others in pairs])
+    share = _near(own, new)
+    near = around(share, shares)
+    if share in (0.0, 1.0):  # which no resample changes
+        near = share_of(round(share * len(own)), len(own))
+    near = Estimate(share, max(0.0, near.low or 0.0), min(1.0, near.high if near.high is not None else 1.0))
+    return Memorisation(near, around(_nearer(own, new), nearer), _limit(new), distances, rows, new)
+
+
+def _limit(new: Array) -> float:
+    """The distance that a share EXPECTED of new pictures falls below."""
+    return float(np.quantile(new, EXPECTED))
+
+
+def _near(own: Array, new: Array) -> float:
+    return float((own < _limit(new)).mean())
+
+
+def _nearer(own: Array, new: Array) -> float:
+    """P(own < new) + P(own = new) / 2, the statistic of Mann and Whitney over all pairs."""
+    ordered = np.sort(own)
+    below = np.searchsorted(ordered, new, "left") + np.searchsorted(ordered, new, "right")
+    return float(below.mean() / (2 * len(own)))
