@@ -93,7 +93,7 @@ def call(
         last, recipes = _drawn(self, pictures, settings, objects, watch, starts, latents)
         x = last.x.cpu().contiguous()
     else:
-        _check_by_name(objects, latents)
+        _check_by_name(objects, latents, condition)
         x, recipes = painted(self, pictures, settings, watch, starts, mask_image)
     images = last.latents.cpu() if output_type == "latent" else as_output(x, output_type)
     result = Result(images, x, with_entries(recipes, conditions))
@@ -163,8 +163,12 @@ def _guidance_and_scale(
     return "none" if scale == 1.0 else "cfg", scale
 
 
-def _check_by_name(objects: Sequence[Guidance], latents: object) -> None:
+def _check_by_name(objects: Sequence[Guidance], latents: object, condition: object) -> None:
     """InputError for arguments that inpainting does not take."""
+    if condition is not None:
+        raise InputError(
+            "got a mask_image and a condition, which is one of whole pictures, expected one of them: leave one out"
+        )
     if objects or latents is not None:
         raise InputError(
             "got a mask_image and guidance objects or latents, expected guidances by name: leave the others out"

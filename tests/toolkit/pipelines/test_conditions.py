@@ -202,6 +202,9 @@ def test_unfit_conditions(folder: Path, pipe: Pipeline, capsys: Capture) -> None
         pipe(RED, condition={"edges": label_map()})
     with pytest.raises(InputError, match="class numbers"):
         pipe(RED, condition=np.zeros((8, 8, 3), np.uint8))
+    image = Image.new("RGB", (8, 8))
+    with pytest.raises(InputError, match="a mask_image and a condition"):
+        pipe(RED, image=image, mask_image=Image.new("L", (8, 8), 255), condition=label_map())
     needs = Pipeline(conditioned_model(null_condition=False))
     with pytest.raises(InputError, match="no condition for a model that needs one"):
         needs(RED, num_inference_steps=1)
