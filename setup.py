@@ -41,6 +41,7 @@ EXTRAS = {
     "diffusers": ["diffusers>=0.36"],  # its autoencoders as first stages
     "hub": ["huggingface_hub>=1.3"],
     "plot": ["matplotlib>=3.8"],
+    "parquet": ["pyarrow>=17"],  # captions in Parquet (--prompts-file)
     "shards": ["webdataset>=1.0.2"],  # writes shards, and expands {0000..0999}
     # examples/emoji: glyphs of several code points; SVG icons
     "emoji": ["webdataset>=1.0.2", "fonttools>=4.60.2", "resvg-py>=0.5"],

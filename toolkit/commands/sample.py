@@ -4,7 +4,7 @@ Shape letters: N pictures of the run, H W pixels.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -23,14 +23,16 @@ from glide.utils.memory import BYTES_PER_RECORD, check_memory
 from glide.utils.printable import say
 from glide.utils.progress import Bar, progress
 from guidance.registry import named
+from toolkit.commands.prompt_files import read_rows
 from toolkit.commands.sample_flags import CAPTIONS, Sample
+from toolkit.commands.sample_part import Part
+from toolkit.commands.sample_rows import PER_SHARD, Drawing, draw_part
 from toolkit.commands.second_stage import upscaler_of
 from toolkit.commands.upscale_flags import with_stage
 from toolkit.pipelines.conditions import (
     check_conditions,
     read_condition_files,
     recipe_of_conditions,
-    with_conditions,
 )
 from toolkit.pipelines.image_to_image import read_init_image
 from toolkit.pipelines.pipeline import Pipeline, Step
@@ -68,6 +70,8 @@ def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
 
     Prints where the pictures are. InputError for what cannot be drawn or written.
     """
+    if args.in_parts:
+        return _sample_part(args)
     job = _prepare(args, recipe)
     assert job.run.call_size is not None
     plan = list(batches(job.pictures, args.batch_size, job.run.call_size, job.place))
@@ -103,8 +107,48 @@ def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
     return paths
 
 
-def _prepare(args: Sample, recipe: Mapping[str, Any] | None) -> Job:
-    """Load the models and check everything. InputError for what cannot be drawn."""
+def _sample_part(args: Sample) -> list[Path]:
+    """Draw the part of --part, or the whole list. InputError as `sample`."""
+    assert args.prompts_file is not None
+    rows, part = read_rows(args.prompts_file), Part.parse(args.part or "1/1")
+    ready = _ready(args, None)
+    reads = ready.pipe.model.config.reads_captions or any(
+        named(spec.name).captions for spec in ready.settings.specs
+    )
+    if not reads:
+        raise InputError(f"got captions for {args.model}, a model without text, expected one that reads them")
+    drawing = Drawing(
+        ready.pipe.for_run(len(rows) * args.num_samples),
+        ready.settings,
+        ready.upscaler,
+        rows,
+        args.num_samples,
+        args.seed,
+        ready.given,
+        ready.entries,
+    )
+    if ready.upscaler is not None:
+        ready.upscaler.check([drawing.request(0)])
+    draw_part(drawing, part, Path(args.to_shards or args.out), args.to_shards is not None, PER_SHARD)
+    return []
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """The models and all that pictures of one run have in common."""
+
+    pipe: Pipeline
+    settings: SamplingConfig
+    upscaler: Upscaler | None
+    given: KnownPixels
+    entries: dict[str, Any]
+    """Of `given`, for recipes."""
+    place: int = 0
+    """Place of the first picture in its network call."""
+
+
+def _ready(args: Sample, recipe: Mapping[str, Any] | None) -> _Ready:
+    """Load the models, and what is given. InputError for what cannot be used."""
     settings = args.settings(has_null=True)  # numbers out of range, before a model is loaded
     pipe = Pipeline.from_pretrained(
         args.model,
@@ -118,31 +162,38 @@ def _prepare(args: Sample, recipe: Mapping[str, Any] | None) -> Job:
     place = restore(recipe, args, pipe.context) if recipe is not None else 0
     settings = args.settings(pipe.conditioner.has_null)
     upscaler = upscaler_of(args, pipe, recipe)
-    subjects = _subjects(args, pipe, settings)
-    first = None if args.init_image is None else read_init_image(args.init_image, pipe.model)
-    if first is not None and recipe is not None:
-        first.check(recipe, str(args.like))
-    _check_memory(args, pipe, upscaler, len(subjects))
     conditions = read_condition_files(args.condition, pipe.model)
+    first = None if args.init_image is None else read_init_image(args.init_image, pipe.model)
     if recipe is not None:
         check_conditions(conditions, recipe, str(args.like))
+        if first is not None:
+            first.check(recipe, str(args.like))
     given = NO_PIXELS if first is None else KnownPixels(start=first.image)
+    given = replace(given, conditions={one.kind.key: one.stored for one in conditions})
+    entries = recipe_of_conditions(conditions) | (
+        first.recipe(settings.strength) if first is not None else {}
+    )
+    return _Ready(pipe, settings, upscaler, given, entries, place)
+
+
+def _prepare(args: Sample, recipe: Mapping[str, Any] | None) -> Job:
+    """Load the models and check everything. InputError for what cannot be drawn."""
+    ready = _ready(args, recipe)
+    pipe, settings, upscaler = ready.pipe, ready.settings, ready.upscaler
+    subjects = _subjects(args, pipe, settings)
+    _check_memory(args, pipe, upscaler, len(subjects))
     pictures = [
-        ImageRequest(args.seed + i, *subjects[i // args.num_samples], given)
+        ImageRequest(args.seed + i, *subjects[i // args.num_samples], ready.given)
         for i in range(len(subjects) * args.num_samples)
     ]
-    pictures = with_conditions(pictures, [conditions] if conditions else [])
     run = pipe.for_run(len(pictures))
     ranking = _ranking(args, pipe, subjects)
     if upscaler is not None:
         upscaler.check(pictures)
     recipes = [
-        run.recipe(picture, settings, place + i) | recipe_of_conditions(conditions)
-        for i, picture in enumerate(pictures)
+        run.recipe(picture, settings, ready.place + i) | ready.entries for i, picture in enumerate(pictures)
     ]
-    if first is not None:
-        recipes = [one | first.recipe(settings.strength) for one in recipes]
-    return Job(run, settings, pictures, recipes, place, upscaler, ranking)
+    return Job(run, settings, pictures, recipes, ready.place, upscaler, ranking)
 
 
 def _draw(args: Sample, batch: Iterator[Step], steps: int, bar: Bar) -> tuple[Tensor, list[Tensor]]:

@@ -23,7 +23,6 @@ from glide.diffusion.samplers.registry import (
     is_count,
 )
 from glide.utils import cli as cli
-from glide.utils.captions import decode_text
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError, warn
 from glide.utils.ranges import COUNT, ETA, FROM_ZERO, SEED, check_numbers
@@ -32,6 +31,8 @@ from guidance.options import DEFAULT_OPTIONS
 from guidance.registry import RERANK_OPTIONS, SHARED_OPTIONS, check_read, read_by
 from guidance.spec import GuidanceSpec
 from toolkit.commands import shared_flags as shared
+from toolkit.commands.prompt_files import read_rows
+from toolkit.commands.sample_part import Part
 from toolkit.commands.upscale_flags import ONE_STAGE, StageArgs, stage_of
 from toolkit.pipelines.recipe import OLD_CALL_SIZE, read_guidance
 from toolkit.pipelines.recipe_reader import Recorded, check_trust
@@ -45,7 +46,6 @@ CAPTIONS = (
 )
 """The default captions."""
 
-LARGEST_TEXT = 2**26  # bytes of a file of captions
 STRENGTH = 0.6
 """Default of --init-image; SDEdit (2108.01073) finds 0.3 to 0.6 best."""
 
@@ -58,7 +58,14 @@ class Sample:
     """Caption of the picture; repeat the flag for several. Without it: a few built-in captions. With an empty one
     the model draws unconditionally, or by other guidances than cfg, apg and clip."""
     prompts_file: Annotated[str | None, arg(metavar="FILE")] = None
-    """Captions from a text file, one a line; empty lines are left out."""
+    """Captions from a file: text, one a line, of which empty lines are left out; JSON lines (.jsonl) with a prompt and,
+    if they like, a seed; or such columns of Parquet (.parquet, extra `parquet`)."""
+    part: Annotated[str | None, arg(metavar="I/N")] = None
+    """(prompts-file) Draw the I-th of N parts of the list, each picture under its number in the list (00000012.png).
+    Pictures that are there and whole are skipped, so a part that was stopped goes on; the parts share --out."""
+    to_shards: Annotated[str | None, arg(metavar="FOLDER")] = None
+    """(prompts-file) Write WebDataset shards, which --data reads, in place of one file each; may be joined with
+    --part."""
     label: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="CLASS")] = ()
     """For class-conditional models, and for --guidance classifier: the class, by name or number; repeat the flag for
     several."""
@@ -130,6 +137,7 @@ class Sample:
             )
         self.second.check()
         self._check_rerank()
+        self._check_parts()
 
     def _check_rerank(self) -> None:
         if self.rerank is None:
@@ -143,6 +151,24 @@ class Sample:
                 f"got --keep {self.kept} of --num-samples {self.num_samples}, expected 1 to {self.num_samples}: keep "
                 "fewer, or draw more"
             )
+
+    @property
+    def in_parts(self) -> bool:
+        """True for a list whose pictures are named by their numbers (toolkit/commands/sample_rows.py)."""
+        return self.part is not None or self.to_shards is not None
+
+    def _check_parts(self) -> None:
+        if not self.in_parts:
+            return
+        Part.parse(self.part or "1/1")
+        if self.prompts_file is None:
+            raise InputError("got --part or --to-shards without a list, expected one: give --prompts-file")
+        for name in ("grid", "gif", "rerank", "like", "label"):
+            if getattr(self, name):
+                raise InputError(
+                    f"got --{name} with --part or --to-shards, which draw single pictures, expected one of them: leave "
+                    "one out"
+                )
 
     @property
     def kept(self) -> int:
@@ -171,7 +197,9 @@ class Sample:
 
     def captions(self) -> tuple[str, ...]:
         """The captions of the flags, if any. InputError for a file that cannot be used."""
-        return read_captions(self.prompts_file) if self.prompts_file is not None else self.prompt
+        if self.prompts_file is None:
+            return self.prompt
+        return tuple(row.caption for row in read_rows(self.prompts_file))
 
 
 def parse(argv: Sequence[str] | None, description: str | None) -> tuple[Sample, Mapping[str, Any] | None]:
@@ -279,14 +307,3 @@ def _labels(recipe: Recorded) -> tuple[str, ...]:
         null = recipe.values.get("label") is None
         numbers = (None if null else recipe.whole("label", FROM_ZERO),)
     return tuple(str(number) for number in numbers if number is not None)
-
-
-def read_captions(path: str) -> tuple[str, ...]:
-    """The lines of a text file that are not empty. InputError if it cannot be read, is no text, or has none."""
-    from glide.utils.filesystem import read_bytes
-
-    lines = decode_text(read_bytes(path, LARGEST_TEXT), path).splitlines()
-    captions = tuple(line.strip() for line in lines if line.strip())
-    if not captions:
-        raise InputError(f"{path} holds no captions, expected one a line: write some")
-    return captions

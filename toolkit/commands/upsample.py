@@ -26,7 +26,7 @@ from glide.utils.image_files import SUFFIXES, check_not_original, check_output, 
 from glide.utils.images import save_png, to_uint8
 from glide.utils.printable import few, say
 from glide.utils.progress import progress
-from toolkit.commands.sample_flags import read_captions
+from toolkit.commands.prompt_files import read_rows
 from toolkit.commands.upsample_flags import Upsample
 from toolkit.pipelines.upscale import Upscaler
 
@@ -99,7 +99,7 @@ def _plan(args: Upsample) -> Iterator[tuple[Path, Path]]:
 def _caption(args: Upsample, stage: Upscaler, source: Path) -> str:
     beside = source.with_suffix(".txt")
     if args.prompt is None and Path(args.picture).is_dir() and beside.is_file():
-        caption = " ".join(read_captions(str(beside)))
+        caption = " ".join(row.caption for row in read_rows(str(beside)))
     else:
         caption = (args.prompt or "").strip()
     if (

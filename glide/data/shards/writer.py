@@ -29,20 +29,27 @@ def write_shards(folder: str | Path, samples: Iterable[Sample], per_shard: int =
         raise InputError(
             f"{folder} already holds shards ({few(there, 1)}): give another folder, or remove them"
         )
-    writer = webdataset().writer
+    webdataset()
     paths: list[Path] = []
     remaining = iter(samples)
     while part := list(islice(remaining, per_shard)):
-        path = folder / f"{len(paths):05d}.tar"
-        with (
-            atomic_path(path, replace=False) as temporary,
-            open(temporary, "wb") as file,
-            # a time would make each run's bytes differ, and a float would need its own header of 1 kB
-            writer.TarWriter(file, encoder=False, mtime=0) as tar,
-        ):
-            for key, files in part:
-                if not key or "." in key.rpartition("/")[2]:
-                    raise InputError(f"got a sample of the name {key!r}, expected one without a dot")
-                tar.write({"__key__": key, **files})
-        paths.append(path)
+        paths.append(write_shard(folder / f"{len(paths):05d}.tar", part))
     return paths
+
+
+def write_shard(path: Path, samples: Iterable[Sample], replace: bool = False) -> Path:
+    """Write one shard atomically; returns its path. The same samples give the same bytes.
+
+    replace: also over an existing file. InputError as `write_shards`.
+    """
+    with (
+        atomic_path(path, replace) as temporary,
+        open(temporary, "wb") as file,
+        # a time would make each run's bytes differ, and a float would need its own header of 1 kB
+        webdataset().writer.TarWriter(file, encoder=False, mtime=0) as tar,
+    ):
+        for key, files in samples:
+            if not key or "." in key.rpartition("/")[2]:
+                raise InputError(f"got a sample of the name {key!r}, expected one without a dot")
+            tar.write({"__key__": key, **files})
+    return path
