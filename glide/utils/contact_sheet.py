@@ -51,15 +51,14 @@ def contact_sheet(
     pixels = np.asarray(pictures)
     count, height, width, _ = pixels.shape
     font = ImageFont.load_default(font_size)
-    line, (down, across) = _line(font_size), _cell(height, width, font_size)
+    down, across = _cell(height, width, font_size)
     size, columns = sheet_size(count, height, width, columns, font_size)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     for i, (picture, caption) in enumerate(zip(pixels, captions, strict=True)):
         x, y = i % columns * across + MARGIN, i // columns * down + MARGIN
         sheet.paste(on_white(as_image(picture)), (x, y))
-        for number, text in enumerate(wrapped(caption, width, font)):
-            draw.text((x, y + height + 2 + number * line), text, fill="black", font=font)
+        _write_lines(draw, (x, y + height + 2), wrapped(caption, width, font), font, font_size)
     return torch.from_numpy(np.array(sheet))
 
 
@@ -117,6 +116,49 @@ def wrapped(
             last = last[:-1]
         found[-1] = last.rstrip() + "..."
     return found
+
+
+def labelled_grid(
+    pictures: Tensor, columns: Sequence[str], rows: Sequence[str], font_size: int = FONT
+) -> Tensor:
+    """uint8 [R,K,H,W,C] as one uint8 [H',W',3] on white, with a text above each column and one left of each row.
+
+    Pictures are enlarged by whole numbers until their labels can be read. Rows whose texts are all empty have no
+    margin. Texts are wrapped as captions are. InputError for a grid of more pixels than a viewer shows.
+    """
+    count, across = pictures.shape[:2]
+    cells = np.asarray(enlarged(pictures.flatten(0, 1)))
+    height, width = cells.shape[1:3]
+    font = ImageFont.load_default(font_size)
+    above, beside = ([wrapped(text, width, font) for text in texts] for texts in (columns, rows))
+    left = max((math.ceil(font.getlength(line)) + MARGIN for lines in beside for line in lines), default=0)
+    top = max(map(len, above)) * _line(font_size) + MARGIN
+    size = (left + across * (width + MARGIN) + MARGIN, top + count * (height + MARGIN) + MARGIN)
+    most = Image.MAX_IMAGE_PIXELS
+    if most and size[0] * size[1] > most:
+        raise InputError(f"got a grid of more than {most} pixels, expected fewer or smaller pictures")
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    for k, lines in enumerate(above):
+        _write_lines(draw, (left + MARGIN + k * (width + MARGIN), MARGIN), lines, font, font_size)
+    for r, lines in enumerate(beside):
+        y = top + MARGIN + r * (height + MARGIN)
+        _write_lines(draw, (MARGIN, y), lines, font, font_size)
+        for k in range(across):
+            picture = on_white(as_image(cells[r * across + k]))
+            sheet.paste(picture, (left + MARGIN + k * (width + MARGIN), y))
+    return torch.from_numpy(np.array(sheet))
+
+
+def _write_lines(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    lines: Sequence[str],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font_size: int,
+) -> None:
+    for number, text in enumerate(lines):
+        draw.text((place[0], place[1] + number * _line(font_size)), text, fill="black", font=font)
 
 
 STEP_MARGIN = 52  # pixels at the left, for the step's number

@@ -51,6 +51,9 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         _command("inpaint", "parse", "inpaint_file", "inpaint a region of a picture"),
         _command("upsample", "Upsample", "upsample", "enlarge pictures with an upsampler"),
         _command("interpolate", "Interpolate", "interpolate", "go from one picture or caption to another"),
+        _command(
+            "settings_grid", "SettingsGrid", "settings_grid", "pictures over the values of two settings"
+        ),
     ),
     "train": (
         _command("train_base", "parse", "train", "train a text- or class-conditional model"),
