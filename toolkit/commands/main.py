@@ -92,6 +92,12 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             "evaluate_conditions",
             "fidelity to maps, judged by an oracle",
         ),
+        _command(
+            "evaluate_images",
+            "EvaluateImages",
+            "evaluate_images",
+            "distances between pictures, and memorisation",
+        ),
         _command("evaluate_upsampler", "EvaluateUpsampler", "evaluate_upsampler", "PSNR of an upsampler"),
         _command("reconstruct", "Reconstruct", "reconstruct", "PSNR and SSIM of an autoencoder"),
         _command("guidance_sweep", "Sweep", "sweep", "guidances: fidelity against diversity"),
@@ -118,6 +124,8 @@ OTHER_NAMES = {
     "finetune": "train base",
     "sampler-sweep": "solver-sweep",
     "eval": "evaluate",
+    "fid": "evaluate-images",
+    "metrics": "evaluate-images",
 }
 """Words of other tools -> the command here."""
 HELP = ("--help", "-h", "help")
