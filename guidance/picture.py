@@ -48,7 +48,7 @@ def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> PictureGu
     """Guide by the conditions of the requests. InputError for a model, or requests, without them."""
     conditioner = inputs.context.conditioner
     config = conditioner.model.config
-    if not config.conditions:
+    if not config.conditioned_on_pictures:
         raise InputError(
             "got the guidance picture for a model that is conditioned on no picture, expected one that is: leave it out"
         )
@@ -57,12 +57,15 @@ def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> PictureGu
             "got the guidance picture for a model that was always given its pictures, expected one that was trained "
             "with --null-conditions above 0: leave it out"
         )
-    if not all(request.given.conditions for request in inputs.requests):
-        raise InputError("got the guidance picture without a condition, expected one: give --condition")
-    without = [replace(row, given=replace(row.given, conditions={})) for row in inputs.requests]
+    if not all(request.given.has_conditions for request in inputs.requests):
+        raise InputError(
+            "got the guidance picture without a condition, expected one: give --condition, or --like-image or --prior "
+            "to a model of image embeddings"
+        )
+    without = [replace(row, given=row.given.without_conditions()) for row in inputs.requests]
     planes = inputs.cond.planes
-    assert planes is not None
-    images = conditioner.images_of(without, (planes.shape[-2], planes.shape[-1]))
+    size = None if planes is None else (planes.shape[-2], planes.shape[-1])
+    images = conditioner.images_of(without, size)
     words = conditioner.null() if conditioner.has_null else replace(inputs.cond, planes=None, level=None)
     picture = words if conditioner.has_null else inputs.cond
     return PictureGuidance(scale, picture, words.rows_of(len(without)).joined(images), interval)
@@ -70,7 +73,7 @@ def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> PictureGu
 
 ENTRY = GuidanceEntry(
     "picture",
-    "the pictures that the model is conditioned on (--condition); scale 1 is none",
+    "the pictures that the model is conditioned on (--condition, --like-image, --prior); scale 1 is none",
     build,
     scale=1.5,
 )

@@ -19,7 +19,9 @@ class Conditioning:
     vector: Tensor | None = None  # [N,E]     added to the time embedding (label, pooled text)
     tokens: Tensor | None = None  # [N,L,D]   extra attention keys and values
     planes: Tensor | None = None  # [N,P,H,W] concatenated to x_t (low-res image; masked image and mask)
-    level: Tensor | None = None  # [N,E]     added to the time embedding: how noisy the low-res image is
+    level: Tensor | None = (
+        None  # [N,E]     added to the time embedding: noise of the low-res image, image embedding
+    )
     estimate: Tensor | None = None  # [N,C,H,W] the network's own last x0, if it is self-conditioned
     keys: Tensor | None = None  # [N,L,K]   keys and values of the tokens (`glide.networks.key_cache`)
 
@@ -46,13 +48,14 @@ class Conditioning:
         return cond if other.estimate is None else replace(cond, estimate=other.estimate)
 
     def sharing_planes(self, other: "Conditioning") -> "Conditioning":
-        """A copy with the planes of `other` and their level, where it has no planes itself.
+        """A copy with the planes of `other` and their level, where it has none of both itself.
 
         A conditioning of one row is then repeated to as many rows as the planes have.
         """
-        if self.planes is not None or other.planes is None:
+        images = [part for part in (other.planes, other.level) if part is not None]
+        if self.planes is not None or self.level is not None or not images:
             return self
-        return replace(self.rows_of(len(other.planes)), planes=other.planes, level=other.level)
+        return replace(self.rows_of(len(images[0])), planes=other.planes, level=other.level)
 
     def rows_of(self, n: int) -> "Conditioning":
         """The same with n rows, where it has one."""

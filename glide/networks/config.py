@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from glide.networks.frozen_text_config import FrozenTextConfig
+from glide.networks.image_encoder_config import ImageEncoderConfig
 from glide.utils.config_check import Entries, config_from_dict, need
 from glide.utils.errors import InputError
 from glide.utils.memory import check_file_fits
@@ -204,7 +205,10 @@ class ModelConfig:
     conditions: Annotated[tuple[str, ...], Entries(16)] = ()
     """Pictures that it is conditioned on besides words, each "KIND:ARGUMENT" (`glide.networks.picture_conditions`)."""
     null_condition: bool = False
-    """(conditions) Trained with them left out, too, so that they can be, and have a guidance of their own."""
+    """(conditions, image_encoder) Trained with them left out, too, so that they can be, and have a guidance of their
+    own."""
+    image_encoder: ImageEncoderConfig | None = None
+    """Conditioned on the embedding of a picture by this frozen encoder, besides words (DALL-E 2, 2204.06125)."""
     process: ProcessConfig = field(default_factory=ProcessConfig)
     first_stage: FirstStageConfig | None = None
     """Of a model that draws latents: its U-Net's sizes and channels are those of latents."""
@@ -220,6 +224,11 @@ class ModelConfig:
     def picture_channels(self) -> int:
         """Channels of a picture."""
         return self.first_stage.channels if self.first_stage else self.unet.in_channels
+
+    @property
+    def conditioned_on_pictures(self) -> bool:
+        """True for a model that is conditioned on pictures, as planes or by an embedding."""
+        return bool(self.conditions) or self.image_encoder is not None
 
     @property
     def reads_captions(self) -> bool:
@@ -267,8 +276,14 @@ class ModelConfig:
             len(set(kinds)) == len(kinds),
             f"got two conditions of one kind ({', '.join(self.conditions)}), expected one of each: leave one out",
         )
-        need(not (kinds and self.low_res), "got conditions for an upsampler, expected a model that draws")
-        need(bool(kinds) or not self.null_condition, "got null_condition without conditions, expected some")
+        need(
+            not (self.conditioned_on_pictures and self.low_res),
+            "got conditions or image_encoder for an upsampler, expected a model that draws",
+        )
+        need(
+            self.conditioned_on_pictures or not self.null_condition,
+            "got null_condition without conditions or image_encoder, expected one",
+        )
         need(not self.low_res_noise or self.low_res, "got low_res_noise without low_res, expected both")
         need(
             not self.low_res or self.unet.image_size % self.scale == 0,

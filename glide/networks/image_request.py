@@ -3,8 +3,10 @@
 Shape letters: H W pixels, h w pixels of a low-resolution picture.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -25,6 +27,16 @@ class KnownPixels:
     latent: Tensor | None = None  # [3,H,W]  the same, noised already
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
     """Pictures that the model is conditioned on, bytes [c,H,W] by their keys (`glide.networks.picture_conditions`)."""
+    embedding: Tensor | None = None  # [E]  of a picture, by the image encoder of a model that receives it
+
+    @property
+    def has_conditions(self) -> bool:
+        """True where there are pictures that the model is conditioned on, or the embedding of one."""
+        return bool(self.conditions) or self.embedding is not None
+
+    def without_conditions(self) -> KnownPixels:
+        """A copy without them."""
+        return replace(self, conditions={}, embedding=None)
 
 
 NO_PIXELS = KnownPixels()

@@ -33,6 +33,7 @@ def build_model(
     config: as it is before the data is known. settings: those that were given. InputError for a configuration that
     does not fit the data.
     """
+    _check_image_encoder(config, source)
     config, tokenizer = _for_data(config, data, args, source, settings)
     encoder = None if config.text_encoder is None else _encoder(config.text_encoder, source)
     if config.text_encoder is not None and encoder is not None:
@@ -50,6 +51,17 @@ def build_model(
         if fresh:
             say(f"--init: {len(fresh)} tensors start from scratch: {few(fresh, 4)}")
     return model
+
+
+def _check_image_encoder(config: ModelConfig, source: Model | None) -> None:
+    """InputError where the embeddings of `source` are those of another image encoder."""
+    ours = config.image_encoder
+    theirs = None if source is None else source.config.image_encoder
+    if ours is not None and theirs is not None and ours.fingerprint != theirs.fingerprint:
+        raise InputError(
+            f"got the image encoder {ours.name} ({ours.fingerprint}), expected that of --init, {theirs.name} "
+            f"({theirs.fingerprint}), whose embeddings its weights read: leave --image-encoder out"
+        )
 
 
 def _encoder(config: FrozenTextConfig, source: Model | None) -> PretrainedText:

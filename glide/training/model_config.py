@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glide.checkpoints.first_stages import first_stage_named
+from glide.checkpoints.image_encoders import image_encoder_named
 from glide.data.conditions import ConditionArgument
 from glide.data.datasets import Dataset
 from glide.networks.config import ModelConfig
@@ -73,10 +74,25 @@ def given_settings(args: TrainBase) -> dict[str, Setting]:
             condition_named(spec)  # an argument that it cannot have is refused here
         short["model.conditions"] = Setting(specs, "--condition")
         short["model.null_condition"] = Setting(args.null_conditions > 0, "--null-conditions")
+    if args.image_encoder is not None:
+        short |= settings_of_image_encoder(args.image_encoder, args.null_conditions > 0)
     if args.inpaint:
         short["model.inpaint"] = Setting(True, "--inpaint")
     short |= first_stage_settings(args)
     return read_settings(MODEL_FLAGS, args.config, args.model, short)
+
+
+def settings_of_image_encoder(name: str, null: bool) -> dict[str, Setting]:
+    """The settings of a model that is conditioned on the embeddings of that encoder. InputError where it is none.
+
+    null: they are left out of some examples.
+    """
+    flag, config = "--image-encoder", image_encoder_named(name)[0]
+    found = {
+        f"image_encoder.{key}": Setting(value, flag) for key, value in dataclasses.asdict(config).items()
+    }
+    found["model.null_condition"] = Setting(null, "--null-conditions")
+    return {"model.image_encoder": Setting(True, flag), **found}
 
 
 def first_stage_settings(args: TrainBase) -> dict[str, Setting]:

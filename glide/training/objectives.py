@@ -16,6 +16,7 @@ from glide.diffusion.loss_config import LossConfig
 from glide.diffusion.losses import check_loss, loss_terms
 from glide.diffusion.process import gather
 from glide.networks.first_stage import FirstStage
+from glide.networks.image_encoder import PretrainedImages
 from glide.networks.model import Model
 from glide.training.row_rng import RowRng
 from glide.utils.errors import InputError
@@ -42,6 +43,8 @@ class DiffusionObjective:
     """Share of the examples that lose the pictures that they are conditioned on, apart from their captions, so that
     each has a strength of its own (InstructPix2Pix, 2211.09800, section 3.2.1). Of several, each is also left out
     alone, as often."""
+    image_encoder: PretrainedImages | None = None
+    """Of a model that is conditioned on the embeddings of pictures: in training on that of the learned one."""
 
     def __call__(self, model: Model, batch: dict[str, Any], t: Tensor, draws: RowRng) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses.
@@ -52,6 +55,8 @@ class DiffusionObjective:
         model with inpainting planes, low_res [N,3,h,w] and low_res_level [N] for an upsampler, conditions [N,c,H,W] by
         their keys.
         """
+        if self.image_encoder is not None:
+            batch = {**batch, "image_embedding": self.image_encoder.encode(batch["image"])}
         batch = in_first_stage(model.first_stage, batch)
         x0 = batch["image"]
         noise = draws.normal(x0)

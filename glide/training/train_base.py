@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from glide.checkpoints.image_encoders import find_image_encoder
 from glide.checkpoints.load import load_model, read_config, resolve, save_model
 from glide.data.datasets import Batch, Dataset, is_generated, open_data
 from glide.data.encodings import Encodings
@@ -141,8 +142,12 @@ def _train(
     model.to(processes.device)
     data, encodings = _encoded(args, data, model, processes)
 
+    asked = model.config.image_encoder
+    encoder = None if asked is None else find_image_encoder(asked)
     loss = dataclasses.replace(args.loss, prediction=config.process.prediction)
-    task = DiffusionObjective(loss, args.null_captions, args.token_captions, encodings, args.null_conditions)
+    task = DiffusionObjective(
+        loss, args.null_captions, args.token_captions, encodings, args.null_conditions, encoder
+    )
     task.check(model)
     validate = None
     if args.validation_batches and processes.main and (args.held_out or is_generated(args.data)):
@@ -213,10 +218,10 @@ def _encoded_ahead(folder: Path, data: Dataset, model: Model, processes: Process
 
 def check_ahead(config: ModelConfig) -> None:
     """InputError for a model whose latents cannot be encoded ahead."""
-    if config.first_stage is None or config.inpaint or config.conditions:
+    if config.first_stage is None or config.inpaint or config.conditioned_on_pictures:
         raise InputError(
-            "got --encode-ahead for a model of pixels, or with --inpaint or --condition, which read the pictures "
-            "themselves, expected a model of latents without masks and conditions: leave it out"
+            "got --encode-ahead for a model of pixels, or with --inpaint, --condition or --image-encoder, which read "
+            "the pictures themselves, expected a model of latents without masks and conditions: leave it out"
         )
 
 
@@ -273,7 +278,7 @@ def _watcher(
     shown = None
     if config.inpaint:  # none of them wholly unknown
         shown = Masked(plain, args.train.seed, 0.0, args.beside).batch(0, count)
-    elif config.conditions:
+    elif config.conditioned_on_pictures:
         shown = plain.batch(0, count)
 
     def watch(model: Model, path: Path) -> None:

@@ -14,6 +14,7 @@ from glide.data.skipped_files import MAX_BROKEN
 from glide.diffusion.loss_config import LossConfig
 from glide.diffusion.timestep_config import TimestepConfig
 from glide.networks.config import ModelConfig
+from glide.networks.image_encoder_config import ImageEncoderConfig
 from glide.training.config import TrainConfig
 from glide.training.given_settings import decided_by_first_stage
 from glide.utils.config_flags import ConfigFlags
@@ -31,6 +32,9 @@ MODEL_FLAGS = ConfigFlags(
         "text_encoder.revision": "--text-encoder",
         "text_encoder.fingerprint": "--text-encoder",
         "text_encoder.encoder_width": "--text-encoder",
+        **dict.fromkeys(
+            (f"image_encoder.{name}" for name in ImageEncoderConfig.__dataclass_fields__), "--image-encoder"
+        ),
         "model.conditions": "--condition",
         "model.null_condition": "--null-conditions",
         "model.low_res": "the command",
@@ -87,9 +91,12 @@ class TrainBase:
     for each picture (in shards the ending of a second file, map:9=.map.png); FOLDER alone is image:3; KIND alone is
     made from each picture itself, as the built-in scenes make map:9. Repeat the flag for several
     (docs/conditions.md)."""
+    image_encoder: str | None = None
+    """Also condition the model on the embedding of the picture by a frozen image encoder, for variations of pictures
+    and for a prior (DALL-E 2, 2204.06125): noisy-clip:NAME, clip:ORG/NAME, dinov2:ORG/NAME, or a folder."""
     null_conditions: float = 0.1
-    """(condition) Share of examples that lose these pictures, so that they have a guidance of their own; 0: they are
-    always needed."""
+    """(condition, image-encoder) Share of examples that lose these pictures, so that they have a guidance of their own;
+    0: they are always needed."""
     inpaint: bool = False
     """Learn to fill in masked regions: four more input planes (masked picture, mask), and random masks."""
     all_unknown: float = EVERYTHING
@@ -148,6 +155,7 @@ FROZEN_FLAGS = (
     "channels",
     "vocab_size",
     "text_encoder",
+    "image_encoder",
     "embed_encoder",
     "dropout",
     "self_condition",

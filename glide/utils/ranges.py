@@ -83,6 +83,7 @@ RANGES: dict[str, Range] = {
     "l1": FACTOR,
     "l2": FACTOR,
     "perceptual_weight": FACTOR,
+    "prior_scale": SCALE,
     "latent_noise": Range(0.0, 10.0, do="0 is none, 0.05 is little"),
     "keep_every": FROM_ZERO,
     "levels": Range(1, 100_000),

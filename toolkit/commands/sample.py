@@ -34,6 +34,13 @@ from toolkit.pipelines.conditions import (
     read_condition_files,
     recipe_of_conditions,
 )
+from toolkit.pipelines.image_embeddings import (
+    check_embeddings,
+    embeddings_by_prior,
+    embeddings_of_pictures,
+    entries_of,
+    with_embeddings,
+)
 from toolkit.pipelines.image_to_image import read_init_image
 from toolkit.pipelines.pipeline import Pipeline, Step
 from toolkit.pipelines.recipe import restore
@@ -173,6 +180,10 @@ def _ready(args: Sample, recipe: Mapping[str, Any] | None) -> _Ready:
     entries = recipe_of_conditions(conditions) | (
         first.recipe(settings.strength) if first is not None else {}
     )
+    if args.like_image is not None:
+        shown = embeddings_of_pictures(args.like_image, pipe.model, "--like-image")
+        check_embeddings(shown, recipe or {}, str(args.like))
+        given, entries = replace(given, embedding=shown[0].embedding), {**entries, **shown[0].entries}
     return _Ready(pipe, settings, upscaler, given, entries, place)
 
 
@@ -186,12 +197,18 @@ def _prepare(args: Sample, recipe: Mapping[str, Any] | None) -> Job:
         ImageRequest(args.seed + i, *subjects[i // args.num_samples], ready.given)
         for i in range(len(subjects) * args.num_samples)
     ]
+    drawn = (
+        [] if args.prior is None else embeddings_by_prior(args.prior, pictures, pipe.model, args.prior_scale)
+    )
+    check_embeddings(drawn, recipe or {}, str(args.like))
+    pictures = with_embeddings(pictures, drawn, pipe.model)
     run = pipe.for_run(len(pictures))
     ranking = _ranking(args, pipe, subjects)
     if upscaler is not None:
         upscaler.check(pictures)
     recipes = [
-        run.recipe(picture, settings, ready.place + i) | ready.entries for i, picture in enumerate(pictures)
+        run.recipe(picture, settings, ready.place + i) | ready.entries | entries
+        for i, (picture, entries) in enumerate(zip(pictures, entries_of(drawn, len(pictures)), strict=True))
     ]
     return Job(run, settings, pictures, recipes, ready.place, upscaler, ranking)
 
@@ -311,10 +328,13 @@ def _subjects(args: Sample, pipe: Pipeline, settings: SamplingConfig) -> list[tu
     captions = [caption.strip() for caption in args.captions()]
     labels: list[int | None] = [class_number(classes, label) for label in args.label]
     reads = any(named(spec.name).captions for spec in settings.specs) or args.rerank is not None
+    reads = reads or args.prior is not None
     if captions and not config.reads_captions and not reads:
         raise InputError(
             f"got a caption for {args.model}, a model without text, expected none: leave --prompt out"
         )
+    if args.like_image is not None and not captions:
+        captions = [""] * max(len(labels), 1)
     if (config.reads_captions or reads) and not captions:
         # labels of a guidance's alone say what to draw
         captions = (

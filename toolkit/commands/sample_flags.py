@@ -8,6 +8,8 @@ examples:
     python scripts/sample.py --guidance apg:5 --guidance pag:1@200-800 --rescale 0.5
     python scripts/sample.py --prompt "a white ring above a purple cross" --size 256 --upsample-temp 0.997
     python scripts/sample.py --model runs/map --condition map.png --prompt "a red ring" --guidance picture:1.5
+    python scripts/sample.py --model runs/variations --like-image photo.png --num-samples 4
+    python scripts/sample.py --model runs/variations --prior shapes-prior --prompt "a red ring"
     python scripts/sample.py --like outputs/00000.png --scale 5
 """
 
@@ -26,6 +28,7 @@ from glide.utils import cli as cli
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError, warn
 from glide.utils.ranges import COUNT, ETA, FROM_ZERO, SEED, check_numbers
+from glide.utils.ranges import SCALE as SCALE_RANGE
 from glide.utils.ranges import STRENGTH as STRENGTH_RANGE
 from guidance.options import DEFAULT_OPTIONS
 from guidance.registry import RERANK_OPTIONS, SHARED_OPTIONS, check_read, read_by
@@ -101,6 +104,14 @@ class Sample:
     condition: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FILE")] = ()
     """Picture that the drawing is conditioned on, for a model that train_base.py trained with --condition; KIND=FILE,
     such as map=scene.png, for a model of several, with the flag repeated. --guidance picture:1.5 is its strength."""
+    like_image: Annotated[str | None, arg(metavar="FILE")] = None
+    """Draw variations of this picture, by its embedding, with a model that train_base.py trained with --image-encoder;
+    with --prompt its caption counts too. --guidance picture:1.5 is the picture's strength."""
+    prior: Annotated[str | None, arg(metavar="NAME")] = None
+    """Draw the embedding of each caption by this prior of train_prior.py, and the picture by a model of such
+    embeddings."""
+    prior_scale: Annotated[float | None, arg(metavar="FLOAT")] = None
+    """(prior) Scale of classifier-free guidance in the prior; by default 1, which is none."""
     seed: int = 0
     """Picture i of the run, counted from 0, has the seed SEED + i."""
     out: Annotated[str, arg(metavar="FOLDER")] = "outputs"
@@ -135,6 +146,12 @@ class Sample:
             raise InputError(
                 f"got --strength {self.strength:g} without a picture to begin with, expected both: add --init-image"
             )
+        if self.like_image is not None and self.prior is not None:
+            raise InputError("got --like-image and --prior, expected one of them: leave one out")
+        if self.prior_scale is not None and self.prior is None:
+            raise InputError(
+                f"got --prior-scale {self.prior_scale:g} without --prior, expected both: name a prior"
+            )
         self.second.check()
         self._check_rerank()
         self._check_parts()
@@ -163,7 +180,7 @@ class Sample:
         Part.parse(self.part or "1/1")
         if self.prompts_file is None:
             raise InputError("got --part or --to-shards without a list, expected one: give --prompts-file")
-        for name in ("grid", "gif", "rerank", "like", "label"):
+        for name in ("grid", "gif", "rerank", "like", "label", "prior"):
             if getattr(self, name):
                 raise InputError(
                     f"got --{name} with --part or --to-shards, which draw single pictures, expected one of them: leave "
@@ -178,7 +195,8 @@ class Sample:
     def settings(self, has_null: bool) -> SamplingConfig:
         """The sampling settings. has_null: the model knows classifier-free guidance. InputError for bad values."""
         spec = self.respacing or spec_of_steps(DEFAULT_STEPS if self.steps is None else self.steps)
-        usual = "cfg" if has_null or self.guiding.negative is not None else "none"
+        words = has_null and (self.like_image is None or bool(self.prompt or self.prompts_file))
+        usual = "cfg" if words or self.guiding.negative is not None else "none"
         strength = 1.0 if self.init_image is None else STRENGTH if self.strength is None else self.strength
         settings = SamplingConfig(
             self.sampler,
@@ -257,6 +275,9 @@ def _as_drawn(given: Sample, recipe: Recorded) -> Sample:
         init_image=recipe.text("init_image", None),
         strength=recipe.real("strength", STRENGTH_RANGE, None),
         condition=recipe.texts("condition") if "condition" in recipe else (),
+        like_image=recipe.text("like_image", None),
+        prior=recipe.text("prior", None),
+        prior_scale=recipe.real("prior_scale", SCALE_RANGE, None),
         seed=recipe.whole("seed", SEED),
         second=StageArgs(**stage),
         grid=recipe.whole("num_pictures", COUNT, 0) > 0,
@@ -280,6 +301,10 @@ def _without_excluded(drawn: Sample, given: Sample) -> Sample:
         drawn = replace(drawn, prompt=(), label=())
     if given.condition:
         drawn = replace(drawn, condition=())
+    if given.like_image is not None:
+        drawn = replace(drawn, prior=None, prior_scale=None)
+    if given.prior is not None:
+        drawn = replace(drawn, like_image=None)
     if given.guidance:  # of the options only those that still belong to one
         read = read_by([GuidanceSpec.parse(text) for text in given.guidance]) | SHARED_OPTIONS
         read |= RERANK_OPTIONS if drawn.rerank else frozenset()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
 from glide.networks.image_request import ImageRequest
+from glide.networks.prior import Prior
 from glide.utils.errors import InputError
 from glide.utils.numbers import real, shown_number, whole
 from guidance.base import Guidance
@@ -26,6 +28,7 @@ from toolkit.pipelines.base import BasePipeline
 from toolkit.pipelines.callbacks import Callback, Watch
 from toolkit.pipelines.conditions import read_conditions, with_conditions, with_entries
 from toolkit.pipelines.image_arguments import Read, read_pictures
+from toolkit.pipelines.image_embeddings import entries_of, read_embeddings, with_embeddings
 from toolkit.pipelines.image_to_image import init_image_of
 from toolkit.pipelines.inpaint_call import painted
 from toolkit.pipelines.keyword_arguments import refuse_unknown
@@ -60,6 +63,9 @@ def call(
     mask_image: Pictured | None = None,
     strength: float | None = None,
     condition: Pictured | Mapping[str, Pictured] | None = None,
+    like_image: Pictured | None = None,
+    image_embedding: Tensor | None = None,
+    prior: str | Path | Prior | None = None,
     height: int | None = None,
     width: int | None = None,
     output_type: str = "pil",
@@ -74,20 +80,17 @@ def call(
     _check_size(self, height, width)
     starts = _init_images(image, init_image)
     options = _with_negative(options, negative_prompt)
+    shown = (like_image, image_embedding, prior)
+    prompt, guidance_scale = _words(self, prompt, guidance_scale, shown)
     names, objects = _guidances(guidances)
-    settings = SamplingConfig(
-        sampler,
-        num_inference_steps if isinstance(num_inference_steps, str) else spec_of_steps(num_inference_steps),
-        eta,
-        *_guidance_and_scale(self, guidance_scale, names, options),
-        options,
-        strength=_strength(strength, bool(starts), mask_image is not None),
-        spacing=spacing,
-    )
+    steps = num_inference_steps
+    respacing = steps if isinstance(steps, str) else spec_of_steps(steps)
+    guided = _guidance_and_scale(self, guidance_scale, names, options)
+    share = _strength(strength, bool(starts), mask_image is not None)
+    settings = SamplingConfig(sampler, respacing, eta, *guided, options, strength=share, spacing=spacing)
     check_read(settings.specs, options.given())
-    conditions = read_conditions(condition, self.model)
     pictures = requests(self, prompt, label, settings, num_images_per_prompt, seed, generator)
-    pictures = with_conditions(pictures, conditions)
+    pictures, marks = _conditioned(self, pictures, condition, shown)
     watch = Watch(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
     if mask_image is None:
         last, recipes = _drawn(self, pictures, settings, objects, watch, starts, latents)
@@ -96,7 +99,7 @@ def call(
         _check_by_name(objects, latents, condition)
         x, recipes = painted(self, pictures, settings, watch, starts, mask_image)
     images = last.latents.cpu() if output_type == "latent" else as_output(x, output_type)
-    result = Result(images, x, with_entries(recipes, conditions))
+    result = Result(images, x, [recipe | mark for recipe, mark in zip(recipes, marks, strict=True)])
     return result if return_dict else result.to_tuple()
 
 
@@ -120,6 +123,9 @@ strength 1; the results have the size of the picture, and its pixels outside of 
 the model is conditioned on, or one for each prompt, or a dictionary from kinds to these, {"map": numbers}.
 height, width: those of the model's pictures.
 
+For a model of image embeddings: like_image, a picture to be varied, or one for each prompt (which may be left out);
+image_embedding, numbers [E] or [N,E] in its place; or prior, by name or loaded, which draws them from the prompts.
+
 output_type: "pil", "np", "pt", or "latent" of a model that draws latents; see `Result.images`. return_dict: False
 for a tuple of the images alone.
 callback_on_step_end: a function of (pipe, step, t, kwargs), called after each step; kwargs holds the tensors that
@@ -128,6 +134,33 @@ callback_on_step_end_tensor_inputs names ("latents", "x0"), and a dictionary tha
 fit.
 """
 call.__doc__ = f"{call.__doc__}\n{ARGUMENTS}"
+
+
+Shown = tuple[Pictured | None, Tensor | None, str | Path | Prior | None]
+"""like_image, image_embedding and prior of a call."""
+
+
+def _words(
+    pipe: BasePipeline, prompt: str | Sequence[str] | None, scale: float | None, shown: Shown
+) -> tuple[str | Sequence[str] | None, float | None]:
+    """Prompt and scale of classifier-free guidance: none where a picture alone says what to draw."""
+    like_image, embedding, _ = shown
+    alone = prompt is None and not (like_image is None and embedding is None)
+    return ("", scale or 1.0) if alone and pipe.model.config.reads_captions else (prompt, scale)
+
+
+def _conditioned(
+    pipe: BasePipeline,
+    pictures: list[ImageRequest],
+    condition: Pictured | Mapping[str, Pictured] | None,
+    shown: Shown,
+) -> tuple[list[ImageRequest], list[dict[str, Any]]]:
+    """N requests with the pictures and embeddings that they are conditioned on, and the entries of their recipes."""
+    conditions = read_conditions(condition, pipe.model)
+    pictures = with_conditions(pictures, conditions)
+    embeddings = read_embeddings(*shown, pictures, pipe.model)
+    entries = with_entries(entries_of(embeddings, len(pictures)), conditions)
+    return with_embeddings(pictures, embeddings, pipe.model), entries
 
 
 def _check_names(nameless: Sequence[Any], unknown: Mapping[str, Any]) -> None:

@@ -137,7 +137,7 @@ def left_out(
     zero = [spec for spec in specs if spec.name == "picture" and spec.scale == 0.0 and spec.interval is None]
     if not zero:
         return list(pictures), list(specs)
-    without = [replace(one, given=replace(one.given, conditions={})) for one in pictures]
+    without = [replace(one, given=one.given.without_conditions()) for one in pictures]
     return without, [spec for spec in specs if spec not in zero]
 
 

@@ -20,9 +20,9 @@ from glide.utils.ranges import flag
 MOST_ENTRIES = 10_000  # captions of one grid
 EMBEDDED = ("glide", "guidance", "upsampler")
 """Packages beside this one whose folder `models` holds embedded networks."""
-NETWORKS = ("model", "upsampler", "weak", "classifier", "clip")
+NETWORKS = ("model", "upsampler", "weak", "classifier", "clip", "prior")
 """Flags that name a network: of these an embedded one needs no trust."""
-FILES = ("vocab", "upsampler_vocab", "clip_vocab", "init_image", "image", "mask", "condition")
+FILES = ("vocab", "upsampler_vocab", "clip_vocab", "init_image", "image", "mask", "condition", "like_image")
 """Flags that name a file, a folder, or what is fetched from the hub."""
 
 REQUIRED: Final = object()

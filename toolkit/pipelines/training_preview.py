@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glide.checkpoints.image_encoders import find_image_encoder
 from glide.diffusion.samplers.registry import DEFAULT_SAMPLER
 from glide.networks.config import ModelConfig
 from glide.networks.image_request import NO_PIXELS, ImageRequest, KnownPixels
@@ -61,13 +62,18 @@ def batch_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float 
 def conditioned_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float = 3.0) -> int | None:
     """Columns: each condition, the picture that it belongs to, and what the model draws from it.
 
-    batch: as in training, with conditions [N,c,H,W]. Drawn in 25 steps and written as one PNG, with captions. Returns
+    Of a model of image embeddings, the second is a variation of the first, drawn without its caption. batch: as in
+    training, with conditions [N,c,H,W]. Drawn in 25 steps and written as one PNG, with captions. Returns
     as `sample_grid`.
     """
     pipe = Pipeline(copy.deepcopy(model), owned=True)
     kinds = conditions_named(model.config.conditions)
     image, (captions, labels) = to_float(batch["image"]).cpu(), _subjects(model.config, batch)
     given = [KnownPixels(conditions=row) for row in conditions_of(batch, kinds)]
+    if model.config.image_encoder is not None:
+        embeddings = find_image_encoder(model.config.image_encoder).encode(image)
+        given = [replace(one, embedding=z) for one, z in zip(given, embeddings, strict=True)]
+        captions, scale = [""] * len(image), 1.0
     rows = zip(captions, labels, given, strict=True)
     drawn = _drawn(pipe, [ImageRequest(i, *row) for i, row in enumerate(rows)], scale)
     if drawn is None:

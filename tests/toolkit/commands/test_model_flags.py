@@ -173,7 +173,7 @@ FILES = {
     "[unet]\nchanels = 3": "got the unknown setting 'unet.chanels', expected unet.channels",
     "[unet]\nchannels = 'wide'": "got unet.channels 'wide', expected a whole number",
     "[unet]\nchannel_mult = 2": "got unet.channel_mult 2, expected a list",
-    "channels = 3": "got 'channels' at the top, expected the tables [model] or [unet] or [text] or [process]",
+    "channels = 3": "got 'channels' at the top, expected the tables [model] or [unet] or [text] or [image_",
     "[net]\nchannels = 3": "got 'net' at the top",
     "unet = 3": "got 'unet' at the top",
     "[unet": "is no TOML file",
