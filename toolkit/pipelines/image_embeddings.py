@@ -60,8 +60,8 @@ def embeddings_by_prior(
 ) -> list[GivenEmbedding]:
     """An embedding for each of N requests, drawn from its caption with its seed.
 
-    prior: by name, or loaded. scale: of classifier-free guidance in it; None is the default. InputError for a model that is conditioned on
-    no embedding, or on those of another encoder, and for an empty caption.
+    prior: by name, or loaded. scale: of classifier-free guidance in it; None is the default. InputError for a model
+    that is conditioned on no embedding, or on those of another encoder, and for an empty caption.
     """
     scale = DEFAULT_SCALE if scale is None else scale
     config = _encoder_config(model, "the prior")
