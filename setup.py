@@ -75,7 +75,8 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     packages=find_packages(include=[f"{package}{below}" for package in PACKAGES for below in ("", ".*")]),
-    package_data={package: ["pretrained/*/*", "py.typed"] for package in PACKAGES},
+    package_data={package: ["pretrained/*/*", "py.typed"] for package in PACKAGES}
+    | {"toolkit": ["evaluation/*.html", "evaluation/*.css", "evaluation/*.js", "py.typed"]},
     ext_modules=[FUSED] if sys.platform == "linux" else [],
     entry_points={
         "console_scripts": ["glide = toolkit.commands.main:main"],

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import compare as compare_script
 import inpaint as inpaint_script
 import numpy as np
 import pytest
@@ -47,6 +48,7 @@ from glide.utils.errors import InputError
 from glide.utils.image_files import read_picture
 from glide.utils.images import RECIPE, load_image, read_recipe
 from guidance.spec import GuidanceSpec
+from support.comparison import answers, by_strength, small_plan
 from support.fuzzing import NUMBERS, TEXTS, dumps, hostile, json_bytes, judge, mutate_bytes, mutate_json
 from support.models import CAPTIONS
 from toolkit import Pipeline
@@ -394,6 +396,24 @@ def test_recipes(text_model: Model, text_folder: Path, tmp_path: Path) -> None:
         return lambda: parse_one(["--like", str(file), *needed], "x")
 
     check("recipes", 40, tmp_path, case)
+
+
+@pytest.mark.slow
+def test_answers_and_keys_of_comparisons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    comparison = small_plan(captions=4, catch=4)
+    strengths = {"a": 0.0, "b": 1.0, "c": 2.0}
+    whole = {"a": answers(comparison, "anna", by_strength(strengths, 0)), "k": comparison.key()}
+
+    def case(rng: random.Random, folder: Path) -> Act:
+        hit = rng.choice(["a", "k"])
+        for name, value in whole.items():
+            data = json_bytes(rng, value) if name == hit else json.dumps(value).encode()
+            (folder / f"{name}.json").write_bytes(data)
+        files = ["--answers", str(folder / "a.json"), "--key", str(folder / "k.json")]
+        more = ["--bootstrap", "100", "--keep-failed", "--out", str(folder / "report.json")]
+        return lambda: compare_script.main([*files, *more])
+
+    check("comparisons", 60, tmp_path, case)
 
 
 FLAGS = [

@@ -67,15 +67,16 @@ def prepare(args: type, argv: Sequence[str], default: object = None) -> list[str
     found: list[str] = []
     given: set[str] = set()
     positional = [flag for flag in known.values() if flag.positional]
-    rest = list(argv)
+    rest, places = list(argv), 0
     while rest:
         token = rest.pop(0)
         if not token.startswith("-") or token == "-":
             if not positional:
                 raise InputError(f"got {token!r}, expected a flag before it: see --help")
-            first = positional.pop(0)
+            first = positional[0] if positional[0].values is None else positional.pop(0)
             given.add(first.name)
-            found.append(_read(first, token))
+            found.insert(places, _read(first, token))  # before all flags, where a list of them stays together
+            places += 1
             continue
         if token in FINAL:
             return [FINAL[token]]

@@ -98,6 +98,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             "evaluate_images",
             "distances between pictures, and memorisation",
         ),
+        _command("compare", "Compare", "compare", "pictures of several models compared by people"),
         _command("evaluate_upsampler", "EvaluateUpsampler", "evaluate_upsampler", "PSNR of an upsampler"),
         _command("reconstruct", "Reconstruct", "reconstruct", "PSNR and SSIM of an autoencoder"),
         _command("guidance_sweep", "Sweep", "sweep", "guidances: fidelity against diversity"),

@@ -32,6 +32,7 @@ from guidance.clip.train_flags import TrainClip
 from guidance.options import Options
 from toolkit.commands.binding_flags import Bind
 from toolkit.commands.check_data_flags import CheckData
+from toolkit.commands.compare_flags import Compare
 from toolkit.commands.convert_flags import Convert
 from toolkit.commands.evaluate_flags import Evaluate
 from toolkit.commands.evaluate_inpainting_flags import EvaluateInpainting
@@ -53,6 +54,7 @@ from upsampler.train_flags import TrainUpsampler
 SCRIPTS = (
     Bind,
     CheckData,
+    Compare,
     Convert,
     Evaluate,
     EvaluateInpainting,
@@ -129,6 +131,12 @@ def numbers_of(args: type) -> list[tuple[type, str]]:
 @pytest.mark.parametrize("args", SCRIPTS)
 def test_every_number_of_every_script_has_a_range(args):
     assert [(owner.__name__, name) for owner, name in numbers_of(args) if range_of(owner, name) is ANY] == []
+
+
+def test_a_list_without_a_flag_may_stand_around_the_flags():
+    parsed = cli.parse(Compare, "", ["a", "--seed", "3", "b", "--answers", "x", "y", "--quality=9", "c"])
+    assert parsed.folders == ("a", "b", "c") and parsed.answers == ("x", "y")
+    assert (parsed.seed, parsed.quality) == (3, 9)
 
 
 @pytest.mark.slow
