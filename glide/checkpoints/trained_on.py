@@ -38,5 +38,6 @@ def check_built_in_scenes(name: str | Path) -> None:
         return
     raise InputError(
         f"got the model {name}, which was trained on {data}, expected one of the built-in scenes: only their captions "
-        "can be asked and judged here; for a loss on pictures of your own use scripts/nll.py --data"
+        "can be asked and judged here; for your own pictures use scripts/evaluate_images.py, --data of the sweeps, or "
+        "scripts/nll.py"
     )

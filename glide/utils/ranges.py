@@ -102,6 +102,7 @@ RANGES: dict[str, Range] = {
     "open_captions": MEASURED,
     "p2_gamma": FACTOR,
     "p2_k": POSITIVE,
+    "real": COUNT,
     "pictures": MEASURED,
     "EvaluateImages.pictures": Range(2, 10_000_000),
     "Sweep.pictures": Range(2, 1_000_000),

@@ -13,8 +13,10 @@ from glide.utils.progress import progress
 from glide.utils.results_folder import Results
 from guidance.registry import RERANK_OPTIONS, SHARED_OPTIONS, check_read, read_by
 from guidance.spec import GuidanceSpec
+from toolkit.commands.data_sweep import sweep_data
 from toolkit.commands.guidance_sweep_flags import USUAL_LINES, Sweep
 from toolkit.commands.judged import open_pipeline
+from toolkit.evaluation.data_sweep import DataPoint, Setting
 from toolkit.evaluation.guidance_sweep import SweepPrompts, data_point, measure
 from toolkit.evaluation.prompts import classes, held_out, open_captions
 from toolkit.evaluation.sweep_results import Point, plot, words, write_csv
@@ -24,16 +26,18 @@ from toolkit.pipelines.settings import SamplingConfig
 SHOWN = 8  # captions whose pictures are written, a row for each
 
 
-def sweep(args: Sweep) -> list[Point]:
+def sweep(args: Sweep) -> list[Point] | list[DataPoint]:
     """Draw, judge, write the table (again after every point), the pictures and the plot. InputError beforehand."""
     args.check()
     if args.best_of > 1 and args.ask == "class":
         raise InputError(
             f"got --best-of {args.best_of} --ask class, expected captions, which a CLIP can read: leave one out"
         )
+    runs = plan(args)
+    if args.data is not None:
+        return sweep_data(args, lambda pipe: [Setting(*run) for run in runs], "scale")
     if not args.no_plot:
         figure()  # whether there is matplotlib, before the work
-    runs = plan(args)
     shown = [picture_name(line, scale) for line, scale, _ in runs]
     results = Results(args.out, ("sweep.csv", "sweep.png", *shown), args.overwrite)
     pipe = open_pipeline(args, captions=args.ask == "caption")

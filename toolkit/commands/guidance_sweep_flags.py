@@ -3,6 +3,7 @@
 examples:
     python scripts/guidance_sweep.py --model shapes
     python scripts/guidance_sweep.py --guidance cfg --guidance cfg@200-700 --guidance apg --scales 2 3 5 --captions 500
+    python scripts/guidance_sweep.py --model runs/photos --data photos/ --held-out 0.1 --captions 1000
     python scripts/guidance_sweep.py --guidance none --guidance cfg:3+pag:1 --guidance cfg:3+cads:0.1 --no-plot
 """
 
@@ -16,13 +17,13 @@ from tyro.conf import UseAppendAction, arg
 
 from guidance.options import DEFAULT_OPTIONS
 from toolkit.commands import shared_flags as shared
-from toolkit.commands.judged_flags import JudgedRun
+from toolkit.commands.judged_flags import JudgedSweep
 
 USUAL_LINES = ("none", "cfg", "cfg@200-800", "apg")
 
 
 @dataclass(frozen=True)
-class Sweep(JudgedRun):
+class Sweep(JudgedSweep):
     """The flags."""
 
     captions: int = 200
@@ -44,5 +45,3 @@ class Sweep(JudgedRun):
     """Pictures of each open caption (or class), among which the diversity is measured."""
     out: Path = Path("outputs/sweep")
     """Receives sweep.csv, sweep.png and, for each point, pictures of the open captions, a row for each."""
-    no_plot: bool = False
-    """Write only the table; a plot needs matplotlib."""

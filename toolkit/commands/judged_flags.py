@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
@@ -68,3 +69,22 @@ class JudgedRun(JudgedPictures):
     """Number of held-out captions of the grammar."""
     kinds: Kinds = ("one", "count", "pair")
     """Kinds of built-in scenes that the captions describe."""
+
+
+@dataclass(frozen=True)
+class JudgedSweep(JudgedRun):
+    """Flags of a sweep, which the oracle judges, or pictures of one's own."""
+
+    data: str | None = None
+    """Pictures of one's own, a folder or shards: each point draws --captions pictures of its captions or classes, which
+    are compared with it. By default the built-in scenes, by the oracle."""
+    judge: str = "efficientnet-lite0"
+    """(data) The features in which pictures are compared, as --features of the evaluate_images command. With clip: or
+    noisy-clip: the fit to the captions is measured, too."""
+    held_out: float = 0.0
+    """(data) Compare with this share alone, and draw its captions: a training with the same --held-out left it out."""
+    real: int | None = None
+    """(data) At most so many real pictures. By default all."""
+    no_plot: bool = False
+    """Write only the table; a plot needs matplotlib."""
+    out: Path = Path("outputs/sweep")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -19,25 +20,30 @@ from glide.utils.printable import say
 from glide.utils.progress import progress
 from glide.utils.results_folder import Results
 from guidance.registry import check_read
+from toolkit.commands.data_sweep import sweep_data
 from toolkit.commands.judged import open_pipeline
 from toolkit.commands.solver_sweep_flags import SolverSweep
+from toolkit.evaluation.data_sweep import DataPoint, Setting
 from toolkit.evaluation.oracle_run import drawn
 from toolkit.evaluation.prompts import held_out
 from toolkit.evaluation.sampler_sweep import Line, count_right, network_calls, plan, rms
 from toolkit.evaluation.solver_points import SolverPoint, plot, standard_error, table, words
 from toolkit.evaluation.sweep_results import write_csv
+from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
 
 USUAL_LINES = (*SAMPLERS, "ddpm:250")
 SHOWN = 32  # pictures of each point that are written
 
 
-def solver_sweep(args: SolverSweep) -> list[SolverPoint]:
+def solver_sweep(args: SolverSweep) -> list[SolverPoint] | list[DataPoint]:
     """Draw, judge, write the tables (again after every point), the pictures and the plot. InputError beforehand.
 
     The first point is the reference.
     """
     lines = check(args)
+    if args.data is not None:
+        return sweep_data(args, lambda pipe: _settings(args, pipe, lines), "network calls")
     if not args.no_plot:
         figure()  # whether there is matplotlib, before the work
     truth_line = f"{args.sampler}, {args.steps} steps"
@@ -69,6 +75,15 @@ def solver_sweep(args: SolverSweep) -> list[SolverPoint]:
             plot(results.path("solvers.png"), points[1:], points[0], args.model)
     say(table(points), result=True)
     return points
+
+
+def _settings(args: SolverSweep, pipe: Pipeline, lines: Sequence[Line]) -> list[Setting]:
+    """The points of a sweep that pictures of one's own judge."""
+    usual = args.settings(args.guidance, args.scale, args.guiding)
+    return [
+        Setting(line, network_calls(pipe.process(settings), settings.sampler), settings)
+        for line, settings in plan(lines, args.calls, usual, pipe.model.process)
+    ]
 
 
 def stem(line: str) -> str:

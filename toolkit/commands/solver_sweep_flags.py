@@ -3,6 +3,7 @@
 examples:
     python scripts/solver_sweep.py --model shapes
     python scripts/solver_sweep.py --solver heun@karras --solver dpmpp-2m@log-snr --solver unipc --calls 8 12 16 20
+    python scripts/solver_sweep.py --model runs/photos --data photos/ --solver ddim --solver dpmpp-2m --captions 1000
     python scripts/solver_sweep.py --solver ddpm:250 --solver dpmpp-2m-sde --captions 500 --no-plot
 """
 
@@ -17,11 +18,11 @@ from tyro.conf import UseAppendAction, arg
 from glide.utils.dtype import AUTO, DType
 from guidance.options import DEFAULT_OPTIONS
 from toolkit.commands import shared_flags as shared
-from toolkit.commands.judged_flags import JudgedRun
+from toolkit.commands.judged_flags import JudgedSweep
 
 
 @dataclass(frozen=True)
-class SolverSweep(JudgedRun):
+class SolverSweep(JudgedSweep):
     """The flags."""
 
     captions: int = 200
@@ -48,5 +49,3 @@ class SolverSweep(JudgedRun):
     """Type that the network computes in; distances show the rounding of other types than float32."""
     out: Path = Path("outputs/solver-sweep")
     """Receives solvers.csv, solvers.md, solvers.png and, for each point, its first pictures."""
-    no_plot: bool = False
-    """Write only the tables; a plot needs matplotlib."""

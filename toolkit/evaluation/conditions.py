@@ -27,8 +27,8 @@ FAR = 0.05
 """Distance, as a share of the picture's side, from which on a thing is not where it should be."""
 OTHER_SIZE = 0.25
 """Share by which a radius differs from the map's from which on a thing has another size."""
-QUESTIONS = ("kinds", "places", "colors", "all")
-"""All things of the map are there, and no others; each lies where the map has it, as large as there; each has the
+QUESTIONS = ("kinds", "places", "map", "colors", "all")
+"""All things of the map are there, and no others; each lies where the map has it, as large as there; both; each has the
 colour that the caption says; all of these."""
 
 
@@ -93,7 +93,14 @@ def judge(case: Case, reading: Reading) -> dict[str, bool]:
         return dict.fromkeys(QUESTIONS, False)
     ways = [_agree_all(case, matched) for matched in permutations(reading.things)]
     best = max(ways, key=lambda holds: (sum(holds), holds))
-    return dict(zip(QUESTIONS, (*best, all(best)), strict=True))
+    kinds, places, colors = best
+    return {
+        "kinds": kinds,
+        "places": places,
+        "map": kinds and places,
+        "colors": colors,
+        "all": kinds and places and colors,
+    }
 
 
 def _agree_all(case: Case, matched: Sequence[Found]) -> tuple[bool, ...]:

@@ -40,8 +40,10 @@ class DrawnPictures(StoredPictures):
 
 
 def requests_of(pipe: Pipeline, data: PictureSet, count: int, seed: int) -> list[ImageRequest]:
-    """Requests for pictures: the captions or classes of the data, one picture each and from the first again; picture i has the
-    seed `seed + i`. InputError for data without the captions or classes that the model draws."""
+    """Requests for pictures of the captions or classes of the data, one picture each and from the first again.
+
+    Picture i has the seed `seed + i`. InputError for data without the captions or classes that the model draws.
+    """
     config, found = pipe.model.config, []
     places = [i % len(data) for i in range(count)]
     for i, place in enumerate(places):

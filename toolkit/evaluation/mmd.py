@@ -64,7 +64,9 @@ def _within(x: Array, kernel: Kernel, unbiased: bool, weights: Array) -> Array:
     total, pairs = _sums(x, x, kernel, weights, weights), weights.sum(1) ** 2
     if unbiased:
         own = np.concatenate([kernel(x[i : i + 1], x[i : i + 1])[0] for i in range(len(x))])
-        return (total - weights**2 @ own) / (pairs - (weights**2).sum(1))
+        # a resample of one picture alone has no pairs: nan, and the figure no interval
+        with np.errstate(invalid="ignore"):
+            return (total - weights**2 @ own) / (pairs - (weights**2).sum(1))
     return total / pairs
 
 

@@ -14,9 +14,9 @@ from support.conditions import conditioned_model
 from support.models import tiny_unet
 from toolkit.commands.evaluate_conditions import evaluate_conditions
 from toolkit.commands.evaluate_conditions_flags import EvaluateConditions
-from toolkit.evaluation.conditions import cases, judge
+from toolkit.evaluation.conditions import QUESTIONS, cases, judge
 
-RIGHT = {"kinds": True, "places": True, "colors": True, "all": True}
+RIGHT = dict.fromkeys(QUESTIONS, True)
 
 
 def judged(case, scene: Scene) -> dict[str, bool]:
@@ -46,7 +46,7 @@ def test_a_thing_elsewhere_of_another_size_or_missing_is_seen() -> None:
             continue
         (thing,) = case.scene.things
         moved = replace(thing, x=thing.x + (0.07 if thing.x < 0.5 else -0.07))
-        wrong = {**RIGHT, "places": False, "all": False}
+        wrong = {**RIGHT, "places": False, "map": False, "all": False}
         assert judged(case, replace(case.scene, things=(moved,))) == wrong
         if thing.radius < 0.15:
             larger = replace(thing, radius=1.3 * thing.radius)
