@@ -81,7 +81,11 @@ setup(
     entry_points={
         "console_scripts": ["glide = toolkit.commands.main:main"],
         # glide imports no guidance, whose noisy CLIP is an image encoder too
-        "glide.image_encoders": ["noisy-clip = guidance.clip.image_encoder:load"],
+        "glide.image_encoders": [
+            "classifier = guidance.classifier.image_encoder:load",
+            "efficientnet-lite0 = toolkit.evaluation.efficientnet_lite:load_image_encoder",
+            "noisy-clip = guidance.clip.image_encoder:load",
+        ],
     },
     python_requires=">=3.11",
     install_requires=[  # constraints-lowest.txt holds the lowest of each, and says which holes older ones have

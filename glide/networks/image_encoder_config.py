@@ -23,7 +23,7 @@ KINDS: tuple[str, ...] = ("clip", "dinov2")
 """Those of transformers."""
 MODEL_TYPES = {"clip": "clip", "clip_vision_model": "clip", "dinov2": "dinov2"}
 """The kind of a folder of transformers, by the `model_type` in its config.json."""
-OWN_KINDS = {"clip": "noisy-clip"}
+OWN_KINDS = {"classifier": "classifier", "clip": "noisy-clip"}
 """The kind of a model folder of this toolkit, by the `kind` in its config.json."""
 
 
@@ -46,8 +46,9 @@ class ImageEncoderConfig:
 
     @property
     def name(self) -> str:
-        """KIND:PLACE, as it was given."""
-        return f"{self.kind}:{self.source}"
+        """KIND:PLACE, or KIND alone, as it was given."""
+        alone = self.source == self.kind and self.kind not in KINDS
+        return self.kind if alone else f"{self.kind}:{self.source}"
 
     def check(self) -> None:
         """InputError for settings of no encoder."""
@@ -62,12 +63,16 @@ def kinds() -> list[str]:
 def read_name(name: str) -> tuple[str, str]:
     """Kind and place of an image encoder: "clip:org/name@revision", "noisy-clip:shapes-clip", or a folder alone.
 
+    A kind of a package that has one encoder alone is its own place: "efficientnet-lite0".
+
     InputError for a name that is none of these.
     """
     kind, colon, place = name.partition(":")
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
         return _kind_of(folder), name
+    if name in plug_ins(GROUP):
+        return name, name
     if not colon or not place:
         raise InputError(
             f"got the image encoder {name!r}, expected KIND:PLACE or a folder with its config.json: check the name; "

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from glide.checkpoints.load import resolve
 from glide.checkpoints.provenance import fingerprint
-from glide.diffusion.conditioning import Conditioning
 from glide.networks.image_encoder import PretrainedImages
 from glide.networks.vision_transformer import ImageEncoder
 from glide.utils.errors import InputError
 from glide.utils.filesystem import is_remote
 from glide.utils.hub import commit_of
+from guidance.classifier.image_encoder import trunk_maps
 from guidance.classifier.network import NoisyClassifier
 from guidance.clip.load import EMBEDDED, load_clip
 from guidance.clip.network import NoisyClip
@@ -45,17 +45,14 @@ class NoisyClipImages(PretrainedImages):
     def _maps(self, x: Tensor) -> list[Tensor]:
         """Of a U-Net's down path: the last activation of each resolution; of a vision transformer: of each block."""
         tower = self.clip.image
+        if isinstance(tower, NoisyClassifier):
+            return trunk_maps(tower, x)
         if self.clip.config.first_stage is not None:
             raise InputError(
                 "got a noisy CLIP of latents for feature maps, expected one of pixels, as latents are encoded without "
                 "a gradient: give another image encoder"
             )
         t = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        if isinstance(tower, NoisyClassifier):
-            cond = Conditioning()
-            maps = tower.encoder.encode(x, tower.encoder.embed(t, cond), cond)
-            last = {h.shape[-1]: h for h in maps}  # the later ones of a resolution replace the earlier ones
-            return list(last.values())
         assert isinstance(tower, ImageEncoder)
         side = self.clip.config.image.grid
         return [h[:, 1:].mT.unflatten(2, (side, side)) for h in tower.hidden(x, t)]

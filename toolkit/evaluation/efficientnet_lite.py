@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.checkpoints.state_dicts import check_finite, read_state_dict
+from glide.networks.image_encoder import PretrainedImages
 from glide.utils.errors import InputError
 from glide.utils.filesystem import read_bytes
 
@@ -111,9 +112,50 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """[N,3,224,224] in [-1, 1] -> features [N,1280] and logits [N,1000]."""
-        x = (((images + 1) * 127.5 - MEAN) / STD).contiguous(memory_format=torch.channels_last)
-        features = self.head(self.blocks(self.stem(x))).mean(dim=(2, 3))
+        features = self.embed(((images + 1) * 127.5 - MEAN) / STD)
         return features, self.classifier(features)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Normalised pictures [N,3,224,224] -> features [N,1280]."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        found: Tensor = self.head(self.blocks(self.stem(x))).mean(dim=(2, 3))
+        return found
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Normalised pictures [N,3,224,224] -> the last activations [N,D,h,w] of each resolution, 112 to 7 wide."""
+        h = self.stem(x.contiguous(memory_format=torch.channels_last))
+        last = {h.shape[-1]: h}
+        for block in self.blocks:
+            h = block(h)
+            last[h.shape[-1]] = h
+        return list(last.values())
+
+
+class EfficientNetImages(PretrainedImages):
+    """The network as a frozen image encoder, of the entry point "efficientnet-lite0" in glide.image_encoders."""
+
+    network: EfficientNetLite0
+
+    def __init__(self, network: EfficientNetLite0) -> None:
+        super().__init__(
+            network,
+            width=WIDTH,
+            size=SIZE,
+            fingerprint=SHA256[:16],
+            mean=(MEAN / 255,) * 3,
+            std=(STD / 255,) * 3,
+        )
+
+    def _embed(self, x: Tensor) -> Tensor:
+        return self.network.embed(x)
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        return self.network.maps(x)
+
+
+def load_image_encoder(place: str) -> EfficientNetImages:
+    """The encoder; there is one, whatever `place` says. InputError as `load_efficientnet_lite`."""
+    return EfficientNetImages(load_efficientnet_lite())
 
 
 def load_efficientnet_lite() -> EfficientNetLite0:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from glide.networks.image_encoder_config import kinds
 from glide.utils.entry_points import load_plug_in, plug_ins
 from glide.utils.errors import InputError
 from glide.utils.numbers import Range
+from guidance.classifier.image_encoder import before_last_layer
 from guidance.classifier.load import load_classifier
 from guidance.classifier.network import NoisyClassifier
 from guidance.clip.image_encoder import load as load_noisy_clip
@@ -126,23 +128,13 @@ def _of_classifier(name: str, classifier: NoisyClassifier, device: torch.device)
     _check_channels(name, config.picture_channels)
     head: Any = classifier.pool.head
 
-    def network(images: Tensor) -> tuple[Tensor, Tensor]:
-        seen: list[Tensor] = []
-        hook = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        try:
-            x = classifier.first_stage.encode(images)
-            logits = classifier(x, torch.zeros(len(x), dtype=torch.int64, device=x.device))
-        finally:
-            hook.remove()
-        return seen[0], logits
-
     return Features(
         name,
         "classifier",
         config.picture_size,
         head.in_features,
         fingerprint(classifier),
-        network,
+        partial(before_last_layer, classifier),
         device,
         config.class_names or tuple(map(str, range(config.num_classes))),
     )

