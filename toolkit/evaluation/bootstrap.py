@@ -32,6 +32,12 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
+    def within(self, least: float, most: float = math.inf) -> Estimate:
+        """The same with its interval cut to what the figure can be."""
+        if self.low is None or self.high is None:
+            return self
+        return Estimate(self.value, max(least, self.low), min(most, self.high))
+
     def __str__(self) -> str:
         if self.low is None or self.high is None:
             return f"{self.value:.4g}"
@@ -53,7 +59,8 @@ def counts(count: int, resamples: int, seed: int) -> Array:
 
 def around(value: float, replicates: Array) -> Estimate:
     """The figure with the interval of its resamples [B], moved so that their mean is the figure."""
-    if not np.isfinite(value) or not np.isfinite(replicates).all() or len(replicates) < 2:
+    replicates = replicates[np.isfinite(replicates)]  # of very few pictures, some resamples have no figure
+    if not np.isfinite(value) or len(replicates) < 2:
         return Estimate(value)
     low, high = np.quantile(replicates, ((1 - LEVEL) / 2, (1 + LEVEL) / 2)) - replicates.mean()
     return Estimate(value, value + float(low), value + float(high))

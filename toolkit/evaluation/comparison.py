@@ -191,9 +191,10 @@ def table(comparison: Comparison) -> str:
     lines = [f"{comparison.features.name}: {len(comparison.generated)} pictures"]
     if comparison.data is not None:
         lines[0] += f" against {len(comparison.data)}"
+    width = max(len(one.label) for one in comparison.figures)
     for one in comparison.figures:
         beside = "" if one.real is None else f"   real: {one.real}"
-        lines.append(f"  {one.label:28} {_shown(one.generated)}{beside}")
+        lines.append(f"  {one.label:{width}} {_shown(one.generated)}{beside}".rstrip())
     if (copies := comparison.copies) is not None:
         said = "found" if copies.found else "not found"
         lines.append(

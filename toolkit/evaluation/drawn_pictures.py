@@ -79,18 +79,16 @@ def draw_into(
     wanted = [folder / f"{i:06d}.png" for i in range(len(requests))]
     for old in set(folder.glob("[0-9]" * 6 + ".png")) - set(wanted):
         old.unlink()  # of a run with more pictures
-    for start, batch in progress(
-        list(batches(requests, batch_size, run.call_size)), desc="drawing", unit="batch"
-    ):
-        recipes = [recipe_of(run.context, one, settings, start + i) for i, one in enumerate(batch)]
-        paths = wanted[start : start + len(batch)]
-        if all(_drawn(path, recipe) for path, recipe in zip(paths, recipes, strict=True)):
-            continue
-        for step in run.draw(batch, settings, place=start):
-            last = step
-        pixels = to_uint8(last.x)
-        for path, picture, recipe in zip(paths, pixels, recipes, strict=True):
-            save_png(path, picture, recipe)
+    with progress(total=len(requests), desc="drawing", unit="picture") as bar:
+        for start, batch in batches(requests, batch_size, run.call_size):
+            recipes = [recipe_of(run.context, one, settings, start + i) for i, one in enumerate(batch)]
+            paths = wanted[start : start + len(batch)]
+            if not all(_drawn(path, recipe) for path, recipe in zip(paths, recipes, strict=True)):
+                for step in run.draw(batch, settings, place=start):
+                    last = step
+                for path, picture, recipe in zip(paths, to_uint8(last.x), recipes, strict=True):
+                    save_png(path, picture, recipe)
+            bar.update(len(batch))
     return DrawnPictures(pipe.name, folder, requests, pipe.model.config.class_names)
 
 

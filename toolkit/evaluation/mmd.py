@@ -64,9 +64,9 @@ def _within(x: Array, kernel: Kernel, unbiased: bool, weights: Array) -> Array:
     total, pairs = _sums(x, x, kernel, weights, weights), weights.sum(1) ** 2
     if unbiased:
         own = np.concatenate([kernel(x[i : i + 1], x[i : i + 1])[0] for i in range(len(x))])
-        # a resample of one picture alone has no pairs: nan, and the figure no interval
-        with np.errstate(invalid="ignore"):
-            return (total - weights**2 @ own) / (pairs - (weights**2).sum(1))
+        pairs = pairs - (weights**2).sum(1)
+        lone = pairs <= 0  # one picture alone, over and over: no pair of two
+        return np.where(lone, np.nan, total - weights**2 @ own) / np.where(lone, 1.0, pairs)
     return total / pairs
 
 

@@ -105,7 +105,7 @@ def _names(path: str) -> set[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy") for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile raises almost anything on damaged files
         raise InputError(f"cannot read {path} ({reason_of(error)}): check that it is an .npz file") from error
 
 

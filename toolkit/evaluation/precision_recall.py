@@ -18,6 +18,8 @@ from toolkit.evaluation.nearest_neighbors import blocks, inside, radii, squared_
 Array = NDArray[np.float64]
 K = 3
 """Neighbours in the paper."""
+MOST = 1e6
+"""Realism of a copy, whose distance is 0."""
 
 
 def on_manifold(x: NDArray, of: NDArray, k: int = K) -> Array:
@@ -36,7 +38,7 @@ def precision_recall(generated: NDArray, real: NDArray, k: int = K) -> tuple[flo
 
 
 def realism(generated: NDArray, real: NDArray, k: int = K) -> Array:
-    """The realism of each generated picture, [N]: 1 or more on the manifold, 0 far from it.
+    """The realism of each generated picture, [N]: 1 or more on the manifold, up to `MOST`; 0 far from it.
 
     As in the paper, the larger half of the balls is left out: those around outliers would hold almost anything.
     """
@@ -48,7 +50,7 @@ def realism(generated: NDArray, real: NDArray, k: int = K) -> Array:
     found = []
     for rows in blocks(len(x), len(kept)):
         distance = squared_distances(x[rows] - middle, kept - middle)
-        ratio = radius / np.maximum(distance, np.finfo(np.float64).tiny)
+        ratio = radius / np.maximum(np.maximum(distance, radius / MOST**2), np.finfo(np.float64).tiny)
         found.append(np.sqrt(ratio.max(1)))
     return np.concatenate(found)
 

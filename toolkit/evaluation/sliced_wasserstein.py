@@ -39,7 +39,7 @@ def sliced_wasserstein_estimate(
     """The same with its interval, both sets resampled and the directions kept."""
     along = directions(x.shape[1], count, seed)
     projected = [np.asarray(one, np.float64) @ along.T for one in (x, y)]
-    return of_two_sets(projected[0], projected[1], _projected, resamples, seed)
+    return of_two_sets(projected[0], projected[1], _projected, resamples, seed).within(0.0)
 
 
 def _projected(x: Array, y: Array) -> float:

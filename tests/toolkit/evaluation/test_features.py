@@ -221,7 +221,7 @@ def test_another_package_adds_features(installed: None) -> None:
         features_named("maps", CPU)
 
 
-@pytest.mark.parametrize("name", ["vgg", "classifier:", "inception", "clip:", "own:3"])
+@pytest.mark.parametrize("name", ["vgg", "classifier:", "clip:", "own:3"])
 def test_unknown_features_are_refused_with_what_there_is(name: str) -> None:
     with pytest.raises(InputError, match=rf"got the features '?{name}'?.*efficientnet-lite0"):
         features_named(name, CPU)

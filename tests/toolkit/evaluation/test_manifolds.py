@@ -53,6 +53,8 @@ def test_realism_is_its_definition() -> None:
     kept = [(y, r) for y, r in zip(real, balls, strict=True) if r <= np.median(balls)]
     exact = [max(r / apart(x, y) for y, r in kept) for x in generated]
     assert np.allclose(realism(generated, real), exact, rtol=1e-6)
+    copies = realism(real, real)
+    assert copies.max() == pytest.approx(1e6) and np.isfinite(copies).all()
 
 
 def test_copies_lie_on_the_manifold_and_far_sets_do_not() -> None:

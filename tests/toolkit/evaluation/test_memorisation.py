@@ -42,6 +42,23 @@ def test_new_pictures_are_not_claimed() -> None:
     assert sum(held) >= 33
 
 
+def test_repeated_pictures_are_one_draw() -> None:
+    """One of eight that is near by chance is no finding, however often the eight are repeated."""
+    training, held_out = features(100, 0), features(100, 1)
+    eight = features(8, 2) + 9
+    eight[0] = training[0]
+    found = memorisation(np.repeat(eight, 40, axis=0), training, held_out)
+    assert found.near.value == pytest.approx(0.125, abs=1e-9) and not found.found
+    assert found.near.high > 0.3 and found.distances.shape == (320, 1)
+
+
+def test_the_probability_is_that_of_all_pairs() -> None:
+    training, new, own = features(50, 0), features(30, 1), np.repeat(features(10, 2), 3, axis=0)
+    found = memorisation(own, training, new)
+    pairs = [(a < b) + 0.5 * (a == b) for a in found.distances[:, 0] for b in found.held_out_distances]
+    assert found.nearer.value == pytest.approx(np.mean(pairs))
+
+
 def test_far_pictures_are_no_copies() -> None:
     found = memorisation(features(50, 0) + 9, features(100, 1), features(60, 2))
     assert not found.found and found.near.value == 0.0 and found.near.high > 0.02

@@ -94,3 +94,9 @@ def test_no_bias_for_equal_distributions() -> None:
     found = [kernel_distance(features(20, 4, 2 * s), features(20, 4, 2 * s + 1)) for s in range(300)]
     assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(300)
     assert cmmd_estimate(features(20, 4, 0), features(20, 4, 1), 20).value > 0
+
+
+def test_very_few_pictures_still_have_an_interval() -> None:
+    """Some of their resamples are one picture alone, of which there is no pair."""
+    found = mmd2_estimate(features(3, 4, 0), features(3, 4, 1), cubic, True, 200)
+    assert found.low is not None and found.high is not None and found.low < found.value < found.high
