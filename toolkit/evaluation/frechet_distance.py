@@ -2,10 +2,10 @@
 
     d^2 = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))
 
-The trace of the root is the sum of the roots of the eigenvalues of S1^(1/2) S2 S1^(1/2), which is symmetric, so that no
-complex number and no unstable root of a singular product arises. Sets of fewer pictures than features have singular
-covariances; for them it is the sum of the singular values of A B^T, where A and B are the centred features, which is
-the same number without squaring any error.
+The trace of the root is the sum of the roots of the eigenvalues of R^T S2 R, where R R^T = S1. That product is
+symmetric, so that no complex number and no unstable root of a singular matrix arises. Sets of fewer pictures than
+features have singular covariances; for them it is the sum of the singular values of A B^T, where A and B are the
+centred features, which is the same number without squaring any error.
 
 Shape letters: N M pictures, F features.
 """
@@ -80,11 +80,20 @@ def frechet_distance(one: Gaussian, other: Gaussian) -> float:
             f"got features {len(one.mean)} wide and others {len(other.mean)} wide, expected those of one network: "
             "measure both sets alike"
         )
-    values, vectors = np.linalg.eigh(one.covariance)
-    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-    product = root @ other.covariance @ root
+    root = _factor(one.covariance)
+    product = root.T @ other.covariance @ root
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh((product + product.T) / 2), 0.0)).sum()
     return _joined(one.mean, other.mean, np.trace(one.covariance), np.trace(other.covariance), cross)
+
+
+def _factor(covariance: Array) -> Array:
+    """R with R R^T the covariance: Cholesky's, or by eigenvalues where it is singular."""
+    try:
+        return np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(covariance)
+        found: Array = vectors * np.sqrt(np.maximum(values, 0.0))
+        return found
 
 
 def frechet_of_features(x: NDArray, y: NDArray) -> float:

@@ -28,8 +28,11 @@ def blocks(count: int, width: int) -> Iterator[slice]:
 def squared_distances(x: Array, y: Array) -> Array:
     """Squared Euclidean distances [N,M] between rows of x [N,F] and of y [M,F], float64."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    found = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * (x @ y.T)
-    return np.maximum(found, 0.0)
+    found = x @ y.T
+    found *= -2
+    found += np.einsum("nf,nf->n", x, x)[:, None]
+    found += np.einsum("mf,mf->m", y, y)[None]
+    return np.maximum(found, 0.0, out=found)
 
 
 def nearest(x: Array, y: Array, count: int = 1) -> tuple[Array, NDArray[np.int64]]:
@@ -40,9 +43,10 @@ def nearest(x: Array, y: Array, count: int = 1) -> tuple[Array, NDArray[np.int64
     count = min(count, len(y))
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     middle = y.mean(0)
+    around = y - middle
     found = np.concatenate(
         [
-            np.argpartition(squared_distances(x[rows] - middle, y - middle), count - 1, axis=1)[:, :count]
+            np.argpartition(squared_distances(x[rows] - middle, around), count - 1, axis=1)[:, :count]
             for rows in blocks(len(x), len(y))
         ]
     )
@@ -68,6 +72,7 @@ def inside(x: Array, y: Array, radius: Array) -> Iterator[tuple[slice, NDArray[n
     """Blocks of rows of x [N,F], and of which balls around y [M,F] they are inside: [n,M]. radius: squared, [M]."""
     middle = np.mean(y, 0, np.float64)
     x, y = np.asarray(x, np.float64) - middle, np.asarray(y, np.float64) - middle
-    edge = radius + ROUNDING * ((x**2).sum(1).max() + (y**2).sum(1).max())
+    lengths = (float(np.einsum("nf,nf->n", one, one).max()) for one in (x, y))
+    edge = radius + ROUNDING * sum(lengths)
     for rows in blocks(len(x), len(y)):
         yield rows, squared_distances(x[rows], y) <= edge

@@ -46,10 +46,11 @@ def realism(generated: NDArray, real: NDArray, k: int = K) -> Array:
     squared = radii(real, k)
     small = squared <= np.median(squared)
     kept, radius = np.asarray(real, np.float64)[small], squared[small]
-    middle, x = kept.mean(0), np.asarray(generated, np.float64)
+    middle = kept.mean(0)
+    kept, x = kept - middle, np.asarray(generated, np.float64) - middle
     found = []
     for rows in blocks(len(x), len(kept)):
-        distance = squared_distances(x[rows] - middle, kept - middle)
+        distance = squared_distances(x[rows], kept)
         ratio = radius / np.maximum(np.maximum(distance, radius / MOST**2), np.finfo(np.float64).tiny)
         found.append(np.sqrt(ratio.max(1)))
     return np.concatenate(found)
