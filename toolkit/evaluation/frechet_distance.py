@@ -89,11 +89,10 @@ def frechet_distance(one: Gaussian, other: Gaussian) -> float:
 def _factor(covariance: Array) -> Array:
     """R with R R^T the covariance: Cholesky's, or by eigenvalues where it is singular."""
     try:
-        return np.linalg.cholesky(covariance)
+        return np.asarray(np.linalg.cholesky(covariance), np.float64)
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(covariance)
-        found: Array = vectors * np.sqrt(np.maximum(values, 0.0))
-        return found
+        return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)), np.float64)
 
 
 def frechet_of_features(x: NDArray, y: NDArray) -> float:
