@@ -85,15 +85,20 @@ def measure(args: ImageEmbeddings) -> None:
     scenes = held_out_scenes(args.scenes, seed=args.seed)
     encoder = find_image_encoder(config.image_encoder)
     true = embedded(encoder, torch.from_numpy(render(scenes, config.picture_size)))
-    say("| what | strength | facts right | all facts right |\n|---|---|---|---|", result=True)
-    if "variations" in args.cases:
-        for strength in args.strengths:
-            judged(pipe, args, scenes, "variations", true, strength)
     drawn = None
     if args.prior is not None:
         captions = [scene.caption for scene in scenes]
         prior = load_prior(args.prior, pipe.device)
+        if prior.config.image_encoder.fingerprint != config.image_encoder.fingerprint:
+            raise InputError(
+                f"got the prior {args.prior} of other embeddings than the model's, expected those of "
+                f"{config.image_encoder.name}: give another"
+            )
         drawn = sample_embeddings(prior, captions, range(len(scenes)), scale=args.prior_scale).cpu()
+    say("| what | strength | facts right | all facts right |\n|---|---|---|---|", result=True)
+    if "variations" in args.cases:
+        for strength in args.strengths:
+            judged(pipe, args, scenes, "variations", true, strength)
     if drawn is not None and "prior" in args.cases:
         for strength in args.strengths:
             judged(pipe, args, scenes, "captions, by the prior", drawn, strength)
