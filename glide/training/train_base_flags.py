@@ -113,6 +113,13 @@ class TrainBase:
     built-in scenes have held-out ones of their own.)"""
     validation_batches: int = 4
     """Batches of held-out pictures whose loss is measured every --sample-every steps (validation.jsonl); 0: none."""
+    evaluate_every: int = 0
+    """Above 0: every so many steps, a multiple of --sample-every, draw pictures and compare them with the data
+    (evaluation.jsonl and evaluation.png, docs/evaluation.md)."""
+    evaluate_pictures: int = 64
+    """(evaluate-every) Number of drawn pictures."""
+    evaluate_features: str = "efficientnet-lite0"
+    """(evaluate-every) The network in whose features they are compared."""
     crop: Literal["center", "random"] = "center"
     flip: bool = False
     """Mirror pictures at random; captions that say "left" are then wrong."""

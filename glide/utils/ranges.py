@@ -64,6 +64,8 @@ RANGES: dict[str, Range] = {
     "ema_snapshots": RELATIVE_WIDTH,
     "equivariance": FACTOR,
     "eta": ETA,
+    "evaluate_every": FROM_ZERO,
+    "evaluate_pictures": Range(8, 100_000),
     "feather": Range(0, 16384),
     "frames": Range(2, MOST),
     "gamma": FACTOR,

@@ -1,4 +1,4 @@
-"""benchmarks/image_metrics.py and benchmarks/image_features.py run at tiny size, and measure what they say."""
+"""benchmarks/image_metrics.py, image_features.py and memorisation.py run at tiny size, and measure what they say."""
 
 import io
 from pathlib import Path
@@ -12,6 +12,8 @@ pytest.importorskip("webdataset")
 from image_features import ImageFeatures
 from image_features import measure as measure_rate
 from image_metrics import ImageMetrics, kinds, measure, scenes, table
+from memorisation import Memorised
+from memorisation import measure as measure_memorised
 
 
 def test_the_sets_are_what_their_names_say() -> None:
@@ -48,3 +50,16 @@ def test_the_rate_is_measured(tmp_path: Path) -> None:
     assert found["clock"] > 0 and found["processor"] > 0 and found["again"] > 0
     with Image.open(io.BytesIO((tmp_path / "shards/00000.tar").read_bytes()[512:])) as picture:
         assert picture.size == (32, 32)
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_and_compared(tmp_path: Path) -> None:
+    args = Memorised(tmp_path, scenes=80, steps=1, pictures=8, features=("classifier:shapes-shape",))
+    found = measure_memorised(args)["classifier:shapes-shape"]
+    assert len(found) == 3 and not found["drawn, beside what was learned"]  # noise is no copy
+    assert (tmp_path / "model/model.safetensors").is_file() and len(
+        list((tmp_path / "drawn").glob("*.png"))
+    ) == 8
+    trained = Memorised(tmp_path / "again", str(tmp_path / "model"), 80, 1, 8, args.features)
+    again = measure_memorised(trained)
+    assert again["classifier:shapes-shape"] == found
