@@ -69,7 +69,11 @@ def save_png(
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
     """The recipe that `save_png` wrote. InputError if the file is missing, not a PNG, or has none."""
-    data = read_bytes(path, LARGEST_FILE)
+    return recipe_in(read_bytes(path, LARGEST_FILE), path)
+
+
+def recipe_in(data: bytes, path: str | Path) -> dict[str, Any]:
+    """The recipe in a PNG's bytes. path: for messages. InputError if they are no PNG, or have none."""
     try:
         with open_picture(data, path, formats=("PNG",)) as image:
             text = image.info.get(RECIPE)

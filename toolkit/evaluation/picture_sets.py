@@ -22,6 +22,7 @@ from glide.shapes.render import render
 from glide.utils.channels import on_white
 from glide.utils.errors import InputError
 from glide.utils.image_files import decode_picture, open_picture
+from glide.utils.images import recipe_in
 from glide.utils.resize import square_picture
 from toolkit.evaluation.npz_batches import is_npz, read_batch
 
@@ -134,11 +135,12 @@ class StoredPictures(PictureSet):
         return () if self._annotated is None else self._annotated[0].class_names
 
     def caption(self, place: int) -> str | None:
+        index = self._places[place]
         if self._annotated is None or not self._annotated[0].captioned:
-            return None
+            return _prompt(self._source.read(index), self.name_of(place))
         source, places = self._annotated
-        index = places.get(self.name_of(place))
-        return None if index is None else source.caption(index)
+        there = places.get(self.name_of(place))
+        return None if there is None else source.caption(there)
 
     def label(self, place: int) -> int | None:
         if self._annotated is None or not self._annotated[0].class_names:
@@ -204,6 +206,15 @@ class ScenePictures(PictureSet):
 
     def caption(self, place: int) -> str | None:
         return self._scenes[place].caption
+
+
+def _prompt(data: bytes, name: str) -> str | None:
+    """The caption in the recipe of a PNG that this toolkit drew; None of other pictures."""
+    try:
+        found = recipe_in(data, name).get("prompt")
+    except InputError:
+        return None
+    return found if isinstance(found, str) and found else None
 
 
 def open_pictures(

@@ -1,5 +1,6 @@
 """Features by name, their cache, and sets of pictures: resizing by its definition, nothing computed twice."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from glide.utils.entry_points import plug_ins
 from glide.utils.errors import InputError
+from glide.utils.images import save_png
 from guidance.classifier.load import load_classifier
 from toolkit.evaluation.clean_resize import clean_resize
 from toolkit.evaluation.extraction import extract
@@ -160,6 +162,11 @@ def test_sets_have_captions_classes_and_a_held_out_part(tmp_path: Path) -> None:
     assert sorted(names[0] + names[1]) == [f"{i:02}.png" for i in range(30)] and min(map(len, names)) > 3
     for part, named in zip(parts, names, strict=True):
         assert [part.caption(i) for i in range(len(part))] == [f"number {int(name[:2])}" for name in named]
+    drawn = tmp_path / "drawn"
+    save_png(drawn / "0.png", noise(1)[0], {"prompt": "a red ring", "seed": 1})
+    Image.fromarray(noise(1)[0]).save(drawn / "1.png")
+    assert [open_pictures(str(drawn)).caption(i) for i in range(2)] == ["a red ring", None]
+    shutil.rmtree(drawn)
     few = open_pictures(str(tmp_path), count=5, seed=3, size=6)
     assert len(few) == 5 and few[0].pixels().shape == (6, 6, 3) and few[0].width == 6
     scenes = open_pictures("shapes:one", count=4, size=16)
