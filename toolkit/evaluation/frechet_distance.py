@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glide.utils.errors import InputError
-from toolkit.evaluation.bootstrap import Estimate, of_two_sets
+from toolkit.evaluation.bootstrap import Estimate, around, of_two_sets, picked
 
 Array = NDArray[np.float64]
 
@@ -110,7 +110,32 @@ def frechet_of_features(x: NDArray, y: NDArray) -> float:
 def frechet_estimate(x: NDArray, y: NDArray, resamples: int, seed: int = 0) -> Estimate:
     """The same with its interval, both sets resampled."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    return of_two_sets(x, y, frechet_of_features, resamples, seed).within(0.0)
+    if max(len(x), len(y)) > x.shape[1] or min(len(x), len(y)) < 2:
+        return of_two_sets(x, y, frechet_of_features, resamples, seed).within(0.0)
+    return around(frechet_of_features(x, y), _small_resamples(x, y, resamples, seed)).within(0.0)
+
+
+def _small_resamples(x: Array, y: Array, resamples: int, seed: int) -> Array:
+    """Distances [B] of resamples of sets of fewer pictures than features, by products that are computed once.
+
+    The singular values come of the eigenvalues of M M^T, half as exact and many times as fast.
+    """
+    products, squares = x @ y.T, [(one**2).sum(1) for one in (x, y)]
+    n, m, found = len(x) - 1, len(y) - 1, []
+    pairs = zip(picked(len(x), resamples, seed), picked(len(y), resamples, seed + 1), strict=True)
+    for rows, others in pairs:
+        means = x[rows].mean(0), y[others].mean(0)
+        traces = [
+            squares[i][chosen].sum() - len(chosen) * (means[i] ** 2).sum()
+            for i, chosen in enumerate((rows, others))
+        ]
+        cross = products[np.ix_(rows, others)]
+        cross = cross - cross.mean(0)
+        cross -= cross.mean(1)[:, None]
+        small = cross @ cross.T if n <= m else cross.T @ cross
+        total = np.sqrt(np.maximum(np.linalg.eigvalsh(small), 0.0)).sum() / np.sqrt(n * m)
+        found.append(_joined(means[0], means[1], traces[0] / n, traces[1] / m, total))
+    return np.array(found)
 
 
 def _joined(mean: Array, other: Array, trace: float, other_trace: float, cross: float) -> float:

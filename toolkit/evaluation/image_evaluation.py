@@ -32,8 +32,8 @@ from toolkit.evaluation.sliced_wasserstein import MOST, sliced_wasserstein_estim
 Rows = NDArray[np.float32]
 INCEPTION = "inception"
 FEWER = 40
-"""Resamples of the Fréchet distance of larger sets, whose roots take a second each."""
-LARGE = 1000
+"""Resamples of the Fréchet and sliced Wasserstein distances of larger sets, which take up to a second each."""
+LARGE = 400
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _distances(x: Rows, y: Rows, features: Features, resamples: int, seed: int) 
     if features.kind in CLIPS:
         found.append(Figure("cmmd", "CMMD", "lower", cmmd_estimate(x, y, resamples, seed)))
     if min(len(x), len(y)) <= MOST:
-        sliced = sliced_wasserstein_estimate(x, y, resamples, seed)
+        sliced = sliced_wasserstein_estimate(x, y, fewer, seed)
         found.append(Figure("sliced_wasserstein", "sliced Wasserstein distance", "lower", sliced))
     if min(len(x), len(y)) > BALLS:
         held, covered = densities_and_covered(x, y)

@@ -61,9 +61,13 @@ def _weighted(x: NDArray, y: NDArray, kernel: Kernel, unbiased: bool, wx: Array,
 
 def _within(x: Array, kernel: Kernel, unbiased: bool, weights: Array) -> Array:
     """Mean kernel within a set, [B]."""
-    total, pairs = _sums(x, x, kernel, weights, weights), weights.sum(1) ** 2
+    total, own = np.zeros(len(weights)), np.empty(len(x))
+    for rows in blocks(len(x), len(x)):
+        found = kernel(x[rows], x)
+        total += ((weights[:, rows] @ found) * weights).sum(1)
+        own[rows] = found[np.arange(len(found)), np.arange(rows.start, rows.stop)]
+    pairs = weights.sum(1) ** 2
     if unbiased:
-        own = np.concatenate([kernel(x[i : i + 1], x[i : i + 1])[0] for i in range(len(x))])
         pairs = pairs - (weights**2).sum(1)
         lone = pairs <= 0  # one picture alone, over and over: no pair of two
         return np.where(lone, np.nan, total - weights**2 @ own) / np.where(lone, 1.0, pairs)

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from glide.utils.errors import InputError
+from toolkit.evaluation.bootstrap import of_two_sets
 from toolkit.evaluation.frechet_distance import (
     Gaussian,
     Moments,
@@ -100,3 +101,13 @@ def test_one_picture_and_other_features_are_refused() -> None:
     one, other = (Moments.of([features(9, width, 0)], width).gaussian() for width in (3, 4))
     with pytest.raises(InputError, match="3 wide and others 4 wide"):
         frechet_distance(one, other)
+
+
+def test_resamples_of_small_sets_are_those_of_their_pictures() -> None:
+    x, y = features(14, 30, 8).astype(np.float64), features(11, 30, 9).astype(np.float64)
+    exact = of_two_sets(x, y, frechet_of_features, 20, 3)
+    found = frechet_estimate(x, y, 20, 3)
+    assert found.value == exact.value
+    assert found.low == pytest.approx(exact.low, rel=1e-4) and found.high == pytest.approx(
+        exact.high, rel=1e-4
+    )
