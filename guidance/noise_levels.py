@@ -19,6 +19,14 @@ def spread(steps: int, levels: int) -> list[int]:
     return [int((i + 0.5) * steps / levels) for i in range(levels)]
 
 
+def means(levels: Sequence[Any]) -> dict[str, float]:
+    """The mean over the levels (dataclasses) of each of their figures, as far as it is there at all of them."""
+    rows = [dataclasses.asdict(level) for level in levels]
+    names = [name for name in rows[0] if name not in ("t", "log_snr")]
+    whole = [name for name in names if all(row[name] is not None for row in rows)]
+    return {name: sum(row[name] for row in rows) / len(rows) for name in whole}
+
+
 def record(path: Path, step: int, levels: Sequence[Any]) -> None:
     """Add the levels (dataclasses) after `step` training steps to a file of JSON lines; of later steps, which a
     resumed run does again, the lines go."""

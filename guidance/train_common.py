@@ -29,7 +29,7 @@ from glide.utils.config_flags import ConfigFlags, Setting
 from glide.utils.errors import InputError
 from glide.utils.printable import say
 from glide.utils.program import command_line
-from guidance.noise_levels import LEVELS, newest, record, spread
+from guidance.noise_levels import LEVELS, means, newest, record, spread
 from guidance.train_common_flags import TrainGuide
 
 G = TypeVar("G", bound=nn.Module)
@@ -85,7 +85,7 @@ def train_guide(
     resume: Path | None,
     kept: Sequence[str],
 ) -> G:
-    """`fit` a guide, measure it every `config.sample_every` steps, write its folder; returns it trained.
+    """`fit` a guide, measure it every `config.sample_every` and `evaluate_every` steps; returns it trained.
 
     resume: the checkpoint to go on from. kept: settings of a run that are in its folder by now.
     """
@@ -100,6 +100,15 @@ def train_guide(
         if measure is not None:
             _report(args, path, measure(model, spread(len(process), args.levels)))
 
+    def evaluate(model: G) -> dict[str, float]:
+        assert measure is not None
+        return means(measure(model, spread(len(process), args.levels)).levels)
+
+    if measure is None and config.evaluate_every:
+        raise InputError(
+            f"got --evaluate-every {config.evaluate_every} without held-out pictures, on which it measures, expected "
+            "some: give --held-out, or leave it out"
+        )
     if resume is None and processes.main and not config.dry_run:
         (args.out / LEVELS).unlink(missing_ok=True)
     trained = fit(
@@ -112,6 +121,7 @@ def train_guide(
         resume=resume,
         save=save,
         sample=watch,
+        evaluate=evaluate,
         note=lambda: record_broken(args.out, data.broken),
         processes=processes,
         settings=RunFlags.of(args, kept, ("practice.timesteps", "train.ema", "train.ema_snapshots")),

@@ -13,7 +13,7 @@ from glide.data.datasets import Dataset
 from glide.networks.config import ModelConfig
 from glide.networks.model import Model
 from glide.training.model_config import ModelKind
-from glide.training.train_base import train_base
+from glide.training.train_base import Evaluation, train_base
 from glide.utils.contact_sheet import contact_sheet, enlarged, row_height
 from glide.utils.errors import InputError, warn
 from glide.utils.images import save_png
@@ -29,8 +29,13 @@ Enlarger = Callable[[Model], Callable[[Tensor, str, int | None, int], Tensor]]
 """Makes, from a model in training, a function that enlarges uint8 [h,w,3] with its caption, class and seed."""
 
 
-def train_upsampler(args: TrainUpsampler, enlarger: Enlarger | None = None) -> Model:
-    """Build data, model and task, and train; returns the trained model. InputError for settings that do not fit."""
+def train_upsampler(
+    args: TrainUpsampler, enlarger: Enlarger | None = None, evaluation: Evaluation | None = None
+) -> Model:
+    """Build data, model and task, and train; returns the trained model. InputError for settings that do not fit.
+
+    enlarger: for progress pictures. evaluation: for --evaluate-every, with `LowResCrops`.
+    """
     args.low_res.check()
     opened: list[LowResCrops] = []
 
@@ -55,9 +60,8 @@ def train_upsampler(args: TrainUpsampler, enlarger: Enlarger | None = None) -> M
             return None
         return watch_grid(enlarger(model), opened[0], path, min(args.watched, args.train.batch_size))
 
-    return train_base(
-        args, watch, ModelKind(UPSAMPLERS, "shapes-upsampler", config_of, crops_of, (EMBEDDED,))
-    )
+    kind = ModelKind(UPSAMPLERS, "shapes-upsampler", config_of, crops_of, (EMBEDDED,))
+    return train_base(args, watch, kind, evaluation=evaluation)
 
 
 def crop_size(args: TrainUpsampler, config: ModelConfig) -> int:

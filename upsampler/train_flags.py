@@ -22,6 +22,8 @@ class TrainUpsampler(TrainBase):
     crop_size: int | None = None
     """Height and width of the random crops that are learned from. By default 64 where the network does not see the
     picture as a whole (`local` in its sizes), which then samples any size, else whole pictures."""
+    evaluate_pictures: int = 32
+    """(evaluate-every) Pictures that are enlarged and compared with the true ones."""
     low_res: Annotated[LowRes, tyro.conf.arg(name="")] = field(default_factory=LowRes)
     watched: int = 6
     """Pictures that are enlarged to watch the training."""

@@ -69,6 +69,8 @@ class TrainConfig:
     seed: int = 0
     log_every: int = 50
     sample_every: int = 1000
+    evaluate_every: int = 0
+    """Above 0: evaluate the averaged model every so many steps and at the end (evaluation.jsonl, evaluation.png)."""
     save_every: int = 1000
     keep: int = 2
     """Number of newest checkpoints kept."""

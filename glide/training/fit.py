@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,6 @@ from glide.training.metrics import last_line
 from glide.training.resume import RunFlags, jsonable
 from glide.training.run import MEASURED_AFTER, Run
 from glide.training.step import Stepper, Task
-from glide.utils.printable import say
 from glide.utils.progress import progress
 from glide.utils.signals import Signals
 
@@ -47,6 +46,7 @@ def fit(
     save: Callable[[M, Path, int], None],
     sample: Callable[[M, Path], None] | None = None,
     validate: Callable[[M], dict[str, Any]] | None = None,
+    evaluate: Callable[[M], Mapping[str, Any]] | None = None,
     note: Callable[[], object] | None = None,
     processes: Processes | None = None,
     settings: RunFlags | None = None,
@@ -56,11 +56,12 @@ def fit(
     batches(step) iterates over this process's rows of the batches from that step on (`Processes.batches`). `out`
     receives `log.jsonl`, `checkpoints/`, `samples/` and, by `save(model, out, step)` with the averaged weights, the
     model folder itself. validate(model) measures the averaged model on held-out data whenever `sample` draws, for
-    `validation.jsonl`. note() is called by every process with each checkpoint, to write its own records. resume: the
-    checkpoint to resume from (`glide.training.run_folder`). settings: the run's flags, which are compared with the
-    original ones when it is resumed. A step whose loss or gradient is not finite is skipped; InputError after
-    `config.max_skipped` in a row (the last good checkpoint is kept and named). Stopped (SystemExit) after SIGTERM or
-    Ctrl-C, once a checkpoint is written. Any other error after the first step leaves a checkpoint too.
+    `validation.jsonl`, evaluate(model) every `config.evaluate_every` steps, for `evaluation.jsonl`. note() is called by
+    every process with each checkpoint, to write its own records. resume: the checkpoint to resume from
+    (`glide.training.run_folder`). settings: the run's flags, which are compared with the original ones when it is
+    resumed. A step whose loss or gradient is not finite is skipped; InputError after `config.max_skipped` in a row (the
+    last good checkpoint is kept and named). Stopped (SystemExit) after SIGTERM or Ctrl-C, once a checkpoint is written.
+    Any other error after the first step leaves a checkpoint too.
     """
     config.check()
     processes = processes or Processes(device=next(model.parameters()).device)
@@ -72,7 +73,7 @@ def fit(
         with lost_peers_reported(processes), closing(batches(0)) as stream:
             dry_run(stepper, stream, time.perf_counter)
         return model
-    run = Run(stepper, config, out, save, sample, validate, note, settings or RunFlags())
+    run = Run(stepper, config, out, save, sample, validate, evaluate, note, settings or RunFlags())
     with lost_peers_reported(processes):
         start = run.begin(resume)
         with Signals() as signals, run.checkpoint_on_error(), closing(batches(start)) as stream:
@@ -92,6 +93,4 @@ def fit(
                     run.after_step(step + 1, outcome, bar, signals)
         processes.barrier()
     run.end()
-    if processes.main:
-        say(f"trained to step {config.steps}; the model is in {out}")
     return stepper.weights.finished()

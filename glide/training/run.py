@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from glide.checkpoints.model_folder import metadata_files
 from glide.data.datasets import Batch
 from glide.training.checkpoints import Checkpoints, read_manifest
 from glide.training.curves import draw_curves
+from glide.training.evaluation_curves import EVALUATION, draw_evaluation
 from glide.training.metrics import LogFile, Meters
 from glide.training.posthoc_ema_snapshots import write_snapshot
 from glide.training.resume import RunFlags, changes
@@ -49,11 +51,13 @@ class Run(Generic[M]):
         save: Callable[[M, Path, int], None],
         sample: Callable[[M, Path], None] | None,
         validate: Callable[[M], dict[str, Any]] | None,
+        evaluate: Callable[[M], Mapping[str, Any]] | None,
         note: Callable[[], object] | None,
         settings: RunFlags,
     ) -> None:
         self.stepper, self.config, self.out = stepper, config, out
         self.save, self.sample, self.validate, self.note = save, sample, validate, note
+        self.evaluate = evaluate if config.evaluate_every else None
         self.settings = settings
         self.main = stepper.processes.main
         self.checkpoints = Checkpoints(out / "checkpoints", config.keep, config.keep_every)
@@ -81,6 +85,8 @@ class Run(Generic[M]):
             self.model_files = metadata_files(place)
             self.log = LogFile(self.out / "log.jsonl", start)
             self.validation_log = LogFile(self.out / "validation.jsonl", start)
+            if self.evaluate is not None or (self.out / EVALUATION).exists():
+                self.evaluation_log = LogFile(self.out / EVALUATION, start)
         elif resume is None:
             with self._averaged():
                 pass
@@ -138,6 +144,8 @@ class Run(Generic[M]):
             self._snapshot(done)
         if (done % config.sample_every == 0 or last) and not outcome.stop:
             self._preview(done, signals)
+        if config.evaluate_every and (done % config.evaluate_every == 0 or last) and not outcome.stop:
+            self._evaluate(done, signals)
         if saving:
             self._write_model(done, must=last)
             self.checkpoint_due = False
@@ -179,6 +187,27 @@ class Run(Generic[M]):
         self.validation_log.add(line)
         self._track(line)
 
+    def _evaluate(self, done: int, signals: Signals) -> None:
+        """Evaluate the averaged model and draw the curves so far; a signal interrupts it."""
+        with self._averaged() as model:
+            if model is not None and self.evaluate is not None:
+                signals.run_optional(partial(self._add_evaluation, model, self.evaluate, done))
+        self.meters.restart_clock()
+
+    def _add_evaluation(self, model: M, evaluate: Callable[[M], Mapping[str, Any]], done: int) -> None:
+        """Measure, write and track one line. What cannot be measured is a warning: training goes on."""
+        start = time.perf_counter()
+        try:
+            found = dict(evaluate(model))
+        except (InputError, OSError) as error:
+            warn(f"no evaluation after step {done}: {error}", stacklevel=2)
+            return
+        seconds = round(time.perf_counter() - start, 1)
+        self.evaluation_log.add({"step": done, **found, "seconds": seconds})
+        self._track({"step": done, **{f"evaluation/{name}": value for name, value in found.items()}})
+        if _HAS_PLOTS:
+            self._try_write(partial(draw_evaluation, self.out))
+
     def measure(self, step: int, batch: Batch) -> None:
         """Measure the share of the machine's peak that the run reaches, for the log alone."""
         stepper = self.stepper
@@ -199,6 +228,7 @@ class Run(Generic[M]):
             say(
                 f"{self.out / 'curves.png'} was not drawn, which needs matplotlib: pip install 'glide-toolkit[plot]'"
             )
+        say(f"trained to step {self.config.steps}; the model is in {self.out}")
 
     def _draw_curves(self) -> None:
         """Draw the curves so far, if matplotlib is installed."""

@@ -20,6 +20,7 @@ from glide.diffusion.timestep_sampling import UniformTimesteps
 from glide.networks.autoencoder import Autoencoder
 from glide.networks.autoencoder_config import AUTOENCODERS, AutoencoderConfig
 from glide.training.distributed import Processes, start
+from glide.training.evaluation_curves import mean_with_interval
 from glide.training.fit import RunFlags, fit, jsonable, last_line
 from glide.training.given_settings import ChosenConfig, check_kept, read_settings
 from glide.training.reconstruction import NOISE_LEVELS, Features, Reconstruction, latent_statistics
@@ -114,6 +115,11 @@ def _train(args: TrainAutoencoder, processes: Processes, resume: Path | None) ->
         shown = _pictures(data, SHOWN)
         if args.held_out or is_generated(args.data):
             measured = _pictures(_open(args, model.config, split="held_out"), args.held_out_images)
+        elif args.train.evaluate_every:
+            raise InputError(
+                f"got --evaluate-every {args.train.evaluate_every} without held-out pictures, whose PSNR it measures, "
+                "expected some: give --held-out, or leave it out"
+            )
     trained = fit(
         model,
         Reconstruction(args.loss, features),
@@ -125,6 +131,7 @@ def _train(args: TrainAutoencoder, processes: Processes, resume: Path | None) ->
         save=_saver(args, data),
         sample=_watcher(measured if measured is not None else shown),
         validate=None if measured is None else lambda model: validate(model, measured),
+        evaluate=None if measured is None else lambda model: evaluate(model, measured),
         note=lambda: record_broken(args.out, data.broken),
         processes=processes,
         settings=RunFlags.of(args, FROZEN_FLAGS, STATE_FLAGS),
@@ -180,9 +187,19 @@ def reconstructed(model: Autoencoder, images: Tensor) -> Tensor:
 
 def validate(model: Autoencoder, images: Tensor) -> dict[str, Any]:
     """{"validation_psnr": the mean PSNR in dB of held-out pictures [N,C,H,W], rounded to bytes}."""
+    return {"validation_psnr": _psnr(model, images).mean().item()}
+
+
+def evaluate(model: Autoencoder, images: Tensor) -> dict[str, float]:
+    """The same as "psnr", with the interval of a mean: "psnr_low", "psnr_high"."""
+    return mean_with_interval("psnr", _psnr(model, images))
+
+
+def _psnr(model: Autoencoder, images: Tensor) -> Tensor:
+    """PSNR in dB of each picture, float64 [N]."""
     there, here = to_uint8(images).double(), to_uint8(reconstructed(model, images)).double()
     squared = (there - here).square().flatten(1).mean(dim=1).clamp(min=1e-6)
-    return {"validation_psnr": (10.0 * torch.log10(255.0**2 / squared)).mean().item()}
+    return 10.0 * torch.log10(255.0**2 / squared)
 
 
 def _watcher(images: Tensor | None) -> Callable[[Autoencoder, Path], None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,10 @@ in pixels, None for that of the model's pictures."""
 Fill = Callable[[Model, Path, Batch], int | None]
 """The same of a model that inpaints, or that is conditioned on pictures, for a batch with masks or conditions."""
 
+Evaluation = Callable[[TrainBase, Model, Dataset], Callable[[Model], Mapping[str, Any]]]
+"""Makes, from the flags, the model before the first step and the held-out pictures (or, without any, those of the
+data), the function that measures a model in training for evaluation.jsonl. InputError for what cannot be measured."""
+
 
 PREVIEW_CAPTIONS = (
     "a red circle",
@@ -60,12 +64,16 @@ PREVIEW_CAPTIONS = (
 
 
 def train_base(
-    args: TrainBase, sample: Sample | None = None, kind: ModelKind = BASE, fill: Fill | None = None
+    args: TrainBase,
+    sample: Sample | None = None,
+    kind: ModelKind = BASE,
+    fill: Fill | None = None,
+    evaluation: Evaluation | None = None,
 ) -> Model:
     """Build data, model and task, and `fit`; returns the trained model. InputError for settings that do not fit.
 
-    sample, fill: draw its progress pictures, `fill`, where it is given, those of a model that inpaints. With
-    --show-config it prints the model's configuration and exits with 0.
+    sample, fill: draw its progress pictures, `fill`, where it is given, those of a model that inpaints. evaluation: for
+    --evaluate-every. With --show-config it prints the model's configuration and exits with 0.
     """
     check_numbers(args)
     args.train.check()
@@ -75,7 +83,7 @@ def train_base(
     processes = start(args.device)
     flags = {"resume": args.resume, "overwrite": args.overwrite, "dry_run": args.train.dry_run}
     with run_folder(args.out, processes, **flags) as resume:
-        trained = _train(args, sample, kind, fill, processes, resume)
+        trained = _train(args, sample, kind, fill, evaluation, processes, resume)
         processes.finish()
     return trained
 
@@ -122,6 +130,7 @@ def _train(
     sample: Sample | None,
     kind: ModelKind,
     fill: Fill | None,
+    evaluation: Evaluation | None,
     processes: Processes,
     resume: Path | None,
 ) -> Model:
@@ -149,10 +158,8 @@ def _train(
         loss, args.null_captions, args.token_captions, encodings, args.null_conditions, encoder
     )
     task.check(model)
-    validate = None
-    if args.validation_batches and processes.main and (args.held_out or is_generated(args.data)):
-        unseen = kind.data(_open(args, begun, split="held_out"), config)
-        validate = _validation(args, task, unseen, config)
+    validate = _validation(args, task, begun, kind) if processes.main else None
+    evaluate = _evaluator(args, evaluation, model, begun, kind) if processes.main else None
 
     broken: dict[str, str] = {}  # met by worker processes
     trained = fit(
@@ -168,6 +175,7 @@ def _train(
         save=_saver(args, kind, begun.unconditional),
         sample=_watcher(args, sample, fill, data, plain, config),
         validate=validate,
+        evaluate=evaluate,
         note=lambda: record_broken(args.out, {**data.broken, **broken}),
         processes=processes,
         settings=RunFlags.of(args, FROZEN_FLAGS, STATE_FLAGS),
@@ -292,10 +300,24 @@ def _watcher(
     return watch
 
 
+def _evaluator(
+    args: TrainBase, evaluation: Evaluation | None, model: Model, begun: _Begun, kind: ModelKind
+) -> Callable[[Model], Mapping[str, Any]] | None:
+    """The function of --evaluate-every, on held-out pictures where there are any. InputError as `Evaluation`."""
+    if evaluation is None or not args.train.evaluate_every:
+        return None
+    split = "held_out" if args.held_out or is_generated(args.data) else "train"
+    return evaluation(args, model, kind.data(_open(args, begun, split=split), begun.config))
+
+
 def _validation(
-    args: TrainBase, task: DiffusionObjective, unseen: Dataset, config: ModelConfig
-) -> Validation:
-    """The loss on held-out data. InputError for more of them than memory holds."""
+    args: TrainBase, task: DiffusionObjective, begun: _Begun, kind: ModelKind
+) -> Validation[Model] | None:
+    """The loss on held-out data; None where there are none. InputError for more of them than memory holds."""
+    if not args.validation_batches or not (args.held_out or is_generated(args.data)):
+        return None
+    config = begun.config
+    unseen = kind.data(_open(args, begun, split="held_out"), config)
     if config.inpaint:
         unseen = Masked(unseen, args.train.seed, args.all_unknown, args.beside)
     count, size = args.train.batch_size, config.picture_size

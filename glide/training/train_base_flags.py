@@ -113,13 +113,12 @@ class TrainBase:
     built-in scenes have held-out ones of their own.)"""
     validation_batches: int = 4
     """Batches of held-out pictures whose loss is measured every --sample-every steps (validation.jsonl); 0: none."""
-    evaluate_every: int = 0
-    """Above 0: every so many steps, a multiple of --sample-every, draw pictures and compare them with the data
-    (evaluation.jsonl and evaluation.png, docs/evaluation.md)."""
-    evaluate_pictures: int = 64
-    """(evaluate-every) Number of drawn pictures."""
-    evaluate_features: str = "efficientnet-lite0"
-    """(evaluate-every) The network in whose features they are compared."""
+    evaluate_pictures: int = 256
+    """(evaluate-every) Pictures that are drawn of held-out captions or classes, or, without held-out pictures, of those
+    of the data."""
+    judge: str | None = None
+    """(evaluate-every) The features in which they are compared with real ones, as --features of the evaluate_images
+    command; by default the oracle where the data are the built-in scenes, else efficientnet-lite0."""
     crop: Literal["center", "random"] = "center"
     flip: bool = False
     """Mirror pictures at random; captions that say "left" are then wrong."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from glide.checkpoints.image_encoders import check_image_encoder, find_image_encoder, image_encoder_named
 from glide.checkpoints.load import load_model
 from glide.checkpoints.priors import load_prior, save_prior
-from glide.data.datasets import Dataset, is_generated, on_device, open_data
+from glide.data.datasets import Dataset, Split, is_generated, on_device, open_data
 from glide.data.skipped_files import record_broken, report_broken
 from glide.data.wrappers import Encoded
 from glide.networks.config import TextConfig
@@ -38,6 +38,9 @@ from glide.utils.ranges import check_numbers
 
 Draw = Callable[[Prior, Sequence[str], Sequence[int]], Tensor]
 """Draws embeddings [N,E] of captions by seeds (`toolkit.pipelines.prior.sample_embeddings`)."""
+Evaluation = Callable[[TrainPrior, PretrainedImages, Dataset], Callable[[Prior], Mapping[str, Any]]]
+"""Makes, from the flags, the image encoder and the held-out pictures (or, without any, those of the data), the function
+that measures a prior in training for evaluation.jsonl."""
 DEFAULT = "shapes"
 MEASURED = 2048
 """Pictures over which mean and deviation of the embeddings are measured."""
@@ -45,10 +48,10 @@ AT_ONCE = 64
 """Pictures that are encoded at once where no gradient is needed."""
 
 
-def train_prior(args: TrainPrior, draw: Draw | None = None) -> Prior:
+def train_prior(args: TrainPrior, draw: Draw | None = None, evaluation: Evaluation | None = None) -> Prior:
     """Build data and model, and `fit`; returns the trained prior. InputError for settings that do not fit.
 
-    draw: for the cosine of drawn and true embeddings in validation.jsonl.
+    draw: for the cosine of drawn and true embeddings in validation.jsonl. evaluation: for --evaluate-every.
     """
     check_numbers(args)
     args.train.check()
@@ -58,7 +61,7 @@ def train_prior(args: TrainPrior, draw: Draw | None = None) -> Prior:
     processes = start(args.device)
     flags = {"resume": args.resume, "overwrite": args.overwrite, "dry_run": args.train.dry_run}
     with run_folder(args.out, processes, **flags) as resume:
-        trained = _train(args, draw, processes, resume)
+        trained = _train(args, draw, evaluation, processes, resume)
         processes.finish()
     return trained
 
@@ -144,7 +147,13 @@ def _with_encoder(
     return dataclasses.replace(config, image_encoder=found), encoder
 
 
-def _train(args: TrainPrior, draw: Draw | None, processes: Processes, resume: Path | None) -> Prior:
+def _train(
+    args: TrainPrior,
+    draw: Draw | None,
+    evaluation: Evaluation | None,
+    processes: Processes,
+    resume: Path | None,
+) -> Prior:
     """`train_prior` in the run's own folder. resume: the checkpoint to go on from."""
     args = dataclasses.replace(args, train=args.train.settled(processes, resume))
     torch.manual_seed(args.train.seed)
@@ -153,10 +162,13 @@ def _train(args: TrainPrior, draw: Draw | None, processes: Processes, resume: Pa
     assert prior.tokenizer is not None
     loss = dataclasses.replace(args.loss, prediction=prior.config.process.prediction)
     task = PriorObjective(encoder, loss, args.null_captions)
-    validate = None
-    if args.validation_batches and processes.main and (args.held_out or is_generated(args.data)):
-        unseen = _open(args, prior.config, encoder, split="held_out")
+    validate = evaluate = None
+    held_out: Split = "held_out" if args.held_out or is_generated(args.data) else "train"
+    if args.validation_batches and processes.main and held_out == "held_out":
+        unseen = _open(args, prior.config, encoder, split=held_out)
         validate = _validation(args, task, unseen, len(prior.process), draw)
+    if evaluation is not None and processes.main and args.train.evaluate_every:
+        evaluate = evaluation(args, encoder, _open(args, prior.config, encoder, split=held_out))
     encoded = Encoded(data, prior.tokenizer)
     trained = fit(
         prior,
@@ -168,6 +180,7 @@ def _train(args: TrainPrior, draw: Draw | None, processes: Processes, resume: Pa
         resume=resume,
         save=_saver(args),
         validate=validate,
+        evaluate=evaluate,
         note=lambda: record_broken(args.out, data.broken),
         processes=processes,
         settings=RunFlags.of(args, FROZEN_FLAGS, STATE_FLAGS),

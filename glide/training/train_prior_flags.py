@@ -72,6 +72,9 @@ class TrainPrior:
     validation_batches: int = 4
     """Batches of held-out pictures whose loss and drawn embeddings are measured every --sample-every steps
     (validation.jsonl); 0: none."""
+    evaluate_pictures: int = 256
+    """(evaluate-every) Embeddings that are drawn of held-out captions, or, without held-out pictures, of those of the
+    data, and compared with the true ones."""
     crop: Literal["center", "random"] = "center"
     flip: bool = False
     """Mirror pictures at random; captions that say "left" are then wrong."""

@@ -10,7 +10,7 @@ Shape letters: N pictures, B resamples.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +80,19 @@ def share_of(found: int, count: int) -> Estimate:
     middle = (share + spread / 2) / (1 + spread)
     half = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
     return Estimate(share, min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half)))
+
+
+def line_of(figures: Mapping[str, Estimate], real: Mapping[str, Estimate] | None = None) -> dict[str, float]:
+    """Figures as numbers by name for a line of a log: "recall", "recall_low", "recall_high".
+
+    real: of real pictures, for "recall_real". Numbers that are not finite are left out.
+    """
+    found: dict[str, float | None] = {}
+    for name, one in figures.items():
+        found |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
+        if real is not None and name in real:
+            found[f"{name}_real"] = real[name].value
+    return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
 
 
 def of_two_sets(

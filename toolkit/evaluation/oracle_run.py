@@ -23,6 +23,13 @@ def drawn(
 ) -> Tensor:
     """x [N,C,H,W] for the prompts, on the CPU, nominally from -1 to 1; picture i has the seed `seed + i`."""
     pictures = [ImageRequest(seed + i, one.caption, one.label) for i, one in enumerate(asked)]
+    return drawn_requests(pipe, settings, pictures, batch_size)
+
+
+def drawn_requests(
+    pipe: Pipeline, settings: SamplingConfig, pictures: Sequence[ImageRequest], batch_size: int
+) -> Tensor:
+    """x [N,C,H,W] for the requests, on the CPU, nominally from -1 to 1."""
     run = pipe.for_run(len(pictures))
     assert run.call_size is not None
     parts = []

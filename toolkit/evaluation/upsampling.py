@@ -18,9 +18,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from glide.data.datasets import Dataset
+from glide.data.stored_dataset import StoredData
 from glide.networks.config import ModelConfig
+from glide.networks.model import Model
 from glide.shapes.render import render
 from glide.shapes.scene import Scene
+from glide.training.train_base_flags import TrainBase
+from glide.utils.errors import InputError
+from glide.utils.progress import progress
+from toolkit.evaluation.bootstrap import RESAMPLES, Estimate, around, line_of, picked
+from toolkit.pipelines.upscale import enlarger
+from upsampler.crops import LowResCrops
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
 
@@ -39,6 +48,16 @@ class Errors:
     def psnr(self) -> float:
         """PSNR in dB of all pictures together, by the mean of their squared errors."""
         return decibels(float(np.mean(self.squared)))
+
+    def estimate(self, seed: int = 0) -> Estimate:
+        """`psnr` with its interval."""
+        squared = np.array(self.squared)
+        return around(
+            self.psnr,
+            np.array(
+                [decibels(float(squared[rows].mean())) for rows in picked(len(squared), RESAMPLES, seed)]
+            ),
+        )
 
     @property
     def median(self) -> float:
@@ -70,6 +89,39 @@ class Comparison:
     """For each scene, uint8 [H,W,3]: small (in squares), bicubic, enlarged and true."""
     seconds: float
     """Of the upsampler, for all scenes."""
+
+
+def upsampling_evaluation(
+    args: TrainBase, model: Model, data: Dataset
+) -> Callable[[Model], dict[str, float]]:
+    """Measures an upsampler in training: PSNR of large pictures, "psnr", beside that of a bicubic filter.
+
+    data: `LowResCrops`. InputError for a --judge, which has nothing to compare.
+    """
+    if args.judge is not None:
+        raise InputError(
+            f"got --judge {args.judge} for an upsampler, which is measured by its PSNR, expected none: "
+            "leave it out"
+        )
+    assert isinstance(data, LowResCrops)
+    count = min(args.evaluate_pictures, len(data.data)) if isinstance(data.data, StoredData) else None
+    whole = data.whole(0, count or args.evaluate_pictures)
+    size, seed = whole.pixels.shape[1], args.train.seed
+    bicubic = Errors()
+    for truth, low_res in zip(whole.pixels, whole.low_res, strict=True):
+        bicubic.add(filtered(low_res.numpy(), size, "bicubic"), truth.numpy())
+
+    def evaluate(model: Model) -> dict[str, float]:
+        enlarge, errors = enlarger(model), Errors()
+        rows = zip(whole.pixels, whole.low_res, whole.captions, whole.labels, strict=True)
+        for i, (truth, low_res, caption, label) in enumerate(
+            progress(rows, total=len(whole.pixels), desc="evaluation", unit="picture", leave=False)
+        ):
+            errors.add(enlarge(low_res, caption, label, seed + i).numpy(), truth.numpy())
+        found = {"psnr": errors.estimate(seed)}
+        return line_of(found) | {"psnr_bicubic": bicubic.psnr}
+
+    return evaluate
 
 
 def compare(
