@@ -53,7 +53,7 @@ def train_upsampler(
         opened.append(
             LowResCrops(data, args.low_res, config.unet.image_size, crop, config.scale, args.train.seed)
         )
-        return opened[0]
+        return opened[-1]
 
     def watch(model: Model, path: Path, captions: Sequence[str]) -> int | None:
         if enlarger is None:
