@@ -56,7 +56,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass
 class Asked:
-    """What is drawn: N requests with the captions of the pictures, and the scenes where the data are built in."""
+    """The N pictures to draw, with the captions of the data, and the scenes where these are built in."""
 
     requests: list[ImageRequest] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
