@@ -19,7 +19,7 @@ from glide.checkpoints.model_folder import metadata_files
 from glide.data.datasets import Batch
 from glide.training.checkpoints import Checkpoints, read_manifest
 from glide.training.curves import draw_curves
-from glide.training.evaluation_curves import EVALUATION, draw_evaluation
+from glide.training.evaluation_curves import EVALUATION, draw_evaluation, figures_of
 from glide.training.metrics import LogFile, Meters
 from glide.training.posthoc_ema_snapshots import write_snapshot
 from glide.training.resume import RunFlags, changes
@@ -205,6 +205,8 @@ class Run(Generic[M]):
         seconds = round(time.perf_counter() - start, 1)
         self.evaluation_log.add({"step": done, **found, "seconds": seconds})
         self._track({"step": done, **{f"evaluation/{name}": value for name, value in found.items()}})
+        shown = (f"{name.replace('_', ' ')} {found[name]:.4g}" for name in figures_of([found]))
+        say(f"step {done}: {', '.join(shown)}")
         if _HAS_PLOTS:
             self._try_write(partial(draw_evaluation, self.out))
 

@@ -1,4 +1,4 @@
-"""Train a base model, with pictures drawn on the way."""
+"""Train a base model, with pictures drawn and measured on the way."""
 
 from __future__ import annotations
 

@@ -386,9 +386,12 @@ def test_a_dry_run_measures_and_writes_nothing(means: Means, photos: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_the_script_evaluates(means: Means, photos: Path, tmp_path: Path) -> None:
+def test_the_script_evaluates(means: Means, photos: Path, tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "run"
     flags = ("--data", photos, "--evaluate-pictures", "8", "--validation-batches", "0", "--dtype", "float32")
     assert call(script, *QUICK, *flags, "--out", out) == 0
     assert [line["step"] for line in lines(out)] == [1, 2] and "precision" in lines(out)[0]
+    assert (
+        f"step 2: frechet distance {lines(out)[1]['frechet_distance']:.4g}, kernel" in capsys.readouterr().out
+    )
     assert read_config(out)["training"]["train"]["evaluate_every"] == 1
