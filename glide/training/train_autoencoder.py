@@ -46,8 +46,22 @@ AT_ONCE = 8
 """Pictures that are encoded at once where no gradient is needed."""
 
 
-def train_autoencoder(args: TrainAutoencoder) -> Autoencoder:
-    """Build data and model, and `fit`; returns the trained autoencoder. InputError for settings that do not fit."""
+def encoder_features(name: str, channels: int, device: torch.device) -> Features:
+    """The feature maps of an image encoder. InputError for one that has none, or takes other channels."""
+    _, encoder = image_encoder_named(name)
+    encoder.features(torch.zeros(1, channels, encoder.size, encoder.size))  # says what does not fit
+    return encoder.features
+
+
+FindFeatures = Callable[[str, int, torch.device], Features]
+"""From a name, the channels of the pictures and their device to feature maps."""
+
+
+def train_autoencoder(args: TrainAutoencoder, find_features: FindFeatures = encoder_features) -> Autoencoder:
+    """Build data and model, and `fit`; returns the trained autoencoder. InputError for settings that do not fit.
+
+    find_features: of --perceptual.
+    """
     check_numbers(args)
     args.loss.check()
     args.train.check()
@@ -57,7 +71,7 @@ def train_autoencoder(args: TrainAutoencoder) -> Autoencoder:
     processes = start(args.device)
     flags = {"resume": args.resume, "overwrite": args.overwrite, "dry_run": args.train.dry_run}
     with run_folder(args.out, processes, **flags) as resume:
-        trained = _train(args, processes, resume)
+        trained = _train(args, processes, resume, find_features)
         processes.finish()
     return trained
 
@@ -101,12 +115,14 @@ def _model(args: TrainAutoencoder, resume: Path | None) -> Autoencoder:
     return model
 
 
-def _train(args: TrainAutoencoder, processes: Processes, resume: Path | None) -> Autoencoder:
+def _train(
+    args: TrainAutoencoder, processes: Processes, resume: Path | None, find: FindFeatures
+) -> Autoencoder:
     """`train_autoencoder` in the run's own folder. resume: the checkpoint to go on from."""
     args = dataclasses.replace(args, train=args.train.settled(processes, resume))
     torch.manual_seed(args.train.seed)
     model = _model(args, resume)
-    features = _features(args, model.config)
+    features = _features(args, model.config, processes.device, find)
     data = _open(args, model.config, crop=args.crop, flip=args.flip)
     data.check_batch(args.train.batch_size)
     model.to(processes.device)
@@ -141,18 +157,18 @@ def _train(args: TrainAutoencoder, processes: Processes, resume: Path | None) ->
     return trained
 
 
-def _features(args: TrainAutoencoder, config: AutoencoderConfig) -> Features | None:
-    """The feature maps of --perceptual. InputError for an encoder that has none, or takes other channels."""
-    if args.perceptual is None:
-        if args.loss.perceptual_weight != 1.0:
-            raise InputError(
-                f"got --perceptual-weight {args.loss.perceptual_weight:g} without --perceptual, expected both: name an "
-                "image encoder, or leave it out"
-            )
-        return None
-    _, encoder = image_encoder_named(args.perceptual)
-    encoder.features(torch.zeros(1, config.in_channels, encoder.size, encoder.size))  # says what does not fit
-    return encoder.features
+def _features(
+    args: TrainAutoencoder, config: AutoencoderConfig, device: torch.device, find: FindFeatures
+) -> Features | None:
+    """The feature maps of --perceptual. InputError for those that do not fit."""
+    if args.perceptual is not None:
+        return find(args.perceptual, config.in_channels, device)
+    if args.loss.perceptual_weight != 1.0:
+        raise InputError(
+            f"got --perceptual-weight {args.loss.perceptual_weight:g} without --perceptual, expected both: name an "
+            "image encoder, or leave it out"
+        )
+    return None
 
 
 def _open(args: TrainAutoencoder, config: AutoencoderConfig, **options: Any) -> Dataset:

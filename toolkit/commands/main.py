@@ -59,11 +59,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         _command("train_base", "parse", "train", "train a text- or class-conditional model"),
         _command("train_upsampler", "parse", "train", "train an upsampler"),
         _command(
-            "train_autoencoder",
-            "parse",
-            "train_autoencoder",
-            "train an autoencoder, the first stage of latent diffusion",
-            "glide.training.train_autoencoder",
+            "train_autoencoder", "parse", "train", "train an autoencoder, the first stage of latent diffusion"
         ),
         _command("train_prior", "parse", "train", "train a prior: from captions to image embeddings"),
         _command(

@@ -16,8 +16,11 @@ from glide.checkpoints.load import load_model
 from glide.checkpoints.provenance import fingerprint
 from glide.training.reconstruction import perceptual_error
 from glide.utils.cli import run
+from glide.utils.errors import InputError
 from support.image_encoders import write_image_encoder
 from support.sample_script import Capture, refused
+from toolkit.commands import train_autoencoder
+from toolkit.evaluation.features import Features
 
 TRAINING = (
     *(
@@ -100,6 +103,25 @@ def test_a_perceptual_loss_is_part_of_the_training(tmp_path: Path, capsys: Captu
     refused(call(autoencoder_script, *small, *grey, "--out", tmp_path / "grey"), capsys, said)
     said = "got --perceptual-weight 0.5 without --perceptual, expected both"
     refused(call(autoencoder_script, *small, *perceptual[2:], "--out", tmp_path / "none"), capsys, said)
+
+
+def test_features_of_evaluations_are_perceptual_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of the group glide.features: its vectors are maps of one place, with a gradient."""
+
+    def network(images: torch.Tensor) -> torch.Tensor:
+        return images.mean(dim=(2, 3))
+
+    features = Features("colours", "colours", 8, 3, "", network, torch.device("cpu"))
+    monkeypatch.setattr(train_autoencoder, "plug_ins", lambda group: {"colours": None})
+    monkeypatch.setattr(train_autoencoder, "features_named", lambda name, device: features)
+    find = train_autoencoder.perceptual_features("colours", 3, torch.device("cpu"))
+    x = torch.rand(2, 3, 16, 16, requires_grad=True)
+    (found,) = find(x)
+    torch.testing.assert_close(found[:, :, 0, 0], x.mean(dim=(2, 3)), rtol=0, atol=1e-2)
+    perceptual_error(find, x, x.flip(1)).sum().backward()
+    assert x.grad is not None and bool(x.grad.abs().sum() > 0)
+    with pytest.raises(InputError, match="of 1 channels, expected 3"):
+        train_autoencoder.perceptual_features("colours", 1, torch.device("cpu"))
 
 
 @pytest.mark.slow
