@@ -124,8 +124,8 @@ def draw_part(drawing: Drawing, part: Part, out: Path, shards: bool, per_shard: 
             work.rmdir()
     there = len(mine) - drawn
     say(
-        f"part {part}: {drawn} pictures drawn, {there} were there, in {out.resolve()} (numbers {mine.start} to "
-        f"{mine.stop - 1} of {drawing.total})"
+        f"part {part}: {drawn} picture{'s' * (drawn != 1)} drawn, {there} there before, in {out.resolve()} "
+        f"(numbers {mine.start} to {mine.stop - 1} of {drawing.total})"
     )
     return drawn
 

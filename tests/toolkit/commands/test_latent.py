@@ -12,12 +12,14 @@ from PIL import Image
 
 from glide.checkpoints.autoencoders import load_autoencoder
 from glide.checkpoints.image_encoders import load_image_encoder
-from glide.checkpoints.load import load_model
+from glide.checkpoints.load import load_model, save_model
 from glide.checkpoints.provenance import fingerprint
 from glide.training.reconstruction import perceptual_error
 from glide.utils.cli import run
 from glide.utils.errors import InputError
 from support.image_encoders import write_image_encoder
+from support.latent import latent_model
+from support.models import CAPTIONS
 from support.sample_script import Capture, refused
 from toolkit.commands import train_autoencoder
 from toolkit.evaluation.features import Features
@@ -144,6 +146,15 @@ def test_a_model_of_latents_is_trained_resumed_and_sampled(autoencoder: Path, tm
 
 
 @pytest.mark.slow
+def test_an_upsampler_enlarges_what_is_drawn_from_latents(tmp_path: Path, upsampler_folder: Path) -> None:
+    save_model(tmp_path / "model", latent_model())
+    flags = ("--model", tmp_path / "model", "--prompt", CAPTIONS[0], "--steps", "2", "--upsample-steps", "2")
+    large = ("--upsampler", upsampler_folder, "--size", "128", "--out", tmp_path / "out")
+    assert call(sample_script, *flags, *large) == 0
+    with Image.open(tmp_path / "out/00000.png") as found, Image.open(tmp_path / "out/00000-32.png") as small:
+        assert (found.size, small.size) == ((128, 128), (32, 32))
+
+
 def test_latents_encoded_ahead_train_the_same_model(
     autoencoder: Path, pictures: Path, tmp_path: Path
 ) -> None:

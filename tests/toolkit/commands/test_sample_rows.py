@@ -86,7 +86,7 @@ def test_only_what_is_missing_or_broken_is_drawn_again(folder: Path, capsys: Cap
     damaged.write_bytes(damaged.read_bytes()[:-20])
     capsys.readouterr()
     assert draw("--part", "1/1", "--out", "out", "--num-samples", "2") == 0
-    assert "4 pictures drawn, 38 were there" in capsys.readouterr().out
+    assert "4 pictures drawn, 38 there before" in capsys.readouterr().out
     assert pictures("out") == whole and Path("out/00000003.png").stat().st_mtime_ns == kept
     assert not [*Path("out").glob("*.lock")]
 
@@ -112,7 +112,7 @@ def test_shards_are_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch, ca
     one.write_bytes(whole[:2000])  # within the first picture
     capsys.readouterr()
     assert draw("--part", "1/2", "--to-shards", "shards") == 0
-    assert "4 pictures drawn, 6 were there" in capsys.readouterr().out
+    assert "4 pictures drawn, 6 there before" in capsys.readouterr().out
     assert one.read_bytes() == whole and other.stat().st_mtime_ns == stamp
 
 
@@ -133,7 +133,7 @@ def test_parts_that_are_killed_go_on(folder: Path) -> None:
     total = 12 * COUNT
     assert 3 <= before < total
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"{total - before} pictures drawn, {before} were there" in done.stdout
+    assert f"{total - before} pictures drawn, {before} there before" in done.stdout
     assert not there.exists() and open_data("out/*.tar", 8).batch(0, total)["image"].shape == (total, 3, 8, 8)
 
 
