@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from glide.checkpoints.transformers_files import (
     check_sizes,
     check_weights,
     from_pretrained,
-    stamp,
+    load_shared,
     weights_digest,
 )
 from glide.networks.image_encoder import PretrainedImages, TransformersImages
@@ -29,7 +30,7 @@ from glide.networks.image_encoder_config import (
     read_name,
 )
 from glide.utils.entry_points import load_plug_in, plug_ins
-from glide.utils.errors import InputError, reason_of
+from glide.utils.errors import InputError
 from glide.utils.hub import HUB_ID, commit_of, hub_folder
 from glide.utils.json_files import read_table
 from glide.utils.numbers import Range
@@ -118,19 +119,7 @@ def load_image_encoder(kind: str, place: str) -> PretrainedImages:
     table = check_model_type(folder, MODEL_TYPES, kind, "image encoder")
     check_sizes(folder, table, "vision_config" if table.get("model_type") == "clip" else "")
     check_weights(folder, "image encoder")
-    key = (kind, f"{folder.resolve()} {stamp(folder)}")
-    found = _loaded.get(key)
-    if found is None:
-        try:
-            found = _load(kind, folder)
-        except InputError:
-            raise
-        except Exception as error:  # whatever broken or missing files break
-            raise InputError(
-                f"the image encoder in {folder} cannot be loaded ({reason_of(error)}): fetch it again, or give another"
-            ) from error
-        _loaded[key] = found
-    return found
+    return load_shared(_loaded, kind, folder, "image encoder", partial(_load, kind, folder))
 
 
 def _load(kind: str, folder: Path) -> PretrainedImages:

@@ -9,6 +9,7 @@ import shutil
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,14 @@ from glide.checkpoints.transformers_files import (
     check_sizes,
     check_weights,
     from_pretrained,
+    load_shared,
     quiet,
-    stamp,
     weights_digest,
 )
 from glide.networks.frozen_text_config import CONTEXT, MODEL_TYPES, POOLED, FrozenTextConfig, Kind
 from glide.networks.frozen_text_encoder import PretrainedText
 from glide.utils.atomic_write import cannot_write, temporary_name
-from glide.utils.errors import InputError, reason_of
+from glide.utils.errors import InputError
 from glide.utils.hub import commit_of, hub_folder
 
 FOLDER = "text_encoder"
@@ -48,7 +49,7 @@ PROBES = (
     "一只猫 🐈\u200d⬛ don't",
 )
 """Captions whose tokens are part of a fingerprint."""
-_loaded: weakref.WeakValueDictionary[tuple[Kind, str], PretrainedText] = weakref.WeakValueDictionary()
+_loaded: weakref.WeakValueDictionary[tuple[str, str], PretrainedText] = weakref.WeakValueDictionary()
 
 
 def find_encoder(config: FrozenTextConfig, *places: Path) -> PretrainedText:
@@ -88,19 +89,7 @@ def load_encoder(kind: Kind, folder: Path) -> PretrainedText:
     InputError for another kind, files that are missing or damaged, and weights in another format than safetensors.
     """
     _check_files(kind, folder)
-    key = (kind, f"{folder.resolve()} {stamp(folder)}")
-    found = _loaded.get(key)
-    if found is None:
-        try:
-            found = _load(kind, folder)
-        except InputError:
-            raise
-        except Exception as error:  # whatever broken or missing files break
-            raise InputError(
-                f"the text encoder in {folder} cannot be loaded ({reason_of(error)}): fetch it again, or give another"
-            ) from error
-        _loaded[key] = found
-    return found
+    return load_shared(_loaded, kind, folder, "text encoder", partial(_load, kind, folder))
 
 
 def completed(config: FrozenTextConfig, encoder: PretrainedText) -> FrozenTextConfig:

@@ -6,15 +6,15 @@ Only safetensors are read, and no code of theirs is run.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
 
-from glide.utils.errors import InputError
+from glide.utils.errors import InputError, reason_of
 from glide.utils.json_files import as_table, read_table
 from glide.utils.memory import check_file_fits
 from glide.utils.numbers import Range
@@ -22,6 +22,7 @@ from glide.utils.numbers import Range
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+E = TypeVar("E")
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-?????-of-?????.safetensors")
 """The files of weights on the hub."""
@@ -83,6 +84,28 @@ def from_pretrained(network_class: Any, folder: Path, what: str, **options: Any)
     if missing:
         raise InputError(f"the {what} in {folder} lacks the weights {missing[0]}: fetch it again")
     return network.float().eval().requires_grad_(False)
+
+
+def load_shared(
+    loaded: MutableMapping[tuple[str, str], E], kind: str, folder: Path, what: str, load: Callable[[], E]
+) -> E:
+    """The encoder in a folder: the one of `loaded` that is in use already, else a new one, which is added to it.
+
+    InputError where `load` fails, whatever of missing or broken files makes it.
+    """
+    key = (kind, f"{folder.resolve()} {stamp(folder)}")
+    found = loaded.get(key)
+    if found is None:
+        try:
+            found = load()
+        except InputError:
+            raise
+        except Exception as error:  # whatever broken or missing files break
+            raise InputError(
+                f"the {what} in {folder} cannot be loaded ({reason_of(error)}): fetch it again, or give another"
+            ) from error
+        loaded[key] = found
+    return found
 
 
 def weights_digest(network: nn.Module) -> _Hash:

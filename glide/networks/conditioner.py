@@ -71,8 +71,8 @@ class Conditioner:
             key = (picture.caption, picture.label)
             if key not in encoded:
                 encoded[key] = self._encode(*key)
-        told = Conditioning.cat([encoded[picture.caption, picture.label] for picture in pictures])
-        return told.joined(self.images_of(pictures, size))
+        words = Conditioning.cat([encoded[picture.caption, picture.label] for picture in pictures])
+        return words.joined(self.images_of(pictures, size))
 
     def images_of(
         self, pictures: Sequence[ImageRequest], size: tuple[int, int] | None = None

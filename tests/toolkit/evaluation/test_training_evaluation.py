@@ -144,11 +144,11 @@ def test_a_signal_interrupts_an_evaluation(plain: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_measured_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[int, dict[str, float]]] = []
+    logged: list[tuple[int, dict[str, float]]] = []
 
     class Tracker:
         def log(self, values: dict[str, float], step: int) -> None:
-            told.append((step, values))
+            logged.append((step, values))
 
         def close(self) -> None: ...
 
@@ -166,7 +166,7 @@ def test_what_cannot_be_measured_is_a_warning(tmp_path: Path, monkeypatch: pytes
     with pytest.warns(UserWarning, match="no evaluation after step 4: got nothing"):
         train_base(settings(out, train=EVERY), evaluation=evaluating(measure))
     assert lines(out) == [{"step": 2, "x": 1.0}, {"step": 6, "x": 1.0}]
-    assert [step for step, values in told if values == {"evaluation/x": 1.0}] == [2, 6]
+    assert [step for step, values in logged if values == {"evaluation/x": 1.0}] == [2, 6]
 
 
 def test_the_last_step_is_evaluated(tmp_path: Path) -> None:
