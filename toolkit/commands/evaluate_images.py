@@ -24,8 +24,8 @@ from toolkit.evaluation.comparison import Comparison, Sets, compare, table
 from toolkit.evaluation.drawn_pictures import draw_into, requests_of
 from toolkit.evaluation.extraction import Extracted, extract
 from toolkit.evaluation.feature_cache import FeatureCache
-from toolkit.evaluation.features import Features, features_named
-from toolkit.evaluation.frechet_distance import Moments
+from toolkit.evaluation.features import SPATIAL, Features, features_named
+from toolkit.evaluation.frechet_distance import Gaussian, Moments
 from toolkit.evaluation.image_page import parts
 from toolkit.evaluation.npz_batches import (
     has_pictures,
@@ -60,9 +60,9 @@ def evaluate_images(args: EvaluateImages) -> list[Comparison]:
         else Pipeline.from_pretrained(args.model, device, args.dtype, args.call_size)
     )
     with results:
-        sets = _sets(args, pipe)
+        sets = _sets(args, pipe, networks)
         found = [_compared(args, sets, features) for features in networks]
-        _save(args, sets, found[0])
+        _save(args, sets, found)
         _write(results, args, sets, found, time.perf_counter() - start)
     for one in (found[0].generated, found[0].data, found[0].held_out):
         if one is not None and one.broken:
@@ -77,7 +77,7 @@ def evaluate_images(args: EvaluateImages) -> list[Comparison]:
     return found
 
 
-def _sets(args: EvaluateImages, pipe: Pipeline | None) -> Sets:
+def _sets(args: EvaluateImages, pipe: Pipeline | None, networks: Sequence[Features]) -> Sets:
     """The pictures of the flags; a model draws its own."""
     size = args.image_size or (None if pipe is None else pipe.model.config.picture_size)
     chosen: dict[str, Any] = {"count": args.pictures, "size": size, "seed": args.seed}
@@ -88,7 +88,8 @@ def _sets(args: EvaluateImages, pipe: Pipeline | None) -> Sets:
             raise InputError(
                 f"got {wrong[0]} with the statistics {args.data}, expected pictures: leave it out, or give pictures"
             )
-        return Sets(_generated(args, chosen), None, None, read_statistics(args.data))
+        statistics = {one.name: read_statistics(args.data, one.kind == SPATIAL) for one in networks}
+        return Sets(_generated(args, chosen), None, None, statistics)
     data = open_pictures(
         args.data, split="train" if scenes or args.held_out else None, share=args.held_out, **chosen
     )
@@ -122,16 +123,24 @@ def _compared(args: EvaluateImages, sets: Sets, features: Features) -> Compariso
     return compare(sets, features, generated, of(sets.data), of(sets.held_out), args.resamples, args.seed)
 
 
-def _save(args: EvaluateImages, sets: Sets, first: Comparison) -> None:
+def _save(args: EvaluateImages, sets: Sets, found: Sequence[Comparison]) -> None:
     """Write guided-diffusion's files, where they are asked for."""
+    first = found[0]
     if args.save_statistics is not None and first.data is not None:
-        moments = Moments.of([first.data.features], first.features.width)
-        write_statistics(args.save_statistics, moments.gaussian(), args.overwrite)
+        whole = next((one for one in found if one.features.kind != SPATIAL), first)
+        spatial = next((_gaussian(one) for one in found if one.features.kind == SPATIAL), None)
+        write_statistics(args.save_statistics, _gaussian(whole), args.overwrite, spatial)
     if args.save_batch is not None:
         places = first.generated.places
         one = sets.generated[places[0]]
         pixels = (sets.generated[place].pixels() for place in places)
         write_batch(args.save_batch, pixels, len(places), (one.height, one.width), args.overwrite)
+
+
+def _gaussian(one: Comparison) -> Gaussian:
+    """Of the features of the data."""
+    assert one.data is not None
+    return Moments.of([one.data.features], one.features.width).gaussian()
 
 
 def _write(

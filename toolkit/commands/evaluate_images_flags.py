@@ -9,6 +9,7 @@ examples:
 Features are the space in which pictures are compared:
     efficientnet-lite0        pip install 'glide-toolkit[features]'
     inception:FILE            FID's own, pt_inception-2015-12-05-6726825d.pth of pytorch-fid's releases
+    inception-spatial:FILE    sFID's, of the same file
     clip:NAME, dinov2:NAME    a folder or a hub id, of transformers
     classifier:NAME, noisy-clip:NAME    of this toolkit
 docs/evaluation.md says what each figure sees.
@@ -78,7 +79,8 @@ class EvaluateImages:
     save_batch: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also write the generated pictures as guided-diffusion's .npz (arr_0)."""
     save_statistics: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Also write mean and covariance of the data's first features as .npz (mu, sigma)."""
+    """Also write mean and covariance of the data's first features as .npz (mu, sigma), and of inception-spatial beside
+    them (mu_s, sigma_s)."""
     out: Path = Path("outputs/evaluate-images")
     """Receives evaluation.json, evaluation.html and, of a model, the pictures in generated/."""
     overwrite: bool = False

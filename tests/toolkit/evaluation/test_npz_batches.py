@@ -41,6 +41,12 @@ def test_statistics_are_those_of_numpy(tmp_path: Path) -> None:
     with np.load(path, allow_pickle=False) as arrays:
         assert sorted(arrays.files) == ["mu", "sigma"]
     assert not has_pictures(str(path))
+    with pytest.raises(InputError, match="without mu_s and sigma_s"):
+        read_statistics(str(path), spatial=True)
+    both = tmp_path / "both.npz"
+    write_statistics(both, one, overwrite=False, spatial=Gaussian(np.ones(2), np.eye(2)))
+    assert np.array_equal(read_statistics(str(both), spatial=True).mean, np.ones(2))
+    assert np.array_equal(read_statistics(str(both)).mean, one.mean)
     with pytest.raises(InputError, match="exists already"):
         write_statistics(path, one, overwrite=False)
 
