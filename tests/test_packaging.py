@@ -59,9 +59,10 @@ def test_the_wheel_holds_every_file_of_the_packages() -> None:
     modules = {f"{folder}/{path.name}" for folder in folders for path in (ROOT / folder).glob("*.py")}
     data = {name for name in wanted if fnmatch(name, "*/pretrained/*/*") or name.endswith("py.typed")}
     data |= {name for name in wanted if re.fullmatch(r"toolkit/evaluation/\w+\.(html|css|js)", name)}
+    data |= {name for name in wanted if re.fullmatch(r"toolkit/web/static/[\w-]+\.(html|css|js|svg)", name)}
     assert wanted - modules - data == set()
     text = (ROOT / "setup.py").read_text("utf-8")
-    assert '"evaluation/*.html", "evaluation/*.css", "evaluation/*.js"' in text
+    assert '"evaluation/*.html", "evaluation/*.css", "evaluation/*.js", "web/static/*"' in text
     assert '["pretrained/*/*", "py.typed"]' in text and all(f'"{package}"' in text for package in PACKAGES)
 
 

@@ -6,6 +6,7 @@ in [-1, 1] with the channels first.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Sequence
@@ -65,6 +66,16 @@ def save_png(
     info = _with_recipe(recipe)
     with atomic_path(path, replace) as temporary:
         picture.save(temporary, format="PNG", pnginfo=info, icc_profile=profile)
+
+
+def png_bytes(
+    image: Pixels | Image.Image, recipe: dict[str, Any] | None = None, profile: bytes | None = None
+) -> bytes:
+    """The bytes of the file that `save_png` writes; arguments and errors as there."""
+    picture = image if isinstance(image, Image.Image) else as_image(image)
+    file = io.BytesIO()
+    picture.save(file, format="PNG", pnginfo=_with_recipe(recipe), icc_profile=profile)
+    return file.getvalue()
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:

@@ -54,6 +54,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         _command(
             "settings_grid", "SettingsGrid", "settings_grid", "pictures over the values of two settings"
         ),
+        _command("serve", "Serve", "serve", "a page to draw and edit on, and an images interface"),
     ),
     "train": (
         _command("train_base", "parse", "train", "train a text- or class-conditional model"),
@@ -120,6 +121,10 @@ OTHER_NAMES = {
     "upscale": "upsample",
     "finetune": "train base",
     "sampler-sweep": "solver-sweep",
+    "web": "serve",
+    "gui": "serve",
+    "ui": "serve",
+    "webui": "serve",
     "eval": "evaluate",
     "fid": "evaluate-images",
     "metrics": "evaluate-images",

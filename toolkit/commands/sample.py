@@ -28,7 +28,6 @@ from toolkit.commands.sample_flags import CAPTIONS, Sample
 from toolkit.commands.sample_part import Part
 from toolkit.commands.sample_rows import PER_SHARD, Drawing, draw_part
 from toolkit.commands.second_stage import upscaler_of
-from toolkit.commands.upscale_flags import with_stage
 from toolkit.pipelines.conditions import (
     check_conditions,
     read_condition_files,
@@ -43,7 +42,7 @@ from toolkit.pipelines.image_embeddings import (
 )
 from toolkit.pipelines.image_to_image import read_init_image
 from toolkit.pipelines.pipeline import Pipeline, Step
-from toolkit.pipelines.recipe import restore
+from toolkit.pipelines.recipe import restore, with_stage
 from toolkit.pipelines.settings import SamplingConfig
 from toolkit.pipelines.upscale import Upscaler
 

@@ -28,8 +28,8 @@ from glide.utils.printable import say
 from glide.utils.progress import progress
 from toolkit.commands.prompt_files import Row
 from toolkit.commands.sample_part import Part
-from toolkit.commands.upscale_flags import with_stage
 from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.recipe import with_stage
 from toolkit.pipelines.settings import SamplingConfig
 from toolkit.pipelines.upscale import Upscaler
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
@@ -111,14 +110,3 @@ def stage_of(recipe: Recorded) -> dict[str, Any]:
 def _with_scale(text: str, scale: float) -> GuidanceSpec:
     term = GuidanceSpec.parse(text)
     return GuidanceSpec(term.name, scale, term.interval)
-
-
-SHARED = frozenset({"prompt", "label", "class", "seed", "dtype", "call_size", "place", "version", "torch"})
-SHARED |= frozenset({"device", "threads", "cpu", "gpu"})
-"""Entries of a recipe that hold for both stages."""
-
-
-def with_stage(recipe: Mapping[str, Any], size: int, stage: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe of a picture of `size` that was drawn by `recipe` and then enlarged by `stage`."""
-    own = {name: value for name, value in stage.items() if name not in SHARED}
-    return {**recipe, "size": size, "upsampler": own}

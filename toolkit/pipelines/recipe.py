@@ -125,6 +125,19 @@ def _as_it_was(text: str) -> str:
     return text if then is None or "@" in text else f"{text}@{then[0]}-{then[1]}"
 
 
+OF_BOTH_STAGES = frozenset(
+    {"prompt", "label", "class", "seed", "dtype", "call_size", "place", "version", "torch"}
+)
+OF_BOTH_STAGES |= frozenset({"device", "threads", "cpu", "gpu"})
+"""Entries of a recipe that hold for both stages."""
+
+
+def with_stage(recipe: Mapping[str, Any], size: int, stage: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe of a picture of `size` that was drawn by `recipe` and then enlarged by `stage`."""
+    own = {name: value for name, value in stage.items() if name not in OF_BOTH_STAGES}
+    return {**recipe, "size": size, "upsampler": own}
+
+
 class SamplingFlags(Protocol):
     """Flags of a script that draws."""
 
