@@ -48,6 +48,7 @@ EXTRAS = {
     "plot": ["matplotlib>=3.8"],
     "parquet": ["pyarrow>=17"],  # captions in Parquet (--prompts-file)
     "web": ["starlette>=1.8", "uvicorn>=0.50", "websockets>=16"],  # glide serve
+    "datasets": ["datasets>=4"],  # data sets of the Hugging Face hub (--data hf:NAME)
     "shards": ["webdataset>=1.0.2"],  # writes shards, and expands {0000..0999}
     # examples/emoji: glyphs of several code points; SVG icons
     "emoji": ["webdataset>=1.0.2", "fonttools>=4.60.2", "resvg-py>=0.5"],

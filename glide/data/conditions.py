@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glide.data.folder_index import FolderIndex
+from glide.data.picture_table import PictureTable
 from glide.data.shards.dataset import Shards
 from glide.networks.picture_conditions import PictureCondition, condition_named, cut_square, kind_names
 from glide.shapes.render import label_maps
@@ -25,6 +26,8 @@ from glide.utils.errors import InputError
 from glide.utils.filesystem import join, list_files, read_bytes
 from glide.utils.image_files import LARGEST_FILE, SUFFIXES, decode_picture, open_picture
 
+Stored = FolderIndex | Shards | PictureTable
+"""Stored pictures, by index."""
 DEFAULT_KIND = "image:3"
 """The kind of a folder that is given without one."""
 FORM = re.compile(r"(?P<spec>[A-Za-z][\w.-]*(?::[^=/\\]*)?)=(?P<place>.+)")
@@ -157,9 +160,7 @@ class StoredCondition:
             raise InputError(f"has a partner, {name}, that {error}") from error
 
 
-def pair(
-    source: FolderIndex | Shards, arguments: Sequence[ConditionArgument]
-) -> tuple[FolderIndex | Shards, list[StoredCondition]]:
+def pair(source: Stored, arguments: Sequence[ConditionArgument]) -> tuple[Stored, list[StoredCondition]]:
     """A source's pictures that have all conditions, and these. Others become its `problems`. InputError if none has."""
     lacking: dict[str, str] = {}
     for argument in arguments:
@@ -178,7 +179,7 @@ def pair(
     ]
 
 
-def with_problems(source: FolderIndex | Shards, problems: Mapping[str, str]) -> FolderIndex | Shards:
+def with_problems(source: Stored, problems: Mapping[str, str]) -> Stored:
     """A source with further pictures that cannot be used, which are not among its pictures."""
     if isinstance(source, FolderIndex):
         return replace(source, problems={**source.problems, **problems})
@@ -229,13 +230,16 @@ def check_arguments(arguments: Sequence[ConditionArgument], generated: bool) -> 
             )
 
 
-def _partners(
-    source: FolderIndex | Shards, argument: ConditionArgument
-) -> FolderPartners | ShardPartners | None:
+def _partners(source: Stored, argument: ConditionArgument) -> FolderPartners | ShardPartners | None:
     if argument.place is None:
         return None
     if isinstance(source, Shards):
         return ShardPartners(source, argument.place)
+    if isinstance(source, PictureTable):
+        raise InputError(
+            f"got the folder {argument.place} of conditions for {source.folder}, whose pictures are no files, expected "
+            "a folder of pictures or shards: save the pictures as files first"
+        )
     return FolderPartners(source, argument.place)
 
 

@@ -14,8 +14,10 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from glide.data.conditions import ConditionArgument, check_arguments, of_scenes, pair
-from glide.data.folder_index import FolderIndex, index_folder
+from glide.data.conditions import ConditionArgument, Stored, check_arguments, of_scenes, pair
+from glide.data.folder_index import index_folder
+from glide.data.hub_dataset import HubPictures, is_hub
+from glide.data.idx_files import IdxPictures, is_idx
 from glide.data.shards.brace_expansion import is_shards
 from glide.data.shards.dataset import Shards
 from glide.data.skipped_files import MAX_BROKEN
@@ -30,10 +32,9 @@ from glide.utils.memory import check_memory
 
 Batch = dict[str, Any]
 Split = Literal["train", "held_out"]
-Stored = FolderIndex | Shards
 GROUP = "glide.datasets"
 """Entry points of other packages: functions (argument, image_size, **options) -> `Dataset`, with the options of
-`open_data`, for `--data NAME:ARGUMENT`. None can take the name "shapes"."""
+`open_data`, for `--data NAME:ARGUMENT`. None can take the name "shapes", "idx" or "hf"."""
 
 
 class Dataset(Protocol):
@@ -82,10 +83,11 @@ def open_data(
 ) -> Dataset:
     """The data set of a `--data` argument, its pictures image_size pixels wide and high.
 
-    spec: "shapes" or "shapes:..." (`Shapes.parse_spec`), "NAME:ARGUMENT" of another package (GROUP), or, local or any
-    blobfile path, WebDataset shards ("shards/{0000..0999}.tar", `glide.data.shards.dataset`) or a folder, with
-    captioned pictures (x.png beside x.txt, a captions.csv with file,caption, or Hugging Face's metadata.csv or
-    metadata.jsonl with file_name,text) or with a folder for each class (labels follow the sorted names).
+    spec: "shapes" or "shapes:..." (`Shapes.parse_spec`), "idx:FOLDER" (`glide.data.idx_files`), "hf:NAME"
+    (`glide.data.hub_dataset`), "NAME:ARGUMENT" of another package (GROUP), or, local or any blobfile path, WebDataset
+    shards ("shards/{0000..0999}.tar", `glide.data.shards.dataset`) or a folder, with captioned pictures (x.png beside
+    x.txt, a captions.csv with file,caption, or Hugging Face's metadata.csv or metadata.jsonl with file_name,text) or
+    with a folder for each class (labels follow the sorted names).
     crop: "center" the largest square, "random" one of 80% to 100% of its side anywhere.
     flip: mirror half of the pictures, at random; captions that say "left" are then wrong.
     max_broken: share of damaged pictures, and of those without a caption, that are skipped and counted.
@@ -98,7 +100,8 @@ def open_data(
     """
     _check_options(image_size, crop, split, max_broken, held_out, seed)
     arguments = [ConditionArgument.parse(text) for text in conditions]
-    if (entry := plug_ins(GROUP).get(spec.partition(":")[0])) is not None and not is_generated(spec):
+    built_in = is_generated(spec) or is_idx(spec) or is_hub(spec)
+    if not built_in and (entry := plug_ins(GROUP).get(spec.partition(":")[0])) is not None:
         return _of_package(
             entry,
             spec.partition(":")[2],
@@ -193,7 +196,11 @@ def is_generated(spec: str) -> bool:
 
 
 def open_source(spec: str, unconditional: bool = False) -> Stored:
-    """The pictures of a folder or of shards, in stored order. Arguments and InputError as `open_data`."""
+    """The pictures of a folder, of shards or of a table, in stored order. Arguments and InputError as `open_data`."""
+    if is_idx(spec):
+        return IdxPictures(spec, unconditional)
+    if is_hub(spec):
+        return HubPictures(spec, unconditional)
     return Shards(spec, unconditional=unconditional) if is_shards(spec) else index_folder(spec, unconditional)
 
 

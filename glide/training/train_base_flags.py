@@ -55,7 +55,8 @@ class TrainBase:
     """Folder of the run: log.jsonl, checkpoints/, samples/, and the model itself, a --model of the sample command."""
     data: str = "shapes"
     """shapes (shapes:one, shapes:one=1,count=2,pair=3), WebDataset shards ("shards/{0000..0999}.tar"), a folder of
-    captioned pictures, or one of class folders; or NAME:ARGUMENT, the data set of another package."""
+    captioned pictures, or one of class folders, idx:FOLDER for files as of MNIST, hf:NAME for a data set of the Hugging
+    Face hub; or NAME:ARGUMENT, the data set of another package."""
     preset: str | None = None
     """Sizes of the model by name; by default those of --init, else shapes-64."""
     recipe: str | None = None

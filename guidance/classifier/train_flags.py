@@ -33,7 +33,8 @@ class TrainClassifier(TrainGuide):
     config_flags: ClassVar[ConfigFlags[Any]] = CLASSIFIER_FLAGS
 
     data: str = "shapes:one"
-    """shapes:one (or shapes:one=3,count=1), or a folder that holds a folder of pictures for each class."""
+    """shapes:one (or shapes:one=3,count=1), a folder that holds a folder of pictures for each class, idx:FOLDER or
+    hf:NAME."""
     target: Target = "shape"
     """The class of a built-in scene: its things' shape or colour; where they differ, one of them at random."""
     init: str | None = None

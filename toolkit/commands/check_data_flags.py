@@ -19,7 +19,8 @@ class CheckData:
     """The flags."""
 
     data: str
-    """WebDataset shards ("shards/{0000..0999}.tar"), a folder of captioned pictures or of class folders, or shapes."""
+    """WebDataset shards ("shards/{0000..0999}.tar"), a folder of captioned pictures or of class folders, idx:FOLDER,
+    hf:NAME, or shapes."""
     sheet: Path | None = None
     """Write a contact sheet to this file: a PNG of pictures with their captions."""
     pictures: int = 48

@@ -39,7 +39,8 @@ class EvaluateImages:
     """The flags. Give --generated or --model."""
 
     data: Annotated[str, arg(metavar="PICTURES")]
-    """The real pictures: a folder, WebDataset shards, guided-diffusion's .npz (arr_0, or mu and sigma), or shapes."""
+    """The real pictures: a folder, WebDataset shards, idx:FOLDER, hf:NAME, guided-diffusion's .npz (arr_0, or mu and
+    sigma), or shapes."""
     generated: Annotated[str | None, arg(metavar="PICTURES")] = None
     """The pictures to be measured: a folder, shards, an .npz, or shapes (held-out scenes)."""
     model: Annotated[str | None, arg(metavar="NAME")] = None
