@@ -31,6 +31,7 @@ PARTS = {"train": "train", "test": "t10k", "t10k": "t10k"}
 CLASS_NAMES = "classnames.txt"
 UNSIGNED_BYTES = 8
 CHUNK = 2**20
+Reader = IO[bytes] | gzip.GzipFile
 FASHION = (
     "T-shirt/top",
     "Trouser",
@@ -121,7 +122,7 @@ def read_idx(path: str, dimensions: int) -> NDArray[np.uint8]:
     InputError for a file that cannot be read, is of another kind, is cut off or goes on after its last number.
     """
     with ExitStack() as stack:
-        file: IO[bytes] = stack.enter_context(open_binary(path))
+        file: Reader = stack.enter_context(open_binary(path))
         try:
             if path.lower().endswith(".gz"):
                 file = stack.enter_context(gzip.GzipFile(fileobj=file))
@@ -156,7 +157,7 @@ def _shape(header: bytes, dimensions: int, path: str) -> tuple[int, ...]:
     return tuple(np.frombuffer(header, ">u4")[1:].tolist())
 
 
-def _read_at_most(file: IO[bytes], size: int) -> bytes:
+def _read_at_most(file: Reader, size: int) -> bytes:
     """Up to `size` bytes, in chunks: a single read would allocate memory for all requested bytes."""
     pieces = []
     while size > 0 and (piece := file.read(min(size, CHUNK))):

@@ -5,7 +5,7 @@ the product of 1 - beta_s up to t (DDPM, 2006.11239, section 2). Adding one is a
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -26,23 +26,39 @@ def _betas_of(alpha_bar: Callable[[float], float], steps: int) -> Array:
     )
 
 
-def linear_betas(steps: int) -> Array:
-    """beta linear in t, from 1e-4 to 0.02 for 1000 steps, both times 1000 / T.
-
-    DDPM (2006.11239, section 4); the scaling is ADM's. Returns float64 [T].
-    """
+def ends_of(steps: int) -> tuple[float, float]:
+    """First and last beta of DDPM, 1e-4 and 0.02 for 1000 steps (2006.11239, section 4), both times 1000 / T (ADM)."""
     scale = 1000.0 / steps
-    return np.linspace(scale * 1e-4, scale * 0.02, steps, dtype=np.float64)
+    return scale * 1e-4, scale * 0.02
 
 
-def quadratic_betas(steps: int) -> Array:
+def linear_betas(steps: int, ends: Sequence[float] = ()) -> Array:
+    """beta linear in t (DDPM, 2006.11239, section 4). ends: first and last beta, by default `ends_of`.
+
+    Returns float64 [T].
+    """
+    first, last = ends or ends_of(steps)
+    return np.linspace(first, last, steps, dtype=np.float64)
+
+
+def quadratic_betas(steps: int, ends: Sequence[float] = ()) -> Array:
     """sqrt(beta) linear in t, with the ends of `linear_betas`.
 
     "quad" in the released code of DDPM; latent diffusion (2112.10752) calls the same form "scaled linear", with other
     ends. Returns float64 [T].
     """
-    scale = 1000.0 / steps
-    return np.linspace(math.sqrt(scale * 1e-4), math.sqrt(scale * 0.02), steps, dtype=np.float64) ** 2
+    first, last = ends or ends_of(steps)
+    return np.linspace(math.sqrt(first), math.sqrt(last), steps, dtype=np.float64) ** 2
+
+
+def betas_along_sigmoid(steps: int, ends: Sequence[float] = ()) -> Array:
+    """beta along a logistic sigmoid of -6 to 6, between the ends of `linear_betas`: that of the annotated article.
+
+    Its first and last beta are those of sigmoid(-6) and sigmoid(6), a quarter percent of the way within. Returns
+    float64 [T].
+    """
+    first, last = ends or ends_of(steps)
+    return first + (last - first) / (1.0 + np.exp(-np.linspace(-6.0, 6.0, steps, dtype=np.float64)))
 
 
 def cosine_betas(steps: int) -> Array:
@@ -72,8 +88,15 @@ SCHEDULES: dict[str, Callable[[int], Array]] = {
     "cosine": cosine_betas,
     "quadratic": quadratic_betas,
     "sigmoid": sigmoid_betas,
+    "sigmoid_betas": betas_along_sigmoid,
 }
 """By name; `squaredcos_cap_v2` is what guided-diffusion and GLIDE call the cosine schedule."""
+BETWEEN: dict[str, Callable[[int, Sequence[float]], Array]] = {
+    "linear": linear_betas,
+    "quadratic": quadratic_betas,
+    "sigmoid_betas": betas_along_sigmoid,
+}
+"""Schedules between a first and a last beta, by name."""
 
 
 MAX_SHIFT = 1e6  # beyond, not even the first timestep keeps anything of a picture
@@ -84,6 +107,7 @@ def make_process(
     steps: int = 1000,
     shift: float = 1.0,
     zero_terminal_snr: bool = False,
+    betas: Sequence[float] = (),
 ) -> Process:
     """The training process of `steps` timesteps.
 
@@ -91,6 +115,7 @@ def make_process(
     shift: divides every SNR by shift^2; 1 is the schedule itself, more than 1 spends more timesteps on noisy
     images, as larger pictures need (simple diffusion, 2301.11093, section 3).
     zero_terminal_snr: see `rescale_to_zero_terminal_snr`; applied last.
+    betas: first and last beta of a schedule of BETWEEN, by default `ends_of`; others have none.
     Raises InputError for an unknown schedule or numbers that give no process.
     """
     if schedule not in SCHEDULES:
@@ -102,12 +127,17 @@ def make_process(
             f"got {steps} steps and shift {shift}, expected both above 0 and a shift of at most {MAX_SHIFT:g}: give at "
             "least one step, shift 1"
         )
-    betas = SCHEDULES[schedule](steps)
-    if betas.max() >= 1.0:
+    if betas and (len(betas) != 2 or not 0.0 < betas[0] <= betas[1] < 1.0):
+        raise InputError(
+            f"got the betas {', '.join(f'{beta:g}' for beta in betas)}, expected the first and the last one, above 0 "
+            "and below 1: correct or leave them out"
+        )
+    every = BETWEEN[schedule](steps, betas) if betas and schedule in BETWEEN else SCHEDULES[schedule](steps)
+    if every.max() >= 1.0:
         raise InputError(
             f"got {steps} steps of the {schedule} schedule, expected more than 20: its last beta exceeds 1"
         )
-    alpha_bar: Array = np.cumprod(1.0 - betas, dtype=np.float64)
+    alpha_bar: Array = np.cumprod(1.0 - every, dtype=np.float64)
     if shift != 1.0:
         alpha_bar /= alpha_bar + shift**2 * (1.0 - alpha_bar)
     if zero_terminal_snr:

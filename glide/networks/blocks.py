@@ -5,6 +5,7 @@ Shape letters: N batch, C channels, O output channels, H W pixels, L tokens, D t
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,9 +14,11 @@ from glide.networks.layers import (
     Dropout,
     GroupNorm,
     PixelNorm,
+    StandardizedConv2d,
     coordinates,
     linear_by_rows,
     norm,
+    patches,
     zero_init,
 )
 
@@ -66,6 +69,74 @@ class ResBlock(nn.Module):
             h = self.norm_out(h + e, silu=True)
         residual = self.skip(x)  # [N,O,H',W']
         return dispatch.conv_add(self.conv_out, self.dropout(h), residual, overwrite=residual is not x)
+
+
+class StandardizedResBlock(nn.Module):
+    """The residual block of the annotated diffusion model: each convolution comes before its norm, with standardised
+    weights (1903.10520).
+
+    h = silu(norm_in(conv_in(x)) (1 + scale) + shift)
+    y = skip(x) + silu(norm_out(conv_out(dropout(h))))
+    """
+
+    def __init__(self, channels: int, out_channels: int, emb_width: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.conv_in = StandardizedConv2d(channels, out_channels, 3, padding=1)
+        self.norm_in = GroupNorm(out_channels)
+        self.emb = nn.Linear(emb_width, 2 * out_channels)
+        self.dropout = Dropout(dropout)
+        self.conv_out = StandardizedConv2d(out_channels, out_channels, 3, padding=1)
+        self.norm_out = GroupNorm(out_channels)
+        self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """x [N,C,H,W], emb [N,E] (already through its SiLU), both in the weights' type -> [N,O,H,W]."""
+        scale, shift = linear_by_rows(self.emb, emb, emb.dtype)[:, :, None, None].chunk(2, dim=1)  # [N,O,1,1]
+        h = self.norm_in(self.conv_in(x), (scale, shift), silu=True)  # [N,O,H,W]
+        return self.skip(x) + self.norm_out(self.conv_out(self.dropout(h)), silu=True)
+
+
+CONDITIONED = (ResBlock, StandardizedResBlock)
+"""Residual blocks that receive the embedding."""
+
+
+class Matrix(nn.Linear):
+    """A projection whose weights are multiplied by those of another, so they keep PyTorch's layout."""
+
+
+class LinearAttention(nn.Module):
+    """Self-attention whose cost is linear in the number of pixels (efficient attention, 1812.01243, section 3.2).
+
+    y = x + norm_out(proj(softmax(q) (softmax(k)^T v) / sqrt(d))), with q, k, v = projections of norm(x)
+
+    q is normalised over the d channels of a head, k over the pixels, so each row of softmax(q) softmax(k)^T sums to
+    one, as a row of softmax(q k^T) does. Heads have `HEAD` channels, whatever the width is. It attends to no text.
+
+    v and proj are linear, so they are applied to the d rows of softmax(k)^T norm(x) rather than to all pixels.
+    """
+
+    HEAD = 32
+    token_kv: None = None
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads, inner = heads, heads * self.HEAD
+        self.norm = GroupNorm(channels, groups=1)
+        self.q, self.k = nn.Linear(channels, inner, bias=False), nn.Linear(channels, inner, bias=False)
+        self.v, self.proj = Matrix(channels, inner, bias=False), Matrix(inner, channels)
+        self.norm_out = GroupNorm(channels, groups=1)
+
+    def forward(self, x: Tensor, context_kv: None = None) -> Tensor:
+        """[N,C,H,W] -> [N,C,H,W]."""
+        n, c, h, w = x.shape
+        y = self.norm(x).permute(0, 2, 3, 1).reshape(n, h * w, c)  # [N,HW,C], free when x is channels_last
+        q = torch.softmax(self.q(y).unflatten(-1, (self.heads, -1)), dim=-1).flatten(2)  # [N,HW,heads*d]
+        k = torch.softmax(self.k(y), dim=1)  # [N,HW,heads*d]
+        v = self.v.weight.unflatten(0, (self.heads, -1))  # [heads,d,C]
+        proj = self.proj.weight.mT.unflatten(0, (self.heads, -1)) * self.HEAD**-0.5  # [heads,d,C]
+        rows = (k.mT @ y).unflatten(1, (self.heads, -1)) @ (v.mT @ proj)  # [N,heads,d,C]
+        y = q @ rows.flatten(1, 2) + self.proj.bias  # [N,HW,C]
+        return x + self.norm_out(y.to(x.dtype).reshape(n, h, w, c).permute(0, 3, 1, 2))
 
 
 class Attention(nn.Module):
@@ -143,15 +214,27 @@ class Downsample(nn.Module):
         return self.conv(x)
 
 
-class Upsample(nn.Module):
-    """Nearest-neighbour doubling and a 3x3 convolution: [N,C,H,W] -> [N,C,2H,2W]."""
+class UnshuffleDownsample(nn.Module):
+    """Each 2x2 square becomes one pixel of four times as many channels, then a 1x1 convolution (2208.03641, eq. 1)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = nn.Conv2d(4 * channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N,C,H,W] -> [N,C,2H,2W]."""
+        """[N,C,H,W] -> [N,O,H/2,W/2]."""
+        return self.conv(patches(x, 2, x.dtype).permute(0, 3, 1, 2))
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour doubling and a 3x3 convolution: [N,C,H,W] -> [N,O,2H,2W]; O is C unless it is given."""
+
+    def __init__(self, channels: int, out_channels: int | None = None) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out_channels or channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N,C,H,W] -> [N,O,2H,2W]."""
         return self.conv(upsample_nearest(x))
 
 
@@ -178,7 +261,7 @@ class UNetBlock(nn.Module):
     def __init__(
         self,
         res: nn.Module,
-        attn: Attention | TokenAttention | None = None,
+        attn: Attention | LinearAttention | TokenAttention | None = None,
         up: nn.Module | None = None,
         cross: TokenAttention | None = None,
     ) -> None:
@@ -197,7 +280,7 @@ class UNetBlock(nn.Module):
 
         context_kv [N,L,2O]: keys and values of the tokens; None: they are projected here. identity: see `Attention`.
         """
-        x = self.res(x, emb) if isinstance(self.res, ResBlock) else self.res(x)
+        x = self.res(x, emb) if isinstance(self.res, CONDITIONED) else self.res(x)
         if self.attn is not None:
             context_kv = self.project_tokens(tokens) if context_kv is None else context_kv
             beside = context_kv if self.cross is None else None
@@ -205,7 +288,7 @@ class UNetBlock(nn.Module):
             if self.cross is not None:
                 x = self.cross(x, context_kv)
         if self.up is not None:
-            x = self.up(x, emb) if isinstance(self.up, ResBlock) else self.up(x)
+            x = self.up(x, emb) if isinstance(self.up, CONDITIONED) else self.up(x)
         return x
 
     @property

@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from glide.networks.frozen_text_config import FrozenTextConfig
 from glide.networks.image_encoder_config import ImageEncoderConfig
+from glide.networks.process_config import ProcessConfig
 from glide.utils.config_check import Entries, config_from_dict, need
-from glide.utils.errors import InputError
 from glide.utils.memory import check_file_fits
 from glide.utils.numbers import Range
-
-if TYPE_CHECKING:
-    from glide.diffusion.process import Process
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,16 @@ class UNetConfig:
     """Adaptive group norm (the embedding scales and shifts); False: the embedding is added."""
     resblock_updown: bool = True
     """Residual blocks change the resolution; False: strided and nearest-neighbour convolutions."""
+    blocks: Literal["adm", "standardized"] = "adm"
+    """Residual blocks. adm: norm, SiLU, convolution (2105.05233). standardized: convolutions of standardised weights,
+    each before its norm and SiLU (1903.10520), as in the annotated diffusion model; with scale_shift and without
+    resblock_updown."""
+    linear_attention: bool = False
+    """Attention of the levels is linear in the number of pixels (1812.01243), with heads of 32 channels, and stands
+    once a level, after its last block; that of the middle stays what it is. Captions need token_attention cross."""
+    unshuffle: bool = False
+    """(no resblock_updown) Resolution is halved by pixel-unshuffle and a 1x1 convolution (2208.03641); it and the one
+    that doubles lead to the width of the next level."""
     dropout: Annotated[float, Range(0, 1)] = 0.0
     patch_size: Literal[1, 2, 4] = 1
     """Factor by which pixels are unshuffled into channels before the stem."""
@@ -86,6 +93,7 @@ class UNetConfig:
             )
         if not self.local:
             self.check_heads()
+        self.check_annotated()
         need(
             self.image_size % self.factor == 0,
             f"image_size {self.image_size} is halved {last} times in patches of {self.patch_size}, expected a "
@@ -96,6 +104,19 @@ class UNetConfig:
         width = max(int(self.channel_mult[0] * self.channels), self.stem_channels)
         needed = 4 * side**2 * width * (self.num_res_blocks + 4)
         check_file_fits(needed, f"image_size {self.image_size}", "one picture")
+
+    def check_annotated(self) -> None:
+        """InputError for the annotated diffusion model's parts beside others with which they have no meaning."""
+        standardized = self.blocks == "standardized"
+        need(
+            not standardized or (self.scale_shift and not self.local),
+            "got blocks standardized without scale_shift or with local, expected scale_shift alone",
+        )
+        need(
+            not (standardized or self.unshuffle) or not self.resblock_updown,
+            "got blocks standardized or unshuffle with resblock_updown, expected resblock_updown false",
+        )
+        need(not self.linear_attention or not self.local, "got linear_attention with local, expected one")
 
     def check_heads(self) -> None:
         """InputError where a layer with attention cannot be split into heads; a local network has one only for text."""
@@ -134,37 +155,6 @@ class TextConfig:
             self.width % self.heads == 0,
             f"got text.width {self.width}, expected a multiple of text.heads {self.heads}",
         )
-
-
-@dataclass(frozen=True)
-class ProcessConfig:
-    """The noise schedule a model was trained with, and what its output means."""
-
-    schedule: Literal["linear", "squaredcos_cap_v2", "cosine", "quadratic", "sigmoid"] = "squaredcos_cap_v2"
-    steps: Annotated[int, Range(1, 100_000)] = 1000
-    shift: Annotated[float, Range(1e-3, 1e3)] = 1.0
-    """Divides the signal-to-noise ratio by shift**2: more noise at every step."""
-    zero_terminal_snr: bool = False
-    """Rescales the schedule so that the last timestep holds no signal (2305.08891); needs the prediction v or x0."""
-    prediction: Literal["eps", "x0", "v"] = "eps"
-    variance: Literal["learned", "fixed_small", "fixed_large"] = "learned"
-    """The ancestral sampler's; "learned" needs a U-Net with twice the image's channels."""
-
-    def build(self) -> Process:
-        """The training process. InputError for numbers that give none."""
-        from glide.diffusion.noise_schedules import make_process  # with NumPy and torch
-
-        return make_process(self.schedule, self.steps, self.shift, self.zero_terminal_snr)
-
-    def check(self) -> None:
-        """InputError for numbers that give no process."""
-        try:
-            self.build()
-        except AssertionError as error:  # rounding makes of two steps one
-            raise InputError(
-                f"the noise schedule {self.schedule} with {self.steps} steps and shift {self.shift:g} does not add "
-                "noise at every step, expected one that does: use 1000 steps and shift 1"
-            ) from error
 
 
 @dataclass(frozen=True)
@@ -255,6 +245,10 @@ class ModelConfig:
         )
         if self.unet.local and self.reads_captions:
             self.unet.check_heads()
+        need(
+            not (self.unet.linear_attention and self.reads_captions) or self.unet.token_attention == "cross",
+            "got captions for a U-Net with linear_attention, which has no text in it, expected token_attention cross",
+        )
         pixels, out = self.unet.in_channels, self.unet.out_channels
         learned = self.process.variance == "learned"
         need(

@@ -65,10 +65,13 @@ def _coordinates(h: int, w: int, octaves: int, device: torch.device) -> Tensor:
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group norm (1803.08494) with ADM's 32 groups, or the largest number of groups that divides narrow layers."""
+    """Group norm (1803.08494) with ADM's 32 groups, or the largest number of groups that divides narrow layers.
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(math.gcd(32, channels), channels)
+    groups: another number of them; 1 takes all channels of a picture together.
+    """
+
+    def __init__(self, channels: int, groups: int = 32) -> None:
+        super().__init__(math.gcd(groups, channels), channels)
 
     def forward(self, x: Tensor, scale_shift: ScaleShift | None = None, silu: bool = False) -> Tensor:
         """norm(x) (1 + scale) + shift, then SiLU if `silu`: [N,C,H,W] -> [N,C,H,W]."""
@@ -89,6 +92,22 @@ class PixelNorm(nn.LayerNorm):
 def norm(channels: int, local: bool) -> GroupNorm | PixelNorm:
     """A pixel norm where no layer may see the whole picture, else ADM's group norm."""
     return PixelNorm(channels) if local else GroupNorm(channels)
+
+
+class StandardizedConv2d(nn.Conv2d):
+    """A convolution whose weights are standardised before each use (1903.10520, eq. 5), for a norm that follows.
+
+    w' = (w - mean) / sqrt(variance + eps), over the weights of each output channel
+    """
+
+    EPS = 1e-5
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N,C,H,W] -> [N,O,H',W']."""
+        weight = self.weight.float()  # [O,C,k,k]; squares lose their last bits in half precision
+        variance, mean = torch.var_mean(weight, dim=(1, 2, 3), correction=0, keepdim=True)  # [O,1,1,1]
+        weight = (weight - mean) * torch.rsqrt(variance + self.EPS)
+        return self._conv_forward(x, weight.to(self.weight.dtype), self.bias)
 
 
 M = TypeVar("M", bound=nn.Module)

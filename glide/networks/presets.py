@@ -110,6 +110,23 @@ _adm_128 = adm(
 _adm_256 = adm(image_size=256, channels=256, channel_mult=(1, 1, 2, 2, 4, 4), num_res_blocks=2)
 _adm_512 = adm(image_size=512, channels=256, channel_mult=(0.5, 1, 1, 2, 2, 4, 4), num_res_blocks=2)
 
+_annotated = UNetConfig(
+    image_size=28,
+    in_channels=1,
+    out_channels=1,
+    channels=28,
+    channel_mult=(1, 2, 4),
+    num_res_blocks=1,
+    attention=(1, 2, 4),
+    num_heads=4,
+    head_channels=0,
+    resblock_updown=False,
+    blocks="standardized",
+    linear_attention=True,
+    unshuffle=True,
+)
+_annotated_process = ProcessConfig(schedule="linear", steps=300, betas=(1e-4, 0.02), variance="fixed_small")
+
 PRESETS: dict[str, ModelConfig] = {
     # for a look at the training loop, in seconds; it learns little
     "tiny": ModelConfig(unet=_tiny_unet, text=_tiny_text, process=_process_32),
@@ -127,6 +144,8 @@ PRESETS: dict[str, ModelConfig] = {
     # DDPM's for 32x32, and a narrower one for pictures as simple as Fashion-MNIST's
     "ddpm-32": ModelConfig(unet=_ddpm(channels=128, channel_mult=(1, 2, 2, 2)), process=_ddpm_process),
     "small-32": ModelConfig(unet=_ddpm(channels=64, channel_mult=(1, 2, 2)), process=_ddpm_process),
+    # "The Annotated Diffusion Model", for Fashion-MNIST (examples/annotated)
+    "annotated-28": ModelConfig(unet=_annotated, process=_annotated_process),
     # the published configurations
     "glide-base": ModelConfig(unet=_adm_64, text=TextConfig()),
     # 2 billion weights

@@ -12,7 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glide.diffusion.conditioning import Conditioning
-from glide.networks.blocks import Attention, Downsample, ResBlock, TokenAttention, UNetBlock, Upsample
+from glide.networks.blocks import (
+    Attention,
+    Downsample,
+    LinearAttention,
+    ResBlock,
+    StandardizedResBlock,
+    TokenAttention,
+    UNetBlock,
+    UnshuffleDownsample,
+    Upsample,
+)
 from glide.networks.config import UNetConfig
 from glide.networks.gradient_checkpointing import checkpointed
 from glide.networks.key_cache import assign_slices, cached_kv
@@ -43,41 +53,56 @@ class Encoder(nn.Module):
         self.skip_widths = [width]
         factor = 1
         for level, mult in enumerate(config.channel_mult):
-            for _ in range(config.num_res_blocks):
+            for i in range(config.num_res_blocks):
                 out = int(mult * config.channels)
-                self.down.append(self._block(self._res(width, out), out, token_width, factor))
+                last = i + 1 == config.num_res_blocks
+                self.down.append(self._block(self._res(width, out), out, token_width, factor, last=last))
                 width = out
                 self.skip_widths.append(width)
             if level + 1 < len(config.channel_mult):
-                self.down.append(
-                    UNetBlock(
-                        self._res(width, width, "down") if config.resblock_updown else Downsample(width)
-                    )
-                )
+                down, width = self._down(width, level)
+                self.down.append(UNetBlock(down))
                 self.skip_widths.append(width)
                 factor *= 2
         self.factor, self.width = factor, width
         self.middle_in = self._block(self._res(width, width), width, token_width)
         self.middle_out = UNetBlock(self._res(width, width))
 
-    def _res(self, width: int, out: int, resample: str = "") -> ResBlock:
+    def _down(self, width: int, level: int) -> tuple[nn.Module, int]:
+        """The change of resolution after a level, and the width after it."""
         c = self.config
+        if c.unshuffle:
+            next_width = int(c.channel_mult[level + 1] * c.channels)
+            return UnshuffleDownsample(width, next_width), next_width
+        return (self._res(width, width, "down") if c.resblock_updown else Downsample(width)), width
+
+    def _res(self, width: int, out: int, resample: str = "") -> ResBlock | StandardizedResBlock:
+        c = self.config
+        if c.blocks == "standardized":
+            return StandardizedResBlock(width, out, 4 * c.channels, c.dropout)
         return ResBlock(width, out, 4 * c.channels, c.dropout, c.scale_shift, resample, c.local)
 
     def _block(
         self,
-        res: ResBlock,
+        res: ResBlock | StandardizedResBlock,
         width: int,
         token_width: int,
         factor: int | None = None,
         up: nn.Module | None = None,
         decoder: bool = False,
+        last: bool = False,
     ) -> UNetBlock:
-        """A block with the attention that the configuration gives it. factor: of the level; None: the middle."""
+        """A block with the attention that the configuration gives it.
+
+        factor: of the level; None: the middle. last: of the level's blocks.
+        """
         config = self.config
         if factor is not None and factor not in config.attention:
             return UNetBlock(res, up=up)
         heads = config.heads(width, decoder)
+        if config.linear_attention and factor is not None:
+            cross = TokenAttention(width, heads, token_width) if last and token_width else None
+            return UNetBlock(res, LinearAttention(width, heads) if last else None, up, cross)
         if config.local:
             return UNetBlock(res, TokenAttention(width, heads, token_width) if token_width else None, up)
         if token_width and config.token_attention == "cross":
@@ -151,14 +176,22 @@ class UNet(Encoder):
                 out = int(mult * config.channels)
                 res = self._res(width + skips.pop(), out)
                 up: nn.Module | None = None
-                if level and i == config.num_res_blocks:
-                    up = self._res(out, out, "up") if config.resblock_updown else Upsample(out)
-                self.up.append(self._block(res, out, token_width, factor, up, decoder=True))
-                width = out
+                width, last = out, i == config.num_res_blocks
+                if level and last:
+                    up, width = self._up(out, level)
+                self.up.append(self._block(res, out, token_width, factor, up, decoder=True, last=last))
             factor //= 2
         self.norm = norm(width, config.local)
         self.head = zero_init(nn.Conv2d(width, config.out_channels * config.patch_size**2, 3, padding=1))
         assign_slices(self)
+
+    def _up(self, width: int, level: int) -> tuple[nn.Module, int]:
+        """The change of resolution after a level of the decoder, and the width after it."""
+        c = self.config
+        if c.unshuffle:
+            next_width = int(c.channel_mult[level - 1] * c.channels)
+            return Upsample(width, next_width), next_width
+        return (self._res(width, width, "up") if c.resblock_updown else Upsample(width)), width
 
     def forward(
         self,

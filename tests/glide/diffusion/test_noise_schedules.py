@@ -105,3 +105,27 @@ def test_zero_terminal_snr_follows_its_definition():
     rescaled = (root - root[-1]) * root[0] / (root[0] - root[-1])
     process = make_process("linear", 300, zero_terminal_snr=True)
     np.testing.assert_allclose(process.alpha_bar, rescaled**2, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("steps", [10, 300])
+def test_given_betas_are_those_of_the_annotated_article(steps):
+    """Its schedules by their definitions, from 1e-4 to 0.02 for any number of steps."""
+    share = np.arange(steps) / (steps - 1)
+    sigmoid = 1 / (1 + np.exp(6 - 12 * share))
+    expected = {
+        "linear": 1e-4 + 0.0199 * share,
+        "quadratic": (0.01 + (math.sqrt(0.02) - 0.01) * share) ** 2,
+        "sigmoid_betas": 1e-4 + 0.0199 * sigmoid,
+    }
+    for schedule, betas in expected.items():
+        process = make_process(schedule, steps, betas=(1e-4, 0.02))
+        np.testing.assert_allclose(process.betas, betas, rtol=1e-9)
+        np.testing.assert_allclose(process.alpha_bar, np.cumprod(1 - betas), rtol=1e-12)
+    plain = make_process("cosine", steps)
+    assert np.array_equal(make_process("cosine", steps, betas=(1e-4, 0.02)).alpha_bar, plain.alpha_bar)
+
+
+@pytest.mark.parametrize("betas", [(0.1,), (0.2, 0.1), (0.0, 0.1), (0.1, 1.0), (float("nan"), 0.1)])
+def test_betas_out_of_range_are_refused(betas):
+    with pytest.raises(InputError, match="expected the first and the last one, above 0 and below 1"):
+        make_process("linear", 300, betas=betas)
