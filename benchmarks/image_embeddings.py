@@ -6,7 +6,8 @@ python benchmarks/image_embeddings.py --model runs/variations --cases variations
 Held-out scenes, which no training has seen. A variation is drawn from the embedding of a scene's picture, without its
 caption, and the oracle judges it by the scene's facts. STRENGTH is that of the guidance `picture`; 1 is none. A prior's
 embedding is compared with that of the caption's own picture, and with that of the next scene. Pictures by the prior are
-drawn from its embedding, without the caption.
+drawn from its embedding, without the caption; in the case `both` the model reads the caption, too, as the decoder of
+DALL-E 2 does (2204.06125, section 2.1), at the first of --scales.
 """
 
 from __future__ import annotations
@@ -52,10 +53,11 @@ class ImageEmbeddings:
     """Of train_base.py --image-encoder."""
     prior: str | None = None
     """Of train_prior.py; its cases are left out without it."""
-    cases: tuple[Literal["variations", "cosines", "prior", "captions"], ...] = (
+    cases: tuple[Literal["variations", "cosines", "prior", "both", "captions"], ...] = (
         "variations",
         "cosines",
         "prior",
+        "both",
         "captions",
     )
     scenes: int = 300
@@ -102,6 +104,8 @@ def measure(args: ImageEmbeddings) -> None:
     if drawn is not None and "prior" in args.cases:
         for strength in args.strengths:
             judged(pipe, args, scenes, "captions, by the prior", drawn, strength)
+    if drawn is not None and "both" in args.cases:
+        judged(pipe, args, scenes, "captions, by the prior and read", drawn, args.scales[0], read=True)
     if "captions" in args.cases:
         for scale in args.scales:
             judged(pipe, args, scenes, "captions, read by the model", None, scale)
@@ -127,19 +131,21 @@ def judged(
     what: str,
     embeddings: Tensor | None,
     strength: float,
+    read: bool = False,
 ) -> None:
     """Draw a picture for each scene, and print the share of its facts that hold.
 
-    embeddings: [N,E]; None: the caption is read instead, by classifier-free guidance of that strength.
+    embeddings: [N,E]; None: the caption is read instead, by classifier-free guidance of that strength. read: both.
     """
+    read = read or embeddings is None
     guidance: tuple[str, ...] = ("none",) if strength == 1.0 else (f"picture:{strength}",)
-    if embeddings is None:
+    if read:
         guidance = (f"cfg:{strength}",)
     settings = SamplingConfig(respacing=str(args.steps), guidance=guidance)
     requests = [
         ImageRequest(
             i,
-            scene.caption if embeddings is None else "",
+            scene.caption if read else "",
             given=KnownPixels(embedding=None if embeddings is None else embeddings[i]),
         )
         for i, scene in enumerate(scenes)

@@ -45,6 +45,13 @@ UPSAMPLERS: dict[str, ModelConfig] = {
         low_res_noise=True,
         process=_tiny.process,
     ),
+    # for emoji: narrower, and without captions, as outlines are the same whatever they surround
+    "emoji-upsampler": ModelConfig(
+        unet=replace(_shapes_unet, channels=48),
+        low_res=True,
+        low_res_noise=True,
+        process=_tiny.process,
+    ),
     # the published configurations
     "glide-upsampler": ModelConfig(
         unet=_published(image_size=256, dropout=0.1),
