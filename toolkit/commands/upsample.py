@@ -6,27 +6,31 @@ Shape letters: H W pixels, h w pixels of a picture to enlarge.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from glide.checkpoints.provenance import environment
 from glide.networks.image_request import ImageRequest
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError
-from glide.utils.file_locks import count, ready_folder, report_when_stopped, write_beside
+from glide.utils.file_locks import FolderLock, count, ready_folder, report_when_stopped, write_beside
 from glide.utils.hub import at_revision
 from glide.utils.image_files import SUFFIXES, check_not_original, check_output, read_picture
-from glide.utils.images import save_png, to_uint8
+from glide.utils.images import read_recipe, save_png, to_uint8
 from glide.utils.printable import few, say
 from glide.utils.progress import progress
 from toolkit.commands.prompt_files import read_rows
+from toolkit.commands.sample_part import Part
 from toolkit.commands.upsample_flags import Upsample
 from toolkit.pipelines.upscale import Upscaler
 
@@ -37,32 +41,53 @@ def upsample(args: Upsample) -> list[Path]:
     InputError for what cannot be read, enlarged or written; results that were written before it stay.
     """
     args.check()
-    plan = list(_plan(args))
+    plan = _plan(args)
     stage = Upscaler.load(at_revision(args.model, args.revision), args.device, args.dtype, args.vocab)
     stage = replace(stage, settings=args.settings(stage.settings), noise=args.noise)
     label = None if args.label is None else class_number(stage.pipe.model.config, args.label)
     stage.check([ImageRequest(args.seed, args.prompt or "", label)])
-    pictures = [
-        ImageRequest(args.seed + i, _caption(args, stage, source), label)
-        for i, (source, _) in enumerate(plan)
+    tasks = [
+        Task(source, result, ImageRequest(args.seed + place, _caption(args, stage, source), label))
+        for place, source, result in plan
     ]
-    runs = (_begin(stage, source, picture) for (source, _), picture in zip(plan, pictures, strict=True))
+    if args.part is None:
+        return _enlarge(args, stage, tasks)
+    part, folder = Part.parse(args.part), Path(args.out)
+    ready_folder(folder)
+    with FolderLock(
+        folder / f"{part.name}.lock", f"part {part} in {folder} is drawn by {{holder}}: wait for it"
+    ):
+        missing = [task for task in tasks if not _is_there(stage, task)]
+        say(f"part {part}: {len(missing)} of {len(tasks)} pictures to enlarge, the others are there")
+        return _enlarge(args, stage, missing) if missing else []
+
+
+@dataclass(frozen=True)
+class Task:
+    """A picture to enlarge, and where its enlargement goes."""
+
+    source: Path
+    result: Path
+    request: ImageRequest
+
+
+def _enlarge(args: Upsample, stage: Upscaler, tasks: Sequence[Task]) -> list[Path]:
+    runs = (_begin(stage, task) for task in tasks)
     head = next(runs)  # what is wrong with the first picture is said before there is a folder or a bar
-    ready_folder(plan[0][1].parent)
+    ready_folder(tasks[0].result.parent)
     written: list[Path] = []
-    bar = progress(total=len(plan) * stage.steps, desc=f"enlarging {count(plan)}", unit="step")
+    bar = progress(total=len(tasks) * stage.steps, desc=f"enlarging {count(tasks)}", unit="step")
     with report_when_stopped(written), bar:
-        for (image, xs), picture, (source, result) in zip(chain([head], runs), pictures, plan, strict=True):
+        for (image, xs), task in zip(chain([head], runs), tasks, strict=True):
             for x in xs:
                 bar.update()
                 last = x
             pixels = _with_transparency(to_uint8(last)[0], image)
-            recipe = {**stage.recipe(picture), "scale": stage.scale, "enlarged": _origin(image, source)}
-            profile = image.info.get("icc_profile")
-            check_not_original(result, [source])  # looked at again: a run takes its time
+            recipe, profile = _recipe(stage, task, image), image.info.get("icc_profile")
+            check_not_original(task.result, [task.source])  # looked at again: a run takes its time
             written.append(
                 write_beside(
-                    result,
+                    task.result,
                     partial(save_png, image=pixels, recipe=recipe, profile=profile, replace=args.overwrite),
                 )
             )
@@ -70,14 +95,41 @@ def upsample(args: Upsample) -> list[Path]:
     return written
 
 
-def _begin(stage: Upscaler, source: Path, picture: ImageRequest) -> tuple[Image.Image, Iterator[Tensor]]:
+def _recipe(stage: Upscaler, task: Task, image: Image.Image) -> dict[str, Any]:
+    return {**stage.recipe(task.request), "scale": stage.scale, "enlarged": _origin(image, task.source)}
+
+
+def _is_there(stage: Upscaler, task: Task) -> bool:
+    """True where the result is there, enlarged from the same picture in the same way.
+
+    InputError where another picture has its name.
+    """
+    if not task.result.exists():
+        return False
+    wanted = json.loads(json.dumps(_recipe(stage, task, read_picture(task.source))))
+    try:
+        found = read_recipe(task.result)
+    except InputError:
+        found = None
+    here = environment(stage.pipe.device)  # another machine draws the same picture
+    if found is None or any(found.get(name) != wanted[name] for name in wanted if name not in here):
+        raise InputError(
+            f"got {task.result}, which is no result of this command, expected none or one of it: give another folder"
+        )
+    return True
+
+
+def _begin(stage: Upscaler, task: Task) -> tuple[Image.Image, Iterator[Tensor]]:
     """The picture in a file, and x after each step of its enlargement. InputError, at once, for what cannot be done."""
-    image = read_picture(source)
-    return image, stage.enlarge(_colours(image), picture)
+    image = read_picture(task.source)
+    return image, stage.enlarge(_colours(image), task.request)
 
 
-def _plan(args: Upsample) -> Iterator[tuple[Path, Path]]:
-    """Each picture and where its enlargement goes. InputError where one cannot be written, before any is drawn."""
+def _plan(args: Upsample) -> list[tuple[int, Path, Path]]:
+    """The pictures of a part, or all: their place in the folder, their path and that of the result.
+
+    InputError where a result cannot be written, before any is drawn.
+    """
     source, out = Path(args.picture), Path(args.out)
     sources = [source]
     if source.is_dir():
@@ -86,14 +138,23 @@ def _plan(args: Upsample) -> Iterator[tuple[Path, Path]]:
             raise InputError(f"{source} holds no pictures ({' '.join(SUFFIXES)}): give another folder")
         if out.suffix.lower() == ".png":
             raise InputError(f"got the output {out} for a folder of pictures, expected a folder")
+    elif args.part is not None:
+        raise InputError(f"got --part for the picture {source}, expected a folder: leave it out")
+    rows = range(len(sources)) if args.part is None else Part.parse(args.part).of_rows(len(sources))
+    plan: list[tuple[int, Path, Path]] = []
     owners: dict[Path, Path] = {}
-    for path in sources:
+    for place, path in enumerate(sources):
         result = out if out.suffix.lower() == ".png" else out / f"{path.stem}.png"
         if result in owners:
             raise InputError(f"{owners[result]} and {path} would both be written to {result}: rename one")
         owners[result] = path
-        check_output(result, args.overwrite, sources)
-        yield path, result
+        check_output(result, args.overwrite or args.part is not None, sources)
+        plan.append((place, path, result))
+    if not rows:
+        raise InputError(
+            f"got the part {args.part} of {len(sources)} pictures, in which there is none: give fewer parts"
+        )
+    return [plan[row] for row in rows]
 
 
 def _caption(args: Upsample, stage: Upscaler, source: Path) -> str:

@@ -4,6 +4,7 @@ examples:
     python scripts/upsample.py drawing.png --prompt "a red ring on a white background" --out outputs/large.png
     python scripts/upsample.py drawings/ --out outputs/enlarged --overwrite
     python scripts/upsample.py drawing.png --steps 10 --temp 0.997 --noise 0.1
+    python scripts/upsample.py drawings/ --part 1/2 --out outputs/parts
 
 Pictures larger than those the model was trained with are drawn in overlapping tiles.
 """
@@ -23,6 +24,7 @@ from guidance.options import DEFAULT_OPTIONS
 from guidance.registry import check_read
 from guidance.spec import GuidanceSpec
 from toolkit.commands import shared_flags as shared
+from toolkit.commands.sample_part import Part
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 
@@ -42,6 +44,9 @@ class Upsample:
     vocab: shared.Vocab = None
     out: Annotated[str, arg(metavar="PATH")] = "outputs/enlarged"
     """A folder, which gets a PNG of the same name, or, for one picture, a file that ends in .png."""
+    part: Annotated[str | None, arg(metavar="I/N")] = None
+    """Enlarge the I-th of N parts of a folder's pictures. Those that are there already are kept, so the same command
+    again goes on, on any machine that sees the folders."""
     overwrite: bool = False
     """Replace results of earlier runs; never the pictures themselves."""
     steps: Annotated[int | None, arg(metavar="INT")] = None
@@ -69,6 +74,10 @@ class Upsample:
         if self.steps is not None and self.respacing is not None:
             raise InputError("got --steps and --respacing, expected one of them: leave one out")
         check_numbers(self)
+        if self.part is not None:
+            Part.parse(self.part)
+            if self.overwrite:
+                raise InputError("got --part and --overwrite, of which one keeps pictures: leave one out")
         check_read([GuidanceSpec.parse(text) for text in self.guidance], self.guiding.given())
 
     def settings(self, usual: SamplingConfig) -> SamplingConfig:

@@ -202,9 +202,42 @@ def test_the_examples_of_upsample_run(
     examples = [
         line.strip() for line in (upsample_flags.__doc__ or "").splitlines() if line.startswith("    python")
     ]
-    assert len(examples) == 3
+    assert len(examples) == 4
+    noise(8, 8).save("drawings/b.png")
     for example in examples:
         flags = shlex.split(example)[2:]
         steps = [] if "--steps" in flags else ["--steps", "2"]
         assert upsample(*flags, *steps, "--model", upsampler_folder) == 0, example
     assert load_image("outputs/enlarged/drawing.png").shape == (32, 32, 3)
+
+
+def test_parts_of_a_folder_are_those_of_one_run(
+    upsampler_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    source, out, parts = tmp_path / "in", tmp_path / "out", tmp_path / "parts"
+    source.mkdir()
+    for i in range(5):
+        noise(8 + i, 8).save(source / f"{i}.png")
+    flags = [source, "--model", upsampler_folder, "--steps", 2, "--seed", 7]
+    assert upsample(*flags, "--out", out) == 0
+    capsys.readouterr()
+    for part in ("2/2", "1/2"):
+        assert upsample(*flags, "--out", parts, "--part", part) == 0
+    names = [f"{i}.png" for i in range(5)]
+    assert [(out / name).read_bytes() for name in names] == [(parts / name).read_bytes() for name in names]
+    (parts / "3.png").unlink()
+    times = {name: (parts / name).stat().st_mtime_ns for name in names if name != "3.png"}
+    capsys.readouterr()
+    assert upsample(*flags, "--out", parts, "--part", "2/2") == 0
+    assert capsys.readouterr().out.startswith("part 2/2: 1 of 3 pictures to enlarge, the others are there")
+    assert (parts / "3.png").read_bytes() == (out / "3.png").read_bytes()
+    assert times == {name: (parts / name).stat().st_mtime_ns for name in times}
+    assert upsample(*flags, "--out", parts, "--part", "2/2") == 0
+    assert capsys.readouterr().out.startswith("part 2/2: 0 of 3")
+    refused(
+        upsample(*flags, "--out", parts, "--part", "1/2", "--steps", 1), capsys, "no result of this command"
+    )
+    refused(upsample(*flags, "--out", parts, "--part", "1/2", "--overwrite"), capsys, "leave one out")
+    refused(upsample(*flags, "--out", parts, "--part", "3/2"), capsys, "expected I/N")
+    refused(upsample(*flags, "--out", tmp_path / "x", "--part", "1/9"), capsys, "in which there is none")
+    refused(upsample(source / "0.png", *flags[1:], "--part", "1/2"), capsys, "expected a folder")
