@@ -19,10 +19,11 @@ from glide.utils.printable import say
 from glide.utils.results_folder import Results
 from glide.version import __version__
 from toolkit.commands.evaluate_images_flags import PICTURES, EvaluateImages
+from toolkit.commands.sample_part import Part
 from toolkit.evaluation import image_report as html
 from toolkit.evaluation.comparison import Comparison, Sets, compare, table
 from toolkit.evaluation.drawn_pictures import draw_into, requests_of
-from toolkit.evaluation.extraction import Extracted, extract
+from toolkit.evaluation.extraction import Extracted, compute, extract
 from toolkit.evaluation.feature_cache import FeatureCache
 from toolkit.evaluation.features import SPATIAL, Features, features_named
 from toolkit.evaluation.frechet_distance import Gaussian, Moments
@@ -34,7 +35,7 @@ from toolkit.evaluation.npz_batches import (
     write_batch,
     write_statistics,
 )
-from toolkit.evaluation.picture_sets import PictureSet, open_pictures
+from toolkit.evaluation.picture_sets import PartOfSet, PictureSet, open_pictures
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
@@ -47,6 +48,8 @@ def evaluate_images(args: EvaluateImages) -> list[Comparison]:
     InputError for sets, features and settings that cannot be used, and results that would be lost.
     """
     args.check()
+    if args.part is not None:
+        return _extract_part(args, Part.parse(args.part))
     start = time.perf_counter()
     results = Results(args.out, (FIGURES, PAGE), args.overwrite)
     for path in (args.save_batch, args.save_statistics):
@@ -75,6 +78,28 @@ def evaluate_images(args: EvaluateImages) -> list[Comparison]:
     say("\n".join(table(one) for one in found), result=True)
     say(f"page and figures: {args.out.resolve()}", result=True)
     return found
+
+
+def _extract_part(args: EvaluateImages, part: Part) -> list[Comparison]:
+    """Compute the features of a part of each set, and keep them; nothing is compared."""
+    device = find_device(args.device)
+    networks = [features_named(name, device) for name in dict.fromkeys(args.features)]
+    sets = _sets(args, None, networks)
+    for features in networks:
+        for whole in (sets.generated, sets.data, sets.held_out):
+            if whole is None or not (rows := part.of_rows(len(whole))):
+                continue
+            found = compute(PartOfSet(whole, rows), features, _cache(args, features), args.batch_size)
+            say(
+                f"part {part} of {whole.name}, {features.name}: {found} of {len(rows)} pictures computed",
+                result=True,
+            )
+    return []
+
+
+def _cache(args: EvaluateImages, features: Features) -> FeatureCache:
+    folder = args.cache or Path(os.environ.get("GLIDE_CACHE") or args.out) / "features"
+    return FeatureCache(folder, features)
 
 
 def _sets(args: EvaluateImages, pipe: Pipeline | None, networks: Sequence[Features]) -> Sets:
@@ -113,8 +138,7 @@ def _generated(args: EvaluateImages, chosen: dict[str, Any]) -> PictureSet:
 
 
 def _compared(args: EvaluateImages, sets: Sets, features: Features) -> Comparison:
-    folder = args.cache or Path(os.environ.get("GLIDE_CACHE") or args.out) / "features"
-    cache = FeatureCache(folder, features)
+    cache = _cache(args, features)
 
     def of(pictures: PictureSet | None) -> Extracted | None:
         return None if pictures is None else extract(pictures, features, cache, args.batch_size, args.mixed)

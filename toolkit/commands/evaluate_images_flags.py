@@ -4,6 +4,7 @@ examples:
     python scripts/evaluate_images.py --generated outputs/ --data photos/
     python scripts/evaluate_images.py --model runs/photos --data photos/ --held-out 0.1 --pictures 500
     python scripts/evaluate_images.py --model shapes --data shapes --features classifier:shapes-shape
+    python scripts/evaluate_images.py --generated outputs/ --data photos/ --cache features/ --part 3/64
     python scripts/evaluate_images.py --generated batch.npz --data "shards/{0000..0009}.tar" --features clip:clip/
 
 Features are the space in which pictures are compared:
@@ -29,6 +30,7 @@ from glide.utils.errors import InputError
 from glide.utils.numbers import Range
 from glide.utils.ranges import check_numbers
 from toolkit.commands import shared_flags as shared
+from toolkit.commands.sample_part import Part
 
 PICTURES = 1000
 """Pictures that a model draws by default."""
@@ -77,6 +79,9 @@ class EvaluateImages:
     """Seed of the choice of pictures, of resamples, of built-in scenes, and of a model's noise."""
     cache: Annotated[Path | None, arg(metavar="DIR")] = None
     """Keeps features by picture and network. By default --out, or $GLIDE_CACHE where it is set."""
+    part: Annotated[str | None, arg(metavar="I/N")] = None
+    """Only compute the features of the I-th of N parts of each set, and keep them in --cache, for many machines. The
+    command without it then finds them there."""
     save_batch: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also write the generated pictures as guided-diffusion's .npz (arr_0)."""
     save_statistics: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -99,6 +104,13 @@ class EvaluateImages:
             )
         if self.held_out and self.data.startswith("shapes"):
             raise InputError("got --held-out with built-in scenes, which have held-out ones: leave it out")
+        if self.part is not None:
+            Part.parse(self.part)
+            if self.cache is None or self.model is not None:
+                raise InputError(
+                    "got --part with --model or without --cache, expected pictures that are there and a folder for "
+                    "their features: give --generated and --cache"
+                )
         for path in (self.save_batch, self.save_statistics):
             if path is not None and path.suffix != ".npz":
                 raise InputError(f"got the output {path}, expected a name that ends in .npz: rename it")

@@ -65,6 +65,20 @@ def extract(
 
     InputError where transparent pictures are mixed with others, and where fewer than two are whole.
     """
+    result, transparent = _extract(pictures, features, cache, batch_size)
+    _check(pictures, len(result), result.broken, transparent, mixed)
+    return result
+
+
+def compute(pictures: PictureSet, features: Features, cache: FeatureCache, batch_size: int = 32) -> int:
+    """Put the features of any number of pictures into the cache; returns how many were not there."""
+    return _extract(pictures, features, cache, batch_size)[0].computed
+
+
+def _extract(
+    pictures: PictureSet, features: Features, cache: FeatureCache | None, batch_size: int
+) -> tuple[Extracted, list[int]]:
+    """The features, and the places of transparent pictures."""
     rows = _Rows(len(pictures), features.width)
     result = Extracted(pictures.name, rows.features, None, [], dict(pictures.broken))
     transparent: list[int] = []
@@ -101,9 +115,8 @@ def extract(
             compute()
     compute()
     result.places = sorted(rows.places)
-    _check(pictures, len(result), result.broken, transparent, mixed)
     result.features, result.probabilities = rows.whole(result.places)
-    return result
+    return result, transparent
 
 
 class _Rows:

@@ -150,6 +150,22 @@ class StoredPictures(PictureSet):
         return None if index is None else source.label(index)
 
 
+class PartOfSet(PictureSet):
+    """Some of the pictures of a set, by their places in it."""
+
+    def __init__(self, whole: PictureSet, places: Sequence[int]) -> None:
+        self.name, self._whole, self._places = whole.name, whole, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, place: int) -> Picture:
+        return self._whole[self._places[place]]
+
+    def name_of(self, place: int) -> str:
+        return self._whole.name_of(self._places[place])
+
+
 class PictureArray(PictureSet):
     """Pictures uint8 [N,H,W,3] of one array, such as a batch of guided-diffusion, or in memory."""
 

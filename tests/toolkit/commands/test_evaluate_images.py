@@ -274,3 +274,22 @@ def test_sets_of_other_sizes_are_brought_to_one(tiles: Tiles, tmp_path: Path, ca
         args = {"generated": str(one), "data": str(other), "features": ("tiles",), "out": tmp_path / "c"}
         Image.new("RGB", (7, 7)).save(one / "000.png")
         command.evaluate_images(command.EvaluateImages(**args, save_batch=tmp_path / "x.npz", resamples=10))  # type: ignore[arg-type]
+
+
+def test_features_of_parts_are_all_that_the_whole_run_needs(
+    tiles: Tiles, tmp_path: Path, capsys: Capture
+) -> None:
+    sets = [folder(tmp_path / name, pictures(count, count)) for name, count in (("one", 9), ("data", 12))]
+    flags = ("--generated", sets[0], "--data", sets[1])
+    cache = ("--cache", tmp_path / "features")
+    for part in ("1/2", "2/2", "2/2"):
+        assert evaluate(*flags, *cache, "--part", part) == 0
+    said = [line.split(": ")[1] for line in capsys.readouterr().out.splitlines() if line.startswith("part")]
+    computed = ("4 of 4", "6 of 6", "5 of 5", "6 of 6", "0 of 5", "0 of 6")
+    assert said == [f"{found} pictures computed" for found in computed]
+    before = tiles.seen
+    assert evaluate(*flags, *cache, "--out", tmp_path / "a") == 0 and tiles.seen == before
+    assert evaluate(*flags, *cache, "--part", "0/2") == 2
+    assert "expected I/N" in capsys.readouterr().err
+    assert evaluate(*flags, "--part", "1/2") == 2
+    assert "give --generated and --cache" in capsys.readouterr().err
