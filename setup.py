@@ -46,6 +46,7 @@ EXTRAS = {
     "diffusers": ["diffusers>=0.36"],  # its autoencoders as first stages
     "hub": ["huggingface_hub>=1.3"],
     "plot": ["matplotlib>=3.8"],
+    "ray": ["ray[data]>=2.44"],  # examples/ray_sampling.py
     "parquet": ["pyarrow>=17"],  # captions in Parquet (--prompts-file)
     "web": ["starlette>=1.8", "uvicorn>=0.50", "websockets>=16"],  # glide serve
     "datasets": ["datasets>=4"],  # data sets of the Hugging Face hub (--data hf:NAME)

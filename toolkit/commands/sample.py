@@ -115,8 +115,19 @@ def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
 
 def _sample_part(args: Sample) -> list[Path]:
     """Draw the part of --part, or the whole list. InputError as `sample`."""
+    draw_list_part(args, load_drawing(args), Part.parse(args.part or "1/1"))
+    return []
+
+
+def draw_list_part(args: Sample, drawing: Drawing, part: Part) -> int:
+    """Draw and write what is not there of a part of the list; returns how many pictures were drawn."""
+    return draw_part(drawing, part, Path(args.to_shards or args.out), args.to_shards is not None, PER_SHARD)
+
+
+def load_drawing(args: Sample) -> Drawing:
+    """Load the models and the captions of --prompts-file. InputError for what cannot be drawn."""
     assert args.prompts_file is not None
-    rows, part = read_rows(args.prompts_file), Part.parse(args.part or "1/1")
+    rows = read_rows(args.prompts_file)
     ready = _ready(args, None)
     reads = ready.pipe.model.config.reads_captions or any(
         named(spec.name).captions for spec in ready.settings.specs
@@ -135,8 +146,7 @@ def _sample_part(args: Sample) -> list[Path]:
     )
     if ready.upscaler is not None:
         ready.upscaler.check([drawing.request(0)])
-    draw_part(drawing, part, Path(args.to_shards or args.out), args.to_shards is not None, PER_SHARD)
-    return []
+    return drawing
 
 
 @dataclass(frozen=True)
