@@ -416,3 +416,25 @@ def test_the_truth_is_better_than_the_filters(tmp_path: Path, capsys: pytest.Cap
     assert np.mean(figures["lanczos"]["squared_errors"]) > 0
     with pytest.raises(InputError, match="--pictures 0"):
         measure(dataclasses.replace(args, pictures=0), TINY, lambda *_: pixels())
+
+
+def test_pictures_of_ones_own_are_reduced_by_blocks(tmp_path: Path) -> None:
+    large = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    (tmp_path / "data").mkdir()
+    for i, one in enumerate(large):
+        Image.fromarray(one).save(tmp_path / f"data/{i}.png")
+        (tmp_path / f"data/{i}.txt").write_text(f"picture {i}")
+    seen: dict[str, torch.Tensor] = {}
+
+    def enlarge(small: torch.Tensor, caption: str, seed: int) -> torch.Tensor:
+        seen[caption] = small
+        return torch.from_numpy(large[int(caption[-1])])
+
+    args = EvaluateUpsampler(data=str(tmp_path / "data"), pictures=9, out=tmp_path / "out")
+    errors = measure(args, TINY, enlarge)
+    assert errors["upsampler"].psnr == 120 and len(errors["bicubic"].squared) == 3
+    for i, one in enumerate(large):
+        blocks = one.reshape(8, 4, 8, 4, 3).mean((1, 3))
+        assert np.abs(seen[f"picture {i}"].numpy() - blocks).max() <= 1  # rounded along each axis
+    with pytest.raises(InputError, match="nowhere"):
+        measure(dataclasses.replace(args, data="nowhere", out=tmp_path / "x"), TINY, enlarge)

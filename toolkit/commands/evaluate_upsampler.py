@@ -1,8 +1,9 @@
-"""Measure an upsampler: enlarge small renderings of scenes, compare with the true ones, write figures and pictures."""
+"""Measure an upsampler: enlarge small pictures, compare with the true large ones, write figures and pictures."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,17 @@ from glide.utils.progress import progress
 from glide.utils.ranges import check_numbers
 from glide.utils.results_folder import Results
 from toolkit.commands.evaluate_upsampler_flags import EvaluateUpsampler
-from toolkit.evaluation.upsampling import FILTERS, Comparison, Enlarge, Errors, compare
+from toolkit.evaluation.picture_sets import open_pictures
+from toolkit.evaluation.upsampling import (
+    FILTERS,
+    Comparison,
+    Enlarge,
+    Errors,
+    Pair,
+    compare,
+    picture_pairs,
+    scene_pairs,
+)
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 from toolkit.pipelines.upscale import Upscaler
 
@@ -60,15 +71,15 @@ def measure(
 ) -> dict[str, Errors]:
     """The command for any way to enlarge. config: of the upsampler. reference: enlarges with --reference-steps."""
     results = _results(args)
-    scenes = held_out_scenes(args.pictures, args.kinds, args.seed)
+    count, pairs = _pairs(args, config)
     named = None if reference is None else (f"to {args.reference_steps} steps", reference)
     with results:
-        bar = progress(scenes, desc="enlarging", unit="picture")
+        bar = progress(pairs, total=count, desc="enlarging", unit="picture")
         found = compare(bar, config, enlarge, args.seed, args.captions, named)
         _write(results, found)
     say(
-        f"{len(scenes)} pictures from {config.low_res_size} to {config.unet.image_size}, "
-        f"{found.seconds / len(scenes):.2f} s each",
+        f"{count} pictures from {config.low_res_size} to {config.unet.image_size}, "
+        f"{found.seconds / count:.2f} s each",
         result=True,
     )
     for name, error in found.errors.items():
@@ -78,6 +89,22 @@ def measure(
         f"the upsampler is {gain:+.2f} dB from the better filter; pictures: {args.out.resolve()}", result=True
     )
     return found.errors
+
+
+def _pairs(args: EvaluateUpsampler, config: ModelConfig) -> tuple[int, Iterator[Pair]]:
+    """The number of pictures, and each at both sizes. InputError for data that cannot be opened."""
+    if args.data is None:
+        scenes = held_out_scenes(args.pictures, args.kinds, args.seed)
+        return len(scenes), scene_pairs(scenes, config)
+    pictures = open_pictures(
+        args.data,
+        split="held_out" if args.held_out else None,
+        share=args.held_out,
+        count=args.pictures,
+        seed=args.seed,
+        size=config.unet.image_size,
+    )
+    return len(pictures), picture_pairs(pictures, config)
 
 
 def _results(args: EvaluateUpsampler) -> Results:

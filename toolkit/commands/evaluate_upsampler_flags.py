@@ -1,8 +1,9 @@
-"""Measure an upsampler: PSNR on true small renderings of held-out scenes, beside bicubic and Lanczos.
+"""Measure an upsampler: PSNR of enlarged small pictures against true large ones, beside bicubic and Lanczos.
 
 examples:
     python scripts/evaluate_upsampler.py --model shapes
     python scripts/evaluate_upsampler.py --model runs/shapes-upsampler --pictures 50 --respacing 10
+    python scripts/evaluate_upsampler.py --model runs/photos-upsampler --data photos/ --held-out 0.1
     python scripts/evaluate_upsampler.py --pictures 50 --sampler ddim --respacing fast27 --reference-steps 200
 
 How much of their captions a cascade's pictures show: scripts/evaluate.py --upsampler NAME.
@@ -26,8 +27,13 @@ class EvaluateUpsampler:
 
     model: Annotated[str, arg(metavar="NAME")] = "shapes"
     """The upsampler: a folder, an embedded name, a published .pt file or a hub id."""
+    data: Annotated[str | None, arg(metavar="PICTURES")] = None
+    """Pictures of one's own, a folder or shards, cut to squares of the upsampler's size and reduced. By default
+    held-out built-in scenes, drawn at both sizes."""
+    held_out: float = 0.0
+    """(data) Take this share alone, which a training with the same --held-out left out."""
     pictures: int = 200
-    """Number of held-out scenes."""
+    """Largest number of pictures."""
     kinds: Kinds = ("one", "count", "pair")
     """Kinds of built-in scenes."""
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
@@ -44,9 +50,9 @@ class EvaluateUpsampler:
     noise: float = 0.0
     """Noise that is added to a picture before it is enlarged, 0 to below 1."""
     captions: bool = True
-    """Condition the upsampler on the captions of the scenes."""
+    """Condition the upsampler on the captions of the pictures."""
     seed: int = 0
-    """Seed of the scenes; picture i, counted from 0, has the seed SEED + i."""
+    """Seed of the scenes, or of the choice of pictures; picture i, counted from 0, has the seed SEED + i."""
     dtype: DType = AUTO
     device: str = "auto"
     """auto: a GPU where there is one. Or cpu, cuda, cuda:1, ..."""

@@ -1,4 +1,4 @@
-"""Measure enlargements: true small renderings of the built-in scenes, enlarged, against true large ones.
+"""Measure enlargements: small pictures, enlarged, against true large ones, of the built-in scenes or of any data.
 
 Pillow's filters stand beside the upsampler.
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +28,7 @@ from glide.training.train_base_flags import TrainBase
 from glide.utils.errors import InputError
 from glide.utils.progress import progress
 from toolkit.evaluation.bootstrap import RESAMPLES, Estimate, around, line_of, picked
+from toolkit.evaluation.picture_sets import PictureSet
 from toolkit.pipelines.upscale import enlarger
 from upsampler.crops import LowResCrops
 
@@ -81,14 +82,14 @@ def filtered(pixels: NDArray[np.uint8], size: int, name: str) -> NDArray[np.uint
 
 @dataclass(frozen=True)
 class Comparison:
-    """The enlargements of several scenes against the truth."""
+    """The enlargements of several pictures against the truth."""
 
     errors: dict[str, Errors]
     """By method: those of FILTERS, "upsampler", and the name of a reference."""
     rows: list[list[NDArray[np.uint8]]]
-    """For each scene, uint8 [H,W,3]: small (in squares), bicubic, enlarged and true."""
+    """For each picture, uint8 [H,W,3]: small (in squares), bicubic, enlarged and true."""
     seconds: float
-    """Of the upsampler, for all scenes."""
+    """Of the upsampler, for all pictures."""
 
 
 def upsampling_evaluation(
@@ -124,15 +125,40 @@ def upsampling_evaluation(
     return evaluate
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A true large picture, uint8 [H,W,3], the small one, uint8 [h,w,3], and its caption."""
+
+    small: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+    caption: str
+
+
+def scene_pairs(scenes: Iterable[Scene], config: ModelConfig) -> Iterator[Pair]:
+    """Built-in scenes, each drawn at both sizes."""
+    for scene in scenes:
+        small, truth = (render([scene], size)[0] for size in (config.low_res_size, config.unet.image_size))
+        yield Pair(small, truth, scene.caption)
+
+
+def picture_pairs(pictures: PictureSet, config: ModelConfig) -> Iterator[Pair]:
+    """Pictures of the upsampler's size, reduced by the mean of each block of pixels. InputError for broken ones."""
+    size = (config.low_res_size, config.low_res_size)
+    for place in range(len(pictures)):
+        truth = pictures[place].pixels()
+        small = np.array(Image.fromarray(truth).resize(size, Image.Resampling.BOX))
+        yield Pair(small, truth, pictures.caption(place) or "")
+
+
 def compare(
-    scenes: Iterable[Scene],
+    pairs: Iterable[Pair],
     config: ModelConfig,
     enlarge: Enlarge,
     seed: int,
     captions: bool = True,
     reference: tuple[str, Enlarge] | None = None,
 ) -> Comparison:
-    """Enlarge every scene, scene i with the seed `seed + i`, and measure the errors.
+    """Enlarge every small picture, picture i with the seed `seed + i`, and measure the errors.
 
     config: of the upsampler. captions: condition it on the captions, where it takes any. reference: the name and the
     function of another way to enlarge, with whose pictures the upsampler's are compared too.
@@ -141,10 +167,10 @@ def compare(
     errors = {name: Errors() for name in (*FILTERS, "upsampler")}
     rows: list[list[NDArray[np.uint8]]] = []
     seconds = 0.0
-    for index, scene in enumerate(scenes):
-        small, truth = render([scene], config.low_res_size)[0], render([scene], size)[0]
+    for index, pair in enumerate(pairs):
+        small, truth = pair.small, pair.truth
         found = {name: filtered(small, size, name) for name in FILTERS}
-        caption = scene.caption if captions and config.reads_captions else ""
+        caption = pair.caption if captions and config.reads_captions else ""
         start = time.perf_counter()
         found["upsampler"] = enlarge(torch.from_numpy(small), caption, seed + index).numpy()
         seconds += time.perf_counter() - start
