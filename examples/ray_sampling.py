@@ -22,9 +22,9 @@ from glide.utils.cli import parse, run
 from glide.utils.errors import InputError
 from glide.utils.numbers import real, whole
 from glide.utils.printable import say
-from toolkit.commands.sample import draw_list_part, load_drawing
 from toolkit.commands.sample_flags import Sample
 from toolkit.commands.sample_flags import parse as parse_sample
+from toolkit.commands.sample_list import draw_list_part, load_drawing
 from toolkit.commands.sample_part import Part
 
 

@@ -4,7 +4,7 @@ Shape letters: N pictures of the run, H W pixels.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from glide.networks.fixed_batch import batches
-from glide.networks.image_request import NO_PIXELS, ImageRequest, KnownPixels
+from glide.networks.image_request import ImageRequest
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError
 from glide.utils.file_locks import NumberedOutputs, count, names
@@ -23,26 +23,18 @@ from glide.utils.memory import BYTES_PER_RECORD, check_memory
 from glide.utils.printable import say
 from glide.utils.progress import Bar, progress
 from guidance.registry import named
-from toolkit.commands.prompt_files import read_rows
 from toolkit.commands.sample_flags import CAPTIONS, Sample
+from toolkit.commands.sample_list import draw_list_part, load_drawing
+from toolkit.commands.sample_models import load_models
 from toolkit.commands.sample_part import Part
-from toolkit.commands.sample_rows import PER_SHARD, Drawing, draw_part
-from toolkit.commands.second_stage import upscaler_of
-from toolkit.pipelines.conditions import (
-    check_conditions,
-    read_condition_files,
-    recipe_of_conditions,
-)
 from toolkit.pipelines.image_embeddings import (
     check_embeddings,
     embeddings_by_prior,
-    embeddings_of_pictures,
     entries_of,
     with_embeddings,
 )
-from toolkit.pipelines.image_to_image import read_init_image
 from toolkit.pipelines.pipeline import Pipeline, Step
-from toolkit.pipelines.recipe import restore, with_stage
+from toolkit.pipelines.recipe import with_stage
 from toolkit.pipelines.settings import SamplingConfig
 from toolkit.pipelines.upscale import Upscaler
 
@@ -77,7 +69,8 @@ def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
     Prints where the pictures are. InputError for what cannot be drawn or written.
     """
     if args.in_parts:
-        return _sample_part(args)
+        draw_list_part(args, load_drawing(args), Part.parse(args.part or "1/1"))
+        return []
     job = _prepare(args, recipe)
     assert job.run.call_size is not None
     plan = list(batches(job.pictures, args.batch_size, job.run.call_size, job.place))
@@ -113,92 +106,9 @@ def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
     return paths
 
 
-def _sample_part(args: Sample) -> list[Path]:
-    """Draw the part of --part, or the whole list. InputError as `sample`."""
-    draw_list_part(args, load_drawing(args), Part.parse(args.part or "1/1"))
-    return []
-
-
-def draw_list_part(args: Sample, drawing: Drawing, part: Part) -> int:
-    """Draw and write what is not there of a part of the list; returns how many pictures were drawn."""
-    return draw_part(drawing, part, Path(args.to_shards or args.out), args.to_shards is not None, PER_SHARD)
-
-
-def load_drawing(args: Sample) -> Drawing:
-    """Load the models and the captions of --prompts-file. InputError for what cannot be drawn."""
-    assert args.prompts_file is not None
-    rows = read_rows(args.prompts_file)
-    ready = _ready(args, None)
-    reads = ready.pipe.model.config.reads_captions or any(
-        named(spec.name).captions for spec in ready.settings.specs
-    )
-    if not reads:
-        raise InputError(f"got captions for {args.model}, a model without text, expected one that reads them")
-    drawing = Drawing(
-        ready.pipe.for_run(len(rows) * args.num_samples),
-        ready.settings,
-        ready.upscaler,
-        rows,
-        args.num_samples,
-        args.seed,
-        ready.given,
-        ready.entries,
-    )
-    if ready.upscaler is not None:
-        ready.upscaler.check([drawing.request(0)])
-    return drawing
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """The models and all that pictures of one run have in common."""
-
-    pipe: Pipeline
-    settings: SamplingConfig
-    upscaler: Upscaler | None
-    given: KnownPixels
-    entries: dict[str, Any]
-    """Of `given`, for recipes."""
-    place: int = 0
-    """Place of the first picture in its network call."""
-
-
-def _ready(args: Sample, recipe: Mapping[str, Any] | None) -> _Ready:
-    """Load the models, and what is given. InputError for what cannot be used."""
-    settings = args.settings(has_null=True)  # numbers out of range, before a model is loaded
-    pipe = Pipeline.from_pretrained(
-        args.model,
-        args.device,
-        args.dtype,
-        args.call_size,
-        args.vocab,
-        compiles=args.compile,
-        revision=args.revision,
-    )
-    place = restore(recipe, args, pipe.context) if recipe is not None else 0
-    settings = args.settings(pipe.conditioner.has_null)
-    upscaler = upscaler_of(args, pipe, recipe)
-    conditions = read_condition_files(args.condition, pipe.model)
-    first = None if args.init_image is None else read_init_image(args.init_image, pipe.model)
-    if recipe is not None:
-        check_conditions(conditions, recipe, str(args.like))
-        if first is not None:
-            first.check(recipe, str(args.like))
-    given = NO_PIXELS if first is None else KnownPixels(start=first.image)
-    given = replace(given, conditions={one.kind.key: one.stored for one in conditions})
-    entries = recipe_of_conditions(conditions) | (
-        first.recipe(settings.strength) if first is not None else {}
-    )
-    if args.like_image is not None:
-        shown = embeddings_of_pictures(args.like_image, pipe.model, "--like-image")
-        check_embeddings(shown, recipe or {}, str(args.like))
-        given, entries = replace(given, embedding=shown[0].embedding), {**entries, **shown[0].entries}
-    return _Ready(pipe, settings, upscaler, given, entries, place)
-
-
 def _prepare(args: Sample, recipe: Mapping[str, Any] | None) -> Job:
     """Load the models and check everything. InputError for what cannot be drawn."""
-    ready = _ready(args, recipe)
+    ready = load_models(args, recipe)
     pipe, settings, upscaler = ready.pipe, ready.settings, ready.upscaler
     subjects = _subjects(args, pipe, settings)
     _check_memory(args, pipe, upscaler, len(subjects))

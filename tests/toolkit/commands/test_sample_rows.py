@@ -92,7 +92,7 @@ def test_only_what_is_missing_or_broken_is_drawn_again(folder: Path, capsys: Cap
 
 
 def test_shards_are_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    monkeypatch.setattr("toolkit.commands.sample.PER_SHARD", 4)
+    monkeypatch.setattr("toolkit.commands.sample_list.PER_SHARD", 4)
     for part in (1, 2):
         assert draw("--part", f"{part}/2", "--to-shards", "shards") == 0
     names = sorted(path.name for path in Path("shards").iterdir())
