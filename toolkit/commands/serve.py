@@ -23,13 +23,15 @@ def serve(args: Serve) -> None:
         import uvicorn
 
         from toolkit.web.app import build
+        from toolkit.web.runs import check_runs
     except ImportError as error:
         raise InputError(
             f"got serve without the package {error.name}, expected it: pip install 'glide-toolkit[web]'"
         ) from error
     models = ServedModels(labels(args.model or DEFAULT), args.device, args.dtype, args.upsampler)
     worker = Worker(models, JobQueue(args.queue), PictureStore(), args.together)
-    app = build(worker, args.auth, args.max_upload * 2**20, starts=False)
+    watched = check_runs(labels(args.run))
+    app = build(worker, args.auth, args.max_upload * 2**20, starts=False, runs=watched)
     with closing(_bound(args.host, args.port)) as bound:
         config = uvicorn.Config(
             app,

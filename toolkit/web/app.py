@@ -17,11 +17,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
-from glide.diffusion.samplers.registry import SPACINGS, all_samplers
+from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS, SPACINGS, all_samplers
 from glide.utils.errors import InputError
 from glide.version import __version__
 from guidance.registry import known
-from toolkit.web import images_api
+from toolkit.web import images_api, runs
 from toolkit.web.draw_request import MOST_PICTURES, MOST_STEPS
 from toolkit.web.guard import Guard, Refused
 from toolkit.web.http import in_thread
@@ -55,7 +55,7 @@ def build(
             worker.join(10.0)
 
     app = Starlette(
-        routes=[*_page(), *_api(), *images_api.ROUTES, WebSocketRoute("/api/socket", socket)],
+        routes=[*_page(), *_api(), *images_api.ROUTES, *runs.ROUTES, WebSocketRoute("/api/socket", socket)],
         lifespan=lifespan,
         exception_handlers={InputError: _refused, HTTPException: _refused_by_route},
     )
@@ -115,6 +115,9 @@ async def _about(request: Request) -> Response:
             "samplers": {name: sampler.words for name, sampler in all_samplers().items()},
             "spacings": dict(SPACINGS),
             "guidances": guidances,
+            "runs": list(server.runs),
+            "default_sampler": DEFAULT_SAMPLER,
+            "default_steps": DEFAULT_STEPS,
             "most_pictures": MOST_PICTURES,
             "most_steps": MOST_STEPS,
         }

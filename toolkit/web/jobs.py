@@ -52,6 +52,8 @@ class Job:
     """Of each result its id in the store, its seed and its size."""
     message: str = ""
     """The reason of a failure."""
+    notes: list[str] = field(default_factory=list)
+    """Warnings, such as of a caption that is too long."""
     frame: Frame | None = None
     region: tuple[int, int, int] | None = None
     """Left, top and side of the square that is painted."""
@@ -125,6 +127,7 @@ class Job:
         found |= {} if left is None else {"seconds_left": round(left, 1)}
         found |= {} if self.region is None else {"region": list(self.region)}
         found |= {"message": self.message} if self.message else {}
+        found |= {"notes": list(self.notes)} if self.notes else {}
         return found | ({"pictures": list(self.pictures)} if self.over else {})
 
 

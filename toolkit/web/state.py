@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from glide.utils.errors import InputError
 from toolkit.web.jobs import JobQueue
@@ -30,6 +31,8 @@ class ServerState:
     decoders: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     """Pictures that are decoded at once: each may take some hundred megabytes."""
     sockets: int = 0
+    runs: dict[str, Path] = field(default_factory=dict)
+    """Folders of training runs that are watched, by label."""
 
     @property
     def queue(self) -> JobQueue:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
-from collections.abc import Hashable
+import warnings
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from glide.utils.cli import ran_out_of_memory
-from glide.utils.errors import InputError, reason_of
+from glide.utils.errors import InputError, one_line, reason_of
 from glide.utils.printable import say
 from toolkit.web.draw_request import DrawRequest
 from toolkit.web.jobs import Job, JobQueue
@@ -121,10 +123,11 @@ class Worker:
         kinds = {"draw": draw_pictures, "edit": edit_picture, "enlarge": enlarge_picture}
         state, message = "cancelled", ""
         try:
-            if jobs[0].together is not None:
-                self._together.draw(jobs, self.drawing)
-            else:
-                kinds[jobs[0].request.kind](jobs[0], self.drawing)
+            with _noted(jobs):
+                if jobs[0].together is not None:
+                    self._together.draw(jobs, self.drawing)
+                else:
+                    kinds[jobs[0].request.kind](jobs[0], self.drawing)
         except Cancelled:
             pass
         except InputError as error:
@@ -141,6 +144,21 @@ class Worker:
             self.run()
         except InputError as error:
             say(f"error: {error}", sys.stderr)
+
+
+@contextmanager
+def _noted(jobs: list[Job]) -> Iterator[None]:
+    """A context whose warnings are notes of the jobs, and are printed."""
+
+    def note(message: Warning | str, *place: object, **more: object) -> None:
+        for job in jobs:
+            job.notes.append(one_line(message))
+        say(f"warning: {one_line(message)}", sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = note
+        yield
 
 
 def key_of(request: DrawRequest) -> Hashable:

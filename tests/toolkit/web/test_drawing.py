@@ -211,6 +211,15 @@ def test_what_does_not_fit_is_one_sentence(worker: Worker) -> None:
         assert job.state == "failed" and said in job.message and "\n" not in job.message, job.message
 
 
+def test_warnings_are_notes_of_the_job(worker: Worker, capsys: pytest.CaptureFixture[str]) -> None:
+    job = drawn(worker, **FORM | {"caption": "a red circle " * 20})
+    assert (
+        job.state == "done" and "longer than 12 tokens" in job.notes[0] and job.shown()["notes"] == job.notes
+    )
+    assert "warning: the caption is longer" in capsys.readouterr().err
+    assert drawn(worker, **FORM).notes == []
+
+
 def test_previews_change_no_bit_and_show_all_pictures(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
