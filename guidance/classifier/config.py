@@ -81,11 +81,23 @@ def _trunk_of(base: str) -> ClassifierConfig:
     return ClassifierConfig(PRESETS[base].unet, process=PRESETS[base].process)
 
 
+_grey_28 = dataclasses.replace(
+    PRESETS["shapes-32"].unet,
+    image_size=28,
+    in_channels=1,
+    out_channels=1,
+    channels=32,
+    channel_mult=(1, 2),
+    attention=(2,),
+)
+
 CLASSIFIERS: dict[str, ClassifierConfig] = {
     # for the models of these presets; the classes are those of the training data
     "tiny": _trunk_of("tiny"),
     "shapes-32": _trunk_of("shapes-32"),
     "shapes-64": _trunk_of("shapes-64"),
+    # 0.4 million weights, for Fashion-MNIST
+    "annotated-28": ClassifierConfig(_grey_28, process=PRESETS["annotated-28"].process),
     # the published configurations
     "adm-64": _adm("adm-64", 4),
     "adm-128": _adm("adm-128", 2),

@@ -28,6 +28,7 @@ from glide.checkpoints.image_encoders import image_encoder_named, load_image_enc
 from glide.checkpoints.provenance import fingerprint
 from glide.networks.image_encoder import PretrainedImages
 from glide.networks.image_encoder_config import kinds
+from glide.utils.channels import LUMA
 from glide.utils.entry_points import load_plug_in, plug_ins
 from glide.utils.errors import InputError
 from glide.utils.numbers import Range
@@ -151,9 +152,16 @@ def _of_encoder(name: str, kind: str, encoder: PretrainedImages, device: torch.d
 
 
 def _of_classifier(name: str, classifier: NoisyClassifier, device: torch.device) -> Features:
-    """The input of the last layer, and the classes, at t = 0, where there is next to no noise."""
+    """The input of the last layer, and the classes, at t = 0, where there is next to no noise.
+
+    A classifier of grey pictures sees those of colour in grey.
+    """
     config = classifier.config
-    _check_channels(name, config.picture_channels)
+    network = partial(before_last_layer, classifier)
+    if config.picture_channels == 1:
+        network = partial(_in_grey, classifier)
+    else:
+        _check_channels(name, config.picture_channels)
     head: Any = classifier.pool.head
 
     return Features(
@@ -162,10 +170,16 @@ def _of_classifier(name: str, classifier: NoisyClassifier, device: torch.device)
         config.picture_size,
         head.in_features,
         fingerprint(classifier),
-        partial(before_last_layer, classifier),
+        network,
         device,
         config.class_names or tuple(map(str, range(config.num_classes))),
     )
+
+
+def _in_grey(classifier: NoisyClassifier, images: Tensor) -> tuple[Tensor, Tensor]:
+    """`before_last_layer` of RGB pictures [N,3,S,S]; grey ones stay what they are."""
+    weights = torch.tensor(LUMA, device=images.device)[:, None, None] / sum(LUMA)  # [3,1,1]
+    return before_last_layer(classifier, (images * weights).sum(dim=1, keepdim=True))
 
 
 def _of_package(name: str, make: Any, place: str, where: str, device: torch.device) -> Features:

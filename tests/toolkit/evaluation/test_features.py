@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from glide.utils.entry_points import plug_ins
 from glide.utils.errors import InputError
 from glide.utils.images import save_png
-from guidance.classifier.load import load_classifier
+from guidance.classifier.config import CLASSIFIERS
+from guidance.classifier.load import load_classifier, save_classifier
+from guidance.classifier.network import NoisyClassifier
 from toolkit.evaluation.clean_resize import clean_resize
 from toolkit.evaluation.extraction import extract
 from toolkit.evaluation.feature_cache import FeatureCache
@@ -226,6 +229,23 @@ def test_another_package_adds_features(installed: None) -> None:
         features_named("flat", CPU)
     with pytest.raises(InputError, match=r"gave no tensor \[N,F\]"):
         features_named("maps", CPU)
+
+
+@torch.no_grad()
+def test_a_classifier_of_grey_pictures_sees_those_of_colour_in_grey(tmp_path: Path) -> None:
+    config = replace(CLASSIFIERS["annotated-28"], num_classes=4)
+    torch.manual_seed(0)
+    classifier = NoisyClassifier(config).eval()
+    save_classifier(tmp_path, classifier, {}, torch.float32)
+    features = features_named(f"classifier:{tmp_path}", CPU)
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (2, 1, 28, 28)).astype(np.float32)
+    rows, _ = features(np.repeat(grey, 3, axis=1))
+    x, t = torch.from_numpy(grey) / 127.5 - 1, torch.zeros(2, dtype=torch.int64)
+    torch.testing.assert_close(classifier.pool.head(torch.from_numpy(rows)), classifier(x, t))  # type: ignore[operator,union-attr]
+    colour = rng.integers(0, 256, (2, 3, 28, 28)).astype(np.float32)
+    luma = np.einsum("nchw,c->nhw", colour, [0.299, 0.587, 0.114])[:, None].repeat(3, 1)  # ITU-R 601
+    np.testing.assert_allclose(features(colour)[0], features(luma.astype(np.float32))[0], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["vgg", "classifier:", "clip:", "own:3"])
