@@ -22,7 +22,9 @@ def init_from(model: Model, source: Model) -> list[str]:
       so that training at 32 continues at 64 on the same inner grid;
     - weights of new input planes (inpainting, a low-resolution picture, coordinates) are zero, so that the model first
       computes what it did before (GLIDE, 2112.10741, section 2.4);
-    - weights of learned variances added to an output are zero.
+    - weights of learned variances added to an output are zero;
+    - the planes of a model that inpaints are left out in one that does not, which computes what `source` does where
+      no pixel is known.
 
     A model may have further levels of a finer grid around those of `source` (each with half the patch size): these,
     with their own stem and head, start from scratch.
@@ -129,6 +131,8 @@ def _fit_planes(weight: Tensor, to: Tensor, source: Model, model: Model) -> Tens
     old, new = _inputs(source), _inputs(model)
     fitted = torch.zeros_like(to)
     for name, places in old.items():
+        if name == "inpainting" and name not in new:
+            continue
         missing = len(places) - len(new.get(name, ()))
         if missing:
             words = f"{abs(missing)} input channels {'more' if missing > 0 else 'fewer'}"

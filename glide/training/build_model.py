@@ -17,6 +17,7 @@ from glide.networks.model import Model
 from glide.networks.tokenizer import Tokenizer
 from glide.training.given_settings import Settings
 from glide.training.train_base_flags import TrainBase
+from glide.training.trained_parts import check_source
 from glide.utils.config_check import checked
 from glide.utils.errors import InputError
 from glide.utils.printable import few, say
@@ -48,8 +49,13 @@ def build_model(
             some = data.batch(0, min(args.train.batch_size, MAPPED))
             source = with_latents(source, model, on_device(some, "cpu")["image"])
         fresh = init_from(model, source)
+        if source.config.inpaint and not config.inpaint:
+            say(f"--init: {args.init} also inpaints, and this run does not: give --inpaint to keep that")
+        check_source(model, args.train_part, source, fresh)
         if fresh:
             say(f"--init: {len(fresh)} tensors start from scratch: {few(fresh, 4)}")
+    else:
+        check_source(model, args.train_part, None, ())
     return model
 
 

@@ -113,11 +113,12 @@ def choose_config(args: TrainBase, source: ModelConfig | None, kind: ModelKind =
     name = args.preset or (kind.default if source is None else None)
     if name is not None:
         base, origin = preset(name, kind.presets), f"preset {name}"
-        # weights that inpaint already go on to
-        base = dataclasses.replace(base, inpaint=base.inpaint or (source is not None and source.inpaint))
     else:
         assert source is not None
-        base, origin = source, f"--init {args.init}"
+        base, origin = (
+            dataclasses.replace(source, inpaint=False),
+            f"--init {args.init}",
+        )  # unless by --inpaint
     settings = _with_outputs(base, given_settings(args))
     base = _with_text_encoder(base, source, settings)
     if args.text_encoder is not None and is_folder(place := read_name(args.text_encoder)[1]):

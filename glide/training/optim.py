@@ -27,7 +27,7 @@ class Optimizer:
     ) -> None:
         self.config, self.steps = config, steps
         self.processes = processes or Processes()
-        matrices, rest = split_parameters(model) if config.muon_lr else ([], list(model.parameters()))
+        matrices, rest = split_parameters(model) if config.muon_lr else ([], _learned(model))
         self.params = matrices + rest  # the model's
         # the updated tensors: the weights themselves, or their parts in this process
         self.own = [nn.Parameter(to_local(p)) if is_sharded(p) else p for p in self.params]
@@ -128,10 +128,19 @@ OUTER_LAYERS = {"stem", "head", "text_head", "time_in", "level_in", "times", "la
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(inner matrices and convolutions, all others): embeddings, first and last layers are trained by AdamW."""
+    """(inner matrices and convolutions, all others): embeddings, first and last layers are trained by AdamW.
+
+    Frozen weights are in neither.
+    """
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, p in model.named_parameters():
+        if not p.requires_grad:
+            continue
         embedding = name.startswith("text.") and not name.startswith("text.blocks.")
         (rest if p.ndim < 2 or embedding or OUTER_LAYERS & set(name.split(".")) else matrices).append(p)
     return matrices, rest
+
+
+def _learned(model: nn.Module) -> list[nn.Parameter]:
+    return [p for p in model.parameters() if p.requires_grad]

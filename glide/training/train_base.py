@@ -30,6 +30,7 @@ from glide.training.model_config import BASE, ModelKind, choose_config, given_se
 from glide.training.objectives import DiffusionObjective
 from glide.training.run_folder import model_folder, run_folder
 from glide.training.train_base_flags import FROZEN_FLAGS, MODEL_FLAGS, STATE_FLAGS, TrainBase
+from glide.training.trained_parts import train_only
 from glide.training.validation import Validation
 from glide.utils.contact_sheet import write_strip
 from glide.utils.errors import InputError
@@ -148,6 +149,7 @@ def _train(
     if model is None:
         model = build_model(config, data, args, begun.source, begun.settings)
         check_decided(MODEL_FLAGS, begun.settings, model.config)
+    train_only(model, args.train_part)
     model.to(processes.device)
     data, encodings = _encoded(args, data, model, processes)
 

@@ -45,6 +45,9 @@ MODEL_FLAGS = ConfigFlags(
 """Every setting of a diffusion model."""
 
 
+TrainedPart = Literal["all", "text", "unet", "attention"]
+
+
 @dataclass(frozen=True)
 class TrainBase:
     """Settings of a base model's training."""
@@ -77,6 +80,9 @@ class TrainBase:
     first step; an encoding that was stopped goes on."""
     init: str | None = None
     """Model whose weights to begin with: a folder, an embedded name, a published .pt, a hub id."""
+    train_part: Annotated[TrainedPart, tyro.conf.arg(name="train", aliases=("--train-part",))] = "all"
+    """(init) The weights that learn: all; text, those that encode captions or classes; unet, all others; attention, the
+    U-Net's attention to pixels and words. The rest stay as they are, and need no optimizer state."""
     resume: bool = False
     """Go on exactly where the last checkpoint in --out was."""
     overwrite: bool = False
@@ -170,5 +176,5 @@ FROZEN_FLAGS = (
 """Settings of a run that are in its folder by now."""
 
 
-STATE_FLAGS = ("practice.timesteps", "train.ema", "train.ema_snapshots")
+STATE_FLAGS = ("train_part", "practice.timesteps", "train.ema", "train.ema_snapshots")
 """Settings that its checkpoints hold the state of."""

@@ -83,8 +83,20 @@ def test_an_upsampler_extended_for_inpainting_starts_unchanged(x: Tensor) -> Non
     expected = plain(x, t, {"low_res": low_res})
     torch.testing.assert_close(both(x, t, {"low_res": low_res, **known}), expected, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(expected, plain(x, t, {"low_res": low_res + 1}), atol=1e-3)
-    with pytest.raises(InputError, match=r"4 input channels more than this one \(inpainting\)"):
-        init_from(plain, both)
+
+
+@torch.no_grad()
+def test_a_model_that_does_not_inpaint_begins_as_one_that_is_shown_nothing(x: Tensor) -> None:
+    t = torch.tensor([10, 800])
+    nothing = {"inpaint_image": torch.zeros(2, 3, 16, 16), "inpaint_mask": torch.zeros(2, 1, 16, 16)}
+    for more in ({}, {"low_res": True}):
+        plain = dataclasses.replace(changed(coordinates=2), **more)
+        source = randomised(Model(dataclasses.replace(plain, inpaint=True)), seed=6).eval()
+        begun = Model(plain).eval()
+        assert init_from(begun, source) == []
+        shown = {"low_res": torch.randn(2, 3, 4, 4)} if more else {}
+        expected = source(x, t, {**shown, **nothing})
+        torch.testing.assert_close(begun(x, t, shown), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_stem_without_the_mask_is_that_of_a_model_which_never_saw_one() -> None:
@@ -101,8 +113,8 @@ def test_the_stem_without_the_mask_is_that_of_a_model_which_never_saw_one() -> N
 def test_other_differences_are_refused_by_name(source: Model) -> None:
     with pytest.raises(InputError, match=r"--init: unet\.\S+ is \[.*\] there and \[.*\] here"):
         init_from(Model(changed(channels=64)), source)
-    with pytest.raises(InputError, match="channels more"):
-        init_from(source, Model(dataclasses.replace(TINY, inpaint=True)))
+    with pytest.raises(InputError, match=r"1 input channels more than this one \(x_t\)"):
+        init_from(source, Model(changed(in_channels=4, out_channels=4)))
 
 
 def test_weights_missing_in_the_source_are_named(source: Model) -> None:
