@@ -74,6 +74,7 @@ RANGES: dict[str, Range] = {
     "held_out": SHARE_BELOW_1,
     "held_out_images": MEASURED,
     "held_out_pairs": Range(2, 1_000_000),
+    "hours": Range(0.0, 1e5, above=True, do="3 is usual"),
     "huber_delta": POSITIVE,
     "image_size": Range(8, 16384),
     "images": MEASURED,

@@ -57,6 +57,9 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         _command("serve", "Serve", "serve", "a page to draw and edit on, and an images interface"),
     ),
     "train": (
+        _command(
+            "train_auto", "TrainAuto", "train_auto", "train on pictures of your own: plan, stages, report"
+        ),
         _command("train_base", "parse", "train", "train a text- or class-conditional model"),
         _command("train_upsampler", "parse", "train", "train an upsampler"),
         _command(
@@ -120,6 +123,7 @@ OTHER_NAMES = {
     "enlarge": "upsample",
     "upscale": "upsample",
     "finetune": "train base",
+    "autotrain": "train auto",
     "sampler-sweep": "solver-sweep",
     "web": "serve",
     "gui": "serve",

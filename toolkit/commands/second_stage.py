@@ -16,6 +16,9 @@ from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.upscale import Upscaler
 from upsampler.presets import EMBEDDED
 
+BESIDE = "upsampler"
+"""A folder in that of a model, with the upsampler that was trained for it."""
+
 
 def load_upscaler(
     name: str,
@@ -41,7 +44,10 @@ def upscaler_of(args: Sample, pipe: Pipeline, recipe: Mapping[str, Any] | None) 
     if second.size is None or second.size == own:
         return None
     name = second.upsampler
-    if name is None:
+    beside = Path(args.model) / BESIDE
+    if name is None and (beside / CONFIG).is_file():
+        name = str(beside)
+    elif name is None:
         name = Path(args.model).name
         if not (EMBEDDED / name / CONFIG).exists():
             raise InputError(

@@ -5,6 +5,8 @@ trained on, say how near a new picture is: a generated one counts as near where 
 as near. Of new pictures 5% are; a model that copies has more. Beside it stands the probability that a generated picture
 is nearer than a held-out one, 0.5 for new pictures (the test of 2004.05675, section 3, over the whole space).
 
+Where none are held out, because there are few, the training pictures stand in for them, each compared with the others.
+
 Shape letters: N generated pictures, M training pictures, H held-out ones, F features.
 """
 
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.evaluation.bootstrap import RESAMPLES, Estimate, around, picked, share_of
-from toolkit.evaluation.nearest_neighbors import nearest
+from toolkit.evaluation.nearest_neighbors import nearest, radii
 
 Array = NDArray[np.float64]
 EXPECTED = 0.05
@@ -49,14 +51,18 @@ class Memorisation:
 def memorisation(
     generated: NDArray,
     training: NDArray,
-    held_out: NDArray,
+    held_out: NDArray | None,
     neighbors: int = 1,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Memorisation:
-    """Compare generated pictures [N,F] with held-out ones [H,F] by their distance to the training pictures [M,F]."""
+    """Compare generated pictures [N,F] with held-out ones [H,F] by their distance to the training pictures [M,F].
+
+    held_out: None for the training pictures themselves, each without itself.
+    """
     distances, rows = nearest(generated, training, neighbors)
-    new, own = nearest(held_out, training)[0][:, 0], distances[:, 0]
+    new = np.sqrt(radii(training, 1)) if held_out is None else nearest(held_out, training)[0][:, 0]
+    own = distances[:, 0]
     _, first, counted = np.unique(generated, axis=0, return_index=True, return_counts=True)
     kept, times = own[first], counted.astype(np.float64)  # a repeated picture is one draw
     pairs = list(zip(picked(len(kept), resamples, seed), picked(len(new), resamples, seed + 1), strict=True))

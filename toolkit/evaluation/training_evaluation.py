@@ -193,13 +193,13 @@ def _check_annotated(config: ModelConfig, captioned: bool, labels: Sequence[int 
         )
 
 
-def draw(model: Model, asked: Asked) -> Pixels:
-    """The pictures, uint8 [N,H,W,C], by a copy of the model, with the default guidance and steps."""
+def draw(model: Model, asked: Asked, scale: float | None = None) -> Pixels:
+    """The pictures, uint8 [N,H,W,C], by a copy of the model, with the default steps and guidance, or with `scale`."""
     # a copy: drawing freezes its weights, and rounds them
     pipe = Pipeline(copy.deepcopy(model), owned=True)
     guided = pipe.conditioner.has_null and model.config.image_encoder is None
     steps = spec_of_steps(DEFAULT_STEPS)
-    settings = SamplingConfig(DEFAULT_SAMPLER, steps, guidance="cfg" if guided else "none")
+    settings = SamplingConfig(DEFAULT_SAMPLER, steps, guidance="cfg" if guided else "none", scale=scale)
     found: Pixels = to_uint8(drawn_requests(pipe, settings, asked.requests, AT_ONCE)).numpy()
     return found
 
