@@ -43,7 +43,7 @@ CURVE_POINTS = 6
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What is known of a data set, JSON-able."""
+    """The facts of a data set, JSON-able."""
 
     pictures: int
     """Whole ones."""
@@ -61,7 +61,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the flags ask for; None leaves it to the plan."""
+    """The wishes of the flags; None leaves the choice to the plan."""
 
     hours: float
     init: str | None = None

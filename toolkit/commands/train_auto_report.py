@@ -1,4 +1,4 @@
-"""The report of an automatic training: report.md and report.html, with pictures, figures, and what can be done next."""
+"""The report of an automatic training: report.md and report.html, with pictures, figures, and the next steps."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def _said(args: TrainAuto, own: OwnPictures, found: Measured, itself: Estimate |
         lines.append(
             f"Drawn recognisably: {percent(figures['captions_right'])} of {len(found.trained.rows)} {several} of "
             f"training pictures. That is, of all {own.real} real pictures the nearest to the drawn one, in the "
-            f"features of {args.judge}, has that {one}. The same judge recognises {percent(itself)} of true pictures that were "
-            "scaled to half and back."
+            f"features of {args.judge}, has that {one}. The same judge recognises {percent(itself)} of true pictures "
+            "that were scaled to half and back."
         )
     if own.names and found.new is not None:
         lines.append(
@@ -98,36 +98,32 @@ def _copied(own: OwnPictures, drawn: Drawn) -> list[tuple[str, float]]:
 
 
 def _next(args: TrainAuto, state: AutoState, folder: Path) -> list[tuple[str, str]]:
-    """What can be done next, each with its command."""
+    """Suggestions for the next steps, each with its command."""
     base = state.plan.stages[0]
-    prompt = '--prompt "..." ' if state.facts.described == "captions" else ""
+    what = {"captions": "--prompt WORDS ", "classes": "--label 0 ", "nothing": ""}[state.facts.described]
     size = f"--size {4 * base.size} " if len(state.plan.stages) > 1 else ""
-    return [
+    guided = "" if state.facts.described == "nothing" else f"--guidance cfg --scale {SCALE:g} "
+    share = f"Pipeline.from_pretrained('{folder}').push_to_hub('NAME/MODEL')"
+    found = [("Draw", f"python scripts/sample.py --model {folder} {what}{size}{guided}--num-samples 8")]
+    if state.facts.described != "nothing":
+        found.append(
+            (
+                "See the strength of guidance and the number of steps side by side",
+                f"python scripts/settings_grid.py --model {folder} {what}--x scale=1,1.5,3 --y steps=10,20,50 --out grid.png",
+            )
+        )
+    longer = f"--hours {3 * args.hours:g} --init {folder} --size {base.size} --out {args.out}-longer"
+    found += [
         (
-            "Draw",
-            as_called(
-                f"python scripts/sample.py --model {folder} {prompt}{size}--guidance cfg --scale {SCALE} --count 8"
-            ),
-        ),
-        (
-            "See the pictures and settings side by side",
-            as_called(
-                f"python scripts/settings_grid.py --model {folder} {prompt}--over scale 1 2 3 5 --over steps 10 20 50"
-            ),
-        ),
-        (
-            "Train longer: a new training that begins with this model",
-            as_called(
-                f"python scripts/train_auto.py {args.data} --hours {3 * args.hours:g} --init {folder} "
-                f"--size {base.size} --out {args.out}-longer"
-            ),
+            "Train longer, in a new training that begins with this model",
+            f"python scripts/train_auto.py {args.data} {longer}",
         ),
         (
             "Share it. The folder holds no pictures, but the model can draw those that it learned by heart",
-            'python -c "from toolkit import Pipeline; '
-            f"Pipeline.from_pretrained('{folder}').push_to_hub('NAME/MODEL')\"",
+            f'python -c "from toolkit import Pipeline; {share}"',
         ),
     ]
+    return [(text, as_called(line)) for text, line in found]
 
 
 def _record(

@@ -84,7 +84,7 @@ def flags_of(
     }
     if stage.name == "upsampler":
         return TrainUpsampler(**common, evaluate_pictures=stage.measured, watched=2)
-    words = {"token_captions": 0.2} if described == "captions" else {}
+    words: dict[str, Any] = {"token_captions": 0.2} if described == "captions" else {}
     return TrainBase(**common, **words, model=_sizes(stage), vocab_size=2048, judge=args.judge)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import string
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +112,10 @@ class OwnPictures:
                 size=config.picture_size,
             )
             found = extract(pictures, features, kept, mixed=True)
-            subjects = [_subject(pictures, place, config) for place in found.places]
+            named = [_subject(pictures, place, config) for place in found.places]
+            rows = [row for row, one in enumerate(named) if one is not None]
+            found = replace(found, features=found.features[rows], places=[found.places[row] for row in rows])
+            subjects = [one for one in named if one is not None]
             return Part(pictures, found, [_concept(one) for one in subjects], subjects)
 
         self.training = part("train" if share else None)
@@ -180,7 +183,7 @@ class OwnPictures:
         if self.held_out is not None:
             every = np.concatenate([every, self.held_out.found.features])
             concepts += self.held_out.concepts
-        near = nearest(features, every)[1][:, 0]
+        near = nearest(features.astype(np.float64), every.astype(np.float64))[1][:, 0]
         if not self.names:
             return near, np.zeros(0, np.bool_)
         wanted = [part.concepts[row] for row in rows]
@@ -206,14 +209,18 @@ def own_pictures_evaluation(
     return evaluation
 
 
-def _subject(pictures: PictureSet, place: int, config: ModelConfig) -> Subject:
-    """InputError for a picture without the caption or the class that the model draws."""
+def _subject(pictures: PictureSet, place: int, config: ModelConfig) -> Subject | None:
+    """None for a picture without the caption or the class that the model draws, which a training skips."""
     if config.reads_captions:
-        caption = pictures.caption(place)
-        if caption is None:
-            raise InputError(f"got {pictures.name_of(place)} without a caption, expected one: write it")
-        return caption, None
-    return "", pictures.label(place) if config.num_classes else None
+        try:
+            caption = pictures.caption(place)
+        except InputError:
+            return None
+        return None if caption is None else (caption, None)
+    if not config.num_classes:
+        return "", None
+    label = pictures.label(place)
+    return None if label is None else ("", label)
 
 
 def _concept(subject: Subject) -> str:

@@ -93,3 +93,12 @@ def test_an_interval_is_around_its_figure_whatever_the_bias() -> None:
     x, y = features(200, 0)[:, 0], features(150, 1)[:, 0] + 2
     moved = of_two_sets(x, y, lambda a, b: float(b.mean() - a.mean()))
     assert moved.low < y.mean() - x.mean() < moved.high and moved.low > 1.5
+
+
+def test_without_held_out_pictures_each_is_compared_with_the_others() -> None:
+    training = features(60, 0)
+    found = memorisation(training[:30] + 1e-3, training, None)
+    others = [np.linalg.norm(np.delete(training, i, 0) - one, axis=1).min() for i, one in enumerate(training)]
+    assert found.held_out_distances == pytest.approx(np.array(others))
+    assert found.near.value == 1.0
+    assert memorisation(features(80, 1), training, None).near.value < 0.2
