@@ -30,6 +30,7 @@ SCRATCH_PICTURES, SCRATCH_SEEN = 3000, 3_000_000
 """Pictures there are, and pictures seen, from which a model need not begin with another one's weights."""
 UPSAMPLER_LEAST = 30 * 60
 """Seconds below which an upsampler learns nothing that a filter cannot do."""
+UPSAMPLER_INIT = "shapes"
 LEAST_STEPS = 50
 HELD_OUT_FROM, HELD_OUT_SHARE, HELD_OUT_MOST = 150, 0.1, 1000
 """Pictures from which some are held out, the share of them, and how many at most."""
@@ -251,8 +252,8 @@ def _base(
 
 def _upsampler(size: int, batch: int, seconds: float, reasons: list[str]) -> Stage:
     batch = min(batch, 16)
-    reasons.append("The upsampler begins with the embedded one, shapes, and learns from crops of 64 pixels.")
-    return Stage("upsampler", 4 * size, "shapes", None, batch, seconds, LEAST_STEPS, 8)
+    reasons.append("The upsampler begins with the embedded one, and learns from crops of 64 pixels.")
+    return Stage("upsampler", 4 * size, UPSAMPLER_INIT, None, batch, seconds, LEAST_STEPS, 8)
 
 
 def _affordable(seconds: float, pictures_per_second: float, kinds: int) -> int:

@@ -106,10 +106,11 @@ def _next(args: TrainAuto, state: AutoState, folder: Path) -> list[tuple[str, st
     share = f"Pipeline.from_pretrained('{folder}').push_to_hub('NAME/MODEL')"
     found = [("Draw", f"python scripts/sample.py --model {folder} {what}{size}{guided}--num-samples 8")]
     if state.facts.described != "nothing":
+        grid = "--x scale=1,1.5,3 --y steps=10,20,50 --out grid.png"
         found.append(
             (
                 "See the strength of guidance and the number of steps side by side",
-                f"python scripts/settings_grid.py --model {folder} {what}--x scale=1,1.5,3 --y steps=10,20,50 --out grid.png",
+                f"python scripts/settings_grid.py --model {folder} {what}{grid}",
             )
         )
     longer = f"--hours {3 * args.hours:g} --init {folder} --size {base.size} --out {args.out}-longer"

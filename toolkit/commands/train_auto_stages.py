@@ -27,6 +27,7 @@ from glide.training.step import Stepper
 from glide.training.train_base import train_base
 from glide.training.train_base_flags import TrainBase
 from glide.utils.device import find_device
+from glide.utils.errors import InputError
 from glide.utils.hardware import wait
 from glide.utils.printable import say
 from toolkit.commands.train_auto_flags import TrainAuto
@@ -89,10 +90,10 @@ def flags_of(
 
 
 def _sizes(stage: Stage) -> dict[str, Any]:
-    """The settings of a model that begins with one of 64 pixels and draws others: its noise is that of its size."""
-    if stage.preset is not None or stage.size == 64:
+    """The settings of a model that begins with another one, of whatever size: its noise is that of its own size."""
+    if stage.preset is not None:
         return {}
-    return {"unet.image_size": stage.size, "process.shift": 2.0}
+    return {"unet.image_size": stage.size, "process.shift": stage.size / 16}
 
 
 def measured_speed(args: TrainAuto, stage: Stage, held_out: float, described: str) -> float:
@@ -101,6 +102,11 @@ def measured_speed(args: TrainAuto, stage: Stage, held_out: float, described: st
     device = find_device(args.device)
     processes = Processes(device=device)
     source = None if flags.init is None else load_model(flags.init)
+    if source is not None and source.config.first_stage is not None:
+        raise InputError(
+            f"got --init {flags.init}, a model that draws latents, expected one of pixels: give emoji, or train it by "
+            "scripts/train_base.py"
+        )
     chosen = choose_config(flags, None if source is None else source.config)
     data = open_data(
         flags.data,

@@ -28,6 +28,7 @@ from support.models import tiny_unet
 from support.sample_script import Capture
 from support.scripts import call
 from toolkit.commands import train_auto as command
+from toolkit.commands import train_auto_plan as planning
 from toolkit.commands import train_auto_stages as stages
 from toolkit.commands.train_auto_flags import TrainAuto
 from toolkit.commands.train_auto_plan import Stage
@@ -152,6 +153,37 @@ def test_classes_and_pictures_alone(tiny: tuple[Path, Path], tmp_path: Path, cap
     config = load_model(tmp_path / "b/model").config
     assert config.text is None and config.num_classes == 0
     assert "Drawn recognisably" not in (tmp_path / "b/report.md").read_text()
+
+
+@pytest.mark.slow
+def test_an_upsampler_stands_beside_its_base(
+    tiny: tuple[Path, Path],
+    upsampler_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    monkeypatch.setattr(planning, "UPSAMPLER_INIT", str(upsampler_folder))
+    data, out = write_pictures(tmp_path / "photos"), tmp_path / "run"
+    for path in data.glob("*.txt"):
+        path.write_text(path.stem)  # the upsampler takes few tokens
+    assert call(script, *flags(tiny, data, out), "--upsampler", "yes") == 0
+    assert load_model(out / "model/upsampler").config.low_res
+    assert "--size 128" in (out / "report.md").read_text()
+    drawn = (
+        "--model",
+        out / "model",
+        "--prompt",
+        "a ball",
+        "--steps",
+        "2",
+        "--size",
+        "128",
+        "--device",
+        "cpu",
+    )
+    assert call(sample_script, *drawn, "--upsample-steps", "2", "--out", tmp_path / "drawn.png") == 0
+    assert Image.open(tmp_path / "drawn.png").size == (128, 128)
 
 
 def test_a_plan_alone_writes_nothing(tiny: tuple[Path, Path], tmp_path: Path, capsys: Capture) -> None:
