@@ -30,7 +30,7 @@ SCRATCH_PICTURES, SCRATCH_SEEN = 3000, 3_000_000
 """Pictures there are, and pictures seen, from which a model need not begin with another one's weights."""
 UPSAMPLER_LEAST = 30 * 60
 """Seconds below which an upsampler learns nothing that a filter cannot do."""
-UPSAMPLER_INIT = "shapes"
+UPSAMPLER_INIT = "emoji"
 LEAST_STEPS = 50
 HELD_OUT_FROM, HELD_OUT_SHARE, HELD_OUT_MOST = 150, 0.1, 1000
 """Pictures from which some are held out, the share of them, and how many at most."""

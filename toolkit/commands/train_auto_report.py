@@ -15,7 +15,7 @@ from glide.utils.device import find_device
 from glide.utils.program import as_called
 from toolkit.commands.train_auto_curve import Choice, read_curve
 from toolkit.commands.train_auto_flags import TrainAuto
-from toolkit.commands.train_auto_plan import in_words
+from toolkit.commands.train_auto_plan import UPSAMPLER_INIT, in_words
 from toolkit.commands.train_auto_state import AutoState
 from toolkit.evaluation import image_report as html
 from toolkit.evaluation.bootstrap import Estimate
@@ -111,6 +111,14 @@ def _next(args: TrainAuto, state: AutoState, folder: Path) -> list[tuple[str, st
             (
                 "See the strength of guidance and the number of steps side by side",
                 f"python scripts/settings_grid.py --model {folder} {what}{grid}",
+            )
+        )
+    if len(state.plan.stages) == 1:
+        large = f"--size {4 * base.size} --upsampler {UPSAMPLER_INIT}"
+        found.append(
+            (
+                "Enlarge by the embedded upsampler, which knows drawings better than photographs",
+                f"python scripts/sample.py --model {folder} {what}{guided}{large}",
             )
         )
     longer = f"--hours {3 * args.hours:g} --init {folder} --size {base.size} --out {args.out}-longer"

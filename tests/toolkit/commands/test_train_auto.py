@@ -138,7 +138,7 @@ def test_it_leaves_a_model_and_a_report(
     model = load_model(out / "model")
     assert model.config.picture_size == 32 and model.config.process.shift == 2.0
     drawn = ("--model", out / "model", "--prompt", "a ball number 0.", "--steps", "2", "--device", "cpu")
-    assert call(sample_script, *drawn, "--out", tmp_path / "drawn.png") == 0
+    assert call(sample_script, *drawn, "--out", tmp_path / "drawn") == 0
 
 
 @pytest.mark.slow
@@ -174,7 +174,7 @@ def test_an_upsampler_stands_beside_its_base(
         "--model",
         out / "model",
         "--prompt",
-        "a ball",
+        "7",
         "--steps",
         "2",
         "--size",
@@ -182,8 +182,9 @@ def test_an_upsampler_stands_beside_its_base(
         "--device",
         "cpu",
     )
-    assert call(sample_script, *drawn, "--upsample-steps", "2", "--out", tmp_path / "drawn.png") == 0
-    assert Image.open(tmp_path / "drawn.png").size == (128, 128)
+    assert call(sample_script, *drawn, "--upsample-steps", "2", "--out", tmp_path / "drawn") == 0
+    with Image.open(tmp_path / "drawn/00000.png") as drawn_picture:
+        assert drawn_picture.size == (128, 128)
 
 
 def test_a_plan_alone_writes_nothing(tiny: tuple[Path, Path], tmp_path: Path, capsys: Capture) -> None:

@@ -59,7 +59,7 @@ def test_little_time_gives_smaller_pictures() -> None:
 def test_an_upsampler_needs_hours_and_large_pictures() -> None:
     both = plan(3.0)
     assert [stage.name for stage in both.stages] == ["base", "upsampler"]
-    assert both.stages[1].size == 256 and both.stages[1].init == "shapes"
+    assert both.stages[1].size == 256 and both.stages[1].init == "emoji"
     assert sum(stage.seconds for stage in both.stages) + both.report_seconds == pytest.approx(3 * 3600)
     assert len(plan(3.0, replace(FACTS, large=100)).stages) == 1
     assert len(plan(3.0, upsampler=False).stages) == 1
