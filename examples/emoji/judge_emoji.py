@@ -13,42 +13,57 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
-from emoji_drawing import Drawing, draw
+import torch
 from emoji_nearest import Glyphs, Pixels, features
 from PIL import Image
+from tqdm import tqdm
 
 from glide.data.datasets import open_source
+from glide.networks.image_request import ImageRequest
 from glide.utils.atomic_write import write_text
 from glide.utils.cli import parse, run
 from glide.utils.contact_sheet import contact_sheet
+from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.images import decode_image, save_png
 from glide.utils.resize import square
 from glide.utils.results_folder import Results
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.upscale import Upscaler
 
 PER_SHEET = 60
 
 
 @dataclass(frozen=True)
-class JudgeEmoji(Drawing):
+class JudgeEmoji:
     """The flags."""
 
+    model: str
+    """A base model trained on captions of emoji: its run's folder."""
     data: str = "data/emoji/shards/train/*.tar"
     """The training data, shards or a folder: the pictures that may be nearest."""
     asked: str | None = None
     """Draw the captions of another set (held-out ones), whose pictures then may be nearest, too."""
     captions: int | None = None
     """Largest number of captions, chosen by --seed."""
+    upsampler: str | None = None
+    """Enlarge the pictures by this upsampler, and judge the large ones."""
     scale: float = 3.0
+    """Classifier-free guidance; 1 is none."""
     steps: int = 50
-    sampler: str = "ddim"
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    batch_size: int = 16
+    seed: int = 0
+    dtype: DType = AUTO
+    device: str | None = None
     sheets: int = 1
     """Sheets of pictures to write, of 60 captions each."""
     columns: int = 6
@@ -111,6 +126,31 @@ def captioned(spec: str) -> tuple[list[Pixels], list[str]]:
     pictures = [decode_image(source.read(i), source.name(i)) for i in range(len(source))]
     side = max((min(p.shape[:2]) for p in pictures), default=0)
     return [square(p, side).numpy() for p in pictures], [source.caption(i) for i in range(len(source))]
+
+
+def draw(args: JudgeEmoji, captions: Sequence[str]) -> Iterator[Pixels]:
+    """A picture for each caption, uint8 [H,W,3]; number i has the seed `seed + i`."""
+    pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype, args.batch_size)
+    stage = None
+    if args.upsampler is not None:
+        stage = Upscaler.load(args.upsampler, args.device, args.dtype)
+    bar = tqdm(total=len(captions), desc="drawing", unit="picture")
+    for begin in range(0, len(captions), args.batch_size):
+        part = list(captions[begin : begin + args.batch_size])
+        result = pipe(
+            part,
+            guidance_scale=args.scale,
+            num_inference_steps=args.steps,
+            sampler=args.sampler,
+            seed=args.seed + begin,
+        )
+        for offset, (caption, image) in enumerate(zip(part, result.images, strict=True)):
+            pixels = torch.from_numpy(np.array(image))
+            if stage is not None:
+                pixels = stage.enlarged(pixels, ImageRequest(args.seed + begin + offset, caption))
+            yield pixels.numpy()
+            bar.update()
+    bar.close()
 
 
 def _side_by_side(drawn: Pixels, nearest: Pixels, right: Pixels) -> Pixels:

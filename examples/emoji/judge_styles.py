@@ -21,35 +21,54 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
-from emoji_drawing import Drawing, Pixels, draw
 from linear_probe import train_probe
 from numpy.typing import NDArray
 from style_judgement import Judgement, judge, table
 from torch import Tensor
 
+from glide.networks.image_request import ImageRequest
 from glide.utils.atomic_write import write_text
 from glide.utils.cli import parse, run
 from glide.utils.contact_sheet import contact_sheet
 from glide.utils.device import find_device
+from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.filesystem import read_bytes
 from glide.utils.images import save_png
 from glide.utils.numbers import whole
 from glide.utils.resize import square
 from glide.utils.results_folder import Results
+from toolkit.commands.upsample import upsample
+from toolkit.commands.upsample_flags import Upsample
+from toolkit.evaluation.drawn_pictures import draw_into
 from toolkit.evaluation.extraction import extract
 from toolkit.evaluation.feature_cache import FeatureCache
 from toolkit.evaluation.features import Features, features_named
-from toolkit.evaluation.picture_sets import PictureArray, PictureSet, open_pictures
+from toolkit.evaluation.picture_sets import PictureSet, open_pictures
+from toolkit.pipelines.pipeline import Pipeline
+from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 FIGURES, TABLE, SHEETS = "judged.json", "judged.md", "sheet-*.png"
 PER_SHEET = 48
 
 
 @dataclass(frozen=True)
-class JudgeStyles(Drawing):
+class JudgeStyles:
     """The flags."""
 
+    model: str
+    """A base model trained on captions of emoji: its run's folder, or emoji, the embedded one."""
+    upsampler: str | None = None
+    """Enlarge the pictures by this upsampler, and judge the large ones."""
+    scale: float = 2.0
+    """Classifier-free guidance; 1 is none."""
+    steps: int = 20
+    """Sampling steps of the base model."""
+    batch_size: int = 16
+    seed: int = 0
+    """Picture i has the seed SEED + i."""
+    dtype: DType = AUTO
+    device: str = "auto"
     data: Path = Path("data/emoji-styles")
     """A folder of build_styles.py."""
     captions: int = 500
@@ -61,6 +80,8 @@ class JudgeStyles(Drawing):
     sheets: int = 1
     """Sheets of pictures to write, of 48 captions each."""
     out: Path = Path("outputs/emoji-styles")
+    """Receives the figures and, in drawn/ and enlarged/, the pictures; those that are there already are not drawn
+    again."""
     overwrite: bool = False
     """Replace results that are in the folder --out already."""
 
@@ -86,9 +107,9 @@ def judge_styles(args: JudgeStyles) -> Judgement:
     asked = [pair_of(held_out.name_of(i)) for i in range(len(held_out))]
     captions = [f"{concepts[code]}, {style} style" for code, style in asked]
     with results:
-        drawn = np.stack(list(draw(args, captions)))
+        drawn = draw(args, captions)
         cache = FeatureCache(args.cache or args.out / "features", network)
-        size = drawn.shape[1]
+        size = drawn[0].height
         known = open_pictures(f"{args.data}/train/*.tar", size=size)
         training = glyphs(known, network, cache, list(concepts), styles)
         true = glyphs(
@@ -98,7 +119,7 @@ def judge_styles(args: JudgeStyles) -> Judgement:
             list(concepts),
             styles,
         )
-        own = torch.from_numpy(extract(PictureArray("drawn", drawn, captions), network).features)
+        own = torch.from_numpy(extract(drawn, network, cache).features)
         probes = [
             train_probe(training.features, labels, count)
             for labels, count in ((training.concepts, len(concepts)), (training.styles, len(styles)))
@@ -117,11 +138,28 @@ def judge_styles(args: JudgeStyles) -> Judgement:
             part = range(number * PER_SHEET, min((number + 1) * PER_SHEET, len(drawn)))
             if part:
                 tiles = [
-                    beside(drawn[i], known, int(found.nearest[i].item()), true.pictures, i) for i in part
+                    beside(drawn[i].pixels(), known, int(found.nearest[i].item()), true.pictures, i)
+                    for i in part
                 ]
                 sheet = contact_sheet(np.stack(tiles), [said[i] for i in part], columns=6)
                 save_png(results.path(f"sheet-{number}.png"), sheet)
     return found
+
+
+def draw(args: JudgeStyles, captions: Sequence[str]) -> PictureSet:
+    """A picture for each caption, enlarged where an upsampler is given. InputError for models that do not fit."""
+    pipe = Pipeline.from_pretrained(args.model, args.device, args.dtype)
+    asked = [ImageRequest(args.seed + i, caption) for i, caption in enumerate(captions)]
+    settings = SamplingConfig(respacing=spec_of_steps(args.steps), guidance=f"cfg:{args.scale}")
+    drawn = draw_into(args.out / "drawn", pipe, asked, settings, args.batch_size)
+    if args.upsampler is None:
+        return drawn
+    enlarged = args.out / "enlarged"
+    small, model = str(args.out / "drawn"), args.upsampler
+    upsample(
+        Upsample(small, model=model, out=str(enlarged), part="1/1", dtype=args.dtype, device=args.device)
+    )
+    return open_pictures(str(enlarged))
 
 
 def names(data: Path) -> tuple[dict[str, str], list[str]]:
@@ -183,7 +221,7 @@ def write(
 
 
 def beside(
-    drawn: Pixels, training: PictureSet, nearest: int, true: PictureSet, place: int
+    drawn: NDArray[np.uint8], training: PictureSet, nearest: int, true: PictureSet, place: int
 ) -> NDArray[np.uint8]:
     """Drawn, nearest training picture and true one in a row, white lines between them."""
     side = len(drawn)

@@ -187,19 +187,17 @@ def test_the_judge_counts_and_shows(font, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(judge_emoji, "draw", draws)
     data, asked = (str(tmp_path / "set" / "shards" / split / "*.tar") for split in ("train", "held_out"))
-    judged = judge_emoji.judge(JudgeEmoji("x", data=data, out=tmp_path / "out"))
+    judged = judge_emoji.judge(JudgeEmoji("x", data, out=tmp_path / "out"))
     right = sum(one.right for one in judged) / len(judged)
     assert 0.4 < right < 0.7 and f"top 1: {right:.1%} of {len(judged)} captions" in capsys.readouterr().out
     values = json.loads((tmp_path / "out" / "judged.json").read_text())
     assert values["top1"] == right and len(values["captions"]) == len(judged)
     with Image.open(tmp_path / "out" / "sheet-0.png") as sheet:
         assert sheet.width == 6 * (3 * 32 + 2 * 2 + 8)
-    held_out = judge_emoji.judge(
-        JudgeEmoji("x", data=data, asked=asked, captions=3, out=tmp_path / "held-out")
-    )
+    held_out = judge_emoji.judge(JudgeEmoji("x", data, asked, captions=3, out=tmp_path / "held-out"))
     assert len(held_out) == 3
     with pytest.raises(InputError, match="--batch-size 0"):
-        judge_emoji.judge(JudgeEmoji("x", data=data, batch_size=0))
+        judge_emoji.judge(JudgeEmoji("x", data, batch_size=0))
 
 
 def test_the_judge_draws_with_a_model(text_folder: Path, tmp_path):
