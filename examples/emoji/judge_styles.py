@@ -227,7 +227,8 @@ def beside(
     side = len(drawn)
     line = np.full((side, 2, 3), 255, np.uint8)
     others = [
-        square(torch.from_numpy(one.pixels()), side).numpy() for one in (training[nearest], true[place])
+        square(torch.from_numpy(np.array(one.pixels())), side).numpy()
+        for one in (training[nearest], true[place])
     ]
     return np.concatenate([drawn, line, others[0], line, others[1]], axis=1)
 

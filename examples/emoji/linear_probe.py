@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-STEPS, RATE, DECAY = 300, 0.02, 1e-4
+STEPS, RATE, DECAY = 120, 0.03, 1e-4
 SCALE = 16.0
 """Of cosines, at the beginning."""
 
