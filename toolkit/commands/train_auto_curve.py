@@ -69,7 +69,7 @@ def _outlook(lines: Sequence[Line], name: str) -> tuple[str, ...]:
     if len(points) < 3:
         return ()
     before, end = points[-2], points[-1]
-    rose = float(end.get("memorised", 0.0)) - float(before.get("memorised", 0.0))
+    rose = _copies(end) - _copies(before)
     fell = float(before[name]) - float(end[name])
     better = float(end.get("captions_right", 0.0)) - float(before.get("captions_right", 0.0))
     if fell <= 0 and better <= 0:
@@ -84,6 +84,11 @@ def _outlook(lines: Sequence[Line], name: str) -> tuple[str, ...]:
             f"rose by {rose:.1%}: more training draws these pictures better, and nothing new.",
         )
     return ("Its figures still became better at the end of the training: more hours would help.",)
+
+
+def _copies(line: Line) -> float:
+    """The share learned by heart, in the space that sees more of it."""
+    return max(float(line.get(name, 0.0)) for name in ("memorised", "memorised_colours"))
 
 
 def export(run: Path, step: int, average: float, out: Path) -> None:

@@ -22,7 +22,7 @@ from toolkit.evaluation.bootstrap import Estimate
 from toolkit.evaluation.features import features_named
 from toolkit.evaluation.image_report import Shown
 from toolkit.evaluation.memorisation import EXPECTED
-from toolkit.evaluation.own_pictures import SCALE, Drawn, Measured, OwnPictures
+from toolkit.evaluation.own_pictures import GRID, SCALE, Drawn, Measured, OwnPictures
 
 PAGE, TEXT, FIGURES = "report.html", "report.md", "report.json"
 SHOWN = 24
@@ -32,6 +32,8 @@ CURVE = (
     "captions_right_new",
     "memorised",
     "memorised_new",
+    "memorised_colours",
+    "memorised_colours_new",
     "held_out_distance",
     "training_distance",
 )
@@ -74,13 +76,14 @@ def _said(args: TrainAuto, own: OwnPictures, found: Measured, itself: Estimate |
         )
     others = "the other training pictures" if own.held_out is None else "held-out pictures"
     lines.append(
-        f"Learned by heart: {percent(figures['memorised'])} of the pictures drawn of training "
-        f"{drawn_of} are nearer to a training picture than 95% of {others} are. Of new pictures it would be "
-        f"{EXPECTED:.0%}."
+        f"Learned by heart: {percent(figures['memorised_colours'])} of the pictures drawn of training {drawn_of} are "
+        f"nearer to a training picture than 95% of {others} are, by the colours of a grid of {GRID} by {GRID} cells; "
+        f"in the features, which see first that drawn pictures are softer, {percent(figures['memorised'])}. Of new "
+        f"pictures it would be {EXPECTED:.0%}."
     )
     if own.held_out is not None:
         lines.append(
-            f"Of the pictures drawn of held-out {drawn_of} it is "
+            f"Of the pictures drawn of held-out {drawn_of} it is {percent(figures['memorised_colours_new'])} and "
             f"{percent(figures['memorised_new'])}. Their kernel distance to held-out pictures is "
             f"{figures['held_out_distance']}; that of the training pictures is {found.real['held_out_distance']}."
         )
@@ -88,13 +91,10 @@ def _said(args: TrainAuto, own: OwnPictures, found: Measured, itself: Estimate |
 
 
 def _copied(own: OwnPictures, drawn: Drawn) -> list[tuple[str, float]]:
-    """Training pictures that were drawn from memory, the nearest first, with their distances."""
-    order = np.argsort(drawn.copies.distances[:, 0], kind="stable").tolist()
-    near = [i for i in order if drawn.copies.distances[i, 0] < drawn.copies.limit]
-    names = [
-        own.training.pictures.name_of(own.training.found.places[int(drawn.copies.rows[i, 0])]) for i in near
-    ]
-    return list(zip(names, drawn.copies.distances[near, 0].tolist(), strict=True))
+    """Training pictures that were drawn from memory, the nearest first, with their distances in colours."""
+    near, found = drawn.soft_copies, own.training.found
+    names = [own.training.pictures.name_of(found.places[int(near.rows[i, 0])]) for i in drawn.copied]
+    return list(zip(names, near.distances[drawn.copied, 0].tolist(), strict=True))
 
 
 def _next(args: TrainAuto, state: AutoState, folder: Path) -> list[tuple[str, str]]:
@@ -207,7 +207,7 @@ def _page(
         parts.append(html.heading("The same of held-out pictures"))
         parts += [_row(own, found.new, i, False) for i in range(min(SHOWN, len(found.new.rows)))]
     parts.append(html.heading("Nearest to training pictures"))
-    order = np.argsort(found.trained.copies.distances[:, 0], kind="stable").tolist()
+    order = np.argsort(found.trained.soft_copies.distances[:, 0], kind="stable").tolist()
     parts += [_row(own, found.trained, i, True) for i in order[:COPIES]]
     parts.append(html.heading("What was chosen, and why"))
     parts += [html.paragraph(line.removeprefix("- ")) for line in in_words(state.plan, state.facts)]

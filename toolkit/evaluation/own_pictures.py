@@ -4,6 +4,9 @@ A caption counts as drawn recognisably where, of all real pictures, the nearest 
 network has that caption. Of classes, the nearest picture's class counts. Real pictures have the size that the model
 draws.
 
+Pictures learned by heart are looked for in two spaces: in the features, which see first of all that a drawn picture is
+softer than a true one, and in the colours of a grid of 16 by 16 cells, which do not see that.
+
 Shape letters: N drawn pictures, M training pictures, H held-out ones, H W pixels.
 """
 
@@ -13,6 +16,7 @@ import os
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +41,8 @@ from toolkit.evaluation.training_evaluation import DEFAULT_JUDGE, RESAMPLES, Ask
 
 MOST = 5000
 """Real pictures at most, chosen by the seed."""
+GRID = 16
+"""Cells of a row, whose colours are compared."""
 SCALE = 1.5
 """Classifier-free guidance: of few pictures a model is sure of its captions, and more makes colours glaring."""
 Pixels = NDArray[np.uint8]
@@ -44,7 +50,7 @@ Subject = tuple[str, int | None]
 """A caption and a class."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """Real pictures whose features are extracted, with what each is a picture of."""
 
@@ -56,6 +62,11 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.found)
+
+    @cached_property
+    def colours(self) -> NDArray[np.float64]:
+        """[N,3*GRID*GRID]."""
+        return np.stack([colours_of(self.pixels(row)) for row in range(len(self))])
 
     def pixels(self, row: int) -> Pixels:
         """uint8 [H,W,3]."""
@@ -77,6 +88,17 @@ class Drawn:
     right: NDArray[np.bool_]
     """[N]. Empty where the model draws neither captions nor classes."""
     copies: Memorisation
+    """In the features."""
+    soft_copies: Memorisation
+    """In the colours of a grid."""
+
+    @property
+    def copied(self) -> list[int]:
+        """Pictures that are nearer to a training picture, in either space, than 95% of new ones are; the nearest in
+        colours first."""
+        near = [one.distances[:, 0] < one.limit for one in (self.copies, self.soft_copies)]
+        order = np.argsort(self.soft_copies.distances[:, 0], kind="stable").tolist()
+        return [i for i in order if near[0][i] or near[1][i]]
 
 
 @dataclass
@@ -149,8 +171,10 @@ class OwnPictures:
             if new is not None:
                 found.figures["captions_right_new"] = _share(new.right)
         found.figures["memorised"] = trained.copies.near
+        found.figures["memorised_colours"] = trained.soft_copies.near
         if new is not None and self.held_out is not None:
             found.figures["memorised_new"] = new.copies.near
+            found.figures["memorised_colours_new"] = new.soft_copies.near
             found.figures["held_out_distance"] = self._distance(new.features, self.held_out)
             found.real["held_out_distance"] = self._distance(self.training.found.features, self.held_out)
         else:
@@ -171,9 +195,20 @@ class OwnPictures:
         pixels = draw(model, asked, SCALE)
         features = extract(PictureArray("drawn pictures", pixels), self.features).features
         near, right = self._right(features, part, rows)
-        held_out = None if self.held_out is None else self.held_out.found.features
-        copies = memorisation(features, self.training.found.features, held_out, 1, RESAMPLES, self.seed)
-        return Drawn(pixels, features, rows, subjects, near, right, copies)
+        new = self.held_out
+        copies = memorisation(
+            features,
+            self.training.found.features,
+            None if new is None else new.found.features,
+            1,
+            RESAMPLES,
+            self.seed,
+        )
+        colours = np.stack([colours_of(one) for one in pixels])
+        soft = memorisation(
+            colours, self.training.colours, None if new is None else new.colours, 1, RESAMPLES, self.seed
+        )
+        return Drawn(pixels, features, rows, subjects, near, right, copies, soft)
 
     def _right(
         self, features: NDArray[np.float32], part: Part, rows: Sequence[int]
@@ -237,6 +272,12 @@ def _spread(total: int, count: int, seed: int) -> list[int]:
 
 def _share(right: NDArray[np.bool_]) -> Estimate:
     return share_of(int(right.sum()), len(right))
+
+
+def colours_of(pixels: Pixels) -> NDArray[np.float64]:
+    """The mean colours of GRID by GRID cells, from 0 to 1: uint8 [H,W,3] -> [3*GRID*GRID]."""
+    small = Image.fromarray(pixels).resize((GRID, GRID), Image.Resampling.BOX)
+    return np.asarray(small, np.float64).reshape(-1) / 255
 
 
 def _blurred(pixels: Pixels) -> Pixels:

@@ -53,10 +53,11 @@ def test_a_model_that_knows_everything_by_heart(
     assert own.held_out is not None and own.real == 150 and 20 <= len(own.held_out) < 45
     found = own.measure(text_model, 30)
     assert len(found.trained.rows) == 30 and found.new is not None
-    for name in ("captions_right", "captions_right_new", "memorised"):
+    for name in ("captions_right", "captions_right_new", "memorised", "memorised_colours"):
         assert found.figures[name].value == 1.0, name
     # pictures of held-out captions are true, but no copies of training pictures
     assert found.figures["memorised_new"].value < 0.2
+    assert found.figures["memorised_colours_new"].value < 0.2
     assert own.judge_itself(30).value == 1.0
     assert (tmp_path / "features").is_dir()
 
@@ -76,13 +77,47 @@ def test_a_model_that_draws_the_wrong_pictures(
     assert len(found.trained.rows) == 40 and found.new is None
     assert found.figures["captions_right"].value == 0.0 and found.figures["memorised"].value == 1.0
     assert found.figures["training_distance"].value == pytest.approx(0.0, abs=0.1)
-    assert set(found.figures) == {"captions_right", "memorised", "training_distance"}
+    assert set(found.figures) == {
+        "captions_right",
+        "memorised",
+        "memorised_colours",
+        "training_distance",
+    }
 
     def noise(model: Model, asked: Asked, scale: float) -> Pixels:
         return np.stack([picture(1000 + i) for i in range(len(asked.captions))])
 
     monkeypatch.setattr(own_pictures, "draw", noise)
     assert own.measure(text_model, 40).figures["memorised"].value < 0.3
+
+
+def test_soft_copies_are_found_by_their_colours(
+    text_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In features that see nothing but sharpness, no soft picture is near to a sharp one."""
+
+    def sharpness(x: torch.Tensor) -> torch.Tensor:
+        return (x[..., 1:] - x[..., :-1]).flatten(1)
+
+    def smooth(i: int) -> Pixels:
+        return np.asarray(Image.fromarray(picture(i)[:2, :2]).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+
+    def drawn(model: Model, asked: Asked, scale: float) -> Pixels:
+        numbers = [int(caption.split()[-1].rstrip("!")) for caption in asked.captions]
+        return np.stack([smooth(i).astype(np.float64).clip(0, 255).astype(np.uint8) for i in numbers])
+
+    data = write(tmp_path / "photos", 60)
+    for i in range(60):  # as true ones, with noise that the drawn ones lack
+        noise = np.random.default_rng((1, i)).normal(0, 12, (SIZE, SIZE, 3))
+        pixels = (smooth(i) + noise).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(data / f"{i:03d}.png")
+    monkeypatch.setattr(own_pictures, "draw", drawn)
+    features = replace(plain_features(), network=sharpness, width=3 * SIZE * (SIZE - 1))
+    own = OwnPictures(str(data), text_model.config, features, 0.0, 0, None)
+    found = own.measure(text_model, 60)
+    assert found.figures["memorised_colours"].value == 1.0
+    assert len(found.trained.copied) == 60
+    assert all(found.trained.soft_copies.rows[i, 0] == found.trained.rows[i] for i in range(60))
 
 
 def test_captions_are_compared_without_case_and_marks(text_model: Model, tmp_path: Path) -> None:
