@@ -21,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from glide.utils.cli import parse, run
 from glide.utils.errors import InputError
 from glide.utils.numbers import real, whole
+from glide.utils.parts import Part
 from glide.utils.printable import say
 from toolkit.commands.sample_flags import Sample
 from toolkit.commands.sample_flags import parse as parse_sample
 from toolkit.commands.sample_list import draw_list_part, load_drawing
-from toolkit.commands.sample_part import Part
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from glide.utils.atomic_write import write_text
 from glide.utils.device import find_device
 from glide.utils.errors import InputError, warn
 from glide.utils.file_locks import check_free
+from glide.utils.parts import Part
 from glide.utils.printable import say
 from glide.utils.results_folder import Results
 from glide.version import __version__
 from toolkit.commands.evaluate_images_flags import PICTURES, EvaluateImages
-from toolkit.commands.sample_part import Part
 from toolkit.evaluation import image_report as html
 from toolkit.evaluation.comparison import Comparison, Sets, compare, table
 from toolkit.evaluation.drawn_pictures import draw_into, requests_of

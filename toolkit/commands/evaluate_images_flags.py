@@ -28,9 +28,9 @@ from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.numbers import Range
+from glide.utils.parts import Part
 from glide.utils.ranges import check_numbers
 from toolkit.commands import shared_flags as shared
-from toolkit.commands.sample_part import Part
 
 PICTURES = 1000
 """Pictures that a model draws by default."""

@@ -20,13 +20,13 @@ from glide.utils.errors import InputError
 from glide.utils.file_locks import NumberedOutputs, count, names
 from glide.utils.images import grid, save_gif, save_png, to_uint8
 from glide.utils.memory import BYTES_PER_RECORD, check_memory
+from glide.utils.parts import Part
 from glide.utils.printable import say
 from glide.utils.progress import Bar, progress
 from guidance.registry import named
 from toolkit.commands.sample_flags import CAPTIONS, Sample
 from toolkit.commands.sample_list import draw_list_part, load_drawing
 from toolkit.commands.sample_models import load_models
-from toolkit.commands.sample_part import Part
 from toolkit.pipelines.image_embeddings import (
     check_embeddings,
     embeddings_by_prior,

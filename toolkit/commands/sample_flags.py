@@ -27,6 +27,7 @@ from glide.diffusion.samplers.registry import (
 from glide.utils import cli as cli
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError, warn
+from glide.utils.parts import Part
 from glide.utils.ranges import COUNT, ETA, FROM_ZERO, SEED, check_numbers
 from glide.utils.ranges import SCALE as SCALE_RANGE
 from glide.utils.ranges import STRENGTH as STRENGTH_RANGE
@@ -35,7 +36,6 @@ from guidance.registry import RERANK_OPTIONS, SHARED_OPTIONS, check_read, read_b
 from guidance.spec import GuidanceSpec
 from toolkit.commands import shared_flags as shared
 from toolkit.commands.prompt_files import read_rows
-from toolkit.commands.sample_part import Part
 from toolkit.commands.upscale_flags import ONE_STAGE, StageArgs, stage_of
 from toolkit.pipelines.recipe import OLD_CALL_SIZE, read_guidance
 from toolkit.pipelines.recipe_reader import Recorded, check_trust

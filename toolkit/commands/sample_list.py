@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from glide.utils.errors import InputError
+from glide.utils.parts import Part
 from guidance.registry import named
 from toolkit.commands.prompt_files import read_rows
 from toolkit.commands.sample_flags import Sample
 from toolkit.commands.sample_models import load_models
-from toolkit.commands.sample_part import Part
 from toolkit.commands.sample_rows import PER_SHARD, Drawing, draw_part
 
 

@@ -24,10 +24,10 @@ from glide.utils.errors import InputError, NameTaken
 from glide.utils.file_locks import FolderLock, ready_folder
 from glide.utils.images import save_png, to_uint8
 from glide.utils.json_files import read_json
+from glide.utils.parts import Part
 from glide.utils.printable import say
 from glide.utils.progress import progress
 from toolkit.commands.prompt_files import Row
-from toolkit.commands.sample_part import Part
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.recipe import with_stage
 from toolkit.pipelines.settings import SamplingConfig

@@ -27,10 +27,10 @@ from glide.utils.file_locks import FolderLock, count, ready_folder, report_when_
 from glide.utils.hub import at_revision
 from glide.utils.image_files import SUFFIXES, check_not_original, check_output, read_picture
 from glide.utils.images import read_recipe, save_png, to_uint8
+from glide.utils.parts import Part
 from glide.utils.printable import few, say
 from glide.utils.progress import progress
 from toolkit.commands.prompt_files import read_rows
-from toolkit.commands.sample_part import Part
 from toolkit.commands.upsample_flags import Upsample
 from toolkit.pipelines.upscale import Upscaler
 

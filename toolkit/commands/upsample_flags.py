@@ -19,12 +19,12 @@ from tyro.conf import Positional, UseAppendAction, arg
 from glide.diffusion.samplers.registry import DEFAULT_SAMPLER
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
+from glide.utils.parts import Part
 from glide.utils.ranges import check_numbers
 from guidance.options import DEFAULT_OPTIONS
 from guidance.registry import check_read
 from guidance.spec import GuidanceSpec
 from toolkit.commands import shared_flags as shared
-from toolkit.commands.sample_part import Part
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
 

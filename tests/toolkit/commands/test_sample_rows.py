@@ -16,11 +16,11 @@ from glide.checkpoints.load import save_model
 from glide.data.datasets import open_data
 from glide.utils.errors import InputError
 from glide.utils.images import read_recipe
+from glide.utils.parts import Part
 from support.conditions import conditioned_model
 from support.models import CAPTIONS
 from support.sample_script import ROOT, Capture, call, refused
 from toolkit.commands.prompt_files import read_rows
-from toolkit.commands.sample_part import Part
 
 COUNT = 21
 LIST = [CAPTIONS[i % 2] for i in range(COUNT)]
