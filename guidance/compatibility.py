@@ -40,6 +40,18 @@ def check_fits(
         )
 
 
+def check_drawn_size(kind: str, side: int, drawn: tuple[int, int] | None) -> None:
+    """InputError where pictures or latents of (h, w) are drawn that a guide of side x side does not take.
+
+    kind: as of `check_fits`. drawn: None is what the model's configuration says.
+    """
+    if drawn is not None and drawn != (side, side):
+        raise InputError(
+            f"got a {kind} of {side}x{side} for pictures or latents of {drawn[1]}x{drawn[0]}, expected the same, as "
+            f"a {kind} takes one size alone: leave --size out, or the guidance"
+        )
+
+
 def check_first_stages(kind: str, ours: FirstStageConfig | None, theirs: FirstStageConfig | None) -> None:
     """InputError unless a guide and a model both take pixels, or latents of the same autoencoder.
 

@@ -90,6 +90,8 @@ class GuidanceInputs:
     cond: Conditioning
     """Their conditioning, [N,...]."""
     options: Options
+    size: tuple[int, int] | None = None
+    """(h, w) of what the U-Net draws; None: as its configuration says."""
 
     def make(self, spec: GuidanceSpec) -> list[Guidance]:
         """The guidances that a spec stands for. InputError if they cannot be built from these inputs."""

@@ -56,7 +56,8 @@ def forward_process(args: ForwardProcess) -> Tensor:
     unknown = [name for name in args.schedule if name not in SCHEDULES]
     if unknown or not args.schedule:
         raise InputError(f"got --schedule {unknown}, expected some of {', '.join(SCHEDULES)}: correct them")
-    data = StoredData(open_source(args.data, True), args.image_size, 0, False, False, 0.0, args.channels)
+    size = (args.image_size, args.image_size)
+    data = StoredData(open_source(args.data, True), size, 0, False, False, 0.0, args.channels)
     if not 0 <= args.picture < len(data):
         raise InputError(
             f"got --picture {args.picture}, expected one from 0 to {len(data) - 1}: choose another"

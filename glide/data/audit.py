@@ -9,14 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
+from glide.data.aspect_buckets import Buckets, cropped_share
 from glide.data.skipped_files import reasons, summary
 from glide.data.stored_dataset import Source
 from glide.utils.errors import InputError
 from glide.utils.image_files import decode_picture
+from glide.utils.picture_size import Size, size_text
 
 SIDES = (32, 64, 128, 256, 512, 1024)
 BAR_WIDTH = 40
+RATIOS = (0.5, 0.8, 1.25, 2.0)
+SHAPES = ("higher than 1:2", "1:2 to 4:5", "about square", "5:4 to 2:1", "wider than 2:1")
 
 
 @dataclass
@@ -28,6 +33,14 @@ class AuditReport:
     broken: dict[str, str] = field(default_factory=dict)
     sides: dict[str, int] = field(default_factory=dict)
     """Usable pictures by their short side: "64-127" -> their number."""
+    shapes: dict[str, int] = field(default_factory=dict)
+    """Usable pictures by the ratio of their sides: "wider than 2:1" -> their number."""
+    cropped_by_squares: float = 0.0
+    """Mean share of a usable picture that a square crop takes away."""
+    buckets: dict[str, int] = field(default_factory=dict)
+    """(asked for) Pictures of each aspect bucket, by its size: "96x64" -> their number."""
+    cropped_by_buckets: float = 0.0
+    """(asked for) Mean share of a picture that its bucket takes away."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Pictures that no table names, or of a format that is not read, with the reason."""
     captions: dict[str, float] = field(default_factory=dict)
@@ -40,22 +53,28 @@ class AuditReport:
 
 @dataclass(frozen=True)
 class Inspected:
-    """One picture: its short side and its caption or class, or its damage."""
+    """One picture: its height and width and its caption or class, or its damage."""
 
     name: str
-    side: int = 0
+    size: Size = (0, 0)
     label: str | int = ""
     wrong: str = ""
 
+    @property
+    def side(self) -> int:
+        """The short side."""
+        return min(self.size)
 
-def summarise(source: Source, seen: Sequence[Inspected]) -> AuditReport:
-    """Sum up all pictures of a data set."""
+
+def summarise(source: Source, seen: Sequence[Inspected], sizes: Sequence[Size] = ()) -> AuditReport:
+    """Sum up all pictures of a data set. sizes: of aspect buckets into which they are put."""
     broken = {**source.problems, **{one.name: one.wrong for one in seen if one.wrong}}
     whole = [one for one in seen if not one.wrong]
     found = AuditReport(len(seen) + len(source.problems), len(whole), dict(sorted(broken.items())))
     found.left_out = dict(sorted(source.left_out.items()))
     sides = Counter(np.searchsorted(SIDES, [one.side for one in whole], side="right").tolist())
     found.sides = {_range(place): sides[place] for place in range(len(SIDES) + 1) if sides[place]}
+    _add_shapes(found, np.array([one.size for one in whole], np.int64).reshape(-1, 2), sizes)
     if source.class_names:
         counts = Counter(one.label for one in whole)
         found.classes = {name: counts[label] for label, name in enumerate(source.class_names)}
@@ -68,6 +87,19 @@ def summarise(source: Source, seen: Sequence[Inspected]) -> AuditReport:
             "words_most": words[-1],
         }
     return found
+
+
+def _add_shapes(found: AuditReport, shapes: NDArray[np.int64], sizes: Sequence[Size]) -> None:
+    """Add what the shapes [N,2], height and width, of usable pictures say."""
+    if not len(shapes):
+        return
+    places = Counter(np.searchsorted(RATIOS, shapes[:, 1] / shapes[:, 0]).tolist())
+    found.shapes = {SHAPES[place]: places[place] for place in range(len(SHAPES)) if places[place]}
+    found.cropped_by_squares = float(np.mean([cropped_share(one, (1, 1)) for one in shapes.tolist()]))
+    if sizes:
+        buckets = Buckets.of_shapes(shapes, sizes)
+        found.buckets = dict(zip(map(size_text, buckets.sizes), buckets.counts, strict=True))
+        found.cropped_by_buckets = buckets.cropped_in_all
 
 
 def report(found: AuditReport, most: int) -> str:
@@ -86,6 +118,14 @@ def report(found: AuditReport, most: int) -> str:
         longest = max(found.sides.values())
         for name, count in found.sides.items():
             lines.append(f"  {name:>9} {count:8} {'#' * math.ceil(BAR_WIDTH * count / longest)}")
+    if found.shapes:
+        lines.append(
+            f"shapes, width to height; a square crop takes {found.cropped_by_squares:.1%} of a picture away:"
+        )
+        lines += [f"  {name:>15} {count:8}" for name, count in found.shapes.items()]
+    if found.buckets:
+        lines.append(f"aspect buckets, which take {found.cropped_by_buckets:.1%} of a picture away:")
+        lines += [f"  {name:>15} {count:8}" for name, count in found.buckets.items()]
     if found.captions:
         different, middle, longest_ = (f"{value:g}" for value in found.captions.values())
         lines.append(
@@ -119,7 +159,7 @@ def _inspect(source: Source, index: int) -> Inspected:
         picture, _ = decode_picture(source.read(index), name)
     except InputError as error:
         return Inspected(name, wrong=str(error))
-    return Inspected(name, min(picture.size), label)
+    return Inspected(name, (picture.height, picture.width), label)
 
 
 def caption_or_class(source: Source, index: int) -> str | int:

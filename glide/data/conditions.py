@@ -19,12 +19,13 @@ from PIL import Image
 from glide.data.folder_index import FolderIndex
 from glide.data.picture_table import PictureTable
 from glide.data.shards.dataset import Shards
-from glide.networks.picture_conditions import PictureCondition, condition_named, cut_square, kind_names
+from glide.networks.picture_conditions import PictureCondition, condition_named, cut_condition, kind_names
 from glide.shapes.render import label_maps
 from glide.shapes.scene import SHAPES, Scene
 from glide.utils.errors import InputError
 from glide.utils.filesystem import join, list_files, read_bytes
 from glide.utils.image_files import LARGEST_FILE, SUFFIXES, decode_picture, open_picture
+from glide.utils.picture_size import Size
 
 Stored = FolderIndex | Shards | PictureTable
 """Stored pictures, by index."""
@@ -139,14 +140,14 @@ class StoredCondition:
     partners: Partners | None
 
     def cut(
-        self, index: int, picture: Image.Image, size: int, x: float, y: float, share: float
+        self, index: int, picture: Image.Image, size: Size, x: float, y: float, share: float
     ) -> NDArray[np.uint8]:
-        """The condition [H,W,c] of one picture, of which that square is learned. InputError for a broken file.
+        """The condition [H,W,c] of one picture, of which that part is learned. InputError for a broken file.
 
         picture: as it was decoded.
         """
         if self.partners is None:
-            return self.kind.read(cut_square(picture, self.kind, size, x, y, share))
+            return self.kind.read(cut_condition(picture, self.kind, size, x, y, share))
         name = self.partners.name(index)
         partner = decode_condition(self.partners.read(index), name, self.kind)
         if not _alike(partner.size, picture.size):
@@ -155,7 +156,7 @@ class StoredCondition:
                 f"has the partner {name} of {w}x{h}, expected the shape of the picture, {w0}x{h0}: make it again"
             )
         try:
-            return self.kind.read(cut_square(partner, self.kind, size, x, y, share))
+            return self.kind.read(cut_condition(partner, self.kind, size, x, y, share))
         except InputError as error:
             raise InputError(f"has a partner, {name}, that {error}") from error
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from glide.data.aspect_buckets import Buckets
 from glide.data.conditions import ConditionArgument, Stored, check_arguments, of_scenes, pair
 from glide.data.folder_index import index_folder
 from glide.data.hub_dataset import HubPictures, is_hub
@@ -29,6 +30,7 @@ from glide.utils.entry_points import load_plug_in, plug_ins
 from glide.utils.errors import InputError, warn
 from glide.utils.images import to_float
 from glide.utils.memory import check_memory
+from glide.utils.picture_size import Size
 
 Batch = dict[str, Any]
 Split = Literal["train", "held_out"]
@@ -80,6 +82,8 @@ def open_data(
     channels: int = 3,
     unconditional: bool = False,
     conditions: Sequence[str] = (),
+    sizes: Sequence[Size] = (),
+    least: int = 1,
 ) -> Dataset:
     """The data set of a `--data` argument, its pictures image_size pixels wide and high.
 
@@ -95,17 +99,19 @@ def open_data(
     (shapes has its own held-out scenes).
     channels: 1 for grey pictures, 3 for RGB, 4 for RGBA. unconditional: take all pictures, without their annotations.
     conditions: pictures that each is learned with, as `glide.data.conditions.ConditionArgument` reads them.
+    sizes: in place of image_size, one (H, W), or those of several aspect buckets of at least so many pictures.
     InputError if the spec is unusable, a folder or a shard is missing or empty, layouts are mixed, or too many
     pictures lack a caption.
     """
     _check_options(image_size, crop, split, max_broken, held_out, seed)
+    sizes = _checked_sizes(spec, sizes, image_size)
     arguments = [ConditionArgument.parse(text) for text in conditions]
     built_in = is_generated(spec) or is_idx(spec) or is_hub(spec)
     if not built_in and (entry := plug_ins(GROUP).get(spec.partition(":")[0])) is not None:
         return _of_package(
             entry,
             spec.partition(":")[2],
-            image_size,
+            sizes[0][0],
             seed=seed,
             crop=crop,
             flip=flip,
@@ -118,14 +124,11 @@ def open_data(
         )
     check_arguments(arguments, is_generated(spec))
     if is_generated(spec):
-        shapes = Shapes.parse_spec(spec, seed=seed, image_size=image_size, split=split)
+        shapes = Shapes.parse_spec(spec, seed=seed, image_size=sizes[0][0], split=split)
         return GeneratedData(shapes, channels, [condition_named(argument.spec) for argument in arguments])
-    source = open_source(spec, unconditional)
-    warn_left_out(source, spec)
-    if held_out or split == "held_out":
-        source = split_of(source, spec, split, held_out)
-    source, paired = pair(source, arguments)
-    return StoredData(source, image_size, seed, crop == "random", flip, max_broken, channels, paired)
+    source, paired = pair(_open_split(spec, unconditional, split, held_out), arguments)
+    size, buckets = _bucketed(source, sizes, least)
+    return StoredData(source, size, seed, crop == "random", flip, max_broken, channels, paired, buckets)
 
 
 def _check_options(
@@ -141,6 +144,31 @@ def _check_options(
         raise InputError(f"max_broken {max_broken}, held_out {held_out}: expected shares from 0 to 1")
     if seed < 0:
         raise InputError(f"seed {seed}: expected a number from 0")
+
+
+def _open_split(spec: str, unconditional: bool, split: Split, held_out: float) -> Stored:
+    source = open_source(spec, unconditional)
+    warn_left_out(source, spec)
+    return split_of(source, spec, split, held_out) if held_out or split == "held_out" else source
+
+
+def _checked_sizes(spec: str, sizes: Sequence[Size], image_size: int) -> Sequence[Size]:
+    """The sizes of pictures, at least one. InputError for other than one square of data that are drawn square."""
+    sizes = sizes or ((image_size, image_size),)
+    only_squares = is_generated(spec) or spec.partition(":")[0] in plug_ins(GROUP)
+    if only_squares and (len(sizes) > 1 or sizes[0][0] != sizes[0][1]):
+        raise InputError(
+            f"got --size or --buckets for {spec}, whose pictures are square, expected a folder or shards: leave it out"
+        )
+    return sizes
+
+
+def _bucketed(source: Stored, sizes: Sequence[Size], least: int) -> tuple[Size, Buckets | None]:
+    """The one size of a source's pictures, or their buckets."""
+    if len(sizes) == 1:
+        return sizes[0], None
+    buckets = Buckets.of_source(source, sizes, least)
+    return buckets.sizes[0], buckets if len(buckets.sizes) > 1 else None
 
 
 def warn_left_out(source: Stored, spec: str) -> None:

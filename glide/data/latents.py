@@ -1,9 +1,10 @@
 """Latents that were encoded ahead, in place of pictures (latent diffusion, 2112.10752).
 
-The folder of --encode-ahead holds, for every 1024 pictures of the data, `00000.npy`: float16 [n,V,c,h,w], V variants of
-each picture, and `00000.json`: the CRC-32 of their files, and the pictures that are broken. `manifest.json` says from
-which data, by which autoencoder and with which crops they were made. A shard is complete when its .json is there, so an
-encoding that was stopped goes on with the next one. Captions and classes are not in it: they are read from the data.
+The folder of --encode-ahead holds, for every 1024 pictures of the data (of one aspect bucket, where there are several),
+`00000.npy`: float16 [n,V,c,h,w], V variants of each picture, and `00000.json`: the CRC-32 of their files, and the
+pictures that are broken. `manifest.json` says from which data, by which autoencoder and with which crops they were
+made. A shard is complete when its .json is there, so an encoding that was stopped goes on with the next one. Captions
+and classes are not in it: they are read from the data.
 
 Shape letters: N pictures, C channels, H W pixels, c latent channels, h w latents, V variants.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glide.data.datasets import Dataset
-from glide.data.shards.epoch_order import order_by_lane
 from glide.data.stored_dataset import StoredData
 from glide.utils.atomic_write import atomic_path, write_text
 from glide.utils.errors import InputError
 from glide.utils.images import from_uint8
 from glide.utils.json_files import read_table
+from glide.utils.picture_size import recorded_size, size_text
 from glide.utils.progress import progress
 
 Encode = Callable[[Tensor], Tensor]
@@ -55,39 +56,42 @@ class EncodedAhead(StoredData):
         """folder: as `encode_ahead` fills it. autoencoder: its fingerprint. InputError as `check_folder`."""
         super().__init__(
             data.source,
-            data.image_size,
+            data.sizes[0],
             data.seed,
             data.random_crop,
             data.flip,
             data.max_broken,
             data.channels,
+            buckets=data.buckets,
         )
         check_folder(data, folder, autoencoder)
         self.arrays: list[NDArray[np.float16]] = []
-        for shard in range(shards_of(data)):
+        self.places: dict[int, tuple[int, int]] = {}
+        """The shard and the row of each picture."""
+        for shard, pictures in enumerate(parts_of(data)):
             array_path, record_path = files_of(folder, shard)
             record = _record(record_path)
             self.arrays.append(_array(array_path))
-            first = shard * PER_SHARD
+            self.places |= {index: (shard, row) for row, index in enumerate(pictures)}
             for row, reason in record["broken"].items():
-                index = first + int(row)
+                index = pictures[int(row)]
                 self._broken[index] = (data.source.name(index), str(reason))
 
     def batch(self, step: int, size: int, rows: range | None = None) -> dict[str, object]:
         """As `StoredData.batch`, with latents."""
-        self.check_batch(size)
         wanted = range(size) if rows is None else rows
-        positions = order_by_lane(range(step * size, (step + 1) * size), len(self), self.source.lanes)
-        found, annotations = zip(*(self._sample(positions[row]) for row in wanted), strict=True)
+        bucket, positions = self._positions(step, size)
+        found, annotations = zip(*(self._sample(bucket, positions[row]) for row in wanted), strict=True)
         batch: dict[str, object] = {"latents": torch.from_numpy(np.stack([latents for (latents,) in found]))}
         if self.class_names:
             return {**batch, "y": torch.tensor(annotations, dtype=torch.int64)}
         return {**batch, "caption": list(annotations)} if self.source.captioned else batch
 
-    def _picture(self, index: int, epoch: int, place: int) -> tuple[NDArray[Any]]:
+    def _picture(self, index: int, key: Sequence[int]) -> tuple[NDArray[Any]]:
         """The latents [c,h,w] of the variant for the place of the epoch, alone."""
-        variants = self.arrays[index // PER_SHARD][index % PER_SHARD]
-        draw = np.random.default_rng((self.seed, epoch, place)).random()
+        shard, row = self.places[index]
+        variants = self.arrays[shard][row]
+        draw = np.random.default_rng(key).random()
         return (variants[int(draw * len(variants))],)
 
 
@@ -100,20 +104,26 @@ def encode_ahead(data: Dataset, folder: Path, autoencoder: str, encode: Encode, 
     stored = check_stored(data)
     check_manifest(stored, folder, autoencoder)
     todo = [shard for shard in mine if not files_of(folder, shard)[1].exists()]
-    total = sum(len(_pictures_of(stored, shard)) for shard in todo)
+    parts = parts_of(stored)
+    total = sum(len(parts[shard]) for shard in todo)
     with progress(total=total, desc="encoding", unit="picture") as bar:
         for shard in todo:
-            _encode_shard(stored, folder, shard, encode, bar.update)
+            _encode_shard(stored, folder, shard, parts[shard], encode, bar.update)
 
 
 def _encode_shard(
-    data: StoredData, folder: Path, shard: int, encode: Encode, on_picture: Callable[[], object]
+    data: StoredData,
+    folder: Path,
+    shard: int,
+    pictures: Sequence[int],
+    encode: Encode,
+    on_picture: Callable[[], object],
 ) -> None:
     """Write one shard; a picture that cannot be read is noted in its record."""
     latents: list[NDArray[np.float16] | None] = []
     broken: dict[str, str] = {}
     sums: list[int] = []
-    for row, index in enumerate(_pictures_of(data, shard)):
+    for row, index in enumerate(pictures):
         try:
             crc, found = zlib.crc32(data.source.read(index)), encode(_variants(data, index))
             latents.append(found.to("cpu", torch.float16).numpy())
@@ -126,13 +136,17 @@ def _encode_shard(
     _write(folder, shard, latents, {"crc32": sums, "broken": broken})
 
 
-def _pictures_of(data: StoredData, shard: int) -> range:
-    return range(shard * PER_SHARD, min((shard + 1) * PER_SHARD, len(data)))
+def parts_of(data: StoredData) -> list[Sequence[int]]:
+    """The pictures of each shard of a data set's latents: of one bucket, so of one size."""
+    members: list[Sequence[int]] = [range(len(data))]
+    if data.buckets is not None:
+        members = [np.flatnonzero(data.buckets.of == bucket).tolist() for bucket in range(len(data.sizes))]
+    return [part[i : i + PER_SHARD] for part in members for i in range(0, len(part), PER_SHARD)]
 
 
 def shards_of(data: StoredData) -> int:
     """Number of shards of a data set's latents."""
-    return -(-len(data) // PER_SHARD)
+    return len(parts_of(data))
 
 
 def files_of(folder: Path, shard: int) -> tuple[Path, Path]:
@@ -163,7 +177,7 @@ def check_manifest(data: StoredData, folder: Path, autoencoder: str) -> None:
         write_text(path, json.dumps(wanted, indent=2) + "\n")
         return
     found = read_table(path)
-    for name, value in wanted.items():
+    for name, value in ({"buckets": None} | wanted).items():
         if found.get(name) != value:
             raise InputError(
                 f"{folder} was encoded with {name.replace('_', ' ')} {found.get(name)}, expected {value}: give "
@@ -175,18 +189,17 @@ def check_folder(data: StoredData, folder: Path, autoencoder: str) -> None:
     """InputError where latents are missing, or pictures, autoencoder or crops have changed since they were made."""
     check_manifest(data, folder, autoencoder)
     sums: dict[int, int] = {}
-    for shard in range(shards_of(data)):
+    for shard, pictures in enumerate(parts_of(data)):
         path = files_of(folder, shard)[1]
         if not path.exists():
             raise InputError(f"{path} is missing, expected latents of all pictures: encode them again")
-        first = shard * PER_SHARD
         record = _record(path)
-        if len(record["crc32"]) != min(PER_SHARD, len(data) - first):
+        if len(record["crc32"]) != len(pictures):
             raise InputError(
                 f"{path} is of another number of pictures: encode them again into another folder"
             )
         kept = (row for row in range(len(record["crc32"])) if str(row) not in record["broken"])
-        sums |= {first + row: record["crc32"][row] for row in kept}
+        sums |= {pictures[row]: record["crc32"][row] for row in kept}
     stride = -(-len(sums) // CHECKED) if sums else 1
     for index in sorted(sums)[::stride]:
         if zlib.crc32(data.source.read(index)) != sums[index]:
@@ -201,10 +214,12 @@ def _manifest(data: StoredData, autoencoder: str) -> dict[str, Any]:
     for index in range(len(data)):
         names.update(data.source.name(index).encode("utf-8", "surrogatepass") + b"\n")
     crops = "random" if data.random_crop else "center"
+    texts = [size_text(size) for size in data.sizes]
     return {
         "format": FORMAT,
         "autoencoder": autoencoder,
-        "image_size": data.image_size,
+        "image_size": recorded_size(data.sizes[0]),
+        **({"buckets": texts} if len(texts) > 1 else {}),
         "channels": data.channels,
         "crop": crops,
         "flip": data.flip,
@@ -221,7 +236,7 @@ def _variants(data: StoredData, index: int) -> Tensor:
         found = [pixels, pixels[:, ::-1]] if data.flip else [pixels]
     else:
         found = [data.augmented(index, (data.seed, index, crop)) for crop in range(CROPS)]
-    shaped = [one.reshape(data.image_size, data.image_size, data.channels) for one in found]
+    shaped = [one.reshape(*data.size_of(index), data.channels) for one in found]
     return from_uint8(np.stack(shaped))
 
 

@@ -6,6 +6,7 @@ N pictures, C channels, H W pixels.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -14,14 +15,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from glide.data.aspect_buckets import Buckets, BucketSchedule
 from glide.data.buffer_pool import BufferPool
 from glide.data.conditions import StoredCondition
 from glide.data.shards.epoch_order import order_by_lane
 from glide.utils.channels import check_channels, in_mode
 from glide.utils.errors import InputError
 from glide.utils.image_files import decode_picture
+from glide.utils.picture_size import Size, size_text
 from glide.utils.printable import few
-from glide.utils.resize import square_picture
+from glide.utils.resize import cropped_picture
 
 MIN_CROP = 0.8  # smallest side of a random crop, as a share of the short side: ADM's
 DRAFT_SCALE = (
@@ -96,25 +99,31 @@ class StoredData:
     def __init__(
         self,
         source: Source,
-        image_size: int,
+        size: Size,
         seed: int,
         random_crop: bool,
         flip: bool,
         max_broken: float,
         channels: int = 3,
         conditions: Sequence[StoredCondition] = (),
+        buckets: Buckets | None = None,
     ) -> None:
+        """size: (H, W) of all pictures; with buckets, each has the size of its own."""
         check_channels(channels, "the model")
-        self.conditions = conditions
-        self.source, self.image_size, self.seed, self.channels = source, image_size, seed, channels
+        self.conditions, self.buckets = conditions, buckets
+        self.sizes: tuple[Size, ...] = (size,) if buckets is None else buckets.sizes
+        self._counts = [len(source)] if buckets is None else buckets.counts
+        self._schedule = BucketSchedule(self._counts, seed)
+        self.source, self.seed, self.channels = source, seed, channels
         self.random_crop, self.flip, self.max_broken = random_crop, flip, max_broken
         self.class_names = source.class_names
         stored = channels + sum(condition.kind.stored for condition in conditions)
-        fits = len(source) * image_size**2 * stored <= CACHE_BYTES
+        fits = len(source) * max(map(math.prod, self.sizes)) * stored <= CACHE_BYTES
         self._caches = fits and not random_crop  # random crops differ each time
         self._cache: dict[int, tuple[NDArray[np.uint8], ...]] = {}
         self._broken: dict[int, tuple[str, str]] = {}  # name and reason
         self._orders: dict[int, Sequence[int]] = {}
+        self._members: dict[tuple[int, int], Sequence[int]] = {}  # by bucket and epoch
         self._lock = threading.Lock()
         self._buffers = BufferPool()
         if source.problems:
@@ -134,6 +143,10 @@ class StoredData:
             met = dict(self._broken.values())
         return dict(sorted({**self.source.problems, **met}.items()))
 
+    def size_of(self, index: int) -> Size:
+        """The size (H, W) that a picture has in batches."""
+        return self.sizes[0 if self.buckets is None else self.buckets.of[index]]
+
     def check_batch(self, size: int) -> None:
         if size > len(self):
             raise InputError(
@@ -144,16 +157,15 @@ class StoredData:
     def batch(self, step: int, size: int, rows: range | None = None) -> dict[str, object]:
         """image, uint8 [N,C,H,W], with caption or y if there are any: all `size` pictures of a step, or its `rows`.
 
-        Also conditions, uint8 [N,c,H,W], by their keys.
+        Also conditions, uint8 [N,c,H,W], by their keys. With buckets all are of one size, that of the step's.
         """
-        self.check_batch(size)
         wanted = range(size) if rows is None else rows
-        positions = order_by_lane(range(step * size, (step + 1) * size), len(self), self.source.lanes)
-        pixels = self._buffers.get((len(wanted), self.image_size, self.image_size, self.channels))
+        bucket, positions = self._positions(step, size)
+        pixels = self._buffers.get((len(wanted), *self.sizes[bucket], self.channels))
         annotations: list[str | int | None] = []
         conditions: list[Sequence[NDArray[Any]]] = []
         for row, place in zip(wanted, pixels, strict=True):
-            (picture, *others), annotation = self._sample(positions[row])
+            (picture, *others), annotation = self._sample(bucket, positions[row])
             place[...] = picture.reshape(place.shape)
             annotations.append(annotation)
             conditions.append(others)
@@ -163,6 +175,14 @@ class StoredData:
         if self.class_names:
             return {**batch, "y": torch.tensor(annotations, dtype=torch.int64)}
         return {**batch, "caption": annotations} if self.source.captioned else batch
+
+    def _positions(self, step: int, size: int) -> tuple[int, Sequence[int]]:
+        """The bucket of a step, and the positions of its rows in the bucket's endless sequence of epochs."""
+        self.check_batch(size)
+        if self.buckets is None:
+            return 0, order_by_lane(range(step * size, (step + 1) * size), len(self), self.source.lanes)
+        bucket, visit = self._schedule.at(step)
+        return bucket, range(visit * size, (visit + 1) * size)
 
     def captions_for_tokenizer(self) -> list[str]:
         if not self.source.captioned:
@@ -179,40 +199,44 @@ class StoredData:
             self._count(index, error)
             return ()
 
-    def _sample(self, position: int) -> tuple[tuple[NDArray[Any], ...], str | int | None]:
-        """A picture with its conditions, and its caption or label, at a position of the endless sequence of epochs.
+    def _sample(self, bucket: int, position: int) -> tuple[tuple[NDArray[Any], ...], str | int | None]:
+        """A picture with its conditions, and its caption or label, at a position of a bucket's endless sequence of
+        epochs.
 
         Pictures are HxWxC or HxW.
         """
-        epoch, place = divmod(position, len(self))
-        order = self._order(epoch)
-        for offset in range(len(self)):
-            index = int(order[(place + offset) % len(self)])
+        count = self._counts[bucket]
+        epoch, place = divmod(position, count)
+        order = self._order(bucket, epoch)
+        key = (self.seed, epoch, place, *([bucket] if bucket else []))
+        for offset in range(count):
+            index = int(order[(place + offset) % count])
             if index in self._broken:
                 continue
             try:  # a missing or unreadable file counts as damaged
-                annotation = self._annotation(index, epoch, place)
-                picture = self._picture(index, epoch, place)
+                annotation = self._annotation(index, key)
+                picture = self._picture(index, key)
             except InputError as error:
                 self._count(index, error)
                 continue
             return picture, annotation
-        raise InputError(f"every picture in {self.source.folder} is broken: replace them")
+        which = "" if self.buckets is None else f" of the bucket {size_text(self.sizes[bucket])}"
+        raise InputError(f"every picture{which} in {self.source.folder} is broken: replace them")
 
-    def _annotation(self, index: int, epoch: int, place: int) -> str | int | None:
-        """The label or the caption; of several captions, a random one for the place of the epoch."""
+    def _annotation(self, index: int, key: Sequence[int]) -> str | int | None:
+        """The label or the caption; of several captions, a random one by the key of the place."""
         if not self.source.captioned:
             return self.source.label(index) if self.class_names else None
         captions = self.source.every_caption(index)
         if len(captions) == 1:
             return captions[0]
         # a hash: numpy's generator takes a third of the time of a small picture
-        drawn = hashlib.blake2b(f"{self.seed} {epoch} {place}".encode(), digest_size=8).digest()
+        drawn = hashlib.blake2b(" ".join(map(str, key)).encode(), digest_size=8).digest()
         return captions[int.from_bytes(drawn, "big") % len(captions)]
 
-    def _picture(self, index: int, epoch: int, place: int) -> tuple[NDArray[Any], ...]:
+    def _picture(self, index: int, key: Sequence[int]) -> tuple[NDArray[Any], ...]:
         """A picture, HxWxC or HxW, as a place of an epoch gets it, with its conditions."""
-        return self._augmented(index, (self.seed, epoch, place))
+        return self._augmented(index, key)
 
     def augmented(self, index: int, key: Sequence[int]) -> NDArray[np.uint8]:
         """A picture, HxWxC or HxW, cropped and mirrored at random by the numbers of `key`. InputError if broken."""
@@ -234,18 +258,18 @@ class StoredData:
         return tuple(part[:, ::-1] for part in pixels) if mirrored else pixels
 
     def decoded(self, index: int) -> NDArray[np.uint8]:
-        """A picture's middle square, HxWxC or HxW. InputError if the picture is broken."""
+        """The middle of a picture, HxWxC or HxW. InputError if the picture is broken."""
         return self._decoded(index)[0]
 
     def _decoded(
         self, index: int, x: float = 0.5, y: float = 0.5, share: float = 1.0
     ) -> tuple[NDArray[np.uint8], ...]:
-        """A picture's square of that place and share, HxWxC or HxW, and its conditions. InputError if it is broken."""
-        data, name = self.source.read(index), self.source.name(index)
-        least = DRAFT_SCALE * self.image_size / (MIN_CROP if self.random_crop else 1)
+        """A picture's part of that place and share, HxWxC or HxW, and its conditions. InputError if it is broken."""
+        data, name, size = self.source.read(index), self.source.name(index), self.size_of(index)
+        least = DRAFT_SCALE * max(size) / (MIN_CROP if self.random_crop else 1)
         whole = decode_picture(data, name, least=round(least))[0]
-        picture = square_picture(in_mode(whole, self.channels), self.image_size, x, y, share)
-        conditions = (c.cut(index, whole, self.image_size, x, y, share) for c in self.conditions)
+        picture = cropped_picture(in_mode(whole, self.channels), size, x, y, share)
+        conditions = (c.cut(index, whole, size, x, y, share) for c in self.conditions)
         return (np.asarray(picture), *conditions)
 
     def _count(self, index: int, error: InputError) -> None:
@@ -265,10 +289,22 @@ class StoredData:
                 "remove them or raise --max-broken"
             )
 
-    def _order(self, epoch: int) -> Sequence[int]:
+    def _order(self, bucket: int, epoch: int) -> Sequence[int]:
+        """The pictures of a bucket in the order of an epoch."""
         with self._lock:
-            if epoch not in self._orders:
-                while len(self._orders) >= CACHED_ORDERS:
-                    del self._orders[next(iter(self._orders))]
-                self._orders[epoch] = self.source.order(self.seed, epoch)
-            return self._orders[epoch]
+            if self.buckets is None:
+                return self._whole_order(epoch)
+            if (bucket, epoch) not in self._members:
+                while len(self._members) >= CACHED_ORDERS * len(self.sizes):
+                    del self._members[next(iter(self._members))]
+                order = np.fromiter(self._whole_order(epoch), np.int64, len(self))
+                self._members[bucket, epoch] = self.buckets.members(bucket, order).tolist()
+            return self._members[bucket, epoch]
+
+    def _whole_order(self, epoch: int) -> Sequence[int]:
+        if epoch not in self._orders:
+            while len(self._orders) >= CACHED_ORDERS:
+                del self._orders[next(iter(self._orders))]
+            order = self.source.order(self.seed, epoch)
+            self._orders[epoch] = order if self.buckets is None else list(order)
+        return self._orders[epoch]

@@ -12,6 +12,7 @@ from glide.diffusion.conditioning import Conditioning
 from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.key_cache import with_keys
 from glide.networks.model import Model
+from glide.networks.picture_sizes import in_first_stage
 from glide.networks.unet import UNet
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError
@@ -84,7 +85,7 @@ class Conditioner:
     def _images(self, given: KnownPixels, size: tuple[int, int] | None) -> Conditioning:
         """The image-shaped part of one picture's conditioning, [1,...]. InputError for missing or unfit pixels."""
         model = self.model
-        size = size or (model.config.unet.image_size,) * 2
+        size = size or in_first_stage(model.config)
         inputs: dict[str, Tensor] = {}
         for part in model.parts:
             inputs |= part.known(given, size, model.device)

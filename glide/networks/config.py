@@ -13,6 +13,7 @@ from glide.networks.process_config import ProcessConfig
 from glide.utils.config_check import Entries, config_from_dict, need
 from glide.utils.memory import check_file_fits
 from glide.utils.numbers import Range
+from glide.utils.picture_size import check_multiple, parse_size
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,7 @@ class ModelConfig:
     """(low_res) How many times higher and wider the picture is than the low-resolution one."""
     low_res_noise: bool = False
     """(low_res) Conditioned on the noise that was added to the low-resolution picture (cascaded diffusion,
-    2106.15282).
-    """
+    2106.15282)."""
     inpaint: bool = False
     """Conditioned on a masked picture and its mask: input planes for its channels and one more."""
     conditions: Annotated[tuple[str, ...], Entries(16)] = ()
@@ -204,6 +204,8 @@ class ModelConfig:
     """Of a model that draws latents: its U-Net's sizes and channels are those of latents."""
     text_encoder: FrozenTextConfig | None = None
     """A frozen text encoder, in place of `text`."""
+    sizes: Annotated[tuple[str, ...], Entries(256)] = ()
+    """Of the pictures in training, WIDTHxHEIGHT, the default first; none: squares of the U-Net's `image_size`."""
 
     @property
     def picture_size(self) -> int:
@@ -239,6 +241,9 @@ class ModelConfig:
     def check(self) -> None:
         """InputError for settings that do not fit each other."""
         check_class_names(self.num_classes, self.class_names)
+        for text in self.sizes:
+            factor = self.unet.factor * (self.first_stage.factor if self.first_stage else 1)
+            check_multiple(parse_size(text, "model.sizes"), factor, "model.sizes")
         need(
             self.text is None or self.text_encoder is None,
             "got both text and text_encoder, expected one of them, as captions have one encoder",

@@ -20,6 +20,7 @@ from torch import Tensor
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Network
 from glide.networks.model import Model
+from glide.networks.picture_sizes import in_first_stage
 
 SMALL = 50_000_000  # parameters: below it, one picture alone does not keep a CPU busy
 
@@ -31,7 +32,8 @@ def default_call_size(model: Model, device: torch.device) -> int:
     most = 32
     if device.type == "cpu":
         most = 8 if sum(p.numel() for p in model.parameters()) < SMALL else 1
-    return max(1, min(most, most * 64**2 // model.config.unet.image_size**2))
+    height, width = in_first_stage(model.config)
+    return max(1, min(most, most * 64**2 // (height * width)))
 
 
 def call_size_of(pictures: int, most: int) -> int:

@@ -19,6 +19,7 @@ from glide.networks.first_stage import stage_of
 from glide.networks.frozen_text_encoder import FrozenText, PretrainedText
 from glide.networks.input_planes import input_planes, plane_count
 from glide.networks.layers import linear_by_rows
+from glide.networks.picture_sizes import in_first_stage
 from glide.networks.text_encoder import TextEncoder
 from glide.networks.unet import UNet
 from glide.utils.errors import InputError
@@ -105,7 +106,7 @@ class Model(nn.Module):
         self, inputs: Mapping[str, Tensor], size: tuple[int, int] | None = None
     ) -> Conditioning:
         """The image-shaped part of `condition`: planes, their noise level, the estimate."""
-        size = size or (self.config.unet.image_size,) * 2
+        size = size or in_first_stage(self.config)
         shown = Conditioning()
         for part in self.parts:
             shown = shown.joined(part.conditioning(inputs, size, self, self.dtype))
@@ -133,7 +134,7 @@ class Model(nn.Module):
 
         size: (H, W), by default the model's own.
         """
-        size = size or (self.config.unet.image_size,) * 2
+        size = size or in_first_stage(self.config)
         inputs: dict[str, Tensor] = {}
         for part in self.parts:
             inputs |= part.unknown(images, size, self.device)

@@ -29,7 +29,8 @@ from glide.utils.errors import InputError
 from glide.utils.image_files import as_shown
 from glide.utils.images import to_float
 from glide.utils.numbers import read_whole
-from glide.utils.resize import square_picture
+from glide.utils.picture_size import Size
+from glide.utils.resize import crop_box, cropped_picture
 
 GROUP = "glide.conditions"
 """Entry points of other packages: classes of `PictureCondition`, named as the kind."""
@@ -184,24 +185,22 @@ def conditions_named(specs: Sequence[str]) -> tuple[PictureCondition, ...]:
     return tuple(condition_named(spec) for spec in specs)
 
 
-def cut_square(
+def cut_condition(
     picture: Image.Image,
     kind: PictureCondition,
-    size: int,
+    size: Size,
     x: float = 0.5,
     y: float = 0.5,
     share: float = 1.0,
 ) -> Image.Image:
-    """The square of a condition's picture that `glide.utils.resize.square_picture` cuts of the learned one.
+    """The part of a condition's picture that `glide.utils.resize.cropped_picture` cuts of the learned one, of `size`.
 
     The pixels of a kind that cannot be averaged are taken, not mixed.
     """
     if not kind.nearest:
-        return square_picture(as_shown(picture)[0], size, x, y, share)
-    width, height = picture.size
-    side = max(round(min(height, width) * share), 1)
-    top, left = round((height - side) * y), round((width - side) * x)
-    return picture.resize((size, size), Image.Resampling.NEAREST, box=(left, top, left + side, top + side))
+        return cropped_picture(as_shown(picture)[0], size, x, y, share)
+    box = crop_box((picture.height, picture.width), size, x, y, share)
+    return picture.resize((size[1], size[0]), Image.Resampling.NEAREST, box=box)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 
 from glide.checkpoints.image_encoders import find_image_encoder
 from glide.checkpoints.load import load_model, read_config, resolve, save_model
-from glide.data.datasets import Batch, Dataset, is_generated, open_data
+from glide.data.datasets import Batch, Dataset, is_generated
 from glide.data.encodings import Encodings
 from glide.data.latents import EncodedAhead, check_stored, encode_ahead, shards_of
 from glide.data.mask_defaults import EVERYTHING
@@ -22,6 +23,8 @@ from glide.data.skipped_files import record_broken, report_broken
 from glide.data.wrappers import Encoded, WithEncodings
 from glide.networks.config import ModelConfig
 from glide.networks.model import Model
+from glide.networks.picture_sizes import default_size, trained_sizes
+from glide.training.base_data import batch_of, check_shapes, open_for_training, open_part, sized
 from glide.training.build_model import build_model
 from glide.training.distributed import Processes, start
 from glide.training.fit import RunFlags, fit, jsonable, last_line
@@ -78,6 +81,7 @@ def train_base(
     """
     check_numbers(args)
     args.train.check()
+    check_shapes(args, kind is BASE)
     if args.show_config:
         say(config_to_show(args, kind).as_toml(), result=True)
         sys.exit(0)
@@ -96,7 +100,8 @@ def config_to_show(args: TrainBase, kind: ModelKind = BASE) -> ChosenConfig:
         check_kept(MODEL_FLAGS, given_settings(args), config)
         return ChosenConfig(MODEL_FLAGS, config, f"the run in {args.out}", {})
     source = load_model(args.init, places=kind.places) if args.init else None
-    return choose_config(args, source.config if source is not None else None, kind)
+    chosen = choose_config(args, source.config if source is not None else None, kind)
+    return dataclasses.replace(chosen, config=sized(chosen.config, args))
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def _begin(args: TrainBase, kind: ModelKind, resume: Path | None) -> _Begun:
     source = load_model(args.init, places=kind.places) if args.init else None
     if resume is None:
         chosen = choose_config(args, source.config if source is not None else None, kind)
-        return _Begun(chosen.config, chosen.settings, source, None, args.unconditional)
+        return _Begun(sized(chosen.config, args), chosen.settings, source, None, args.unconditional)
     # a run that goes on has its sizes and tokenizer in its checkpoints
     folder = model_folder(resume, args.out)
     model, settings = load_model(folder), given_settings(args)
@@ -139,8 +144,9 @@ def _train(
     args = dataclasses.replace(args, train=args.train.settled(processes, resume))
     torch.manual_seed(args.train.seed)
     begun = _begin(args, kind, resume)
-    config = begun.config
-    data = plain = kind.data(_open(args, begun, crop=args.crop, flip=args.flip), config)
+    stored, config = open_for_training(args, begun.config, begun.unconditional, processes.main)
+    begun = dataclasses.replace(begun, config=config)
+    data = plain = kind.data(stored, config)
     if config.inpaint:
         data = Masked(plain, args.train.seed, args.all_unknown, args.beside)
     elif args.beside or args.all_unknown != EVERYTHING:
@@ -235,29 +241,6 @@ def check_ahead(config: ModelConfig) -> None:
         )
 
 
-def _open(args: TrainBase, begun: _Begun, **options: Any) -> Dataset:
-    """The data set at the model's own size. InputError for training data with too few pictures."""
-    if begun.config.conditions and not args.condition:
-        raise InputError(
-            f"got no --condition for a model that is conditioned on {', '.join(begun.config.conditions)}, expected the "
-            "pictures of each: give them"
-        )
-    data = open_data(
-        args.data,
-        begun.config.picture_size,
-        seed=args.train.seed,
-        max_broken=args.max_broken,
-        held_out=args.held_out,
-        channels=begun.config.picture_channels,
-        unconditional=begun.unconditional,
-        conditions=args.condition,
-        **options,
-    )
-    if options.get("split", "train") == "train":
-        data.check_batch(args.train.batch_size)
-    return data
-
-
 def _saver(args: TrainBase, kind: ModelKind, unconditional: bool) -> Callable[[Model, Path, int], None]:
     """The function that writes the model folder, with the record of its training."""
     record = {"command": command_line(), **jsonable(dataclasses.asdict(args))}
@@ -297,7 +280,7 @@ def _watcher(
             row = fill(model, path, shown)
         elif sample is not None:
             row = sample(model, path, captions)
-        write_strip(path.parent, row or model.config.picture_size + 4)  # with the grid's white lines
+        write_strip(path.parent, row or default_size(model.config)[0] + 4)  # with the grid's white lines
 
     return watch
 
@@ -309,7 +292,8 @@ def _evaluator(
     if evaluation is None or not args.train.evaluate_every:
         return None
     split = "held_out" if args.held_out or is_generated(args.data) else "train"
-    return evaluation(args, model, kind.data(_open(args, begun, split=split), begun.config))
+    data = open_part(args, begun.config, begun.unconditional, split=split)  # at the default size
+    return evaluation(args, model, kind.data(data, begun.config))
 
 
 def _validation(
@@ -319,13 +303,14 @@ def _validation(
     if not args.validation_batches or not (args.held_out or is_generated(args.data)):
         return None
     config = begun.config
-    unseen = kind.data(_open(args, begun, split="held_out"), config)
+    sizes = trained_sizes(config)
+    unseen = kind.data(open_part(args, config, begun.unconditional, sizes, split="held_out"), config)
     if config.inpaint:
         unseen = Masked(unseen, args.train.seed, args.all_unknown, args.beside)
-    count, size = args.train.batch_size, config.picture_size
-    kept = args.validation_batches * count * 3 * size**2
+    count = args.train.batch_size
+    kept = args.validation_batches * count * 3 * max(map(math.prod, sizes))
     check_memory(kept, f"--validation-batches {args.validation_batches}", "lower it, 4 is usual")
-    batch, steps = _batch_of(unseen, count), config.process.steps
+    batch, steps = batch_of(unseen, count), config.process.steps
     return Validation(task, unseen, args.validation_batches, batch, steps, args.train.seed, args.train.dtype)
 
 
@@ -333,15 +318,6 @@ def _was_unconditional(out: Path) -> bool:
     """The run in a folder learns pictures alone: a run that goes on reads its data as before, flag or no flag."""
     training = read_config(out).get("training")
     return isinstance(training, dict) and training.get("unconditional") is True
-
-
-def _batch_of(data: Dataset, size: int) -> int:
-    """`size`, halved until a data set has pictures for it."""
-    try:
-        data.check_batch(size)
-    except InputError:
-        return _batch_of(data, size // 2) if size > 1 else 1
-    return size
 
 
 def _training_of(name: str, places: Sequence[Path]) -> Any:

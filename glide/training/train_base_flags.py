@@ -37,6 +37,7 @@ MODEL_FLAGS = ConfigFlags(
         ),
         "model.conditions": "--condition",
         "model.null_condition": "--null-conditions",
+        "model.sizes": "--size or --buckets",
         "model.low_res": "the command",
         "model.low_res_noise": "--noise",
         **decided_by_first_stage("model"),
@@ -126,6 +127,12 @@ class TrainBase:
     judge: str | None = None
     """(evaluate-every) The features in which they are compared with real ones, as --features of the evaluate_images
     command; by default the oracle where the data are the built-in scenes, else efficientnet-lite0."""
+    size: Annotated[str | None, tyro.conf.arg(metavar="WIDTHxHEIGHT")] = None
+    """Size of the pictures of a folder or of shards, as in 96x64, or one number for a square; by default the preset's
+    square. Each picture is scaled to cover it, and its middle is taken."""
+    buckets: bool = False
+    """Learn pictures of a folder or of shards in their own shapes, each at the nearest of some sizes of about the area
+    of the model's square, up to 2:1; a batch is of one of them. What they are is said at the start."""
     crop: Literal["center", "random"] = "center"
     flip: bool = False
     """Mirror pictures at random; captions that say "left" are then wrong."""
@@ -166,6 +173,8 @@ FROZEN_FLAGS = (
     "inpaint",
     "unconditional",
     "channels",
+    "size",
+    "buckets",
     "vocab_size",
     "text_encoder",
     "image_encoder",

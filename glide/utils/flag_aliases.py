@@ -154,7 +154,7 @@ VALUES: dict[str, dict[str, str]] = {
 }
 """Flag -> another tool's value -> the value here."""
 
-_SIZE = "pictures have the model's own size, and --size N with an upsampler several times that"
+_SIZE = "the width and height of pictures are --size WIDTHxHEIGHT, and with an upsampler several times the model's own"
 SENTENCES: dict[str, str] = {
     "--width": _SIZE,
     "--height": _SIZE,

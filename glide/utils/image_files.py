@@ -64,6 +64,8 @@ TURNS: dict[object, Image.Transpose] = {
     8: Image.Transpose.ROTATE_90,
 }
 """The transposition that turns a picture of each EXIF orientation upright."""
+SIDEWAYS = tuple(TURNS[orientation] for orientation in (5, 6, 7, 8))
+"""Those that exchange width and height."""
 WITH_PROFILE = ("RGB", "RGBA", "P", "PA")  # modes whose colour profile is still valid after conversion to RGB
 
 
@@ -129,6 +131,14 @@ def open_picture(
     with _refusing(name, data), Image.open(io.BytesIO(data), formats=_known(tuple(formats))) as image:
         _check_size(image)
         yield image
+
+
+def shown_size(data: bytes, name: str | Path) -> tuple[int, int]:
+    """Height and width of a picture file, upright, by its header alone; BrokenImageError as `open_picture`."""
+    with open_picture(data, name) as image:
+        width, height = image.size
+        turned = image.format == "JPEG" or any(key in image.info for key in ORIENTATION_KEYS)
+        return (width, height) if turned and _turn(image) in SIDEWAYS else (height, width)
 
 
 def file_mode(data: bytes, name: str | Path) -> str:
@@ -220,11 +230,15 @@ def check_not_original(path: str | Path, originals: Sequence[str | Path]) -> Non
 
 def _upright(image: Image.Image) -> Image.Image:
     """The picture turned by its EXIF or XMP data; damaged data are ignored, as by a viewer."""
-    try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # the reader raises anything on damaged data
-        return image
+    turn = _turn(image)
     return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # the reader raises anything on damaged data
+        return None
 
 
 def _lost(image: Image.Image) -> list[str]:

@@ -105,6 +105,8 @@ def _check_classes(classifier: ClassifierConfig, model: ModelConfig) -> None:
 
 def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> Guidance:
     """Guide each picture towards its label, by the classifier of the option `classifier`."""
+    from guidance.compatibility import check_drawn_size
+
     context = inputs.context
     network = context.guide_networks.classifier(inputs.options)
     labels = [request.label for request in inputs.requests if request.label is not None]
@@ -112,9 +114,11 @@ def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> Guidance:
         raise InputError(
             "got no class for the guidance 'classifier', expected one to guide towards: give a label"
         )
-    return classifier_guidance(
+    made = classifier_guidance(
         network, labels, scale, interval, model=context.model.config, call_size=context.call_size
     )
+    check_drawn_size("classifier", network.config.encoder.image_size, inputs.size)
+    return made
 
 
 ENTRY = GuidanceEntry(

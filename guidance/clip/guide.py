@@ -204,6 +204,7 @@ def _embed(clip: CleanClip | NoisyClip, captions: str | Sequence[str]) -> Tensor
 def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> Guidance:
     """Guide each picture towards its caption: by a noisy CLIP of x_t, or by any CLIP of the predicted x0."""
     from guidance.clip.network import NoisyClip
+    from guidance.compatibility import check_drawn_size
 
     context = inputs.context
     network = context.guide_networks.clip(inputs.options)
@@ -216,9 +217,13 @@ def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> Guidance:
                 "got a noisy CLIP of pixels for a model that draws latents, expected one of the same latents: train "
                 "one with the model's autoencoder, or let it see decoded pictures (--clip-sees x0)"
             )
-        return clip_guidance(
+        made = clip_guidance(
             network, captions, scale, interval, model=model, dtype=dtype, call_size=call_size
         )
+        check_drawn_size("CLIP", network.config.image_size, inputs.size)
+        return made
+    if isinstance(network, NoisyClip) and network.config.first_stage is not None:
+        check_drawn_size("CLIP", network.config.image_size, inputs.size)
     x0_of = through_network(context.predict, inputs.cond)
     stage = context.model.first_stage
     return clean_clip_guidance(

@@ -59,4 +59,4 @@ def test_its_commands_are_read() -> None:
     assert len(wanted) == 5
     (draw,) = [words for words in commands if "--threshold" in words]
     args, _ = parse_sample(draw[2:], None)
-    assert args.second.size == 256
+    assert args.second.size == "256"

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from glide.data.aspect_buckets import bucket_sizes
 from glide.data.audit import AuditReport, caption_or_class, inspect_all, report, summarise
 from glide.data.datasets import GeneratedData, is_generated, open_data, open_source
 from glide.data.shards.dataset import Shards
@@ -38,6 +39,7 @@ def check_data(args: CheckData) -> AuditReport:
         check_free(args.report, args.overwrite)
         if args.report == args.sheet:
             raise InputError(f"got {args.report} for --sheet and --report, expected two names: give another")
+    sizes = () if args.buckets is None else bucket_sizes(args.buckets, args.multiple)
     if is_generated(args.data):
         return _check_generated(args)
     source = open_source(args.data, args.unconditional)
@@ -51,7 +53,7 @@ def check_data(args: CheckData) -> AuditReport:
     seen = list(
         progress(inspect_all(source, args.workers), total=len(source), desc="reading", unit="picture")
     )
-    found = summarise(source, seen)
+    found = summarise(source, seen, sizes)
     say(report(found, args.list), result=True)
     whole = [index for index, one in enumerate(seen) if not one.wrong]
     if args.sheet is not None and whole:

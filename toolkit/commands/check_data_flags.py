@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from glide.data.skipped_files import MAX_BROKEN
+from glide.utils.numbers import Range
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,12 @@ class CheckData:
     """Pictures on the contact sheet, chosen by --seed."""
     size: int = 128
     """Height and width of a picture on the contact sheet."""
+    buckets: Annotated[int | None, Range(8, 16384)] = None
+    """Also say how the pictures fall into the aspect buckets around a square of this side, as a training with --buckets
+    would put them."""
+    multiple: Annotated[int, Range(1, 16384)] = 16
+    """(buckets) Number of which their sides are multiples: 16 for shapes-64, 8 for shapes-32, a preset's own otherwise,
+    times the autoencoder's factor for a model of latents."""
     seed: int = 0
     """Chooses the pictures of the contact sheet, and is the seed of built-in scenes."""
     report: Path | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from glide.networks.picture_sizes import default_size
 from glide.utils.device import find_device
 from glide.utils.errors import warn
 from glide.utils.images import grid, save_png
@@ -42,7 +43,7 @@ def sweep_data(
     features = features_named(args.judge, device)
     pipe = Pipeline.from_pretrained(args.model, device, args.dtype, args.call_size)
     settings = plan(pipe)
-    size = pipe.model.config.picture_size
+    size = default_size(pipe.model.config)
     data = open_pictures(
         args.data,
         split="held_out" if args.held_out else None,

@@ -11,11 +11,13 @@ from typing import Any
 
 from glide.data.datasets import is_generated
 from glide.data.skipped_files import summary as reasons
+from glide.networks.picture_sizes import default_size
 from glide.utils.atomic_write import write_text
 from glide.utils.device import find_device
 from glide.utils.errors import InputError, warn
 from glide.utils.file_locks import check_free
 from glide.utils.parts import Part
+from glide.utils.picture_size import parse_size
 from glide.utils.printable import say
 from glide.utils.results_folder import Results
 from glide.version import __version__
@@ -104,7 +106,8 @@ def _cache(args: EvaluateImages, features: Features) -> FeatureCache:
 
 def _sets(args: EvaluateImages, pipe: Pipeline | None, networks: Sequence[Features]) -> Sets:
     """The pictures of the flags; a model draws its own."""
-    size = args.image_size or (None if pipe is None else pipe.model.config.picture_size)
+    size = None if pipe is None else default_size(pipe.model.config)
+    size = size if args.image_size is None else parse_size(args.image_size, "--image-size")
     chosen: dict[str, Any] = {"count": args.pictures, "size": size, "seed": args.seed}
     scenes = is_generated(args.data)
     if is_npz(args.data) and not has_pictures(args.data):

@@ -29,6 +29,7 @@ from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.numbers import Range
 from glide.utils.parts import Part
+from glide.utils.picture_size import parse_size
 from glide.utils.ranges import check_numbers
 from toolkit.commands import shared_flags as shared
 
@@ -54,9 +55,10 @@ class EvaluateImages:
     """The networks in whose features pictures are compared, each by itself."""
     pictures: int | None = None
     """At most so many of each set, chosen by --seed. By default all; 1000 of a model and of built-in scenes."""
-    image_size: int | None = None
-    """Cut and scale all pictures to squares of this size first, as training does. By default a model's size; else none
-    is cut."""
+    image_size: Annotated[str | None, arg(metavar="WIDTHxHEIGHT")] = None
+    """Cut and scale all pictures to this size first, as training does; one number is a square. By default a model's
+    size; else none is cut, and pictures that are not square are squeezed into the square of the network that compares,
+    those of all sets alike."""
     mixed: bool = False
     """Take sets in which transparent pictures stand beside others, and put these on white."""
     guidance: shared.GuidanceNames = ()
@@ -95,6 +97,8 @@ class EvaluateImages:
     def check(self) -> None:
         """Check all numbers, and that there is one set to be measured. InputError for others."""
         check_numbers(self)
+        if self.image_size is not None:
+            parse_size(self.image_size, "--image-size")
         if (self.generated is None) == (self.model is None):
             both = "both" if self.model is not None else "neither"
             raise InputError(f"got {both} of --generated and --model, expected one: give one of them")

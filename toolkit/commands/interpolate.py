@@ -5,7 +5,9 @@ Shape letters: N frames, S stops of the walk, C channels, H W pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,11 +15,13 @@ import torch
 from torch import Tensor
 
 from glide.networks.image_request import ImageRequest, KnownPixels
+from glide.networks.picture_sizes import default_size, in_first_stage, size_to_draw
 from glide.utils.errors import InputError
 from glide.utils.file_locks import check_free, write_beside
 from glide.utils.image_files import check_not_original, check_output
 from glide.utils.images import grid, save_apng, save_gif, save_png, to_uint8
 from glide.utils.memory import check_memory
+from glide.utils.picture_size import parse_size
 from glide.utils.printable import say
 from glide.utils.progress import progress
 from guidance.base import EVERYWHERE, Guidance
@@ -50,22 +54,24 @@ def interpolate(args: Interpolate) -> Tensor:
         raise InputError(
             f"got captions for {args.model}, a model without text, expected none: leave them out"
         )
-    settings = args.settings(pipe.conditioner.has_null)
+    config = pipe.model.config
+    size = None if args.size is None else size_to_draw(config, parse_size(args.size))
+    settings = replace(args.settings(pipe.conditioner.has_null), size=size)
     # a frame is held as floats, as pixels, in the strip, and twice in each animation
-    side, drawn = pipe.model.config.picture_size, 0
+    pixels, drawn = math.prod(size or default_size(config)), 0
     if args.frame_spacing == "arc-length":
         drawn = (1 + MORE) * args.frames
     check_memory(
-        args.frames * side**2 * 3 * 16 + drawn * side**2 * 3 * 8 + drawn**2 * 24,
+        args.frames * pixels * 3 * 16 + drawn * pixels * 3 * 8 + drawn**2 * 24,
         f"--frames {args.frames}",
         "ask for fewer frames",
     )
-    starts = [read_init_image(path, pipe.model) for path in args.image]
+    starts = [read_init_image(path, pipe.model, size) for path in args.image]
     frames = _frames(args, Walk(args, pipe, settings, starts))
-    pixels = to_uint8(frames.pictures)
-    _write(args, pixels, _recipe(args, pipe, settings, starts, frames))
+    shown = to_uint8(frames.pictures)
+    _write(args, shown, _recipe(args, pipe, settings, starts, frames))
     say(f"largest difference of neighbours against the mean: {frames.unevenness:.2f} times")
-    return pixels
+    return shown
 
 
 def _frames(args: Interpolate, walk: Walk) -> Frames:
@@ -144,7 +150,8 @@ class Walk:
         if len(set(captions)) == 1:
             return []
         other = self.pipe.conditioner.of(
-            [ImageRequest(self.args.seed, captions[(leg + 1) % len(captions)]) for leg in legs]
+            [ImageRequest(self.args.seed, captions[(leg + 1) % len(captions)]) for leg in legs],
+            in_first_stage(self.pipe.model.config, self.settings.size),
         )
         if self.args.mix == "conditions":
             return [BetweenConditions(other, share)]

@@ -19,6 +19,7 @@ from tyro.conf import UseAppendAction, arg
 from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
+from glide.utils.picture_size import parse_size
 from glide.utils.ranges import check_numbers
 from guidance.options import DEFAULT_OPTIONS
 from guidance.registry import check_read
@@ -73,6 +74,8 @@ class Interpolate:
     spacing: shared.Spacing = None
     sampler: Annotated[str, arg(metavar="NAME")] = DEFAULT_SAMPLER
     """(captions, ddpm) Sampler of the frames, as in the sample command."""
+    size: Annotated[str | None, arg(metavar="WIDTHxHEIGHT")] = None
+    """Width and height of the frames, as in 96x64. By default the model's own."""
     seed: int = 0
     """Seed of the noise, which is the same for all frames."""
     call_size: int | None = None
@@ -84,6 +87,8 @@ class Interpolate:
     def check(self) -> None:
         """InputError for flags out of their range, or that exclude each other."""
         check_numbers(self)
+        if self.size is not None:
+            parse_size(self.size)
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(

@@ -11,6 +11,7 @@ from glide.checkpoints.load import load_model
 from glide.data.datasets import Batch, Dataset, is_generated, on_device, open_data
 from glide.diffusion.process import Process, respacing
 from glide.networks.model import Model
+from glide.networks.picture_sizes import default_size
 from glide.utils.device import find_device
 from glide.utils.errors import InputError
 from glide.utils.file_locks import check_free
@@ -82,6 +83,7 @@ def _open(args: Nll, model: Model) -> Dataset:
     return open_data(
         args.data,
         model.config.picture_size,
+        sizes=(default_size(model.config),),
         seed=args.seed,
         held_out=args.held_out,
         split=split,

@@ -15,18 +15,21 @@ from torch import Tensor
 
 from glide.networks.fixed_batch import batches
 from glide.networks.image_request import ImageRequest
+from glide.networks.picture_sizes import default_size
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError
 from glide.utils.file_locks import NumberedOutputs, count, names
 from glide.utils.images import grid, save_gif, save_png, to_uint8
 from glide.utils.memory import BYTES_PER_RECORD, check_memory
 from glide.utils.parts import Part
+from glide.utils.picture_size import Size, recorded_size
 from glide.utils.printable import say
 from glide.utils.progress import Bar, progress
 from guidance.registry import named
 from toolkit.commands.sample_flags import CAPTIONS, Sample
 from toolkit.commands.sample_list import draw_list_part, load_drawing
 from toolkit.commands.sample_models import load_models
+from toolkit.commands.upscale_flags import size_of
 from toolkit.pipelines.image_embeddings import (
     check_embeddings,
     embeddings_by_prior,
@@ -60,7 +63,8 @@ class Job:
     @property
     def suffix(self) -> str:
         """Suffix of the names of small pictures that are kept beside enlarged ones."""
-        return "" if self.upscaler is None else f"-{self.run.model.config.picture_size}"
+        size = recorded_size(self.settings.size or default_size(self.run.model.config))
+        return "" if self.upscaler is None else f"-{size}"
 
 
 def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
@@ -98,7 +102,7 @@ def sample(args: Sample, recipe: Mapping[str, Any] | None = None) -> list[Path]:
         paths = list(out.paths)
         if job.upscaler is not None:
             drawn, paths = _enlarge(job.upscaler, drawn, pictures, recipes, out)
-            of_all = with_stage(of_all, drawn.shape[1], job.upscaler.recipe(pictures[0]))
+            of_all = with_stage(of_all, size_of(drawn), job.upscaler.recipe(pictures[0]))
         together = _together(args, out.folder / f"grid-{paths[0].stem}", drawn, sheets, of_all)
     say(f"{count(paths)} in {out.folder.resolve()}: {names(paths)}")
     for what, path in together.items():
@@ -111,7 +115,7 @@ def _prepare(args: Sample, recipe: Mapping[str, Any] | None) -> Job:
     ready = load_models(args, recipe)
     pipe, settings, upscaler = ready.pipe, ready.settings, ready.upscaler
     subjects = _subjects(args, pipe, settings)
-    _check_memory(args, pipe, upscaler, len(subjects))
+    _check_memory(args, settings.size or default_size(pipe.model.config), upscaler, len(subjects))
     pictures = [
         ImageRequest(args.seed + i, *subjects[i // args.num_samples], ready.given)
         for i in range(len(subjects) * args.num_samples)
@@ -145,14 +149,12 @@ def _draw(args: Sample, batch: Iterator[Step], steps: int, bar: Bar) -> tuple[Te
     return to_uint8(step.x), seen
 
 
-def _check_memory(args: Sample, pipe: Pipeline, stage: Upscaler | None, subjects: int) -> None:
+def _check_memory(args: Sample, size: Size, stage: Upscaler | None, subjects: int) -> None:
     """InputError for more pictures than the machine can hold at once, as a grid of all of them needs them."""
-    count, side = subjects * args.num_samples, pipe.model.config.picture_size
-    final = side * (1 if stage is None else stage.scale)
-    needed = count * (3 * final**2 + BYTES_PER_RECORD) + 3 * 4 * side**2 * min(args.batch_size, count)
-    check_memory(
-        needed, f"{count} pictures", "lower --num-samples or --batch-size, or draw them in several runs"
-    )
+    count, pixels = subjects * args.num_samples, size[0] * size[1]
+    final = pixels * (1 if stage is None else stage.scale**2)
+    needed = count * (3 * final + BYTES_PER_RECORD) + 3 * 4 * pixels * min(args.batch_size, count)
+    check_memory(needed, f"{count} pictures", "lower --num-samples or --batch-size, or make several runs")
 
 
 def _enlarge(
@@ -171,7 +173,7 @@ def _enlarge(
                 bar.update()
                 last = x
             pixels.append(to_uint8(last))
-            full = with_stage(recipe, len(pixels[-1][0]), stage.recipe(picture))
+            full = with_stage(recipe, size_of(pixels[-1]), stage.recipe(picture))
             written.append(out.complete(path, partial(save_png, image=pixels[-1][0], recipe=full)))
     return torch.cat(pixels), written
 

@@ -255,7 +255,7 @@ def _as_drawn(given: Sample, recipe: Recorded) -> Sample:
         )
     guidance, scale, options = read_guidance(recipe)
     stage = stage_of(recipe)
-    if stage:
+    if "upsampler" in recipe:
         _, _, of_stage = read_guidance(recipe.table("upsampler"))
         options = replace(options, **of_stage.given())
     drawn = Sample(

@@ -6,7 +6,7 @@ from typing import Any
 
 from glide.networks.image_request import NO_PIXELS, KnownPixels
 from toolkit.commands.sample_flags import Sample
-from toolkit.commands.second_stage import upscaler_of
+from toolkit.commands.second_stage import stages_of
 from toolkit.pipelines.conditions import (
     check_conditions,
     read_condition_files,
@@ -48,9 +48,10 @@ def load_models(args: Sample, recipe: Mapping[str, Any] | None) -> SampleModels:
     )
     place = restore(recipe, args, pipe.context) if recipe is not None else 0
     settings = args.settings(pipe.conditioner.has_null)
-    upscaler = upscaler_of(args, pipe, recipe)
-    conditions = read_condition_files(args.condition, pipe.model)
-    first = None if args.init_image is None else read_init_image(args.init_image, pipe.model)
+    size, upscaler = stages_of(args, pipe, recipe)
+    settings = replace(settings, size=size)
+    conditions = read_condition_files(args.condition, pipe.model, size)
+    first = None if args.init_image is None else read_init_image(args.init_image, pipe.model, size)
     if recipe is not None:
         check_conditions(conditions, recipe, str(args.like))
         if first is not None:

@@ -28,6 +28,7 @@ from glide.utils.parts import Part
 from glide.utils.printable import say
 from glide.utils.progress import progress
 from toolkit.commands.prompt_files import Row
+from toolkit.commands.upscale_flags import size_of
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.recipe import with_stage
 from toolkit.pipelines.settings import SamplingConfig
@@ -78,14 +79,14 @@ class Drawing:
             image = pixels[i]
             if self.upscaler is not None:
                 image = to_uint8(self.upscaler.enlarged(image, request))[0]
-                recipe = with_stage(recipe, len(image), self.upscaler.recipe(request))
+                recipe = with_stage(recipe, size_of(image[None]), self.upscaler.recipe(request))
             yield number, image, recipe
 
     def manifest(self) -> dict[str, Any]:
         """The settings that all parts of a list share, JSON-able."""
         recipe = self.run.recipe(self.request(0), self.settings, 0) | self.entries
         if self.upscaler is not None:
-            recipe = with_stage(recipe, 0, self.upscaler.recipe(self.request(0)))
+            recipe = with_stage(recipe, recipe.get("size", 0), self.upscaler.recipe(self.request(0)))
         apart = {"prompt", "label", "class", "seed", "place", *environment(self.run.device)}
         rows = json.dumps([[row.caption, row.label, row.seed] for row in self.rows])
         return {

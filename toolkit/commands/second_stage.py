@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from glide.checkpoints.model_folder import CONFIG
+from glide.networks.picture_sizes import default_size, multiple_of, size_to_draw, trained_sizes
 from glide.utils.errors import InputError
+from glide.utils.picture_size import Size, check_multiple, is_plain, parse_size, recorded_size, size_text
 from toolkit.commands.sample_flags import Sample
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.upscale import Upscaler
@@ -34,36 +36,74 @@ def load_upscaler(
     return replace(upscaler, settings=settings, noise=noise)
 
 
-def upscaler_of(args: Sample, pipe: Pipeline, recipe: Mapping[str, Any] | None) -> Upscaler | None:
-    """The upsampler for --size; None where the pictures have the model's own size.
+LARGE = 2.0
+"""Times the model's own size, as the root of their areas, from which on a size is one for an embedded upsampler."""
 
-    recipe: of the picture that --like repeats. InputError for a size that the two models do not draw, an unknown
-    upsampler, or one with other weights than the recipe's.
+
+def stages_of(
+    args: Sample, pipe: Pipeline, recipe: Mapping[str, Any] | None
+) -> tuple[Size | None, Upscaler | None]:
+    """The size (H, W) that the model draws for --size, None for its default, and the upsampler that enlarges it.
+
+    A size of the training is the model's. Another square that is given by one number is the upsampler's. Any other size
+    is the model's, too, unless an upsampler is named, or it is LARGE and there is an embedded one. recipe: of the
+    picture that --like repeats. InputError for a size that the two models do not draw, an unknown upsampler, or one
+    with other weights than the recipe's.
     """
-    second, own = args.second, pipe.model.config.picture_size
-    if second.size is None or second.size == own:
-        return None
-    name = second.upsampler
-    beside = Path(args.model) / BESIDE
-    if name is None and (beside / CONFIG).is_file():
-        name = str(beside)
-    elif name is None:
-        name = Path(args.model).name
-        if not (EMBEDDED / name / CONFIG).exists():
-            raise InputError(
-                f"got --size {second.size} for {args.model}, a model of {own} pixels without an embedded upsampler, "
-                f"expected {own}, or the name of one: give --upsampler NAME"
-            )
+    second, config = args.second, pipe.model.config
+    if second.size is None:
+        return None, None
+    size, own = parse_size(second.size), default_size(config)
+    if size in trained_sizes(config):
+        return (None if size == own else size), None
+    plain, name = is_plain(second.size), second.upsampler
+    if name is None and (plain or _is_large(size, own)):
+        name = _usual_upsampler(args.model)
+    if name is None and not plain:
+        return size_to_draw(config, size), None
+    if name is None:
+        raise InputError(
+            f"got --size {second.size} for {args.model}, a model of {_words(own)} without an embedded upsampler, "
+            f"expected {recorded_size(own)}, or the name of one: give --upsampler NAME, or write "
+            f"{second.size}x{second.size} to draw at that size"
+        )
+    upscaler = _loaded(args, name, pipe, recipe)
+    scale = upscaler.scale
+    small = (size[0] // scale, size[1] // scale)
+    if plain and own[0] == own[1] and size != (own[0] * scale, own[1] * scale):
+        large = recorded_size((own[0] * scale, own[1] * scale))
+        raise InputError(
+            f"got --size {second.size}, expected {recorded_size(own)} or {large}: {args.model} draws "
+            f"{recorded_size(own)}, and {name} enlarges {scale} times"
+        )
+    check_multiple(size, scale * multiple_of(config), of=f"{args.model} below {name}")
+    return size_to_draw(config, small, f"--size {second.size}, of which {args.model} draws"), upscaler
+
+
+def _usual_upsampler(model: str) -> str | None:
+    """The upsampler in a model's folder, or the embedded one of its name; None where there is neither."""
+    beside = Path(model) / BESIDE
+    if (beside / CONFIG).is_file():
+        return str(beside)
+    return Path(model).name if (EMBEDDED / Path(model).name / CONFIG).exists() else None
+
+
+def _is_large(size: Size, own: Size) -> bool:
+    return size[0] * size[1] > LARGE**2 * own[0] * own[1]
+
+
+def _words(own: Size) -> str:
+    return f"{own[0]} pixels" if own[0] == own[1] else size_text(own)
+
+
+def _loaded(args: Sample, name: str, pipe: Pipeline, recipe: Mapping[str, Any] | None) -> Upscaler:
+    """The upsampler of that name with the settings of the flags. Errors as `stages_of`."""
+    second = args.second
     upscaler = Upscaler.load(name, args.device, args.dtype, second.upsampler_vocab, args.compile)
     if (channels := pipe.model.config.picture_channels) != 3:
         raise InputError(
             f"{args.model} draws pictures of {channels} channels and {name} enlarges RGB ones, which have 3: leave the "
             "upsampler out"
-        )
-    if second.size != own * upscaler.scale:
-        raise InputError(
-            f"got --size {second.size}, expected {own} or {own * upscaler.scale}: {args.model} draws {own}, and {name} "
-            f"enlarges {upscaler.scale} times"
         )
     settings = second.settings(upscaler.settings, args.guiding)
     upscaler = replace(upscaler, settings=settings, noise=second.upsample_noise)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import UseAppendAction, arg
 
 from glide.diffusion.samplers.registry import DEFAULT_SAMPLER
 from glide.utils.errors import InputError
+from glide.utils.picture_size import parse_size, recorded_size, size_text
 from glide.utils.ranges import ETA, NOISE, PIXELS, TEMPERATURE
 from guidance.options import Options
 from guidance.registry import read_by
@@ -17,14 +18,18 @@ from toolkit.pipelines.recipe import read_guidance
 from toolkit.pipelines.recipe_reader import Recorded
 from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 @dataclass(frozen=True)
 class StageArgs:
     """The flags of a cascade, which draws small pictures and enlarges them."""
 
-    size: Annotated[int | None, arg(metavar="INT")] = None
-    """Height and width of the pictures. By default the model's own; an upsampler makes it several times that, 256 of
-    64, and the small picture is kept beside the large one."""
+    size: Annotated[str | None, arg(metavar="WIDTHxHEIGHT")] = None
+    """Width and height of the pictures, as in 96x64, or one number for a square. By default the model's own; another
+    size near it the model draws itself, and an upsampler makes several times that, 256 of 64 or 384x256 of 96x64; the
+    small picture is kept beside the large one."""
     upsampler: Annotated[str | None, arg(metavar="NAME")] = None
     """(size) The model that enlarges, named as --model. By default the embedded one that belongs to the model."""
     upsampler_vocab: Annotated[str | None, arg(metavar="NAME")] = None
@@ -54,6 +59,8 @@ class StageArgs:
     def check(self) -> None:
         """InputError for flags that exclude each other, or that say how to enlarge where nothing is."""
         given = [f.name for f in fields(StageArgs) if getattr(self, f.name) != f.default and f.name != "size"]
+        if self.size is not None:
+            parse_size(self.size)
         if self.size is None and given:
             raise InputError(
                 f"got --{given[0].replace('_', '-')} without --size, expected both: add --size 256 or the like"
@@ -84,17 +91,18 @@ ONE_STAGE = StageArgs()
 
 
 def stage_of(recipe: Recorded) -> dict[str, Any]:
-    """The fields of StageArgs with which the picture was enlarged; none where it was not.
+    """The fields of StageArgs with which the picture was drawn and enlarged; its size alone where it was not enlarged.
 
     InputError for what no version wrote.
     """
+    recorded = {"size": _size_in(recipe)} if "size" in recipe else {}
     if "upsampler" not in recipe:
-        return {}
+        return recorded
     stage = recipe.table("upsampler")
     texts, scale, _ = read_guidance(stage)
     guidance = tuple(text if scale is None else str(_with_scale(text, scale)) for text in texts)
     return {
-        "size": recipe.whole("size", PIXELS),
+        **recorded,
         "upsampler": stage.network(),
         "upsampler_vocab": stage.text("vocab", None),
         "upsample_respacing": stage.text("respacing"),
@@ -110,3 +118,15 @@ def stage_of(recipe: Recorded) -> dict[str, Any]:
 def _with_scale(text: str, scale: float) -> GuidanceSpec:
     term = GuidanceSpec.parse(text)
     return GuidanceSpec(term.name, scale, term.interval)
+
+
+def _size_in(recipe: Recorded) -> str:
+    """A recorded size as a flag: the side of a square, or WIDTHxHEIGHT."""
+    if not isinstance(recipe.values["size"], str):
+        return str(recipe.whole("size", PIXELS))
+    return size_text(parse_size(recipe.text("size"), f"size in the recipe of {recipe.file}"))
+
+
+def size_of(pixels: Tensor) -> int | str:
+    """The size of pictures [N,H,W,C] as a recipe holds it."""
+    return recorded_size((pixels.shape[1], pixels.shape[2]))

@@ -129,14 +129,23 @@ def compare(
 
 
 def _sizes(generated: Extracted, data: Extracted | None, features: Features) -> list[str]:
-    """A warning of sets whose pictures are mostly of different sizes: scaling changes their sharpness."""
-    usual = [max(one.sizes, key=lambda size: one.sizes[size]) for one in (generated, data) if one is not None]
+    """Warnings of sets whose pictures are mostly of different sizes, as scaling changes their sharpness, and of those
+    that are squeezed into squares."""
+    sets = [one for one in (generated, data) if one is not None]
+    usual = [max(one.sizes, key=lambda size: one.sizes[size]) for one in sets]
+    squeezed = [sum(n for (w, h), n in one.sizes.items() if w != h) for one in sets]
+    found = [
+        f"{' and '.join(map(str, squeezed))} pictures are not square, and squeezed into {features.size} by as many "
+        "in all sets alike: compare sets of the same shapes, or give --image-size to cut all to one"
+    ]
+    found = found if any(squeezed) else []
     if len(set(usual)) < 2:
-        return []
+        return found
     named = [f"{width}x{height}" for width, height in usual]
     return [
+        *found,
         f"the pictures of {generated.name} are mostly {named[0]} and those of {data.name if data else ''} {named[1]}, "
-        f"each scaled to {features.size}x{features.size}: give --image-size to bring them to one size first"
+        f"each scaled to {features.size}x{features.size}: give --image-size to bring them to one size first",
     ]
 
 

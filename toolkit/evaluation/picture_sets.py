@@ -23,7 +23,8 @@ from glide.utils.channels import on_white
 from glide.utils.errors import InputError
 from glide.utils.image_files import decode_picture, open_picture
 from glide.utils.images import recipe_in
-from glide.utils.resize import square_picture
+from glide.utils.picture_size import Size, recorded_size, size_text
+from glide.utils.resize import cropped_picture
 from toolkit.evaluation.npz_batches import is_npz, read_batch
 
 SCENES = 1000
@@ -85,10 +86,11 @@ class StoredPictures(PictureSet):
         share: float = 0.0,
         count: int | None = None,
         seed: int = 0,
-        size: int | None = None,
+        size: Size | None = None,
     ) -> None:
         """split, share: the held-out share of the pictures, or the others. count: at most so many, chosen by seed.
-        size: cut and scale each picture to a square, as training does. InputError for data that cannot be opened."""
+        size: (H, W) to which each picture is cut and scaled, as training does. InputError for data that cannot be
+        opened."""
         self.name, self._spec, self._size = spec, spec, size
         source = open_source(spec, unconditional=True)
         self._source: Stored = source if split is None else split_of(source, spec, split, share)
@@ -108,10 +110,10 @@ class StoredPictures(PictureSet):
 
         def pixels() -> NDArray[np.uint8]:
             picture = on_white(decode_picture(data, name)[0])
-            return np.asarray(picture if size is None else square_picture(picture, size))
+            return np.asarray(picture if size is None else cropped_picture(picture, size))
 
-        key = hashlib.sha256(f"file {size} ".encode() + data).digest()
-        width, height = (width, height) if size is None else (size, size)
+        key = hashlib.sha256(f"file {_words(size)} ".encode() + data).digest()
+        width, height = (width, height) if size is None else (size[1], size[0])
         return Picture(name, key, width, height, transparent, pixels)
 
     def name_of(self, place: int) -> str:
@@ -175,7 +177,7 @@ class PictureArray(PictureSet):
         array: NDArray[np.uint8],
         captions: Sequence[str] | None = None,
         count: int | None = None,
-        size: int | None = None,
+        size: Size | None = None,
     ) -> None:
         self.name, self._array, self._captions, self._size = name, array, captions, size
         self._count = min(len(array), count or len(array))
@@ -189,10 +191,10 @@ class PictureArray(PictureSet):
 
         def pixels() -> NDArray[np.uint8]:
             whole = np.asarray(picture)
-            return whole if size is None else np.asarray(square_picture(Image.fromarray(whole), size))
+            return whole if size is None else np.asarray(cropped_picture(Image.fromarray(whole), size))
 
-        key = hashlib.sha256(f"pixels {size} {height} {width} ".encode() + picture.tobytes()).digest()
-        width, height = (width, height) if size is None else (size, size)
+        key = hashlib.sha256(f"pixels {_words(size)} {height} {width} ".encode() + picture.tobytes()).digest()
+        width, height = (width, height) if size is None else (size[1], size[0])
         return Picture(self.name_of(place), key, width, height, False, pixels)
 
     def name_of(self, place: int) -> str:
@@ -224,6 +226,11 @@ class ScenePictures(PictureSet):
         return self._scenes[place].caption
 
 
+def _words(size: Size | None) -> int | str | None:
+    """A size as keys hold it."""
+    return None if size is None else recorded_size(size)
+
+
 def _prompt(data: bytes, name: str) -> str | None:
     """The caption in the recipe of a PNG that this toolkit drew; None of other pictures."""
     try:
@@ -240,14 +247,21 @@ def open_pictures(
     share: float = 0.0,
     count: int | None = None,
     seed: int = 0,
-    size: int | None = None,
+    size: int | Size | None = None,
 ) -> PictureSet:
     """The set of pictures of a --data or --generated argument; arguments and errors as of the classes here.
 
-    Built-in scenes have a held-out part of their own, and are 64 pixels large where no size is given.
+    size: (H, W), or the side of a square. Built-in scenes have a held-out part of their own, and are 64 pixels large
+    where no size is given.
     """
+    size = (size, size) if isinstance(size, int) else size
     if is_generated(spec):
-        return ScenePictures(spec, split or "train", count or SCENES, seed, size or 64)
+        height, width = size or (64, 64)
+        if height != width:
+            raise InputError(
+                f"got {size_text((height, width))} for {spec}, expected a square, as scenes are: change it"
+            )
+        return ScenePictures(spec, split or "train", count or SCENES, seed, height)
     if is_npz(spec):
         if split == "held_out":
             raise InputError(

@@ -9,6 +9,7 @@ Shape letters: N pictures, C channels, H W pixels.
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from glide.networks.config import ModelConfig
 from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.networks.picture_conditions import conditions_named
+from glide.networks.picture_sizes import default_size
 from glide.shapes.oracle import Oracle
 from glide.shapes.scene import Scene
 from glide.training.train_base_flags import TrainBase
@@ -34,6 +36,7 @@ from glide.utils.channels import on_white
 from glide.utils.errors import InputError
 from glide.utils.images import to_uint8
 from glide.utils.memory import check_memory
+from glide.utils.picture_size import size_text
 from toolkit.evaluation.bootstrap import Estimate, line_of, mean_of, share_of
 from toolkit.evaluation.comparison import Sets, compare
 from toolkit.evaluation.extraction import Extracted, extract
@@ -85,7 +88,7 @@ def training_evaluation(args: TrainBase, model: Model, data: Dataset) -> Callabl
     InputError, before the first step, for a judge that is not there, and for data or a model that it cannot judge.
     """
     config = model.config
-    needed = args.evaluate_pictures * config.picture_size**2 * config.picture_channels
+    needed = args.evaluate_pictures * math.prod(default_size(config)) * config.picture_channels
     check_memory(5 * needed, f"--evaluate-pictures {args.evaluate_pictures}", "lower it, 256 is usual")
     judge: Judge
     if isinstance(data, GeneratedData) and args.judge is None:
@@ -277,9 +280,11 @@ def _real_sets(args: TrainBase, config: ModelConfig, data: Dataset) -> tuple[Pic
 
     Of another package, or in other channels than RGB, they are those of `data` alone.
     """
-    size, seed, share = config.picture_size, args.train.seed, args.held_out
+    size, seed, share = default_size(config), args.train.seed, args.held_out
     if config.picture_channels != 3 or not isinstance(data, StoredData | GeneratedData):
-        check_memory(REAL * 3 * size**2, f"{REAL} pictures of {size} pixels", "leave out --evaluate-every")
+        check_memory(
+            REAL * 3 * math.prod(size), f"{REAL} pictures of {size_text(size)}", "leave out --evaluate-every"
+        )
         parts = [
             batch["image"].permute(0, 2, 3, 1).contiguous().numpy().copy() for batch in batches_of(data, REAL)
         ]

@@ -6,6 +6,7 @@ Shape letters: N pictures, C channels, H W pixels.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -27,6 +28,7 @@ from glide.networks.cpu.allocator import in_own_pages, keep_freed_memory
 from glide.networks.cpu.prepacked import pack_
 from glide.networks.image_request import ImageRequest
 from glide.networks.model import Model
+from glide.networks.picture_sizes import in_first_stage
 from glide.networks.reduced_precision import lower_, lowered
 from glide.networks.unet import UNet
 from glide.utils.class_names import HasClasses
@@ -276,10 +278,10 @@ class BasePipeline:
 def _checked_call_size(call_size: int, model: Model) -> int:
     """InputError for one that is no whole number from 1, or more than memory holds."""
     call_size = whole(call_size, "the call size", 1, do="leave it out for the default")
-    unet = model.config.unet
+    unet, pixels = model.config.unet, math.prod(in_first_stage(model.config))
     # planes of float32 at the finest level, of which a block holds several at once
     check_memory(
-        call_size * unet.image_size**2 * unet.channels * 4 * 4,
+        call_size * pixels * unet.channels * 4 * 4,
         f"the call size {call_size}",
         "give a smaller one, 8 is usual on a CPU",
     )

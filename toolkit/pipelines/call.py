@@ -17,9 +17,11 @@ from torch import Tensor
 
 from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
 from glide.networks.image_request import ImageRequest
+from glide.networks.picture_sizes import default_size, in_first_stage, size_to_draw
 from glide.networks.prior import Prior
 from glide.utils.errors import InputError
-from glide.utils.numbers import real, shown_number, whole
+from glide.utils.numbers import real, shown_number
+from glide.utils.picture_size import SIDE, Size
 from guidance.base import Guidance
 from guidance.options import DEFAULT_OPTIONS, Options
 from guidance.registry import check_read, named
@@ -77,20 +79,20 @@ def call(
     """Draw `num_images_per_prompt` pictures of each prompt or label, those of one prompt next to each other."""
     _check_names(nameless, unknown)
     check_output_type(output_type, self.model.config.first_stage is not None and mask_image is None)
-    _check_size(self, height, width)
+    size = _size_of(self, height, width, mask_image is not None)
     starts = _init_images(image, init_image)
     options = _with_negative(options, negative_prompt)
     shown = (like_image, image_embedding, prior)
     prompt, guidance_scale = _words(self, prompt, guidance_scale, shown)
     names, objects = _guidances(guidances)
-    steps = num_inference_steps
-    respacing = steps if isinstance(steps, str) else spec_of_steps(steps)
+    steps = _respacing(num_inference_steps)
     guided = _guidance_and_scale(self, guidance_scale, names, options)
     share = _strength(strength, bool(starts), mask_image is not None)
-    settings = SamplingConfig(sampler, respacing, eta, *guided, options, strength=share, spacing=spacing)
+    kept: dict[str, Any] = {"strength": share, "spacing": spacing, "size": size}
+    settings = SamplingConfig(sampler, steps, eta, *guided, options, **kept)
     check_read(settings.specs, options.given())
     pictures = requests(self, prompt, label, settings, num_images_per_prompt, seed, generator)
-    pictures, marks = _conditioned(self, pictures, condition, shown)
+    pictures, marks = _conditioned(self, pictures, condition, shown, size)
     watch = Watch(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
     if mask_image is None:
         last, recipes = _drawn(self, pictures, settings, objects, watch, starts, latents)
@@ -121,7 +123,8 @@ picture, an array or a tensor. It is noised as far as strength says, above 0 (it
 left), by default 0.6. mask_image: repaint what is white in it, of one picture of any size, by default with
 strength 1; the results have the size of the picture, and its pixels outside of the mask. condition: a picture that
 the model is conditioned on, or one for each prompt, or a dictionary from kinds to these, {"map": numbers}.
-height, width: those of the model's pictures.
+height, width: of the pictures, by default those of the model's (the first of its trained sizes); other ones the
+network draws as well as it can, and warns where they are far from those of its training.
 
 For a model of image embeddings: like_image, a picture to be varied, or one for each prompt (which may be left out);
 image_embedding, numbers [E] or [N,E] in its place; or prior, by name or loaded, which draws them from the prompts.
@@ -154,9 +157,10 @@ def _conditioned(
     pictures: list[ImageRequest],
     condition: Pictured | Mapping[str, Pictured] | None,
     shown: Shown,
+    size: Size | None,
 ) -> tuple[list[ImageRequest], list[dict[str, Any]]]:
     """N requests with the pictures and embeddings that they are conditioned on, and the entries of their recipes."""
-    conditions = read_conditions(condition, pipe.model)
+    conditions = read_conditions(condition, pipe.model, size)
     pictures = with_conditions(pictures, conditions)
     embeddings = read_embeddings(*shown, pictures, pipe.model)
     entries = with_entries(entries_of(embeddings, len(pictures)), conditions)
@@ -172,6 +176,10 @@ def _check_names(nameless: Sequence[Any], unknown: Mapping[str, Any]) -> None:
         )
     if unknown:
         refuse_unknown(unknown, inspect.signature(call).parameters, "a call of the pipeline")
+
+
+def _respacing(steps: int | str) -> str:
+    return steps if isinstance(steps, str) else spec_of_steps(steps)
 
 
 def _init_images(image: Pictured | None, init_image: Pictured | None) -> list[Read]:
@@ -228,7 +236,7 @@ def _drawn(
     marks: list[dict[str, Any]] = [{} for _ in pictures]
     if starts:
         each = len(pictures) // len(starts)
-        begins = [init_image_of(start.picture, pipe.model) for start in starts]
+        begins = [init_image_of(start.picture, pipe.model, settings.size) for start in starts]
         pictures = [
             replace(one, given=replace(one.given, start=begins[i // each])) for i, one in enumerate(pictures)
         ]
@@ -236,7 +244,7 @@ def _drawn(
             {"strength": settings.strength, **starts[i // each].recipe("init")} for i in range(len(pictures))
         ]
     elif latents is not None:
-        noise = _latents(pipe, latents, len(pictures))
+        noise = _latents(pipe, latents, len(pictures), settings.size)
         pictures = [
             replace(one, given=replace(one.given, latent=x)) for one, x in zip(pictures, noise, strict=True)
         ]
@@ -253,15 +261,22 @@ def _drawn(
     return step, recipes
 
 
-def _check_size(pipe: BasePipeline, height: object, width: object) -> None:
-    """InputError for another size than the model's."""
-    side = pipe.model.config.picture_size
-    for name, value in (("height", height), ("width", width)):
-        if value is not None and whole(value, name, 1) != side:
-            raise InputError(
-                f"got {name}={value} for a model of {side}x{side} pixels, expected {side}: leave it out, and enlarge "
-                "the result by an upsampler (scripts/upsample.py)"
-            )
+def _size_of(pipe: BasePipeline, height: object, width: object, paints: bool) -> Size | None:
+    """The size (H, W) to draw, None for the model's default. paints: with a mask, where a picture has its own size.
+
+    InputError for one that the network cannot take.
+    """
+    config = pipe.model.config
+    own = default_size(config)
+    pairs = (("height", height, own[0]), ("width", width, own[1]))
+    asked = [default if value is None else SIDE.whole(value, name) for name, value, default in pairs]
+    size = (asked[0], asked[1])
+    if paints and size != own:
+        raise InputError(
+            f"got {'width' if height is None else 'height'} and mask_image, expected one of them, as the results have "
+            "the size of the picture: leave the size out"
+        )
+    return size_to_draw(config, size, "width x height")
 
 
 def _with_negative(options: Options, negative: str | Sequence[str] | None) -> Options:
@@ -316,10 +331,10 @@ def _guidances(given: Guidance | str | Sequence[Guidance | str]) -> tuple[list[s
     ]
 
 
-def _latents(pipe: BasePipeline, latents: object, count: int) -> Tensor:
+def _latents(pipe: BasePipeline, latents: object, count: int, size: Size | None) -> Tensor:
     """[N,C,H,W] float32, finite. InputError for another shape."""
-    unet = pipe.model.config.unet
-    shape = (count, unet.in_channels, unet.image_size, unet.image_size)
+    config = pipe.model.config
+    shape = (count, config.unet.in_channels, *in_first_stage(config, size))
     if not isinstance(latents, Tensor) or latents.shape != shape:
         came = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
         raise InputError(

@@ -19,13 +19,16 @@ from torch import Tensor
 from glide.data.conditions import decode_condition
 from glide.networks.image_request import ImageRequest
 from glide.networks.model import Model
-from glide.networks.picture_conditions import PictureCondition, conditions_named, cut_square
+from glide.networks.picture_conditions import PictureCondition, conditions_named, cut_condition
+from glide.networks.picture_sizes import default_size
 from glide.utils.errors import InputError, warn
 from glide.utils.filesystem import read_bytes
 from glide.utils.image_files import LARGEST_FILE
 from glide.utils.numbers import shown_number
+from glide.utils.picture_size import Size, size_text
 from guidance.spec import GuidanceSpec
 from toolkit.pipelines.image_arguments import read_pictures
+from toolkit.pipelines.image_to_image import part_used
 
 FAR = 4
 """Times that a condition may be larger or smaller than the model's pictures before that is said."""
@@ -33,7 +36,7 @@ FAR = 4
 
 @dataclass(frozen=True, eq=False)
 class ReadCondition:
-    """The middle square of a picture, as a condition of the model's size."""
+    """The middle of a picture, as a condition as large as what is drawn."""
 
     kind: PictureCondition
     stored: Tensor  # uint8 [c,H,W]
@@ -43,10 +46,11 @@ class ReadCondition:
     """Of the file, or of the condition where there is none."""
 
 
-def read_condition_files(texts: Sequence[str], model: Model) -> list[ReadCondition]:
+def read_condition_files(texts: Sequence[str], model: Model, size: Size | None = None) -> list[ReadCondition]:
     """The conditions of a command line, each "FILE", or "KIND=FILE" for a model with several.
 
-    InputError, and warnings for what is cut or scaled far, as `read_conditions`.
+    size: (H, W) of what is drawn; None is the model's default. InputError, and warnings for what is cut or scaled far,
+    as `read_conditions`.
     """
     kinds = _kinds(model, bool(texts))
     found: dict[str, str] = {}
@@ -58,20 +62,20 @@ def read_condition_files(texts: Sequence[str], model: Model) -> list[ReadConditi
                 "out"
             )
         found[kind.name] = path
-    return read_conditions(found, model)[0] if found else []
+    return read_conditions(found, model, size)[0] if found else []
 
 
-def read_conditions(value: object, model: Model) -> list[list[ReadCondition]]:
+def read_conditions(value: object, model: Model, size: Size | None = None) -> list[list[ReadCondition]]:
     """The conditions that are given in Python: for all pictures, or a list of those of each.
 
-    value: a picture, or several (a path, PIL, an array, a tensor), or a dictionary from kinds to these. InputError for
-    a model without conditions, an unknown kind, and for what is no such picture.
+    value: a picture, or several (a path, PIL, an array, a tensor), or a dictionary from kinds to these. size: as of
+    `read_condition_files`. InputError for a model without conditions, an unknown kind, and for what is no such picture.
     """
     kinds = _kinds(model, value is not None)
     if value is None:
         return []
     several = list(value) if isinstance(value, list | tuple) else [value]
-    return [_read_all(one, kinds, model.config.picture_size) for one in several]
+    return [_read_all(one, kinds, size or default_size(model.config)) for one in several]
 
 
 def with_conditions(
@@ -166,7 +170,7 @@ def _split(text: str, kinds: Mapping[str, PictureCondition]) -> tuple[PictureCon
     return kind, text
 
 
-def _read_all(value: object, kinds: Mapping[str, PictureCondition], size: int) -> list[ReadCondition]:
+def _read_all(value: object, kinds: Mapping[str, PictureCondition], size: Size) -> list[ReadCondition]:
     """The conditions of one picture."""
     if not isinstance(value, Mapping):
         if len(kinds) > 1:
@@ -185,7 +189,7 @@ def _read_all(value: object, kinds: Mapping[str, PictureCondition], size: int) -
     return found
 
 
-def _read(value: object, kind: PictureCondition, size: int) -> ReadCondition:
+def _read(value: object, kind: PictureCondition, size: Size) -> ReadCondition:
     path = os.path.expanduser(os.fsdecode(value)) if isinstance(value, str | os.PathLike) else None
     if path is not None:
         data = read_bytes(path, LARGEST_FILE)
@@ -195,7 +199,7 @@ def _read(value: object, kind: PictureCondition, size: int) -> ReadCondition:
     name = path or f"the condition {kind.name}"
     _say_changes(picture, name, size)
     try:
-        stored = torch.from_numpy(np.array(kind.read(cut_square(picture, kind, size))).transpose(2, 0, 1))
+        stored = torch.from_numpy(np.array(kind.read(cut_condition(picture, kind, size))).transpose(2, 0, 1))
     except InputError as error:
         raise InputError(f"{name} {error}") from error
     return ReadCondition(kind, stored, path, digest or hashlib.sha256(stored.numpy().tobytes()).hexdigest())
@@ -220,10 +224,10 @@ def _in_memory(value: object, kind: PictureCondition) -> Image.Image:
     return read.picture
 
 
-def _say_changes(picture: Image.Image, name: str, size: int) -> None:
+def _say_changes(picture: Image.Image, name: str, size: Size) -> None:
     width, height = picture.size
-    if abs(width - height) > 1:
-        warn(f"{name} is {width}x{height}: its middle square is the condition", stacklevel=3)
-    side = min(width, height)
-    if side * FAR <= size or side >= size * FAR:
-        warn(f"{name} is {width}x{height}: it is scaled to the model's {size}x{size}", stacklevel=3)
+    if (part := part_used(picture, size)) is not None:
+        warn(f"{name} is {width}x{height}: its middle {part} is the condition", stacklevel=3)
+    times = min(height / size[0], width / size[1])
+    if times <= 1 / FAR or times >= FAR:
+        warn(f"{name} is {width}x{height}: it is scaled to the model's {size_text(size)}", stacklevel=3)

@@ -21,7 +21,9 @@ from glide.diffusion.x0_transforms import dynamic_threshold
 from glide.networks.deep_cache import DeepCache
 from glide.networks.first_stage import PIXELS, FirstStage
 from glide.networks.image_request import ImageRequest
+from glide.networks.picture_sizes import in_first_stage, multiple_of
 from glide.utils.errors import InputError
+from glide.utils.picture_size import check_multiple
 from guidance.base import Guidance
 from guidance.context import GuidanceInputs, ModelContext
 from guidance.guided_denoiser import GuidedDenoiser
@@ -84,12 +86,10 @@ def denoising_loop(
     assert context.call_size is not None
     _check_captions(context, pictures, settings)
     stage = context.model.first_stage
-    if size and any(length % stage.factor for length in size):
-        raise InputError(
-            f"got a picture of {size[1]}x{size[0]} for a model of latents {stage.factor} times smaller, expected "
-            f"multiples of {stage.factor}: change the size"
-        )
-    size = (size[0] // stage.factor, size[1] // stage.factor) if size else (config.unet.image_size,) * 2
+    size = size or settings.size
+    if size is not None:
+        check_multiple(size, multiple_of(config), "the size")
+    size = in_first_stage(config, size)
     if options.threshold is not None and stage.bound is None:
         raise InputError(
             "got a dynamic threshold for a model that draws latents, which have no bound, expected none: leave it out"
@@ -99,7 +99,7 @@ def denoising_loop(
     context = observed(context, watching, padding, settings)
     rows = [pictures[0]] * padding.front + list(pictures) + [pictures[-1]] * padding.back
     cond = context.conditioner.of(rows, size)
-    inputs = GuidanceInputs(context, rows, cond, options)
+    inputs = GuidanceInputs(context, rows, cond, options, size)
     denoise = GuidedDenoiser(
         _predict_of(context, settings),
         cond,

@@ -16,17 +16,19 @@ from PIL import Image
 from torch import Tensor
 
 from glide.networks.model import Model
+from glide.networks.picture_sizes import default_size
 from glide.utils.channels import in_mode
 from glide.utils.errors import InputError, warn
 from glide.utils.filesystem import read_bytes
 from glide.utils.image_files import LARGEST_FILE, as_shown, decode_picture
 from glide.utils.images import from_uint8
-from glide.utils.resize import square_picture
+from glide.utils.picture_size import Size
+from glide.utils.resize import crop_box, cropped_picture
 
 
 @dataclass(frozen=True, eq=False)
 class InitImage:
-    """The middle square of a picture's file, as large as the model's pictures."""
+    """The middle of a picture's file, as large as what is drawn."""
 
     path: str
     image: Tensor  # [C,H,W] in [-1, 1]
@@ -45,25 +47,35 @@ class InitImage:
             )
 
 
-def read_init_image(path: str, model: Model) -> InitImage:
-    """InputError and warnings as `glide.utils.image_files.read_picture`; a picture that is no square is said to be
-    cut.
+def read_init_image(path: str, model: Model, size: Size | None = None) -> InitImage:
+    """InputError and warnings as `glide.utils.image_files.read_picture`; a picture of another shape is said to be cut.
+
+    size: (H, W) of what is drawn; None is the model's default.
     """
     data = read_bytes(path, LARGEST_FILE)
     picture, lost = decode_picture(data, path)
     for what in lost:
         warn(f"{path} {what}", stacklevel=2)
-    if abs(picture.width - picture.height) > 1:
-        warn(f"{path} is {picture.width}x{picture.height}: its middle square is the start", stacklevel=2)
-    return InitImage(path, init_image_of(picture, model), hashlib.sha256(data).hexdigest())
+    if (part := part_used(picture, size or default_size(model.config))) is not None:
+        warn(f"{path} is {picture.width}x{picture.height}: its middle {part} is the start", stacklevel=2)
+    return InitImage(path, init_image_of(picture, model, size), hashlib.sha256(data).hexdigest())
 
 
-def init_image_of(picture: Image.Image, model: Model) -> Tensor:
-    """The middle square of a picture, as large as the model's: [C,H,W] in [-1, 1]; transparency lies on white.
+def part_used(picture: Image.Image, size: Size) -> str | None:
+    """The part of a picture that has the shape of `size`, in words; None where it is the whole, but for a pixel."""
+    left, top, right, bottom = crop_box((picture.height, picture.width), size)
+    if max(picture.width - (right - left), picture.height - (bottom - top)) <= 1:
+        return None
+    return "square" if size[0] == size[1] else f"part of {right - left}x{bottom - top}"
 
-    The picture is taken as its file would be: turned as its EXIF data say, deep colours reduced to 8 bits.
+
+def init_image_of(picture: Image.Image, model: Model, size: Size | None = None) -> Tensor:
+    """The middle of a picture, as large as what is drawn: [C,H,W] in [-1, 1]; transparency lies on white.
+
+    size: (H, W); None is the model's default. The picture is taken as its file would be: turned as its EXIF data say,
+    deep colours reduced to 8 bits.
     """
-    side = model.config.picture_size
-    cut = square_picture(in_mode(as_shown(picture)[0], model.config.picture_channels), side)
-    pixels = torch.from_numpy(np.array(cut)).view(1, side, side, -1)
+    height, width = size or default_size(model.config)
+    cut = cropped_picture(in_mode(as_shown(picture)[0], model.config.picture_channels), (height, width))
+    pixels = torch.from_numpy(np.array(cut)).view(1, height, width, -1)
     return from_uint8(pixels)[0]

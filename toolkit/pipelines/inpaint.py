@@ -146,7 +146,7 @@ def inpaint(
         start, _ = shown(plan.region, rgb, np.zeros_like(unknown), plan.small)
     given = KnownPixels(image=image, mask=known, visible=plan.method == "model", start=start)
     rows = [replace(picture, given=given) for picture in pictures]
-    for step in pipe.draw(rows, plan.settings, place=place):
+    for step in pipe.draw(rows, plan.settings, place=place, size=(plan.small, plan.small)):
         on_step(step)
     painted: Tensor = step.x.cpu()
     if enlarge is not None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
+from glide.networks.picture_sizes import default_size
+from glide.utils.picture_size import size_text
 from toolkit.pipelines.base import BAR, BasePipeline
 from toolkit.pipelines.call import call
 from toolkit.pipelines.features import Features, features
@@ -78,5 +80,5 @@ class Pipeline(BasePipeline):
         return rebuilt, (self.made_by, self.fingerprint, self.progress_bar_config)
 
     def __repr__(self) -> str:
-        side, dtype = self.model.config.picture_size, str(self.dtype).removeprefix("torch.")
-        return f"Pipeline({self.name!r}, {side}x{side}, {self.device}, {dtype})"
+        size, dtype = default_size(self.model.config), str(self.dtype).removeprefix("torch.")
+        return f"Pipeline({self.name!r}, {size_text(size)}, {self.device}, {dtype})"

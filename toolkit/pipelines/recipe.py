@@ -10,6 +10,7 @@ from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from glide.utils.errors import InputError
+from glide.utils.picture_size import size_text
 from glide.utils.ranges import FROM_ZERO, SCALE, kinds, range_of
 from guidance.options import Options
 from guidance.registry import SHARED_OPTIONS, interval_of, read_by
@@ -60,6 +61,7 @@ def recipe_of(
     if settings.strength < 1.0:
         found |= {"strength": settings.strength}
     found |= {"deep_every": settings.deep_every} if settings.deep_every > 1 else {}
+    found |= {"size": size_text(settings.size)} if settings.size is not None else {}
     if settings.resamplings > 1:
         found |= {"jump": settings.jump, "resamplings": settings.resamplings}
     guides = context.guide_networks.fingerprints(settings.options, read_by(settings.specs))
@@ -132,8 +134,11 @@ OF_BOTH_STAGES |= frozenset({"device", "threads", "cpu", "gpu"})
 """Entries of a recipe that hold for both stages."""
 
 
-def with_stage(recipe: Mapping[str, Any], size: int, stage: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe of a picture of `size` that was drawn by `recipe` and then enlarged by `stage`."""
+def with_stage(recipe: Mapping[str, Any], size: int | str, stage: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe of a picture that was drawn by `recipe` and then enlarged by `stage`.
+
+    size: of the large picture, as `glide.utils.picture_size.recorded_size` writes it.
+    """
     own = {name: value for name, value in stage.items() if name not in OF_BOTH_STAGES}
     return {**recipe, "size": size, "upsampler": own}
 

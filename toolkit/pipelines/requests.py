@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from glide.networks.image_request import ImageRequest
+from glide.networks.picture_sizes import default_size
 from glide.utils.class_names import class_number
 from glide.utils.errors import InputError
 from glide.utils.memory import BYTES_PER_RECORD, check_memory
@@ -34,9 +35,9 @@ def requests(
     """
     subjects = _subjects(pipe, prompt, label, settings)
     each = whole(each, "num_images_per_prompt", 1, do="leave it out for 1")
-    side = pipe.model.config.picture_size
+    height, width = settings.size or default_size(pipe.model.config)
     check_memory(
-        each * len(subjects) * (BYTES_PER_RECORD + 4 * 4 * 3 * side**2),
+        each * len(subjects) * (BYTES_PER_RECORD + 4 * 4 * 3 * height * width),
         f"num_images_per_prompt {each}",
         "draw fewer at a time",
     )

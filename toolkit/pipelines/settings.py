@@ -17,6 +17,7 @@ from glide.diffusion.samplers.registry import (
 from glide.utils import cli as cli
 from glide.utils.errors import InputError
 from glide.utils.numbers import shown_number, whole
+from glide.utils.picture_size import SIDE, Size
 from glide.utils.ranges import ETA, STRENGTH, TEMPERATURE, range_of
 from guidance.options import DEFAULT_OPTIONS, Options
 from guidance.registry import with_default_scale
@@ -53,6 +54,9 @@ class SamplingConfig:
     deep_every: int = 1
     """Over 1: the deep levels of the network are computed at every so many steps only (glide/networks/deep_cache.py).
     """
+    size: Size | None = None
+    """(H, W) of the pictures in pixels. None: the model's default.
+    """
 
     def __post_init__(self) -> None:
         self._use_names_here()
@@ -66,6 +70,9 @@ class SamplingConfig:
         }
         if self.scale is not None:
             numbers["scale"] = check_scale(self.scale)
+        if self.size is not None:
+            height, width = (SIDE.whole(side, "a side of the size") for side in self.size)
+            object.__setattr__(self, "size", (height, width))
         for name, value in numbers.items():  # numpy's as Python's own, as a recipe needs them
             object.__setattr__(self, name, value)
         texts = [self.guidance] if isinstance(self.guidance, str) else self.guidance

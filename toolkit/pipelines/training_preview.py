@@ -23,6 +23,7 @@ from glide.networks.picture_conditions import PictureCondition, conditions_named
 from glide.utils.contact_sheet import contact_sheet, enlarged, row_height
 from glide.utils.errors import warn
 from glide.utils.images import grid, save_png, to_float, to_uint8
+from glide.utils.picture_size import Size
 from glide.utils.progress import progress
 from toolkit.pipelines.denoising_loop import NotFinite
 from toolkit.pipelines.pipeline import Pipeline
@@ -75,7 +76,8 @@ def conditioned_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: 
         given = [replace(one, embedding=z) for one, z in zip(given, embeddings, strict=True)]
         captions, scale = [""] * len(image), 1.0
     rows = zip(captions, labels, given, strict=True)
-    drawn = _drawn(pipe, [ImageRequest(i, *row) for i, row in enumerate(rows)], scale)
+    requests = [ImageRequest(i, *row) for i, row in enumerate(rows)]
+    drawn = _drawn(pipe, requests, scale, size=(image.shape[2], image.shape[3]))
     if drawn is None:
         return None
     sheet = torch.stack([*shown_conditions(batch, kinds), image, drawn], dim=1).flatten(
@@ -123,7 +125,7 @@ def fill_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float =
         given = [replace(one, conditions=row) for one, row in zip(given, shown, strict=True)]
         rows = zip(captions, labels, given, strict=True)
         pictures = [ImageRequest(i, *row) for i, row in enumerate(rows)]
-        return _drawn(pipe, pictures, scale, "ddim")
+        return _drawn(pipe, pictures, scale, "ddim", (image.shape[2], image.shape[3]))
 
     filled = draw([KnownPixels(image=one, mask=known) for one, known in zip(image, mask, strict=True)])
     free = draw([NO_PIXELS] * len(image))
@@ -138,12 +140,23 @@ def fill_grid(model: Model, path: Path, batch: Mapping[str, Any], scale: float =
 
 
 def _drawn(
-    pipe: Pipeline, pictures: Sequence[ImageRequest], scale: float, sampler: str = DEFAULT_SAMPLER
+    pipe: Pipeline,
+    pictures: Sequence[ImageRequest],
+    scale: float,
+    sampler: str = DEFAULT_SAMPLER,
+    size: Size | None = None,
 ) -> Tensor | None:
-    """x [N,C,H,W] of these pictures, on the CPU, with a bar of its own; None, with a warning, if it is not finite."""
+    """x [N,C,H,W] of these pictures, on the CPU, with a bar of its own; None, with a warning, if it is not finite.
+
+    size: (H, W), by default the model's.
+    """
     guided = pipe.conditioner.has_null and scale != 1.0
     settings = SamplingConfig(
-        sampler, "25", guidance="cfg" if guided else "none", scale=scale if guided else None
+        sampler,
+        "25",
+        guidance="cfg" if guided else "none",
+        scale=scale if guided else None,
+        size=size,
     )
     run = pipe.for_run(len(pictures))
     drawing = run.draw(pictures, settings)

@@ -10,7 +10,7 @@ from PIL import Image
 from glide.data.conditions import ConditionArgument
 from glide.data.datasets import open_data
 from glide.data.shards.writer import write_shards
-from glide.networks.picture_conditions import condition_named, cut_square, palette
+from glide.networks.picture_conditions import condition_named, cut_condition, palette
 from glide.shapes.dataset import held_out_scenes
 from glide.shapes.render import label_maps, render
 from glide.shapes.scene import SHAPES
@@ -163,7 +163,7 @@ def test_planes_of_maps_and_images() -> None:
     assert grey[0].flatten(1).tolist() == [[-1, 1], [1, 1]]
     coloured = Image.new("P", (4, 4), 2)
     coloured.putpalette([200, 10, 10] * 3)
-    assert (kind.read(cut_square(coloured, kind, 2)) == 2).all()  # the entry, not its colour
+    assert (kind.read(cut_condition(coloured, kind, (2, 2))) == 2).all()  # the entry, not its colour
 
 
 @pytest.mark.parametrize(
