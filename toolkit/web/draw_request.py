@@ -20,7 +20,7 @@ from toolkit.pipelines.settings import DEFAULT_CONTEXT, SamplingConfig
 from toolkit.web.json_fields import Fields
 
 METHODS = ("model", "repaint", "replace")  # of toolkit/pipelines/inpaint.py, which imports torch
-KINDS = ("draw", "edit", "enlarge")
+KINDS = ("draw", "edit", "enlarge", "explain")
 TRANSPARENCY = "transparency"
 """In place of a mask's id: the picture's own transparency."""
 MOST_PICTURES = 32  # of one request
@@ -99,7 +99,7 @@ def read_request(values: object, models: tuple[str, ...], where: str = "the requ
     of = Fields(values, where)
     kind = of.choice("kind", KINDS, "draw") or "draw"
     image = of.text("image", None, 100)
-    begins = image is not None and kind == "draw"
+    begins = image is not None and kind in ("draw", "explain")
     seed = of.whole("seed", Range(SEED.low, SEED.high - MOST_PICTURES), None)
     request = DrawRequest(
         kind=kind,
@@ -132,7 +132,7 @@ def read_request(values: object, models: tuple[str, ...], where: str = "the requ
 
 def checked(request: DrawRequest) -> DrawRequest:
     """The request itself. InputError for fields that exclude or need each other, and for settings out of range."""
-    if request.kind != "draw" and request.image is None:
+    if request.kind in ("edit", "enlarge") and request.image is None:
         raise InputError(f"got a request to {request.kind} without a picture, expected one: give image")
     if request.strength < 1.0 and request.image is None:
         raise InputError(

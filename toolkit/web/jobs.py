@@ -50,6 +50,8 @@ class Job:
     steps: int = 0
     pictures: tuple[dict[str, Any], ...] = ()
     """Of each result its id in the store, its seed and its size."""
+    maps: dict[str, Any] = field(default_factory=dict)
+    """Sheets of what each guidance did, by their ids in the store (toolkit/web/guidance_maps.py)."""
     message: str = ""
     """The reason of a failure."""
     notes: list[str] = field(default_factory=list)
@@ -127,6 +129,7 @@ class Job:
         found |= {} if left is None else {"seconds_left": round(left, 1)}
         found |= {} if self.region is None else {"region": list(self.region)}
         found |= {"message": self.message} if self.message else {}
+        found |= {"maps": self.maps} if self.maps else {}
         found |= {"notes": list(self.notes)} if self.notes else {}
         return found | ({"pictures": list(self.pictures)} if self.over else {})
 

@@ -118,9 +118,10 @@ class Worker:
     def _draw_all(self, jobs: list[Job]) -> None:
         from toolkit.web.drawing import Cancelled, draw_pictures, enlarge_picture
         from toolkit.web.editing import edit_picture
+        from toolkit.web.guidance_maps import explain
 
         assert self.drawing is not None and self._together is not None
-        kinds = {"draw": draw_pictures, "edit": edit_picture, "enlarge": enlarge_picture}
+        kinds = {"draw": draw_pictures, "edit": edit_picture, "enlarge": enlarge_picture, "explain": explain}
         state, message = "cancelled", ""
         try:
             with _noted(jobs):

@@ -378,6 +378,24 @@ def test_a_grid_and_two_pictures_are_compared(page: Any) -> None:
     assert "25%" in page.evaluate("document.getElementById('right-picture').style.clipPath")
 
 
+def test_maps_of_guidances_are_shown_step_by_step(page: Any) -> None:
+    page.fill("#steps", "6")
+    page.click("#tab-compare")
+    page.click("#explain")
+    until(page, "document.getElementById('explanation').width === 8")
+    assert page.text_content("#explained option") == "cfg:3"
+    seen = set()
+    for step in ("0", "5"):
+        page.evaluate(
+            "(step) => { const s = document.getElementById('explained-step'); s.value = step;"
+            " s.dispatchEvent(new Event('input')); }",
+            step,
+        )
+        assert f"step {int(step) + 1} of 6" in page.inner_text("#explained-words")
+        seen.add(page.evaluate("document.getElementById('explanation').toDataURL()"))
+    assert len(seen) == 2
+
+
 def test_everything_has_a_name_for_a_screen_reader(page: Any) -> None:
     nameless = page.evaluate(
         """() => [...document.querySelectorAll("button, input, select, textarea, canvas, img")].filter((one) => {

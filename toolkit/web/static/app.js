@@ -5,6 +5,7 @@ import { $, make, note } from "./dom.js";
 import { openFile, openPicture, readEditor, resize, setTool, setUpEditor, showLive, undo } from "./editor.js";
 import { beginWith, fillForm, fillOffers, readForm, setUpForm } from "./form.js";
 import { comeBack, does, drawInto, followed, placeFor, remember, showHistory, showPicture } from "./results.js";
+import { setUpExplain } from "./explain.js";
 import { Server, about, upload } from "./server.js";
 import { setUpWatch } from "./watch.js";
 
@@ -154,6 +155,7 @@ function setUp() {
   setUpForm();
   setUpEditor();
   setUpCompare(server);
+  setUpExplain(server);
   showHistory();
   for (const name of VIEWS) $(`tab-${name}`).addEventListener("click", () => show(name));
   $("draw").addEventListener("click", draw);

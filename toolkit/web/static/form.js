@@ -38,6 +38,8 @@ function ofModel() {
   fillSelect($("size"), [["", `${one.size}x${one.size}`], ...(one.enlarged ? [[String(one.enlarged), `${one.enlarged}x${one.enlarged}`]] : [])]);
   $("class-label").hidden = !one.classes.length;
   fillSelect($("class"), [["", "none"], ...one.classes.map((name) => [name, name])]);
+  const contrast = document.querySelector("#chips [data-name=cfg]");
+  if (!one.guided) contrast?.remove(); // a model without a null condition knows no classifier-free guidance
   const kinds = one.conditions ?? [];
   for (const kind of [...conditions.keys()]) if (!kinds.includes(kind)) conditions.delete(kind);
   $("conditions").replaceChildren(...kinds.map((kind) => {
