@@ -113,7 +113,7 @@ def test_a_word_with_commands_below_it_lists_them(capsys: Capture) -> None:
     for argv in (("train",), ("train", "--help"), ("help", "train")):
         assert code_of(*argv) == 0
         said = capsys.readouterr().out
-        assert said.count("\n") == 6 and "inpaint" not in said
+        assert said.count("\n") == 7 and "inpaint" not in said
 
 
 def test_a_command_calls_itself_as_it_was_called(capsys: Capture) -> None:
