@@ -1,4 +1,4 @@
-"""Draw a list of captions in parts, each killed once at a random moment and started again, beside one undisturbed run.
+"""Draw a list of captions in parts, each killed once after a random picture and run again, beside an undisturbed run.
 
 python benchmarks/part_kills.py --captions 2000 --parts 8 --steps 2 --out outputs/part-kills
 
@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from glide.shapes.dataset import held_out_scenes
 from glide.utils.cli import fail, parse, run
 from glide.utils.file_locks import check_new_folder
+from glide.utils.parts import Part
 from glide.utils.printable import say
 
 SAMPLE = Path(__file__).resolve().parents[1] / "scripts/sample.py"
@@ -36,7 +37,7 @@ class PartKills:
     """Sampling steps of each picture."""
     model: str = "shapes"
     seed: int = 0
-    """Seed of the random moments."""
+    """Seed of the random pictures."""
     out: Path = Path("outputs/part-kills")
 
 
@@ -46,17 +47,16 @@ def main() -> None:
     args.out.mkdir(parents=True)
     captions = args.out / "captions.txt"
     captions.write_text("\n".join(scene.caption for scene in held_out_scenes(args.captions, seed=args.seed)))
-    start = time.perf_counter()
     if started(args, captions, "whole", 1, 1).wait():
         fail("the undisturbed run failed")
-    seconds = time.perf_counter() - start
-    rng = random.Random(args.seed)
-    killed = 0
+    rng, killed = random.Random(args.seed), 0
     for part in range(1, args.parts + 1):
         process = started(args, captions, "parts", part, args.parts)
-        try:
-            process.wait(rng.uniform(0.3, 1.0) * seconds / args.parts)
-        except subprocess.TimeoutExpired:
+        rows = Part(part, args.parts).of_rows(args.captions)
+        last = rows.start + rng.randrange(len(rows))
+        while process.poll() is None and not (args.out / f"parts/{last:08d}.png").exists():
+            time.sleep(0.002)
+        if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
             killed += 1
         process.wait()

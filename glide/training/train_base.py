@@ -16,7 +16,6 @@ from glide.checkpoints.image_encoders import find_image_encoder
 from glide.checkpoints.load import load_model, read_config, resolve, save_model
 from glide.data.datasets import Batch, Dataset, is_generated
 from glide.data.encodings import Encodings
-from glide.data.latents import EncodedAhead, check_stored, encode_ahead, shards_of
 from glide.data.mask_defaults import EVERYTHING
 from glide.data.masked import Masked
 from glide.data.skipped_files import record_broken, report_broken
@@ -29,6 +28,7 @@ from glide.training.build_model import build_model
 from glide.training.distributed import Processes, start
 from glide.training.fit import RunFlags, fit, jsonable, last_line
 from glide.training.given_settings import ChosenConfig, Settings, check_decided, check_kept
+from glide.training.latent_data import check_ahead, encode_part, encoded_ahead
 from glide.training.model_config import BASE, ModelKind, choose_config, given_settings
 from glide.training.objectives import DiffusionObjective
 from glide.training.run_folder import model_folder, run_folder
@@ -77,7 +77,8 @@ def train_base(
     """Build data, model and task, and `fit`; returns the trained model. InputError for settings that do not fit.
 
     sample, fill: draw its progress pictures, `fill`, where it is given, those of a model that inpaints. evaluation: for
-    --evaluate-every. With --show-config it prints the model's configuration and exits with 0.
+    --evaluate-every. With --show-config it prints the model's configuration, and with --encode-part it encodes latents;
+    it then exits with 0.
     """
     check_numbers(args)
     args.train.check()
@@ -86,6 +87,10 @@ def train_base(
         say(config_to_show(args, kind).as_toml(), result=True)
         sys.exit(0)
     processes = start(args.device)
+    if args.encode_part is not None:
+        begun = _begin(args, kind, None)
+        encode_part(args, begun.config, begun.unconditional, processes)
+        sys.exit(0)
     flags = {"resume": args.resume, "overwrite": args.overwrite, "dry_run": args.train.dry_run}
     with run_folder(args.out, processes, **flags) as resume:
         trained = _train(args, sample, kind, fill, evaluation, processes, resume)
@@ -200,7 +205,7 @@ def _encoded(
     if args.encode_ahead is not None:
         check_ahead(model.config)
         if not args.train.dry_run:  # which writes nothing
-            data = _encoded_ahead(args.encode_ahead, data, model, processes)
+            data = encoded_ahead(args.encode_ahead, data, model, processes)
     encodings = _encodings(args, model)
     if model.tokenizer is None or data.class_names:
         return data, encodings
@@ -219,26 +224,6 @@ def _encodings(args: TrainBase, model: Model) -> Encodings | None:
         )
     # a dry run writes nothing
     return None if args.train.dry_run else Encodings(args.encodings, model.config.text_encoder)
-
-
-def _encoded_ahead(folder: Path, data: Dataset, model: Model, processes: Processes) -> Dataset:
-    """The data with latents that are encoded ahead. InputError for another folder."""
-    assert model.config.first_stage is not None
-    fingerprint = model.config.first_stage.fingerprint
-    stored = check_stored(data)
-    mine = range(processes.rank, shards_of(stored), processes.world)
-    encode_ahead(stored, folder, fingerprint, model.first_stage.encode, mine)
-    processes.barrier()
-    return EncodedAhead(stored, folder, fingerprint)
-
-
-def check_ahead(config: ModelConfig) -> None:
-    """InputError for a model whose latents cannot be encoded ahead."""
-    if config.first_stage is None or config.inpaint or config.conditioned_on_pictures:
-        raise InputError(
-            "got --encode-ahead for a model of pixels, or with --inpaint, --condition or --image-encoder, which read "
-            "the pictures themselves, expected a model of latents without masks and conditions: leave it out"
-        )
 
 
 def _saver(args: TrainBase, kind: ModelKind, unconditional: bool) -> Callable[[Model, Path, int], None]:

@@ -79,6 +79,9 @@ class TrainBase:
     encode_ahead: Path | None = None
     """(first-stage) Folder for the latents of all pictures, which are encoded once, in half precision, before the
     first step; an encoding that was stopped goes on."""
+    encode_part: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
+    """(encode-ahead) Only encode the I-th of N parts of the data, for as many machines; nothing is trained. A training
+    with the same flags then finds them there."""
     init: str | None = None
     """Model whose weights to begin with: a folder, an embedded name, a published .pt, a hub id."""
     train_part: Annotated[TrainedPart, tyro.conf.arg(name="train", aliases=("--train-part",))] = "all"

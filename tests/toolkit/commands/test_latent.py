@@ -172,6 +172,40 @@ def test_latents_encoded_ahead_train_the_same_model(
     assert fingerprint(load_model(tmp_path / "ahead")) == fingerprint(load_model(tmp_path / "again"))
 
 
+def test_latents_are_encoded_in_parts_by_several_runs(
+    autoencoder: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("glide.data.latents.PER_SHARD", 2)
+    flags = (
+        *BASE,
+        "--first-stage",
+        autoencoder,
+        "--data",
+        pictures,
+        "--steps",
+        "1",
+        "--out",
+        tmp_path / "run",
+    )
+    for part in ("2/2", "1/2", "1/2"):
+        parts = ("--encode-ahead", tmp_path / "parts", "--encode-part", part)
+        assert call(train_script, *flags, *parts) == 0
+        assert capsys.readouterr().out.startswith(f"part {part}: ")
+    assert not (tmp_path / "run").exists()
+    files = sorted(path.name for path in (tmp_path / "parts").iterdir())
+    before = {name: (tmp_path / "parts" / name).stat().st_mtime_ns for name in files}
+    assert call(train_script, *flags, "--encode-ahead", tmp_path / "parts") == 0  # finds all of them
+    assert before == {name: (tmp_path / "parts" / name).stat().st_mtime_ns for name in files}
+    whole = (*flags[:-1], tmp_path / "other", "--encode-ahead", tmp_path / "whole")
+    assert call(train_script, *whole) == 0
+    for name in files:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+    capsys.readouterr()
+    for wrong in (("--encode-part", "1/2"), ("--encode-part", "3/2", "--encode-ahead", tmp_path / "x")):
+        assert call(train_script, *flags, *wrong) == 2
+        assert "expected" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_inpainting_of_latents_is_trained(autoencoder: Path, tmp_path: Path) -> None:
     flags = (*BASE, "--first-stage", autoencoder, "--steps", "1", "--inpaint", "--sample-every", "1")
