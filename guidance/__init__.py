@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from guidance.likelihood import LogLikelihood
     from guidance.options import Options
     from guidance.perturbed_attention import PerturbedAttention
-    from guidance.spec import EVERYWHERE
+    from guidance.scheduled import Scheduled
+    from guidance.spec import EVERYWHERE, with_strength
 
 __toolkit__ = "glide-toolkit"
 __all__ = [
@@ -33,7 +34,8 @@ __all__ = [
     "ConditionAnnealing",
     "Guidance",
 ]
-__all__ += ["LogLikelihood", "Options", "PerturbedAttention", "Reference", "guide"]
+__all__ += ["LogLikelihood", "Options", "PerturbedAttention", "Reference", "Scheduled", "guide"]
+__all__ += ["with_strength"]
 
 _HOME = {
     "AdaptiveProjected": "adaptive_projected",
@@ -46,7 +48,9 @@ _HOME = {
     "Options": "options",
     "PerturbedAttention": "perturbed_attention",
     "Reference": "base",
+    "Scheduled": "scheduled",
     "guide": "guided_denoiser",
+    "with_strength": "spec",
 }
 
 check_packages("glide", __name__)

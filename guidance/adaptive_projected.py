@@ -6,6 +6,7 @@ Shape letters: N batch, C channels, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,11 @@ class AdaptiveProjected(Guidance):
     def start(self) -> AdaptiveProjected:
         return replace(self)
 
+    def with_scale(self, scale: float) -> AdaptiveProjected:
+        found = copy(self)
+        object.__setattr__(found, "contrast", self.contrast.with_scale(scale))
+        return found
+
     def active(self, t: int) -> bool:
         return self.contrast.active(t)
 
@@ -91,6 +97,7 @@ ENTRY = GuidanceEntry(
     "the same as cfg, projected so that it saturates less; scale 1 is none",
     build,
     scale=3.0,
+    neutral=1.0,
     options=(
         NEGATIVE,
         Option(

@@ -57,6 +57,7 @@ ENTRY = GuidanceEntry(
     "away from the model --weak; scale 1 is none",
     build,
     scale=1.5,
+    neutral=1.0,
     options=(
         Option(
             "weak",

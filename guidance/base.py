@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -54,6 +55,16 @@ class Guidance(ABC):
     def start(self: G) -> G:
         """The guidance for one run. A stateful one returns a fresh copy."""
         return self
+
+    def at(self, t: int) -> Guidance:
+        """The guidance with the strength that it has at training timestep t: itself, unless it is scheduled."""
+        return self
+
+    def with_scale(self: G, scale: float) -> G:
+        """The same with another scale, and with the same memory of this run."""
+        found = copy(self)
+        object.__setattr__(found, "scale", scale)  # plug-ins are frozen
+        return found
 
     def active(self, t: int) -> bool:
         """True if it acts at training timestep t. Elsewhere it costs nothing."""

@@ -54,5 +54,5 @@ NEGATIVE = Option(
     "A caption to be led away from, in place of none; for class-conditional models a class.",
 )
 ENTRY = GuidanceEntry(
-    "cfg", "classifier-free guidance; scale 1 is none", build, scale=3.0, options=(NEGATIVE,)
+    "cfg", "classifier-free guidance; scale 1 is none", build, scale=3.0, neutral=1.0, options=(NEGATIVE,)
 )

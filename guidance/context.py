@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,9 @@ from guidance.base import Guidance
 from guidance.guide_networks import GuideNetworks
 from guidance.options import Options
 from guidance.registry import interval_of, named
+from guidance.scheduled import Scheduled
 from guidance.spec import GuidanceSpec
+from guidance.strength_schedule import noise_share
 
 WrapNetwork = Callable[[Network, Model], Network]
 """Wraps a model's network, for example to run it in tiles."""
@@ -95,7 +98,11 @@ class GuidanceInputs:
 
     def make(self, spec: GuidanceSpec) -> list[Guidance]:
         """The guidances that a spec stands for. InputError if they cannot be built from these inputs."""
-        assert spec.scale is not None
-        interval = interval_of(spec, len(self.context.model.process))
-        made = named(spec.name).build(self, spec.scale, interval)
-        return [made] if isinstance(made, Guidance) else list(made)
+        entry, steps = named(spec.name), len(self.context.model.process)
+        strength = partial(spec.strength, neutral=entry.neutral)
+        strengths = [strength(noise_share(t, steps)) for t in range(steps)]
+        # a builder may see at once that a strength without effect asks for nothing
+        most = max(strengths, key=lambda scale: abs(scale - entry.neutral))
+        built = entry.build(self, most, interval_of(spec, steps))
+        made = [built] if isinstance(built, Guidance) else list(built)
+        return made if spec.schedule is None else [Scheduled(one, strength, steps) for one in made]

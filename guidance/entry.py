@@ -45,6 +45,8 @@ class GuidanceEntry:
     InputError for inputs that do not fit."""
     scale: float = 1.0
     """Default strength."""
+    neutral: float = 0.0
+    """The strength without effect, from which a schedule grows: 1 for a contrast that is written as cfg's."""
     options: tuple[Option, ...] = ()
     captions: bool = False
     """True if it reads captions, also those that the model itself does not take."""

@@ -67,8 +67,8 @@ class GuidedDenoiser:
         self.x0 = x[:0]  # the last one is not held while the next is predicted: it can be large
         active = [
             (guidance, places)
-            for guidance, places in zip(self.guidances, self._places, strict=True)
-            if guidance.active(t)
+            for scheduled, places in zip(self.guidances, self._places, strict=True)
+            if (guidance := scheduled.at(t)).active(t)
         ]
         cond = _changed(self.cond, [guidance for guidance, _ in active], t)
         needed = sorted({0, *(place for _, places in active for place in places)})

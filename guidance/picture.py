@@ -76,4 +76,5 @@ ENTRY = GuidanceEntry(
     "the pictures that the model is conditioned on (--condition, --like-image, --prior); scale 1 is none",
     build,
     scale=1.5,
+    neutral=1.0,
 )

@@ -85,12 +85,13 @@ def plan(args: Sweep) -> list[tuple[str, float, SamplingConfig]]:
     found = []
     for terms in runs:
         one = len(terms) == 1
-        line = terms[0].name + terms[0].at if one else "+".join(str(term) for term in terms)
+        line = terms[0].without_scale if one else "+".join(str(term) for term in terms)
         swept = any(term.scale is None and term.name != "none" for term in terms)
         for scale in args.scales if swept else (None,):
             parts = tuple(str(term) for term in terms)
             options = args.guiding.of(read_by(terms) | SHARED_OPTIONS)
             settings = args.settings(parts, scale, options)
-            shown = scale if swept else terms[0].scale if one else None
+            # a strength that goes through several scales has its own line
+            shown = scale if swept else terms[0].scale if one and line != str(terms[0]) else None
             found.append((line, math.nan if shown is None else shown, settings))
     return found

@@ -28,7 +28,9 @@ class Sweep(JudgedSweep):
 
     captions: int = 200
     """Number of held-out captions (or of pictures of all classes): the share drawn right is the fidelity."""
-    guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO][+...]")] = ()
+    guidance: Annotated[
+        tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][~SHAPE][@FROM-TO][+...]")
+    ] = ()
     """As in the sample command; repeat the flag for several lines of the plot. Without SCALE it is run at all
     --scales. Join several at once by +. By default none, cfg, cfg@200-800 and apg."""
     scales: tuple[float, ...] = (1.5, 2.0, 3.0, 5.0, 8.0)

@@ -26,6 +26,9 @@ from glide.utils.printable import say
 from glide.utils.progress import progress
 from guidance.base import EVERYWHERE, Guidance
 from guidance.interpolation import BetweenConditions, BetweenPredictions, slerp
+from guidance.registry import named
+from guidance.scheduled import Scheduled
+from guidance.spec import GuidanceSpec
 from toolkit.commands.interpolate_flags import Interpolate
 from toolkit.pipelines.frame_spacing import MORE, Frames, arc_length_frames, uniform_positions
 from toolkit.pipelines.image_to_image import InitImage, read_init_image
@@ -156,12 +159,22 @@ class Walk:
         if self.args.mix == "conditions":
             return [BetweenConditions(other, share)]
         found: list[Guidance] = [BetweenPredictions(1.0, other, share)]
-        found += [
-            BetweenPredictions(spec.scale - 1.0, other, share, spec.interval or EVERYWHERE)
-            for spec in self.settings.specs
-            if spec.name in ("cfg", "apg") and spec.scale is not None and spec.scale > 1.0
-        ]
+        for spec in self.settings.specs:
+            if spec.name not in ("cfg", "apg") or spec.scale is None:
+                continue
+            interval = spec.interval or EVERYWHERE
+            if spec.schedule is not None:
+                between = BetweenPredictions(1.0, other, share, interval)
+                found.append(Scheduled(between, _beyond_one(spec), len(self.pipe.model.process)))
+            elif spec.scale > 1.0:
+                found.append(BetweenPredictions(spec.scale - 1.0, other, share, interval))
         return found
+
+
+def _beyond_one(spec: GuidanceSpec) -> Callable[[float], float]:
+    """The strength of a contrast less 1, at least 0, as a function of the noise share."""
+    neutral = named(spec.name).neutral
+    return lambda share: max(spec.strength(share, neutral) - 1.0, 0.0)
 
 
 def _write(args: Interpolate, pixels: Tensor, recipe: dict[str, Any]) -> None:

@@ -34,8 +34,9 @@ GuidanceNames = Annotated[
     tuple[str, ...],
     UseAppendAction,
     arg(
-        metavar="NAME[:SCALE][@FROM-TO]",
-        help="Guidance towards the caption or class; repeat the flag for several at once. SCALE is the strength; "
+        metavar="NAME[:SCALE][~SHAPE][@FROM-TO]",
+        help="Guidance towards the caption or class; repeat the flag for several at once. SCALE is the strength, "
+        "or several from the noisiest timestep to the last (0..5); SHAPE is the way to SCALE, cos or exp:RATE; "
         "FROM-TO are the training timesteps at which it acts, from the noisiest (about 1000) down to 0. By default "
         f"cfg, if the model was trained for it. There are:\n{listing()}",
     ),

@@ -40,7 +40,9 @@ class SolverSweep(JudgedSweep):
     """Spacing of the reference."""
     eta: float = 0.0
     """Noise that the reference adds at its steps: 0."""
-    guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]")] = ("cfg",)
+    guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][~SHAPE][@FROM-TO]")] = (
+        "cfg",
+    )
     """Guidance of all points, as in the sample command."""
     scale: float | None = None
     """Strength of the guidances that are written without one. By default each one's usual strength."""

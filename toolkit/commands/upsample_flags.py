@@ -56,7 +56,7 @@ class Upsample:
     spacing: shared.Spacing = None
     sampler: shared.SamplerName = DEFAULT_SAMPLER
     eta: shared.Eta = 0.0
-    guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]")] = ()
+    guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][~SHAPE][@FROM-TO]")] = ()
     """As in the sample command; by default none."""
     guiding: shared.GuidanceOptions = DEFAULT_OPTIONS
     temp: float = 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import UseAppendAction, arg
@@ -44,7 +44,9 @@ class StageArgs:
     """(size) As --sampler, of the upsampler."""
     upsample_eta: float = 0.0
     """(size) Noise that DDIM adds at every step, 0 to 1."""
-    upsample_guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][@FROM-TO]")] = ()
+    upsample_guidance: Annotated[
+        tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][~SHAPE][@FROM-TO]")
+    ] = ()
     """(size) As --guidance, of the upsampler; by default none. Options of single guidances are those of both stages."""
     upsample_temp: float = 1.0
     """(size) Multiplies the noise that the upsampler starts from: 0.997 is a little calmer than 1."""
@@ -116,8 +118,7 @@ def stage_of(recipe: Recorded) -> dict[str, Any]:
 
 
 def _with_scale(text: str, scale: float) -> GuidanceSpec:
-    term = GuidanceSpec.parse(text)
-    return GuidanceSpec(term.name, scale, term.interval)
+    return replace(GuidanceSpec.parse(text), scale=scale)
 
 
 def _size_in(recipe: Recorded) -> str:

@@ -6,7 +6,7 @@ Arguments have the names and the meaning that they have in diffusers. Shape lett
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from glide.utils.picture_size import SIDE, Size
 from guidance.base import Guidance
 from guidance.options import DEFAULT_OPTIONS, Options
 from guidance.registry import check_read, named
-from guidance.spec import check_scale
+from guidance.spec import check_scale, with_strength
 from toolkit.pipelines.base import BasePipeline
 from toolkit.pipelines.callbacks import Callback, Watch
 from toolkit.pipelines.conditions import read_conditions, with_conditions, with_entries
@@ -49,7 +49,7 @@ def call(
     *nameless: Any,
     negative_prompt: str | Sequence[str] | None = None,
     label: str | int | Sequence[str | int] | None = None,
-    guidance_scale: float | None = None,
+    guidance_scale: float | Callable[[float], float] | None = None,
     num_inference_steps: int | str = DEFAULT_STEPS,
     num_images_per_prompt: int = 1,
     sampler: str = DEFAULT_SAMPLER,
@@ -108,9 +108,11 @@ def call(
 ARGUMENTS = """
 negative_prompt: a caption to be led away from, the same for all pictures. label: class numbers or names, for
 class-conditional models. guidance_scale: of classifier-free guidance; 1 is none; by default 3 where the model has
-a null condition and no guidance is asked for by name. num_inference_steps: a number, or a respacing ("fast27",
-"ddim50", "10,10,3,2,2"). sampler, spacing: a name of `glide.diffusion.samplers.registry`; spacing says where a
-number of steps lie. eta: DDIM's noise, 0 to 1.
+a null condition and no guidance is asked for by name. Or a function of the noise share, t / (T - 1) of the training
+timestep t of T: 1 is noise, 0 the picture; it is read at 101 equal shares, is linear between them, and stands so in
+the recipe (`guidance.with_strength` does that for other guidances). num_inference_steps: a number, or a respacing
+("fast27", "ddim50", "10,10,3,2,2"). sampler, spacing: a name of `glide.diffusion.samplers.registry`; spacing says
+where a number of steps lie. eta: DDIM's noise, 0 to 1.
 
 seed: picture i has the seed `seed + i`. generator: instead, one for all pictures, or one for each, from which their
 seeds are drawn; without either they come from torch's global generator. latents: the noise [N,C,H,W] that the
@@ -139,13 +141,15 @@ fit.
 call.__doc__ = f"{call.__doc__}\n{ARGUMENTS}"
 
 
+Scale = float | Callable[[float], float] | None
+"""guidance_scale of a call: a number, a function of the noise share, or the default."""
 Shown = tuple[Pictured | None, Tensor | None, str | Path | Prior | None]
 """like_image, image_embedding and prior of a call."""
 
 
 def _words(
-    pipe: BasePipeline, prompt: str | Sequence[str] | None, scale: float | None, shown: Shown
-) -> tuple[str | Sequence[str] | None, float | None]:
+    pipe: BasePipeline, prompt: str | Sequence[str] | None, scale: Scale, shown: Shown
+) -> tuple[str | Sequence[str] | None, Scale]:
     """Prompt and scale of classifier-free guidance: none where a picture alone says what to draw."""
     like_image, embedding, _ = shown
     alone = prompt is None and not (like_image is None and embedding is None)
@@ -192,9 +196,11 @@ def _init_images(image: Pictured | None, init_image: Pictured | None) -> list[Re
 
 
 def _guidance_and_scale(
-    pipe: BasePipeline, scale: float | None, names: Sequence[str], options: Options
+    pipe: BasePipeline, scale: Scale, names: Sequence[str], options: Options
 ) -> tuple[str | tuple[str, ...], float | None]:
     """`SamplingConfig.guidance` and `.scale`: classifier-free guidance, and those that are asked for by name."""
+    if callable(scale):
+        return (with_strength("cfg", scale), *names), None
     if scale is None:
         guided = not names and (pipe.conditioner.has_null or options.negative is not None)
         scale = named("cfg").scale if guided else 1.0

@@ -138,7 +138,11 @@ def left_out(
 
     Eq. 3 of 2211.09800 would still lead the words by the picture then; strength 0 is the model without it.
     """
-    zero = [spec for spec in specs if spec.name == "picture" and spec.scale == 0.0 and spec.interval is None]
+    zero = [
+        spec
+        for spec in specs
+        if spec.name == "picture" and spec.scale == 0.0 and spec.interval is None and spec.schedule is None
+    ]
     if not zero:
         return list(pictures), list(specs)
     without = [replace(one, given=one.given.without_conditions()) for one in pictures]

@@ -69,6 +69,9 @@ class RealRowsOnly(Guidance):
     def start(self) -> "RealRowsOnly":
         return RealRowsOnly(self.inner.start(), self.places)
 
+    def at(self, t: int) -> "RealRowsOnly":
+        return RealRowsOnly(self.inner.at(t), self.places)
+
     def active(self, t: int) -> bool:
         return self.inner.active(t)
 

@@ -5,6 +5,7 @@ Imports nothing heavy at its top, as flags read recipes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -77,14 +78,15 @@ def recipe_of(
 def guidance_of(settings: SamplingConfig, steps: int | None = None) -> dict[str, Any]:
     """The guidances with their scales, and the options that they read, JSON-able.
 
-    One guidance is {"guidance": "cfg", "scale": 3.0}, as it always was; several are a list of "name:scale@from-to".
+    One guidance is {"guidance": "cfg", "scale": 3.0}, as it always was; several, and one whose strength depends
+    on the timestep, are a list of "name:scale@from-to".
     steps: training timesteps, for the intervals of guidances that act at some of them where none are given.
     """
     specs = settings.specs
     if steps is not None:
         specs = tuple(_placed(spec, steps) for spec in specs)
     found: dict[str, Any] = {"guidance": [str(spec) for spec in specs]}
-    if len(specs) == 1:
+    if len(specs) == 1 and specs[0].schedule is None:
         found = {"guidance": specs[0].name + specs[0].at, "scale": specs[0].scale}
     read = asdict(settings.options.of(read_by(specs) | SHARED_OPTIONS))
     # also those that are as by default, which may change; but not those that say nothing
@@ -123,7 +125,7 @@ def _placed(spec: GuidanceSpec, steps: int) -> GuidanceSpec:
 
 
 def _as_it_was(text: str) -> str:
-    then = OLD_INTERVALS.get(text.partition(":")[0])
+    then = OLD_INTERVALS.get(re.split("[:~]", text)[0])
     return text if then is None or "@" in text else f"{text}@{then[0]}-{then[1]}"
 
 

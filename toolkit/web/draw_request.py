@@ -25,6 +25,7 @@ TRANSPARENCY = "transparency"
 """In place of a mask's id: the picture's own transparency."""
 MOST_PICTURES = 32  # of one request
 MOST_STEPS = 1000
+LONGEST_GUIDANCE = 2000  # characters: a strength may be a table
 MOST_WIDER = 4096  # pixels by which a side is moved outwards
 NETWORKS = ("weak", "classifier", "clip")
 """Options that name a network: only embedded ones are opened for a browser."""
@@ -113,7 +114,7 @@ def read_request(values: object, models: tuple[str, ...], where: str = "the requ
         respacing=_respacing(of),
         spacing=of.text("spacing", None, 100) or None,
         eta=of.real("eta", ETA, 0.0),
-        guidance=of.texts("guidance"),
+        guidance=of.texts("guidance", longest=LONGEST_GUIDANCE),
         options=_options(of.table("options"), of.text("negative") or None),
         image=image,
         mask=of.text("mask", None, 100),

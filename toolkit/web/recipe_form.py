@@ -6,7 +6,7 @@ Imports nothing heavy.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from glide.utils.errors import InputError
@@ -31,7 +31,7 @@ def form_of(values: Mapping[str, Any], name: str, models: ServedModels) -> tuple
     texts, scale, options = read_guidance(recipe)
     specs = [GuidanceSpec.parse(text) for text in texts]
     guidance = [
-        str(spec if spec.scale is not None or scale is None else _scaled(spec, scale)) for spec in specs
+        str(spec if spec.scale is not None or scale is None else replace(spec, scale=scale)) for spec in specs
     ]
     form: dict[str, Any] = {
         "caption": recipe.text("prompt", ""),
@@ -56,10 +56,6 @@ def form_of(values: Mapping[str, Any], name: str, models: ServedModels) -> tuple
     label, of_model = _model(recipe, models)
     form |= {} if label is None else {"model": label}
     return form, notes + of_model
-
-
-def _scaled(spec: GuidanceSpec, scale: float) -> GuidanceSpec:
-    return GuidanceSpec(spec.name, scale, spec.interval)
 
 
 def _given(options: Options) -> dict[str, Any]:

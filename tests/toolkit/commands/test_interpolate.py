@@ -175,14 +175,19 @@ def frames(path: Path, count: int, side: int = 8) -> torch.Tensor:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mix", ["conditions", "predictions"])
-def test_between_captions(text_folder: Path, tmp_path: Path, capsys: Capture, mix: str) -> None:
+@pytest.mark.parametrize(
+    ("mix", "guidance"), [("conditions", "cfg"), ("predictions", "cfg"), ("predictions", "cfg:1..4")]
+)
+def test_between_captions(
+    text_folder: Path, tmp_path: Path, capsys: Capture, mix: str, guidance: str
+) -> None:
     flags = ["--prompt", RED, "--prompt", SQUARE, "--model", text_folder, "--steps", 3, "--seed", 4]
-    flags += ["--frame-spacing", "uniform", "--mix", mix]
+    flags += ["--frame-spacing", "uniform", "--mix", mix, "--guidance", guidance]
     assert call(*flags, "--frames", 4, "--out", tmp_path / "s.png") == 0
     found = frames(tmp_path / "s.png", 4)
     for place, caption in ((0, RED), (-1, SQUARE)):  # the ends are what either caption draws
         drawn = ["--model", text_folder, "--prompt", caption, "--seed", 4, "--steps", 3]
+        drawn += ["--guidance", guidance]
         assert sample(*drawn, "--out", tmp_path / str(place)) == 0
         with Image.open(tmp_path / str(place) / "00000.png") as picture:
             assert np.abs(np.asarray(picture).astype(int) - found[place].numpy()).max() <= 1

@@ -94,6 +94,17 @@ def test_a_recipe_names_usual_intervals_and_older_ones_had_none() -> None:
     assert [GuidanceSpec.parse(text).interval for text in texts] == [None, EVERYWHERE, (600, 900)]
 
 
+def test_a_recipe_holds_a_strength_that_depends_on_the_timestep() -> None:
+    for text in ("cfg:0..5", "cfg:3~cos:2@0-900", "pag:7~exp:2"):
+        found = guidance_of(SamplingConfig(guidance=text), 1000)
+        assert found["guidance"] == [text] and "scale" not in found
+        assert read_guidance(Recorded(found, "x.png"))[:2] == ((text,), None)
+    usual = guidance_of(SamplingConfig(guidance=("cfg~cos", "clip~exp")), 1000)
+    assert usual["guidance"] == ["cfg:3~cos", "clip:2~exp@0-900"]
+    assert guidance_of(SamplingConfig(guidance="cfg~cos", scale=5.0))["guidance"] == ["cfg:5~cos"]
+    assert guidance_of(SamplingConfig(guidance="cfg:3..3")) == {"guidance": "cfg", "scale": 3.0}
+
+
 def test_what_a_recipe_says() -> None:
     assert guidance_of(SamplingConfig()) == {"guidance": "cfg", "scale": 3.0}  # as the first version wrote it
     assert guidance_of(SamplingConfig(guidance="cfg:2@10-90")) == {"guidance": "cfg@10-90", "scale": 2.0}
@@ -161,6 +172,16 @@ def test_all_at_once_and_again(text_folder: Path, guides: Options, tmp_path: Pat
     assert call("--trust-recipe", "--like", tmp_path / "a/grid-00000.png", "--out", tmp_path / "c") == 0
     for name in pngs(tmp_path / "a"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "c" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_like_with_a_strength_that_depends_on_the_timestep(text_folder: Path, tmp_path: Path) -> None:
+    flags = ["--guidance", "cfg:0..5@10-99", "--guidance", "pag~exp:2", "--scale", 2, "--steps", 3]
+    assert call("--model", text_folder, "--prompt", RED, *flags, "--out", tmp_path / "a") == 0
+    first = tmp_path / "a/00000.png"
+    assert read_recipe(first)["guidance"] == ["cfg:0..5@10-99", "pag:2~exp:2"]
+    assert call("--trust-recipe", "--like", first, "--out", tmp_path / "b") == 0
+    assert (tmp_path / "b/00000.png").read_bytes() == first.read_bytes()
 
 
 @pytest.mark.slow
@@ -269,7 +290,10 @@ def test_rerank(text_folder: Path, guides: Options, tmp_path: Path, capsys: Capt
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--guidance cfg:3@800", "NAME:SCALE@FROM-TO"),
+        ("--guidance cfg:3@800", "NAME:SCALE~SHAPE@FROM-TO"),
+        ("--guidance cfg:3~sin", "the shape 'sin', expected cos or exp"),
+        ("--guidance cfg:3~exp:0", "the rate 0.0, expected a finite number above 0"),
+        ("--guidance cfg:1..", "a strength beside .. is missing"),
         ("--guidance cfg:x", "with the scale 'x', expected a number"),
         ("--guidance cfg:-2", "scale -2.0, expected a finite number from 0"),
         ("--guidance cfg:3 --guidance magic:2", "'magic', expected apg or auto or cads or cfg"),

@@ -26,7 +26,7 @@ from guidance.classifier.load import save_classifier
 from guidance.classifier.network import NoisyClassifier
 from guidance.options import Options
 from support.sample_script import ROOT, Capture
-from toolkit.commands.guidance_sweep import plan, sweep
+from toolkit.commands.guidance_sweep import picture_name, plan, sweep
 from toolkit.commands.guidance_sweep_flags import Sweep
 from toolkit.evaluation.diversity import OPEN, Spread, differing, free, of_data, saturation
 from toolkit.evaluation.prompts import classes, held_out, open_captions
@@ -231,6 +231,11 @@ def test_the_plan() -> None:
         return [(line, scale) for line, scale, _ in plan(Sweep(guidance=guidance, scales=(2.0, 3.0)))]
 
     assert points("clip:20", "clip:50@0-800") == [("clip", 20.0), ("clip@0-800", 50.0)]
+    assert points("cfg~cos@9-99") == [("cfg~cos@9-99", 2.0), ("cfg~cos@9-99", 3.0)]
+    assert points("cfg:7~exp:2") == [("cfg~exp:2", 7.0)]
+    ((line, scale),) = points("cfg:0..5@9-99")
+    assert line == "cfg:0..5@9-99" and math.isnan(scale)
+    assert picture_name(line, scale) == "cfg0..5@9-99.png"
     assert points("cfg+pag:1") == [("cfg+pag:1", 2.0), ("cfg+pag:1", 3.0)]
     (line, scale), *others = points("cfg:3+pag:1")
     assert line == "cfg:3+pag:1" and math.isnan(scale) and not others

@@ -17,12 +17,13 @@ from glide.networks.config import ModelConfig, ProcessConfig
 from glide.networks.image_request import ImageRequest
 from glide.networks.model import Model
 from glide.utils.errors import InputError
-from guidance import ClassifierFree
+from guidance import ClassifierFree, with_strength
 from guidance.adaptive_projected import AdaptiveProjected
 from guidance.clip.guide import clean_clip_guidance, through_network
 from guidance.clip.load import load_clip
 from guidance.condition_annealing import ConditionAnnealing
 from guidance.options import Options
+from guidance.scheduled import Scheduled
 from guidance.spec import GuidanceSpec
 from support.guides import guides as guides
 from support.models import CAPTIONS, CLASSES, close, randomised, tiny_unet
@@ -122,6 +123,42 @@ def test_by_name_and_by_object(pipe: Pipeline, text_model: Model) -> None:
     # beside names, cfg is there only where it is asked for
     assert torch.equal(drawn(guidances=["pag:1"]), drawn(guidance_scale=1.0, guidances=["pag:1"]))
     assert torch.equal(drawn(guidances=["cfg:2", "pag:1"]), drawn(guidance_scale=2.0, guidances=["pag:1"]))
+
+
+def test_a_strength_that_depends_on_the_timestep(pipe: Pipeline) -> None:
+    """By text, as a function and as an object: the same picture; at timesteps without effect no call is made for it."""
+
+    def drawn(**flags: Any) -> Tensor:
+        return pipe([RED, SQUARE], num_inference_steps=4, seed=3, **flags).tensors
+
+    by_text = drawn(guidances=["cfg:1..4"])
+    assert torch.equal(drawn(guidance_scale=lambda share: 1.0 + 3.0 * (1.0 - share)), by_text)
+    ramp = Scheduled(
+        ClassifierFree(4.0, pipe.conditioner.null()), GuidanceSpec.parse("cfg:1..4").strength, 100
+    )
+    close(drawn(guidance_scale=1.0, guidances=[ramp]), by_text)
+    assert not torch.allclose(by_text, drawn(guidance_scale=4.0), atol=1e-3)
+    # a constant one is the number, bit for bit
+    assert torch.equal(drawn(guidance_scale=lambda share: 3.0), drawn(guidance_scale=3.0))
+    assert torch.equal(drawn(guidances=["cfg:3..3", "pag:2..2~exp"]), drawn(guidances=["cfg:3", "pag:2"]))
+    assert torch.equal(drawn(guidances=["cfg:1~cos", "pag:0~cos"]), drawn(guidance_scale=1.0))
+
+
+def test_an_interval_is_a_schedule(pipe: Pipeline) -> None:
+    """A function that is constant there and has no effect elsewhere: the same picture, by as many calls."""
+    inside = with_strength("cfg", lambda share: 3.0 if 0.2 <= share <= 0.8 else 1.0)
+    sizes: list[int] = []
+    hook = pipe.unet.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    with hook:
+        drawn = []
+        for guidance in ("cfg:3@20-80", inside):
+            # at timesteps 99, 66, 33 and 0: without, with, with and without guidance
+            settings = SamplingConfig("ddim", "4", 0.0, guidance)
+            drawn.append(last(pipe, settings, [ImageRequest(1, RED)], 1))
+            drawn.append(torch.tensor(sizes))
+            sizes.clear()
+    assert drawn[1].tolist() == drawn[3].tolist() == [2, 4, 4, 2]
+    assert torch.equal(drawn[0], drawn[2])
 
 
 def test_negative_captions(pipe: Pipeline, text_model: Model, class_model: Model) -> None:

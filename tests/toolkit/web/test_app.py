@@ -11,6 +11,7 @@ import pytest
 from starlette.websockets import WebSocketDisconnect
 
 from glide.utils.errors import InputError
+from guidance import with_strength
 from support.web import noise, png, serving, until_over, worker_of
 from toolkit.web.guard import check_access
 from toolkit.web.worker import Worker
@@ -211,17 +212,16 @@ def test_a_picture_over_the_socket(worker: Worker) -> None:
         assert [shown["seed"] for shown in state["pictures"]] == ["5", "6"]
 
 
-def test_a_dropped_png_fills_the_form_and_repeats_itself(worker: Worker) -> None:
+@pytest.mark.parametrize(
+    "guidance", ["cfg:2.5@10-90", "cfg:2.5~cos@10-90", with_strength("cfg", lambda share: 1 + 3 * share**0.3)]
+)
+def test_a_dropped_png_fills_the_form_and_repeats_itself(worker: Worker, guidance: str) -> None:
     with serving(worker) as client, client.websocket_connect(SOCKET) as socket:
-        socket.send_json(draw(count=3, guidance=["cfg:2.5@10-90"], negative="blue", options={"rescale": 0.5}))
+        socket.send_json(draw(count=3, guidance=[guidance], negative="blue", options={"rescale": 0.5}))
         first = [client.get(f"/api/pictures/{one['id']}").content for one in until_over(socket)["pictures"]]
         found = client.post("/api/pictures?name=one.png", content=first[2]).json()
         form = found["form"]
-        assert (
-            found["notes"] == []
-            and form["caption"] == "a red circle"
-            and form["guidance"] == ["cfg:2.5@10-90"]
-        )
+        assert found["notes"] == [] and form["caption"] == "a red circle" and form["guidance"] == [guidance]
         assert (form["seed"], form["negative"], form["options"]) == ("7", "blue", {"rescale": 0.5})
         socket.send_json({"type": "draw", "request": form})
         (again,) = until_over(socket)["pictures"]

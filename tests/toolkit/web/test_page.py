@@ -128,7 +128,11 @@ def test_from_a_caption_to_a_picture(page: Any, site: Site, text_folder: Path) -
 def test_a_dropped_png_fills_the_form_and_is_repeated(page: Any, site: Site, text_folder: Path) -> None:
     alone = worker_of(text_folder)
     form = {"caption": "a blue square", "steps": 4, "seed": "9007199254740993", "count": 3, "sampler": "heun"}
-    form |= {"guidance": ["cfg:2", "pag:1@10-80"], "negative": "green", "options": {"rescale": 0.3}}
+    form |= {
+        "guidance": ["cfg:1..2.5..2", "pag:1~exp:2@10-80"],
+        "negative": "green",
+        "options": {"rescale": 0.3},
+    }
     file = files_of(alone, drawn(alone, **form))[1]
     page.evaluate(
         """(bytes) => {
@@ -140,7 +144,8 @@ def test_a_dropped_png_fills_the_form_and_is_repeated(page: Any, site: Site, tex
     )
     until(page, "document.getElementById('caption').value === 'a blue square'")
     assert page.input_value("#seed") == "9007199254740994" and page.input_value("#negative") == "green"
-    assert page.locator("#chips .chip").count() == 2
+    strengths = page.locator("#chips .chip input:first-of-type")
+    assert [strengths.nth(i).input_value() for i in range(strengths.count())] == ["1..2.5..2", "1~exp:2"]
     page.click("#draw")
     page.wait_for_selector("#stage img")
     assert site.file(page.get_attribute("#stage img", "src")) == file
@@ -363,7 +368,7 @@ def test_a_grid_and_two_pictures_are_compared(page: Any) -> None:
     page.select_option("#across", "steps")
     page.fill("#across-values", "1, 2")
     page.select_option("#down", "strength")
-    page.fill("#down-values", "0, 4")
+    page.fill("#down-values", "0, 1..4")
     page.click("#grid-draw")
     until(page, "document.querySelectorAll('#grid td img').length === 4")
     sources = {image.get_attribute("src") for image in page.query_selector_all("#grid td img")}

@@ -47,8 +47,9 @@ function changed(request, name, value) {
   if (!name) return request;
   if (name === "strength") {
     const [first = "cfg", ...others] = request.guidance;
-    const [, kind, at] = /^([^:@]+)[^@]*(@.*)?$/.exec(first);
-    return { ...request, guidance: [`${kind}:${value}${at ?? ""}`, ...others] };
+    const [, kind, shape, at] = /^([^:@~]+)(?::[^@~]*)?(~[^@]*)?(@.*)?$/.exec(first);
+    const curve = value.includes("~") ? "" : shape ?? "";
+    return { ...request, guidance: [`${kind}:${value}${curve}${at ?? ""}`, ...others] };
   }
   if (name === "rescale") return { ...request, options: { ...request.options, rescale: Number(value) } };
   return { ...request, [name]: NUMBERS.includes(name) ? Number(value) : value };

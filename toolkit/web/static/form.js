@@ -55,13 +55,16 @@ function ofModel() {
   }));
 }
 
-/** A guidance with its strength and the timesteps at which it acts. */
+/** A guidance with its strength, which may depend on the timestep (0..5, 3~cos), and the timesteps at which it acts. */
 function addChip(name, strength = null, interval = ["", ""]) {
   const entry = offered.guidances.find((one) => one.name === name);
   const number = (label, value, placeholder) =>
     make("input", { type: "number", min: 0, step: "any", value, placeholder, "aria-label": `${name}: ${label}`, title: label });
   const chip = make("div", { class: "chip", "data-name": name }, make("span", { textContent: name, title: entry?.words ?? "" }));
-  chip.append(number("strength", strength ?? entry?.scale ?? 1, "strength"));
+  chip.append(make("input", {
+    value: strength ?? entry?.scale ?? 1, placeholder: "strength", spellcheck: false, autocapitalize: "off",
+    "aria-label": `${name}: strength`, title: "strength; 0..5 changes linearly from noise to picture, 3~cos and 3~exp:2 by a curve",
+  }));
   chip.append(number("from timestep", interval[0], "from"), number("to timestep", interval[1], "to"));
   const remove = make("button", { type: "button", textContent: "×", "aria-label": `Remove ${name}` });
   remove.addEventListener("click", () => chip.remove());
@@ -73,7 +76,7 @@ function guidances() {
   return [...$("chips").children].map((chip) => {
     const [strength, from, to] = [...chip.querySelectorAll("input")].map((input) => input.value.trim());
     const interval = from || to ? `@${from || 0}-${to || 999999}` : "";
-    return `${chip.dataset.name}${strength ? `:${strength}` : ""}${interval}`;
+    return `${chip.dataset.name}${strength && !strength.startsWith("~") ? ":" : ""}${strength}${interval}`;
   });
 }
 
@@ -131,8 +134,8 @@ export function fillForm(fields, name) {
   extra = rest;
   $("chips").replaceChildren();
   for (const text of fields.guidance ?? []) {
-    const [, kind, strength, , from, to] = /^([^:@]+)(?::([^@]+))?(@(\d+)-(\d+))?$/.exec(text) ?? [];
-    if (kind) addChip(kind, strength, from === undefined ? ["", ""] : [from, to]);
+    const [, kind, strength, , from, to] = /^([^:@~]+)((?:[:~][^@]+)?)(@(\d+)-(\d+))?$/.exec(text) ?? [];
+    if (kind) addChip(kind, strength.replace(/^:/, "") || null, from === undefined ? ["", ""] : [from, to]);
   }
   repeats = fields.call_size ? { call_size: fields.call_size, place: fields.place } : null;
   $("repeats").hidden = !repeats;
