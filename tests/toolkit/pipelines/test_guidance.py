@@ -271,8 +271,8 @@ def test_a_text_model_is_led_by_a_classifier_alone(pipe: Pipeline, guides: Optio
         (["cfg:three"], {}, "with the scale 'three', expected a number"),
         (["cfg:-1"], {}, "scale -1.0, expected a finite number from 0"),
         (["cfg:3@800-200"], {}, "swap them"),
-        (["cfg:3@800"], {}, "expected NAME:SCALE@FROM-TO"),
-        (["cfg 3"], {}, "expected NAME:SCALE@FROM-TO"),
+        (["cfg:3@800"], {}, "expected NAME:SCALE~SHAPE@FROM-TO"),
+        (["cfg 3"], {}, "expected NAME:SCALE~SHAPE@FROM-TO"),
         (["classifier"], {"classifier": "."}, "got no class"),
     ],
 )
