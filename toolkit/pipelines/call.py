@@ -108,11 +108,10 @@ def call(
 ARGUMENTS = """
 negative_prompt: a caption to be led away from, the same for all pictures. label: class numbers or names, for
 class-conditional models. guidance_scale: of classifier-free guidance; 1 is none; by default 3 where the model has
-a null condition and no guidance is asked for by name. Or a function of the noise share, t / (T - 1) of the training
-timestep t of T: 1 is noise, 0 the picture; it is read at 101 equal shares, is linear between them, and stands so in
-the recipe (`guidance.with_strength` does that for other guidances). num_inference_steps: a number, or a respacing
-("fast27", "ddim50", "10,10,3,2,2"). sampler, spacing: a name of `glide.diffusion.samplers.registry`; spacing says
-where a number of steps lie. eta: DDIM's noise, 0 to 1.
+a null condition and no guidance is asked for by name; or a function of the noise share, t / (T - 1) of the training
+timestep t of T, 1 is noise (`guidance.with_strength`). num_inference_steps: a number, or a respacing ("fast27",
+"ddim50", "10,10,3,2,2"). sampler, spacing: a name of `glide.diffusion.samplers.registry`; spacing says where a
+number of steps lie. eta: DDIM's noise, 0 to 1.
 
 seed: picture i has the seed `seed + i`. generator: instead, one for all pictures, or one for each, from which their
 seeds are drawn; without either they come from torch's global generator. latents: the noise [N,C,H,W] that the
@@ -141,8 +140,7 @@ fit.
 call.__doc__ = f"{call.__doc__}\n{ARGUMENTS}"
 
 
-Scale = float | Callable[[float], float] | None
-"""guidance_scale of a call: a number, a function of the noise share, or the default."""
+Scale = float | Callable[[float], float] | None  # guidance_scale of a call
 Shown = tuple[Pictured | None, Tensor | None, str | Path | Prior | None]
 """like_image, image_embedding and prior of a call."""
 
