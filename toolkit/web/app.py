@@ -14,7 +14,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS, SPACINGS, all_samplers
@@ -24,7 +24,7 @@ from guidance.registry import known
 from toolkit.web import images_api, runs
 from toolkit.web.draw_request import MOST_PICTURES, MOST_STEPS
 from toolkit.web.guard import Guard, Refused
-from toolkit.web.http import in_thread
+from toolkit.web.http import in_thread, json_response
 from toolkit.web.picture_store import plain_name
 from toolkit.web.recipe_form import form_of
 from toolkit.web.socket import socket
@@ -106,7 +106,7 @@ async def _about(request: Request) -> Response:
         for name, entry in known().items()
         if name != "none"
     ]
-    return JSONResponse(
+    return json_response(
         {
             "version": __version__,
             "ready": server.worker.ready,
@@ -143,7 +143,7 @@ async def _upload(request: Request) -> Response:
                 found["notes"].append(str(error))
         return found | {"id": server.store.put(stored), "sha256": stored.sha256}
 
-    return JSONResponse(await in_thread(server.decoders, read))
+    return json_response(await in_thread(server.decoders, read))
 
 
 async def _picture(request: Request) -> Response:
@@ -155,17 +155,21 @@ async def _picture(request: Request) -> Response:
         return PlainTextResponse(str(error), 404)
     headers = {"cache-control": "private, max-age=3600, immutable"}
     if "download" in request.query_params:
-        headers["content-disposition"] = (
-            f'attachment; filename="{stored.name.encode("ascii", "ignore").decode()}"'
-        )
+        headers["content-disposition"] = f'attachment; filename="{_ascii(stored.name)}"'
     return Response(stored.data, media_type=stored.media_type, headers=headers)
+
+
+def _ascii(name: str) -> str:
+    """A file's name as a header can have it; the page's links have the whole name."""
+    plain = name.encode("ascii", "ignore").decode()
+    return plain if plain.strip(" .-").removesuffix("png") else "picture.png"
 
 
 async def _health(request: Request) -> Response:
     server: ServerState = request.app.state.server
     worker = server.worker
     status = "failed" if worker.failure else "ok" if worker.ready else "loading"
-    return JSONResponse({"status": status}, 200 if status == "ok" else 503)
+    return json_response({"status": status}, 200 if status == "ok" else 503)
 
 
 async def _metrics(request: Request) -> Response:

@@ -31,7 +31,6 @@ from toolkit.web.served_models import ServedModels
 from toolkit.web.uploads import decoded
 
 AT_ONCE = 16  # pictures in one sampling loop, as in scripts/sample.py; it changes no picture
-GUESS = 2.0  # network calls that decoding a preview of latents takes, before it was measured
 
 
 class Cancelled(Exception):
@@ -70,6 +69,7 @@ class Drawing:
         began = time.perf_counter()
         step, whole = None, True
         for step in steps:
+            budget.stepped()
             for job in jobs:
                 job.advance()
             if len(jobs) == 1 and jobs[0].wants_preview and budget.allows():
@@ -79,18 +79,21 @@ class Drawing:
             if len(jobs) == 1 and jobs[0].asked == "stop":
                 whole = False
                 break
-            if not step.index and pipe.model.config.first_stage is not None:
-                budget.cost = budget.cost or GUESS * (time.perf_counter() - began)
         assert step is not None
-        self.costs[jobs[0].request.model] = budget.cost
+        self.learn(jobs[0].request.model, budget)
         self.counts.sampling_seconds += time.perf_counter() - began
         self.counts.calls += 1
         return step, whole
 
     def budget(self, label: str, pipe: Pipeline) -> PreviewBudget:
         """A budget of previews, with the cost that they had before."""
-        unknown = 0.0 if pipe.model.config.first_stage is None else 1e9
+        unknown = 0.0 if pipe.model.config.first_stage is None else None
         return PreviewBudget(self.costs.get(label, unknown))
+
+    def learn(self, label: str, budget: PreviewBudget) -> None:
+        """Note the cost of the previews that were made."""
+        if budget.spent and budget.cost is not None:
+            self.costs[label] = budget.cost
 
     def preview(self, job: Job, budget: PreviewBudget, x: Tensor, step: Step | None = None) -> None:
         """A preview of [N,...] for a job: of pictures x, or of a step's x0, which may have to be decoded."""
@@ -179,7 +182,7 @@ def enlarged(job: Job, with_: Drawing, upscaler: Any, pixels: Tensor, picture: I
             raise Cancelled
         if job.asked == "stop" and index + 1 < upscaler.steps:
             return None
-    with_.costs["enlarging"] = budget.cost
+    with_.learn("enlarging", budget)
     with_.counts.sampling_seconds += time.perf_counter() - began
     assert x is not None
     return to_uint8(x)[0]

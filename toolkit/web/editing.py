@@ -78,6 +78,7 @@ def _painted(
     began = time.perf_counter()
 
     def on_step(step: Step) -> None:
+        budget.stepped()
         job.advance()
         if job.wants_preview and budget.allows():
             with_.preview(job, budget, step.x0_latents, step)
@@ -93,7 +94,7 @@ def _painted(
         x0: Tensor = stop.step.x0
         return [pasted(shown, unknown, how.region, one, how.feather) for one in x0.cpu()], stop.step
     finally:
-        with_.costs[job.request.model] = budget.cost
+        with_.learn(job.request.model, budget)
         with_.counts.sampling_seconds += time.perf_counter() - began
         with_.counts.calls += 1
         with_.counts.rows += len(pictures)

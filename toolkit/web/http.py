@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from glide.utils.json_files import as_table, parse_json
 from toolkit.web.guard import Refused
@@ -52,6 +54,11 @@ async def read_json(request: Request) -> dict[str, Any]:
         if len(body) > MOST_JSON:
             raise Refused(413, "size", f"got JSON of more than {MOST_JSON} bytes, expected less: shorten it")
     return as_table(parse_json(bytes(body), "the request's body"), "the request's body")
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """JSON in ASCII: a stranger's recipe may hold half a surrogate pair, which UTF-8 cannot write."""
+    return Response(json.dumps(value), status, media_type="application/json")
 
 
 async def in_thread(lock: asyncio.Semaphore, work: Callable[[], Any]) -> Any:

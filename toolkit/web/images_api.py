@@ -12,13 +12,13 @@ import time
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from glide.utils.errors import InputError
 from toolkit.web.draw_request import TRANSPARENCY, DrawRequest, read_request
 from toolkit.web.guard import Refused
-from toolkit.web.http import Watcher, in_thread, read_json
+from toolkit.web.http import Watcher, in_thread, json_response, read_json
 from toolkit.web.jobs import Job, QueueFull
 from toolkit.web.json_fields import Fields
 from toolkit.web.multipart import Part, read_form
@@ -51,7 +51,7 @@ def error_response(status: int, message: str, param: str | None = None) -> Respo
     codes = {401: "invalid_api_key", 404: "not_found", 413: "request_too_large", 429: "queue_full"}
     kind = "server_error" if status >= 500 else "invalid_request_error"
     body = {"message": message, "type": kind, "param": param, "code": codes.get(status)}
-    return JSONResponse({"error": body}, status)
+    return json_response({"error": body}, status)
 
 
 async def models(request: Request) -> Response:
@@ -62,7 +62,7 @@ async def models(request: Request) -> Response:
         {"id": label, "object": "model", "created": made, "owned_by": "glide-toolkit"}
         for label in server.models.labels
     ]
-    return JSONResponse({"object": "list", "data": data})
+    return json_response({"object": "list", "data": data})
 
 
 async def generations(request: Request) -> Response:
@@ -212,7 +212,7 @@ async def _answer(request: Request, server: ServerState, jobs: list[Job], form: 
     if form == "png" or (len(jobs) == 1 and request.headers.get("accept") == "image/png"):
         return Response(pictures[0][1].data, media_type="image/png")
     data = [_entry(shown, stored, form, request) for shown, stored in pictures]
-    return JSONResponse({"created": int(time.time()), "data": data})
+    return json_response({"created": int(time.time()), "data": data})
 
 
 def _entry(shown: dict[str, Any], stored: Stored, form: str, request: Request) -> dict[str, Any]:

@@ -20,31 +20,39 @@ SHARE = 0.05
 """Of the time since the job began, which previews may take."""
 LARGEST_PNG = 128 * 128  # pixels of a preview; larger ones are JPEG, which is made faster
 QUALITY = 85
+CALLS_OF_DECODING = 2.0
 
 
 class PreviewBudget:
     """Says when the next preview of a job may be made, from the time that those before it took.
 
-    cost: seconds of the first one, as a guess; 0 for pictures that need no decoding.
+    cost: seconds of one, as far as is known; 0 for pictures that need no decoding. None where nobody knows: then none
+    is made before the first step has shown how long a network call takes.
     """
 
-    def __init__(self, cost: float = 0.0, now: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, cost: float | None = 0.0, now: Callable[[], float] = time.perf_counter) -> None:
         self.now, self.cost, self.spent = now, cost, 0.0
         self.began = now()
         self._last = -math.inf
+
+    def stepped(self) -> None:
+        """To be called after each step. The first one gives a guess: decoding is like so many network calls."""
+        if self.cost is None:
+            self.cost = CALLS_OF_DECODING * (self.now() - self.began)
 
     def allows(self) -> bool:
         """True where one more, as long as the longest so far, stays within both bounds."""
         now = self.now()
         often = now - self._last < 1 / A_SECOND
-        return not often and self.spent + self.cost <= SHARE * (now - self.began)
+        return self.cost is not None and not often and self.spent + self.cost <= SHARE * (now - self.began)
 
     def make(self, preview: Callable[[], bytes]) -> bytes:
         """Make one and count its time."""
         before = self.now()
         data = preview()
         took = self.now() - before
-        self._last, self.spent, self.cost = before, self.spent + took, max(self.cost, took)
+        self.cost = max(self.cost or 0.0, took) if self.spent else took  # the first one replaces a guess
+        self._last, self.spent = before, self.spent + took
         return data
 
 

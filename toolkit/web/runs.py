@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from glide.utils.errors import InputError
 from glide.utils.filesystem import read_bytes
 from glide.utils.json_files import read_lines
 from toolkit.web.guard import Refused
-from toolkit.web.http import in_thread
+from toolkit.web.http import in_thread, json_response
 from toolkit.web.state import ServerState
 
 CURVES = ("loss", "gradient_norm", "images_per_second")
@@ -82,7 +82,7 @@ async def look(request: Request) -> Response:
     """The route of a run."""
     server: ServerState = request.app.state.server
     label = request.path_params["label"]
-    return JSONResponse(await in_thread(server.decoders, lambda: Runs(server.runs).look(label)))
+    return json_response(await in_thread(server.decoders, lambda: Runs(server.runs).look(label)))
 
 
 async def picture(request: Request) -> Response:

@@ -250,6 +250,7 @@ def test_strangers_recipes_are_data(worker: Worker) -> None:
             ({"options": {"clip": 3}}, "options.clip"),
             ({"prompt": ["a"]}, "prompt"),
             ({"enlarged": {}}, "not drawn but enlarged"),
+            ({"prompt": "\ud800"}, "not served here"),
         ):
             from PIL import Image
 

@@ -152,6 +152,7 @@ function keys(event) {
 }
 
 function setUp() {
+  if (location.search) history.replaceState(null, "", "/"); // the token is in a cookie now, and need not be seen
   setUpForm();
   setUpEditor();
   setUpCompare(server);

@@ -7,6 +7,8 @@ const START = { "": null };
 let offered = { models: [], guidances: [], samplers: {}, spacings: {} };
 let start = null; // {id, name} of the picture to begin with
 let repeats = null; // {call_size, place} of a recipe, which repeat its picture bit for bit
+let known = ""; // of the chosen model, as JSON: the form is changed where it changes
+let extra = {}; // options of a recipe that have no field of their own
 const conditions = new Map();
 
 /** The model that is chosen. */
@@ -25,7 +27,8 @@ export function fillOffers(about) {
     if (about.default_steps) $("steps").value = about.default_steps;
     addChip("cfg");
   }
-  ofModel();
+  if (JSON.stringify(model()) !== known) ofModel();
+  known = JSON.stringify(model());
 }
 
 /** What depends on the model: its classes, sizes, and pictures as conditions. */
@@ -110,8 +113,6 @@ export function readForm(kind = "draw") {
   if (start && kind !== "edit") Object.assign(request, { image: start.id, strength: Number($("start-strength").value) });
   return request;
 }
-
-let extra = {}; // options of a recipe that have no field of their own
 
 /** Fill the form from a recipe's fields, so that Draw repeats its picture. */
 export function fillForm(fields, name) {
