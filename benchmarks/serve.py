@@ -91,13 +91,13 @@ def measure(args: Serve) -> Iterator[str]:
         took = f"{time.perf_counter() - began:.2f} s after it was asked for, {used(pid) - before:.2f} s of a core"
         yield f"first picture, {args.steps} steps: {took}"
         yield from previews(address, args)
-        yield from throughput(address, args)
+        yield from throughput(address, args, pid)
         yield from memory(address, args)
         yield from fuzz(address, args)
-    with serving(args, "--together", "1") as (address, _):
+    with serving(args, "--together", "1") as (address, pid):
         until(lambda: fetch(f"{address}/healthz") is not None)
         draw(address, args, seed=0)
-        yield "one after the other: " + next(throughput(address, args))
+        yield "one after the other: " + next(throughput(address, args, pid))
 
 
 @contextmanager
@@ -156,15 +156,16 @@ def previews(address: str, args: Serve) -> Iterator[str]:
     yield f"previews took {100 * share:.2f}% of the time of sampling so far"
 
 
-def throughput(address: str, args: Serve) -> Iterator[str]:
+def throughput(address: str, args: Serve, pid: int) -> Iterator[str]:
     """Pictures a second for many clients at once, after one round that nobody counts."""
     with ThreadPoolExecutor(args.clients) as pool:
         list(pool.map(lambda seed: draw(address, args, seed), range(args.clients)))
-        loops, began = metrics(address)["glide_loops_total"], time.perf_counter()
+        loops, began, before = metrics(address)["glide_loops_total"], time.perf_counter(), used(pid)
         list(pool.map(lambda seed: draw(address, args, seed), range(100, 100 + 2 * args.clients)))
         took = time.perf_counter() - began
     loops, count = metrics(address)["glide_loops_total"] - loops, 2 * args.clients
-    yield f"{args.clients} clients, {count} pictures: {count / took:.2f} a second, {loops:.0f} loops"
+    each = f"{(used(pid) - before) / count:.3f} s of a core each"
+    yield f"{args.clients} clients, {count} pictures: {count / took:.2f} a second, {each}, {loops:.0f} loops"
 
 
 def memory(address: str, args: Serve) -> Iterator[str]:
