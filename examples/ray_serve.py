@@ -27,13 +27,14 @@ def build_app() -> Any:
     from toolkit.web.served_models import ServedModels, labels
     from toolkit.web.worker import Worker
 
-    return build(Worker(ServedModels(labels(MODELS)), JobQueue(), PictureStore()), os.environ.get("GLIDE_TOKEN"))
+    return build(
+        Worker(ServedModels(labels(MODELS)), JobQueue(), PictureStore()), os.environ.get("GLIDE_TOKEN")
+    )
 
 
-@serve.deployment(num_replicas=REPLICAS, ray_actor_options={"num_cpus": 1, "num_gpus": GPUS})
-@serve.ingress(build_app)
 class Glide:
     """The deployment; all requests go to the app."""
 
 
-app = Glide.bind()
+deployed = serve.deployment(num_replicas=REPLICAS, ray_actor_options={"num_cpus": 1, "num_gpus": GPUS})
+app = deployed(serve.ingress(build_app)(Glide)).bind()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from types import FrameType
 
 from glide.utils.errors import InputError, reason_of
 from glide.utils.printable import say
@@ -46,15 +49,41 @@ def serve(args: Serve) -> None:
         answering.start()
         host = f"[{args.host}]" if ":" in args.host else args.host
         address = f"http://{host}:{bound.getsockname()[1]}/"
-        say(f"open {address}{'?token=TOKEN' if args.auth else ''}, stop with Ctrl-C", result=True)
         try:
-            worker.run()
-        except KeyboardInterrupt:
-            say("stopped")
+            with _stopping(worker):
+                say(f"open {address}{'?token=TOKEN' if args.auth else ''}, stop with Ctrl-C", result=True)
+                worker.run()
         finally:
             worker.queue.close()
             server.should_exit = True
             answering.join(5.0)
+
+
+@contextmanager
+def _stopping(worker: Worker) -> Iterator[None]:
+    """A context that Ctrl-C or SIGTERM ends: between two steps, or at once while a model is being loaded."""
+    asked = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        again, asked = asked, True
+        worker.queue.close()
+        if again or not worker.ready:
+            raise KeyboardInterrupt
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except BaseException:
+        if not asked:
+            raise  # else it is of an import that was interrupted, which may take any form
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked:
+        say("stopped")
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -24,6 +24,7 @@ from toolkit.pipelines.recipe import with_stage
 from toolkit.pipelines.settings import SamplingConfig
 from toolkit.web.draw_request import DrawRequest
 from toolkit.web.jobs import Job
+from toolkit.web.latent_previews import LatentPreview
 from toolkit.web.picture_conditions import conditions_of
 from toolkit.web.picture_store import PictureStore, Stored
 from toolkit.web.previews import PreviewBudget, columns_of, sheet
@@ -59,6 +60,8 @@ class Drawing:
     counts: Counts = field(default_factory=Counts)
     costs: dict[str, float] = field(default_factory=dict)
     """Seconds of a preview, by model, as measured."""
+    latents: dict[str, LatentPreview] = field(default_factory=dict)
+    """Previews of models of latents."""
 
     def follow(self, jobs: Sequence[Job], steps: Iterable[Step], pipe: Pipeline) -> tuple[Step, bool]:
         """Take the steps of a loop whose rows are those of the jobs, with previews; the last step, and True if all.
@@ -69,11 +72,10 @@ class Drawing:
         began = time.perf_counter()
         step, whole = None, True
         for step in steps:
-            budget.stepped()
             for job in jobs:
                 job.advance()
             if len(jobs) == 1 and jobs[0].wants_preview and budget.allows():
-                self.preview(jobs[0], budget, step.x0_latents, step)
+                self.preview(jobs[0], budget, step.x0_latents)
             if all(job.asked == "cancel" for job in jobs):
                 raise Cancelled
             if len(jobs) == 1 and jobs[0].asked == "stop":
@@ -81,24 +83,29 @@ class Drawing:
                 break
         assert step is not None
         self.learn(jobs[0].request.model, budget)
+        if (latents := self.latents.get(jobs[0].request.model)) is not None:  # by what is decoded in any case
+            latents.learn(*((step.latents, step.x) if whole else (step.x0_latents, step.x0)))
         self.counts.sampling_seconds += time.perf_counter() - began
         self.counts.calls += 1
         return step, whole
 
     def budget(self, label: str, pipe: Pipeline) -> PreviewBudget:
         """A budget of previews, with the cost that they had before."""
-        unknown = 0.0 if pipe.model.config.first_stage is None else None
-        return PreviewBudget(self.costs.get(label, unknown))
+        if pipe.model.config.first_stage is not None:
+            preview = self.latents.setdefault(label, LatentPreview())
+            return PreviewBudget(self.costs.get(label, 0.0) if preview.known else None)
+        return PreviewBudget(self.costs.get(label, 0.0))
 
     def learn(self, label: str, budget: PreviewBudget) -> None:
         """Note the cost of the previews that were made."""
         if budget.spent and budget.cost is not None:
             self.costs[label] = budget.cost
 
-    def preview(self, job: Job, budget: PreviewBudget, x: Tensor, step: Step | None = None) -> None:
-        """A preview of [N,...] for a job: of pictures x, or of a step's x0, which may have to be decoded."""
+    def preview(self, job: Job, budget: PreviewBudget, x: Tensor, decoded: bool = False) -> None:
+        """A preview for a job of its model's x [N,c,h,w], which may be latents, or of decoded pictures."""
         before, columns = budget.spent, columns_of(len(x))
-        data = budget.make(lambda: sheet(x if step is None else step.x0))
+        latents = None if decoded else self.latents.get(job.request.model)
+        data = budget.make(lambda: sheet(x if latents is None else latents(x)))
         job.show(data, columns, -(-len(x) // columns))
         self.counts.preview_seconds += budget.spent - before
         job.changed()
@@ -177,7 +184,7 @@ def enlarged(job: Job, with_: Drawing, upscaler: Any, pixels: Tensor, picture: I
     for index, x in enumerate(upscaler.enlarge(pixels, picture)):
         job.advance()
         if job.wants_preview and budget.allows():
-            with_.preview(job, budget, x)
+            with_.preview(job, budget, x, decoded=True)
         if job.asked == "cancel":
             raise Cancelled
         if job.asked == "stop" and index + 1 < upscaler.steps:

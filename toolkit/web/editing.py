@@ -78,10 +78,9 @@ def _painted(
     began = time.perf_counter()
 
     def on_step(step: Step) -> None:
-        budget.stepped()
         job.advance()
         if job.wants_preview and budget.allows():
-            with_.preview(job, budget, step.x0_latents, step)
+            with_.preview(job, budget, step.x0_latents)
         if job.asked == "cancel":
             raise Cancelled
         if job.asked == "stop" and job.step < job.steps:

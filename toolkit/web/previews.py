@@ -20,25 +20,18 @@ SHARE = 0.05
 """Of the time since the job began, which previews may take."""
 LARGEST_PNG = 128 * 128  # pixels of a preview; larger ones are JPEG, which is made faster
 QUALITY = 85
-CALLS_OF_DECODING = 2.0
 
 
 class PreviewBudget:
     """Says when the next preview of a job may be made, from the time that those before it took.
 
-    cost: seconds of one, as far as is known; 0 for pictures that need no decoding. None where nobody knows: then none
-    is made before the first step has shown how long a network call takes.
+    cost: seconds of one, as far as is known. None: nothing can be shown.
     """
 
     def __init__(self, cost: float | None = 0.0, now: Callable[[], float] = time.perf_counter) -> None:
         self.now, self.cost, self.spent = now, cost, 0.0
         self.began = now()
         self._last = -math.inf
-
-    def stepped(self) -> None:
-        """To be called after each step. The first one gives a guess: decoding is like so many network calls."""
-        if self.cost is None:
-            self.cost = CALLS_OF_DECODING * (self.now() - self.began)
 
     def allows(self) -> bool:
         """True where one more, as long as the longest so far, stays within both bounds."""
@@ -51,7 +44,7 @@ class PreviewBudget:
         before = self.now()
         data = preview()
         took = self.now() - before
-        self.cost = max(self.cost or 0.0, took) if self.spent else took  # the first one replaces a guess
+        self.cost = max(self.cost or 0.0, took)
         self._last, self.spent = before, self.spent + took
         return data
 

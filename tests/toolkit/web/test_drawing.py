@@ -260,21 +260,6 @@ def test_previews_keep_to_their_share_of_time() -> None:
     assert len([when for when in made if when < 5]) >= 35  # eight a second while they are cheap
 
 
-def test_previews_that_must_be_decoded_wait_for_a_guess() -> None:
-    time = [0.0]
-    budget = PreviewBudget(None, now=lambda: time[0])
-    assert not budget.allows()
-    time[0] = 0.1
-    budget.stepped()
-    assert budget.cost == pytest.approx(0.2)  # two network calls
-    time[0] = 3.9
-    assert not budget.allows()
-    time[0] = 4.1
-    assert budget.allows()  # a twentieth of that
-    budget.make(lambda: b"")
-    assert budget.cost == 0.0  # as it was measured
-
-
 def test_jobs_of_several_visitors_are_drawn_together_bit_for_bit(worker: Worker) -> None:
     seeds, alone = range(20, 28), []
     for seed in seeds:
