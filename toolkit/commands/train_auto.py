@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from dataclasses import asdict
@@ -30,6 +31,11 @@ LOCK, MODEL = "auto.lock", "model"
 def train_auto(args: TrainAuto) -> None:
     """All of it, or what is left of it. InputError for data, time or a folder that cannot be used."""
     check_numbers(args)
+    if (processes := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise InputError(
+            f"got {processes} processes for a plan of one, expected one: start it without torchrun, or train the "
+            "stages of its plan by scripts/train_base.py"
+        )
     state = read_state(args.out)
     _check_out(args.out, state)
     features_named(args.judge, find_device(args.device))  # before the work

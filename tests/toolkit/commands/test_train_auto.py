@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -113,9 +114,13 @@ def test_an_interrupted_run_goes_on_to_the_same_model(
     assert seen == list(range(STEPS))  # no step is trained twice
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-    # finished: nothing is trained again
-    before = len(seen)
-    assert call(script, *cut) == 0 and len(seen) == before
+    # finished: nothing is trained again, also where the last step was done and the state not yet written
+    state = json.loads((tmp_path / "cut/auto.json").read_text())
+    state["rounds"]["base"][-1]["seconds_per_step"], state["done"] = None, False
+    (tmp_path / "cut/auto.json").write_text(json.dumps(state))
+    shutil.rmtree(tmp_path / "cut/model")
+    assert call(script, *cut) == 0 and len(seen) == STEPS
+    assert all(torch.equal(one[name], value) for name, value in weights(tmp_path / "cut").items())
 
 
 @pytest.mark.slow
@@ -235,7 +240,9 @@ def test_the_speed_of_this_machine_is_measured(tiny: tuple[Path, Path], tmp_path
     assert not (tmp_path / "run").exists()
 
 
-def test_bad_data_is_refused_in_a_sentence(tiny: tuple[Path, Path], tmp_path: Path, capsys: Capture) -> None:
+def test_bad_data_is_refused_in_a_sentence(
+    tiny: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     few, empty, foreign = (tmp_path / name for name in ("few", "empty", "foreign"))
     write_pictures(few, 3)
     empty.mkdir()
@@ -264,5 +271,9 @@ def test_bad_data_is_refused_in_a_sentence(tiny: tuple[Path, Path], tmp_path: Pa
         error = capsys.readouterr().err
         assert said in error and error.splitlines()[-1].startswith("error: "), error
         assert not out.exists()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert call(script, *flags(tiny, good, out)) == 2
+    assert "got 2 processes for a plan of one" in capsys.readouterr().err
+    monkeypatch.delenv("WORLD_SIZE")
     assert call(script, "shapes", "--out", out) == 2
     assert "scenes without an end" in capsys.readouterr().err
