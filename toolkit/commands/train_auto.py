@@ -16,7 +16,7 @@ from glide.utils.file_locks import FolderLock, ready_folder
 from glide.utils.printable import say
 from glide.utils.ranges import check_numbers
 from toolkit.commands.second_stage import BESIDE
-from toolkit.commands.train_auto_curve import Choice, choose, export, read_curve
+from toolkit.commands.train_auto_curve import choose, export, read_curve
 from toolkit.commands.train_auto_data import check
 from toolkit.commands.train_auto_flags import TrainAuto
 from toolkit.commands.train_auto_plan import Asked, DataFacts, Plan, Speed, Stage, in_words, make_plan
@@ -101,9 +101,10 @@ def _plan(args: TrainAuto, facts: DataFacts) -> Plan:
 def _finish(args: TrainAuto, state: AutoState) -> None:
     """The model folder and the report."""
     plan, base = state.plan, state.plan.stages[0]
-    choice = _chosen(args.out / base.name)
+    run = args.out / base.name
+    choice = choose(read_curve(run), Checkpoints(run / "checkpoints").steps(), base.measured)
     model = args.out / MODEL
-    export(args.out / base.name, choice.step, EMA, model)
+    export(run, choice.step, EMA, model)
     for stage in plan.stages[1:]:
         last = Checkpoints(args.out / stage.name / "checkpoints").steps()[-1]
         export(args.out / stage.name, last, EMA, model / BESIDE)
@@ -116,7 +117,3 @@ def _finish(args: TrainAuto, state: AutoState) -> None:
     say(f"the report took {time.perf_counter() - start:.0f} s")
     say(f"model: {model.resolve()}", result=True)
     say(f"report: {(args.out / PAGE).resolve()}, {(args.out / TEXT).resolve()}", result=True)
-
-
-def _chosen(run: Path) -> Choice:
-    return choose(read_curve(run), Checkpoints(run / "checkpoints").steps())

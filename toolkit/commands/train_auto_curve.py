@@ -16,6 +16,8 @@ from glide.training.metrics import read_log
 from glide.utils.errors import InputError
 
 Line = Mapping[str, Any]
+FEW = 24
+"""Pictures of a point of the curve, below which its differences are chance."""
 DISTANCES = ("held_out_distance", "training_distance")
 
 
@@ -33,10 +35,11 @@ def read_curve(run: Path) -> list[dict[str, Any]]:
     return read_log(path) if path.exists() else []
 
 
-def choose(lines: Sequence[Line], kept: Sequence[int]) -> Choice:
+def choose(lines: Sequence[Line], kept: Sequence[int], measured: int = FEW) -> Choice:
     """The last model, unless an earlier one that was kept is nearer to new pictures by more than chance.
 
-    kept: steps of the checkpoints that are there, ascending.
+    kept: steps of the checkpoints that are there, ascending. measured: pictures of each kind that a point of the curve
+    is of.
     """
     last = kept[-1]
     by_step = {int(line["step"]): line for line in lines}
@@ -53,18 +56,23 @@ def choose(lines: Sequence[Line], kept: Sequence[int]) -> Choice:
             f"The model is that of step {step}, whose distance to {of} pictures is the smallest, "
             f"{best[name]:.4g}; at the last step, {last}, it is {end[name]:.4g}, and all of its interval is above that."
         )
-        return Choice(step, (reason, *_outlook(lines, name)))
+        return Choice(step, (reason, *_outlook(lines, name, measured)))
     reason = f"The model is that of the last step, {last}: its distance to {of} pictures is {end[name]:.4g}"
     reason += (
         "."
         if step == last
         else f", and the smallest, {best[name]:.4g} at step {step}, is within its interval."
     )
-    return Choice(last, (reason, *_outlook(lines, name)))
+    return Choice(last, (reason, *_outlook(lines, name, measured)))
 
 
-def _outlook(lines: Sequence[Line], name: str) -> tuple[str, ...]:
+def _outlook(lines: Sequence[Line], name: str, measured: int) -> tuple[str, ...]:
     """A sentence on what more training would bring, by the last two points of the curve."""
+    if measured < FEW:
+        return (
+            f"What more training would bring, the curve does not say: its points are of {measured} pictures, expected "
+            f"{FEW} or more. Look at its pictures.",
+        )
     points = [line for line in lines if name in line]
     if len(points) < 3:
         return ()

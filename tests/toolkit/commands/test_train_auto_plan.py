@@ -164,5 +164,7 @@ def test_the_curve_says_what_more_training_would_bring() -> None:
     assert "more hours would help" in better.reasons[-1]
     worse = choose([line(10, 0.5), line(20, 0.3), line(30, 0.3, 0.5, 0.4)], [10, 20, 30])
     assert "rose by 30.0%" in worse.reasons[-1] and "by heart" in worse.reasons[-1]
+    few = choose([line(10, 0.5), line(20, 0.4), line(30, 0.3)], [10, 20, 30], 8)
+    assert "its points are of 8 pictures" in few.reasons[-1]
     copies = choose([line(10, 0.5), line(20, 0.3), line(30, 0.3, 0.7, 0.4)], [10, 20, 30])
     assert "draws these pictures better, and nothing new" in copies.reasons[-1]
