@@ -50,7 +50,9 @@ def build_model(
             source = with_latents(source, model, on_device(some, "cpu")["image"])
         fresh = init_from(model, source)
         if source.config.inpaint and not config.inpaint:
-            say(f"--init: {args.init} also inpaints, and this run does not: give --inpaint to keep that")
+            say(
+                f"--init: {args.init} also inpaints, and this run does not: --inpaint of a training keeps that"
+            )
         check_source(model, args.train_part, source, fresh)
         if fresh:
             say(f"--init: {len(fresh)} tensors start from scratch: {few(fresh, 4)}")

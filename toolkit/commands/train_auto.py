@@ -42,11 +42,7 @@ def train_auto(args: TrainAuto) -> None:
     facts, _ = check(args.data)
     if state is not None:
         check_same(state, _asked(args), facts, args.out)
-        say(
-            f"{args.out} is gone on with."
-            if not state.done
-            else f"{args.out} is finished: only its report is written."
-        )
+        say(f"{args.out} is finished: its report is written again" if state.done else f"resuming {args.out}")
     else:
         state = AutoState(_asked(args), facts, _plan(args, facts))
     say("\n".join(["The plan:", *in_words(state.plan, facts)]), result=True)
@@ -55,6 +51,7 @@ def train_auto(args: TrainAuto) -> None:
     ready_folder(args.out)
     busy = f"{args.out} is in use by {{holder}}, which trains there: wait for it, or give another --out"
     with FolderLock(args.out / LOCK, busy):
+        state = read_state(args.out) or state  # another process may have gone on meanwhile
         state.write(args.out)
         for stage in state.plan.stages:
             run_stage(args, state, stage)

@@ -8,6 +8,7 @@ are one training with a cooldown.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -165,9 +166,10 @@ def next_round(stage: Stage, rounds: list[Round], number: int) -> Round:
         steps = max(done + 1, min(total, round(FRACTIONS[number] * total)))
         return Round(steps, every=steps, save_every=save_every)
     every = max(1, (total - done) // (CURVE_POINTS - len(FRACTIONS) + 1))
-    save_every = min(save_every, every)
-    every -= every % save_every  # the models of the points are kept
-    return Round(total, (total - done) / total, every, save_every)
+    parts = math.ceil(every / save_every)
+    save_every = every // parts
+    # a checkpoint at each point, whose models are kept
+    return Round(total, (total - done) / total, save_every * parts, save_every)
 
 
 def _run_round(args: TrainAuto, plan: Plan, state: AutoState, stage: Stage, number: int) -> float:

@@ -103,7 +103,9 @@ def test_a_run_inpaints_only_where_it_is_asked_to(tmp_path: Path, capsys: pytest
     assert load_model(tmp_path / "inpaints").config.inpaint
     capsys.readouterr()
     train_base(settings(tmp_path / "draws", init=str(tmp_path / "inpaints"), train={"steps": 2}))
-    assert "also inpaints, and this run does not: give --inpaint to keep that" in capsys.readouterr().out
+    assert (
+        "also inpaints, and this run does not: --inpaint of a training keeps that" in capsys.readouterr().out
+    )
     assert not load_model(tmp_path / "draws").config.inpaint
     train_base(settings(tmp_path / "both", init=str(tmp_path / "inpaints"), inpaint=True, train={"steps": 2}))
     assert load_model(tmp_path / "both").config.inpaint

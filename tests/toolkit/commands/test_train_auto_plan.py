@@ -115,7 +115,7 @@ def test_steps_are_counted_again_by_the_real_speed() -> None:
     rounds[1].seconds_per_step = 1.5
     last = next_round(stage, rounds, len(FRACTIONS) - 1)
     assert last.steps == 2000 and last.cooldown == pytest.approx((2000 - 750) / 2000)
-    assert last.every % last.save_every == 0 and last.save_every <= 120 / 1.5
+    assert last.every == 312 and last.every % last.save_every == 0 and last.save_every <= 120 / 1.5
     # the time of the first rounds is spent: a machine that stops being fast still ends
     rounds[1].seconds_per_step = 100.0
     assert next_round(stage, rounds, 2).steps == 751
