@@ -27,7 +27,7 @@ from toolkit.evaluation.picture_sets import PictureSet
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
 
-SHORT = ("precision", "recall", "clip_score", "frechet_distance")
+SHORT = ("precision", "recall", "clip_score", "class_accuracy", "frechet_distance")
 """Figures of the line on the screen, as far as there are any."""
 
 
