@@ -6,7 +6,7 @@ Sizes are (H, W).
 from __future__ import annotations
 
 from glide.networks.config import ModelConfig
-from glide.utils.errors import InputError, warn
+from glide.utils.errors import warn
 from glide.utils.picture_size import Size, check_multiple, is_far, parse_size, size_text
 
 SHOWN = 4
@@ -57,12 +57,3 @@ def size_to_draw(config: ModelConfig, size: Size, name: str = "--size") -> Size 
             stacklevel=3,
         )
     return size
-
-
-def check_square(config: ModelConfig, what: str) -> None:
-    """InputError for a model of other than square pictures. what: needs squares, for the message."""
-    height, width = default_size(config)
-    if height != width:
-        raise InputError(
-            f"got a model of {width}x{height} for {what}, expected one of square pictures: give another model"
-        )

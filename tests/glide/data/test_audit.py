@@ -56,6 +56,20 @@ def test_class_folders_and_sizes(tmp_path, capsys):
         check_data(CheckData(str(tmp_path), write_index=True))
 
 
+def test_shapes_and_buckets(tmp_path, capsys):
+    for name, size in {"a": (60, 60), "b": (96, 64), "c": (96, 64), "d": (20, 60)}.items():
+        picture(tmp_path / f"{name}.png", size=size)
+    found = check_data(CheckData(str(tmp_path), unconditional=True, buckets=64))
+    assert found.shapes == {"higher than 1:2": 1, "about square": 1, "5:4 to 2:1": 2}
+    assert found.cropped_by_squares == pytest.approx((0 + 1 / 3 + 1 / 3 + 2 / 3) / 4)
+    assert found.buckets == {"64x64": 1, "80x48": 2, "48x96": 1}
+    # 96x64 keeps 96x58 of its 64 rows, 20x60 keeps 40 of its 60
+    assert found.cropped_by_buckets == pytest.approx((0 + 2 * (1 - 58 / 64) + 1 / 3) / 4)
+    assert "a square crop takes 33.3% of a picture away" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"got buckets around 60x60, expected a multiple of 16"):
+        check_data(CheckData(str(tmp_path), unconditional=True, buckets=60))
+
+
 @pytest.mark.slow
 def test_the_script_runs_and_nonsense_exits_with_2(tmp_path, capsys):
     sheet = tmp_path / "sheet.png"
