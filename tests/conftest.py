@@ -30,6 +30,7 @@ LONGEST = (
     "pipelines/test_default_strengths.py",
     "pipelines/test_compile.py",
     "docs/test_tutorial.py",
+    "web/test_page.py",
     "toolkit/test_fake_device.py",
     "training/test_fit.py",
     "training/test_survival.py",

@@ -42,6 +42,8 @@ class Noted(Guidance):
     def __init__(self, inner: Guidance, alpha_bar: Array) -> None:
         """alpha_bar: of each training timestep, by which a gradient becomes a shift of x0."""
         self.inner, self.alpha_bar = inner, alpha_bar
+        self.now = inner
+        """The inner one with its strength at this timestep."""
         self.lengths: Tensor | None = None
         """[N,H,W] of the last call; None where it did not act."""
 
@@ -61,20 +63,24 @@ class Noted(Guidance):
     def references(self) -> tuple[Conditioning | Reference, ...]:
         return self.inner.references
 
+    def at(self, t: int) -> Noted:
+        self.now = self.inner.at(t)
+        return self
+
     def active(self, t: int) -> bool:
-        return self.inner.active(t)
+        return self.now.active(t)
 
     def condition(self, cond: Conditioning, t: int) -> Conditioning:
-        return self.inner.condition(cond, t)
+        return self.now.condition(cond, t)
 
     def shift(self, main: Prediction, references: Sequence[Prediction]) -> Tensor | float:
-        shift = self.inner.shift(main, references)
+        shift = self.now.shift(main, references)
         self._note(shift, 1.0)
         return shift
 
     def gradient(self, x: Tensor, t: int) -> Tensor | float:
         """The solver moves epsilon by -sqrt(1 - alpha_bar) of it, and x0 by (1 - alpha_bar) / sqrt(alpha_bar)."""
-        gradient = self.inner.gradient(x, t)
+        gradient = self.now.gradient(x, t)
         alpha_bar = float(self.alpha_bar[t])
         self._note(gradient, (1 - alpha_bar) / math.sqrt(max(alpha_bar, 1e-8)))
         return gradient

@@ -53,6 +53,15 @@ def test_the_first_map_is_the_shift_that_is_computed_by_hand(worker: Worker) -> 
     assert map_["most"] >= round(float(lengths.max()), 4) - 1e-4
 
 
+def test_a_strength_that_grows_is_seen_to_grow(worker: Worker) -> None:
+    """The maps of cfg:1..5 are not those of 5, and the first one is empty: scale 1 is no guidance."""
+    job = drawn(worker, kind="explain", **FORM, guidance=["cfg:1..5"])
+    assert files_of(worker, job) == files_of(worker, drawn(worker, **FORM, guidance=["cfg:1..5"]))
+    (map_,) = job.maps["guidances"]
+    sheet = pixels_of(worker.store.get(map_["id"]).data)[..., 3]
+    assert sheet[:8, :8].max() == 0 < sheet[8:, 8:16].max()
+
+
 def test_what_cannot_be_shown(worker: Worker) -> None:
     assert "no guidance to show" in drawn(worker, kind="explain", **FORM, guidance=[]).message
     assert drawn(worker, kind="explain", **FORM | {"steps": 100}).state == "done"
