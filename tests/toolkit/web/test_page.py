@@ -383,6 +383,25 @@ def test_a_grid_and_two_pictures_are_compared(page: Any) -> None:
     assert "25%" in page.evaluate("document.getElementById('right-picture').style.clipPath")
 
 
+def test_a_blind_comparison_counts_for_the_setting_and_not_for_the_side(page: Any, site: Site) -> None:
+    page.click("#tab-compare")
+    page.select_option("#across", "steps")
+    page.fill("#across-values", "1, 4")
+    page.fill("#blind-pairs", "3")
+    page.click("#blind-draw")
+    for pair in range(3):
+        page.wait_for_selector("#blind img >> nth=1")
+        files = [site.file(image.get_attribute("src")) for image in page.query_selector_all("#blind img")]
+        recipes = [recipe_in(file, "picture") for file in files]
+        assert {recipe["respacing"] for recipe in recipes} == {"1", "4"}
+        assert [recipe["seed"] for recipe in recipes] == [5 + pair, 5 + pair]
+        better = "Left" if recipes[0]["respacing"] == "4" else "Right"
+        page.click("#blind >> text=No difference" if pair == 2 else f"#blind >> text={better} is better")
+        page.wait_for_selector("#blind img", state="detached")
+    until(page, "document.getElementById('blind').textContent.includes('Preferred')")
+    assert page.inner_text("#blind") == "Preferred: steps 1: 0; steps 4: 2; no difference: 1."
+
+
 def test_maps_of_guidances_are_shown_step_by_step(page: Any) -> None:
     page.fill("#steps", "6")
     page.click("#tab-compare")

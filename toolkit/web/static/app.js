@@ -1,5 +1,6 @@
 // The page: views, keys, and what happens when a picture is dropped or pasted.
 
+import { setUpBlind } from "./blind.js";
 import { compare, fillSides, setUpCompare } from "./compare.js";
 import { $, make, note } from "./dom.js";
 import { openFile, openPicture, readEditor, resize, setTool, setUpEditor, showLive, undo } from "./editor.js";
@@ -157,6 +158,7 @@ function setUp() {
   setUpEditor();
   setUpCompare(server);
   setUpExplain(server);
+  setUpBlind(server);
   showHistory();
   for (const name of VIEWS) $(`tab-${name}`).addEventListener("click", () => show(name));
   $("draw").addEventListener("click", draw);

@@ -5,7 +5,7 @@ import { readForm } from "./form.js";
 import { followed, pictures, placeFor, showFrame } from "./results.js";
 
 const MOST_CELLS = 64;
-const SETTINGS = {
+export const SETTINGS = {
   seed: "seed", steps: "steps", sampler: "solver", strength: "strength of the first guidance", spacing: "spacing",
   eta: "eta", caption: "caption", negative: "negative caption", model: "model", rescale: "rescale",
 };
@@ -43,7 +43,7 @@ function split() {
 }
 
 /** A request with one setting changed. */
-function changed(request, name, value) {
+export function changed(request, name, value) {
   if (!name) return request;
   if (name === "strength") {
     const [first = "cfg", ...others] = request.guidance;
@@ -56,7 +56,7 @@ function changed(request, name, value) {
 }
 
 /** Values that stand in a field; those of captions are divided by semicolons. */
-function valuesOf(id, name) {
+export function valuesOf(id, name) {
   if (!name) return [""];
   const separator = ["caption", "negative"].includes(name) ? ";" : ",";
   return $(id).value.split(separator).map((value) => value.trim()).filter(Boolean);
