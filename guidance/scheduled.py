@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,10 @@ from guidance.base import Guidance, Reference
 from guidance.strength_schedule import noise_share
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from glide.diffusion.conditioning import Conditioning
+    from glide.diffusion.denoiser import Prediction
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,3 +54,15 @@ class Scheduled(Guidance):
         share = noise_share(t, self.steps)
         scale = SCALE.real(self.strength(share), f"the strength of {self.name} at the noise share {share:g}")
         return self.inner.with_scale(scale)
+
+    def active(self, t: int) -> bool:
+        return self.at(t).active(t)
+
+    def condition(self, cond: Conditioning, t: int) -> Conditioning:
+        return self.at(t).condition(cond, t)
+
+    def shift(self, main: Prediction, references: Sequence[Prediction]) -> Tensor | float:
+        raise TypeError("a scheduled guidance has a shift at a timestep alone: ask guidance.at(t) for it")
+
+    def gradient(self, x: Tensor, t: int) -> Tensor | float:
+        return self.at(t).gradient(x, t)

@@ -34,9 +34,10 @@ def test_the_picture_is_the_one_that_is_drawn_without(worker: Worker) -> None:
     assert perturbed[2].max() > 0
 
 
-def test_the_first_map_is_the_shift_that_is_computed_by_hand(worker: Worker) -> None:
+@pytest.mark.parametrize("guidance", ["cfg:3", "cfg:3..1"])
+def test_the_first_map_is_the_shift_that_is_computed_by_hand(worker: Worker, guidance: str) -> None:
     """x0 = main + (scale - 1) * (main - null): of two denoisers at the first x, scale 1 and scale 3."""
-    job = drawn(worker, kind="explain", **FORM, guidance=["cfg:3"])
+    job = drawn(worker, kind="explain", **FORM, guidance=[guidance])
     pipe = worker.models.pipes[worker.models.labels[0]]
     found = []
     for scale in (1.0, 3.0):
