@@ -22,6 +22,7 @@ FORM = re.compile(
     r"(?P<name>[^:@~\s]+)(?::(?P<scale>[^:@~]*))?(?:~(?P<shape>[^@~]*))?"
     r"(?:@(?P<first>\d{1,12})-(?P<last>\d{1,12}))?"
 )
+MOST_STRENGTHS = 1000
 SAMPLES = 101
 """Equal noise shares at which the strength of a Python function is read."""
 
@@ -148,5 +149,10 @@ def _read_scales(text: str, where: str) -> list[float]:
         raise InputError(
             f"got the guidance {shown_number(where)}, in which a strength beside .. is missing, expected one on each "
             "side: write for example cfg:0..5"
+        )
+    if len(parts) > MOST_STRENGTHS:
+        raise InputError(
+            f"got the guidance {shown_number(where)} with {len(parts)} strengths, expected at most {MOST_STRENGTHS}: "
+            "give fewer, it is linear between them"
         )
     return [parse_scale(part, where) for part in parts]

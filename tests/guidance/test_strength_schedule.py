@@ -87,6 +87,7 @@ def test_a_constant_one_is_the_plain_strength(text: str) -> None:
         ("cfg:1..", "missing, expected one on each side"),
         ("cfg:..1", "missing, expected one on each side"),
         ("cfg:1....3", "missing, expected one on each side"),
+        ("cfg:" + "1.." * 1000 + "2", "with 1001 strengths, expected at most 1000"),
         ("cfg:1..x", "scale 'x', expected a number"),
         ("cfg:1..-3", "scale -3.0, expected a finite number from 0"),
         ("cfg:1..2..3~cos", "a shape and 3 strengths, expected one or two"),
