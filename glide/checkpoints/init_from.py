@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glide.networks.diffusers_model import DiffusersModel
 from glide.networks.model import Model
 from glide.utils.errors import InputError
 
@@ -34,6 +35,10 @@ def init_from(model: Model, source: Model) -> list[str]:
 
     Raises InputError when a weight has another size for any other reason.
     """
+    if isinstance(source, DiffusersModel):
+        raise InputError(
+            "got a model of diffusers to begin with, expected one of this project: leave --init out"
+        )
     old, new = _inner_weights(source, model), model.state_dict()
     fresh = []
     for name, to in new.items():

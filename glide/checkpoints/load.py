@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 
+from glide.checkpoints.diffusers_pipelines import is_pipeline, load_pipeline, read_pipeline
 from glide.checkpoints.first_stages import first_stage_of, held_in_folder
 from glide.checkpoints.model_folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
-from glide.checkpoints.names import embedded_models, resolve
+from glide.checkpoints.names import embedded_models, model_place, resolve
 from glide.checkpoints.text_encoders import FOLDER, encoder_of, save_encoder
 from glide.networks.config import ModelConfig
+from glide.networks.diffusers_model import DiffusersModel
 from glide.networks.frozen_text_encoder import FrozenText
 from glide.networks.model import Model
 from glide.utils.config_check import blank
@@ -39,6 +41,10 @@ def save_model(
     dtype: of the weights in the file, e.g. torch.float16 for half the size (None: unchanged).
     overwrite: also replace files of another library; an older model of this toolkit is always replaced.
     """
+    if isinstance(model, DiffusersModel):
+        raise InputError(
+            "got a model of diffusers to save, expected one of this project: copy its own folder instead"
+        )
     config, state = model.config.to_dict(), model.state_dict()
     frozen = model.text if isinstance(model.text, FrozenText) else None
     write_held = held_in_folder(model.config.first_stage, model.first_stage)
@@ -71,16 +77,18 @@ def load_model(
 ) -> Model:
     """The diffusion model of that name, in eval mode; its files may hold another dtype.
 
-    name: as for `resolve`, or blobfile's path of a published OpenAI `.pt` file.
+    name: as for `resolve`, a pipeline of diffusers among them, or blobfile's path of a published OpenAI `.pt` file.
     vocab: folder or hub id of GLIDE's vocabulary, for the captions of a `.pt` file, which has no tokenizer, or a
     function that returns it.
     places: folders with further embedded models, which are searched first.
     InputError if there is none of that name, or its files are damaged, foreign or do not match.
     """
-    if is_remote(name) or (path := resolve(name, *places)).is_file():
+    if is_remote(name) or (path := model_place(name, *places)).is_file():
         from glide.checkpoints.openai import convert as openai
 
         return openai.load(name, vocab=vocab).to(device, dtype).eval()
+    if is_pipeline(path):
+        return load_pipeline(name, path, device).to(dtype)
     record = read_config(path, KIND)
     tokenizer = read_tokenizer(path, record)
     model = blank(lambda: Model(ModelConfig.from_dict(record["model"])), f"{path / CONFIG}")
@@ -101,13 +109,15 @@ def load_model(
 
 def read_model_config(name: str | Path) -> ModelConfig:
     """The configuration of the diffusion model of that name, without its weights. Names and errors as `load_model`."""
-    if is_remote(name) or (path := resolve(name)).is_file():
+    if is_remote(name) or (path := model_place(name)).is_file():
         from glide.checkpoints.openai import convert as openai
         from glide.checkpoints.openai.options import model_config
 
         if is_remote(name):
             return model_config(openai.options_for(str(name)))
         return model_config(openai.options_of(str(path), openai.read_state_dict(str(path))))
+    if is_pipeline(path):
+        return read_pipeline(path).config
     try:
         return ModelConfig.from_dict(read_config(path, KIND)["model"])
     except InputError as error:

@@ -10,7 +10,7 @@ from glide.checkpoints.model_folder import CONFIG, TOKENIZER, WEIGHTS
 from glide.checkpoints.text_encoders import FILES as ENCODER_FILES
 from glide.checkpoints.text_encoders import FOLDER as ENCODER
 from glide.utils.errors import InputError, one_line
-from glide.utils.hub import HUB_ID, hub_folder
+from glide.utils.hub import HUB_ID, commit_of, hub_folder
 from glide.utils.numbers import shown_number
 
 HUB_FILES = [CONFIG, WEIGHTS, TOKENIZER]
@@ -22,6 +22,11 @@ HUB_FILES += ["tokenizer_config.json", "special_tokens_map.json", "vocab.json", 
 HUB_FILES += [f"first_stage/{name}" for name in (CONFIG, WEIGHTS, "diffusion_pytorch_model.safetensors")]
 HUB_FILES += [f"{ENCODER}/{name}" for name in ENCODER_FILES]
 """The files to fetch: a model's own, without its training checkpoints and other formats of the same weights."""
+PIPELINE = "model_index.json"
+"""The file by which a folder is a pipeline of diffusers."""
+SCHEDULER = "scheduler_config.json"
+PIPELINE_SETTINGS = [PIPELINE, CONFIG, f"unet/{CONFIG}", f"scheduler/{SCHEDULER}", SCHEDULER]
+"""The files of a pipeline to fetch first: they say what it is, and whether it can be used."""
 EMBEDDED = Path(__file__).parents[1] / "pretrained"
 
 
@@ -66,3 +71,18 @@ def resolve(name: str | Path, *places: Path, files: Sequence[str] = HUB_FILES) -
         else "give a folder, a .pt file, a hub id (org/name) or one of these"
     )
     raise InputError(f"there is no model {text!r}; embedded models: {known}: {hint}")
+
+
+def model_place(name: str | Path, *places: Path) -> Path:
+    """The path of a diffusion model's files, as `resolve`; of a pipeline of diffusers on the hub, of its settings.
+
+    These say what else has to be fetched. InputError as `resolve`.
+    """
+    text = str(name)
+    if not HUB_ID.fullmatch(text) or text.endswith(".pt"):
+        return resolve(name, *places)
+    path = resolve(name, *places, files=PIPELINE_SETTINGS)
+    commit = commit_of(path)
+    if commit is None or Path(name).exists() or (path / PIPELINE).is_file():
+        return path
+    return resolve(f"{text.partition('@')[0]}@{commit}")

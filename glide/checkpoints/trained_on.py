@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from glide.checkpoints.load import read_config, resolve
+from glide.checkpoints.diffusers_pipelines import is_pipeline
+from glide.checkpoints.load import read_config
+from glide.checkpoints.names import model_place
 from glide.utils.errors import InputError
 from glide.utils.filesystem import is_remote
 
@@ -14,7 +16,7 @@ DATA_FLAG = re.compile(r"--data[ =](\S+)")
 
 def trained_on(name: str | Path) -> str | None:
     """The `--data` of the model's training; None if it is not recorded. Names and errors as `load_model`."""
-    if is_remote(name) or (path := resolve(name)).is_file():
+    if is_remote(name) or (path := model_place(name)).is_file() or is_pipeline(path):
         return "a published training"
     training = read_config(path)["training"]
     if not isinstance(training, dict):

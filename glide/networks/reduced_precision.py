@@ -15,6 +15,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from glide.networks.diffusers_model import DiffusersUNet
+
 SENSITIVE = frozenset({"time_in", "time_out", "place", "head"})
 """Last parts of the names of a U-Net's layers that keep float32 weights."""
 
@@ -24,11 +26,14 @@ M = TypeVar("M", bound=nn.Module)
 def lower_(network: M, dtype: torch.dtype) -> M:
     """Round the weights of all convolutions and projections to `dtype`, in place, except those of sensitive layers.
 
-    network: a `glide.networks.unet.Encoder`, or a module that contains one. float32 changes nothing. Norms keep float32
+    network: a `glide.networks.unet.Encoder`, or a module that contains one. float32 changes nothing. A network of
+    diffusers is rounded as a whole, as diffusers does. Norms keep float32
     weights on a CPU; on a GPU they are rounded, as its kernels need one type (and compute in float32 all the same).
     """
     if dtype == torch.float32:
         return network
+    if isinstance(network, DiffusersUNet):  # its layers cast no inputs
+        return network.to(dtype)
     for name, module in network.named_modules():
         inner = isinstance(module, nn.Conv2d | nn.Linear) and name.rpartition(".")[2] not in SENSITIVE
         norm = isinstance(module, nn.GroupNorm | nn.LayerNorm)

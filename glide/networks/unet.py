@@ -32,7 +32,7 @@ OnBlock = Callable[[str, Tensor], Tensor]
 """From a block's name (`UNet.block_names`) and output [N,C,H,W] to what is taken in its place."""
 
 
-def _as_it_is(name: str, h: Tensor) -> Tensor:
+def as_it_is(name: str, h: Tensor) -> Tensor:
     return h
 
 
@@ -141,7 +141,7 @@ class Encoder(nn.Module):
         emb: Tensor,
         cond: Conditioning,
         identity: Collection[str] = (),
-        on_block: OnBlock = _as_it_is,
+        on_block: OnBlock = as_it_is,
     ) -> Iterator[Tensor]:
         """Yield the activation [N,C',H',W'] after the stem and after every block, the middle last.
 
@@ -199,7 +199,7 @@ class UNet(Encoder):
         t: Tensor,
         cond: Conditioning,
         identity: Collection[str] = (),
-        on_block: OnBlock = _as_it_is,
+        on_block: OnBlock = as_it_is,
     ) -> Tensor:
         """x [N,C,H,W], t [N] training timesteps, cond -> [N,out_channels,H,W].
 
@@ -219,7 +219,7 @@ class UNet(Encoder):
         cond: Conditioning,
         identity: Collection[str] = (),
         blocks: slice = slice(None),
-        on_block: OnBlock = _as_it_is,
+        on_block: OnBlock = as_it_is,
     ) -> Tensor:
         """The decoder, or some of its blocks: h [N,C',H',W'], emb [N,E] -> [N,C,H,W].
 

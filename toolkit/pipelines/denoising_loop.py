@@ -19,6 +19,7 @@ from glide.diffusion.self_conditioning import SelfConditioned
 from glide.diffusion.timestep_spacing import space_timesteps
 from glide.diffusion.x0_transforms import dynamic_threshold
 from glide.networks.deep_cache import DeepCache
+from glide.networks.diffusers_model import DiffusersUNet
 from glide.networks.first_stage import PIXELS, FirstStage
 from glide.networks.image_request import ImageRequest
 from glide.networks.picture_sizes import in_first_stage, multiple_of
@@ -90,7 +91,7 @@ def denoising_loop(
     if size is not None:
         check_multiple(size, multiple_of(config), "the size")
     size = in_first_stage(config, size)
-    if options.threshold is not None and stage.bound is None:
+    if options.threshold is not None and config.first_stage is not None:
         raise InputError(
             "got a dynamic threshold for a model that draws latents, which have no bound, expected none: leave it out"
         )
@@ -137,6 +138,10 @@ def _predict_of(context: ModelContext, settings: SamplingConfig) -> Predict:
     """The network's predictions, or those of one with a state, which is of one run alone."""
     predict: Predict = context.predict
     if settings.deep_every > 1:
+        if isinstance(context.unet, DiffusersUNet):
+            raise InputError(
+                "got --deep-every for a network of diffusers, expected one of this project: leave it out"
+            )
         if context.compiled:
             raise InputError(
                 "got a compiled network of which the deep levels are to be left out at some steps, expected one or "

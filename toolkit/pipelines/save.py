@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from glide.checkpoints.diffusers_pipelines import is_pipeline
 from glide.checkpoints.load import load_with_vocabulary, read_config, resolve, save_model
 from glide.checkpoints.model_folder import check_no_model
 from glide.networks.model import Model
@@ -143,5 +144,6 @@ def _save(pipe: BasePipeline, folder: Path, overwrite: bool = False) -> None:
         return
     model = load_with_vocabulary(source, torch.device("cpu"), keywords["vocab"], keywords["places"])
     path = None if is_remote(source) else resolve(source, *keywords["places"])
-    record = read_config(path)["training"] if path is not None and path.is_dir() else None
+    own = path is not None and path.is_dir() and not is_pipeline(path)
+    record = read_config(path)["training"] if own and path is not None else None
     save_model(folder, model, record, overwrite=overwrite)

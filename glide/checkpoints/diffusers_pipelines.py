@@ -1,0 +1,196 @@
+"""Pipelines of diffusers as models of this project: their networks by diffusers, all else by this project.
+
+A pipeline is a folder, or a repository of the hub, with a model_index.json. Its network is diffusers' own class, its
+process comes from its scheduler's settings (`glide.checkpoints.diffusers_schedulers`). Weights are read from
+safetensors alone: no code of a repository runs, and no pickle is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+
+from glide.checkpoints.diffusers_autoencoders import WEIGHTS, current_name, diffusers_class
+from glide.checkpoints.diffusers_schedulers import SchedulerConfig, read_scheduler
+from glide.checkpoints.model_folder import CONFIG, MAX_CONFIG, load_weights
+from glide.checkpoints.names import PIPELINE, PIPELINE_SETTINGS, SCHEDULER, resolve
+from glide.networks.config import ModelConfig, UNetConfig
+from glide.networks.diffusers_model import DiffusersModel, DiffusersUNet
+from glide.networks.first_stage import FirstStage
+from glide.utils.config_check import Entries, blank, checked, config_from_dict
+from glide.utils.errors import InputError
+from glide.utils.hub import HUB_ID, commit_of
+from glide.utils.json_files import read_table
+from glide.utils.numbers import Range, shown_number
+
+PIPELINES = {"DDPMPipeline": "UNet2DModel", "DDIMPipeline": "UNet2DModel", "PNDMPipeline": "UNet2DModel"}
+"""Supported pipelines, with the class of their network."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The settings of a network that are read here; diffusers reads all of them."""
+
+    sample_size: Annotated[int, Range(1, 16384)]
+    in_channels: Annotated[int, Range(1, 1024)] = 3
+    out_channels: Annotated[int, Range(1, 2048)] = 3
+    block_out_channels: Annotated[tuple[int, ...], Range(1, 65536), Entries(12)] = (224, 448, 672, 896)
+    layers_per_block: Annotated[int, Range(1, 100)] = 2
+    num_class_embeds: Annotated[int, Range(0, 2**24)] = 0
+
+    def sizes(self) -> UNetConfig:
+        """The same in this project's words, for messages and checks."""
+        first = self.block_out_channels[0]
+        return UNetConfig(
+            image_size=self.sample_size,
+            in_channels=self.in_channels,
+            out_channels=self.out_channels,
+            channels=first,
+            channel_mult=tuple(width / first for width in self.block_out_channels),
+            num_res_blocks=self.layers_per_block,
+            attention=(),
+            head_channels=0,
+            resblock_updown=False,
+        )
+
+
+@dataclass(frozen=True)
+class PipelineFolder:
+    """A pipeline whose settings were read and checked; its weights may still be on the hub."""
+
+    place: Path
+    network_class: str
+    network: dict[str, Any]  # its config.json
+    scheduler: SchedulerConfig
+    config: ModelConfig
+
+    def part(self, name: str) -> Path:
+        """The folder of a component. Early pipelines hold all in one folder."""
+        return _part(self.place, name)
+
+
+def is_pipeline(path: Path) -> bool:
+    """True for a folder of a pipeline of diffusers."""
+    return (path / PIPELINE).is_file()
+
+
+def read_pipeline(place: Path) -> PipelineFolder:
+    """The settings in a pipeline's folder. InputError for a kind that is not supported, and for damaged settings."""
+    index = read_table(place / PIPELINE, max_bytes=MAX_CONFIG)
+    name = index.get("_class_name")
+    if not isinstance(name, str) or name not in PIPELINES:
+        raise InputError(
+            f"got {place}, a {shown_number(name)} of diffusers, expected one of {', '.join(PIPELINES)}: give another "
+            "model"
+        )
+    expected = PIPELINES[name]
+    if index.get("unet") != ["diffusers", expected]:
+        raise InputError(
+            f"got {place / PIPELINE} with the unet {shown_number(index.get('unet'))}, expected a {expected} of "
+            "diffusers: give another model"
+        )
+    network = _settings(place, "unet", CONFIG)
+    if network.get("_class_name") != expected:
+        raise InputError(
+            f"got a {shown_number(network.get('_class_name'))} as the unet of {place}, expected a {expected}: give "
+            "files of one model"
+        )
+    scheduler = read_scheduler(_settings(place, "scheduler", SCHEDULER), str(place / SCHEDULER))
+    where = str(_part(place, "unet") / CONFIG)
+    sizes = _network_config(network, where)
+    config = ModelConfig(
+        unet=sizes.sizes(),
+        num_classes=sizes.num_class_embeds,
+        process=scheduler.process(sizes.in_channels, sizes.out_channels),
+    )
+    return PipelineFolder(place, expected, network, scheduler, checked(config, where))
+
+
+def load_pipeline(name: str | Path, place: Path, device: str | torch.device) -> DiffusersModel:
+    """The model of a pipeline, float32, in eval mode.
+
+    place: its folder, or its settings from the hub, whose other files are then fetched. InputError as `read_pipeline`,
+    where diffusers is not installed, and for weights that are missing, damaged or no safetensors.
+    """
+    found = read_pipeline(place)
+    if HUB_ID.fullmatch(str(name)) and (commit := commit_of(place)) and not Path(name).exists():
+        files = [*PIPELINE_SETTINGS, f"unet/{WEIGHTS}"]
+        if found.part("unet") == place:
+            files.append(WEIGHTS)
+        place = resolve(f"{str(name).partition('@')[0]}@{commit}", files=files)
+        found = read_pipeline(place)
+    unet = DiffusersUNet(_network(found, device), found.config.unet)
+    stage = FirstStage()
+    stage.bound = found.scheduler.bound
+    model = DiffusersModel(found.config, unet, stage, _origin(found.network, found.scheduler))
+    model.commit = commit_of(place)
+    return model.to(device).eval().requires_grad_(False)
+
+
+def _part(place: Path, name: str) -> Path:
+    return place / name if (place / name).is_dir() else place
+
+
+def _settings(place: Path, part: str, file: str) -> dict[str, Any]:
+    path = _part(place, part) / file
+    if not path.is_file():
+        raise InputError(
+            f"got a pipeline of diffusers without {part}/{file} in {place}, expected its {part} there: fetch the "
+            "whole folder"
+        )
+    return read_table(path, max_bytes=MAX_CONFIG)
+
+
+def _network_config(record: dict[str, Any], where: str) -> NetworkConfig:
+    """The settings of a network. InputError for sizes out of all reason, and kinds that are not supported."""
+    size = record.get("sample_size")
+    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
+        size = size[0]
+    if not isinstance(size, int):
+        raise InputError(
+            f"got {where} with sample_size {shown_number(size)}, expected one length: give a model of square pictures"
+        )
+    for setting, usual in (("time_embedding_type", "positional"), ("class_embed_type", None)):
+        if record.get(setting, usual) != usual:
+            raise InputError(
+                f"got {where} with {setting} {shown_number(record[setting])}, expected {usual or 'none'}: give "
+                "another model"
+            )
+    known = NetworkConfig.__dataclass_fields__
+    given = {key: value for key, value in record.items() if key in known and value is not None}
+    return config_from_dict(NetworkConfig, given | {"sample_size": size}, where)
+
+
+def _network(found: PipelineFolder, device: str | torch.device) -> Any:
+    """The network with its weights. InputError for settings that this version of diffusers does not know."""
+    folder, make = found.part("unet"), diffusers_class(found.network_class)
+    if not (folder / WEIGHTS).is_file():
+        raise InputError(
+            f"there is no {WEIGHTS} in {folder}, expected weights as safetensors (a .bin file is a pickle, which can "
+            "run code, and is not read): give a folder or a revision with them"
+        )
+    known: Sequence[str] = list(inspect.signature(make.__init__).parameters)
+    settings = {key: value for key, value in found.network.items() if not key.startswith("_")}
+    unknown = [key for key, value in settings.items() if key not in known and value not in (None, False)]
+    if unknown:
+        raise InputError(
+            f"got {folder / CONFIG} with {unknown[0]}, which the installed diffusers does not know, expected settings "
+            "of its version: update diffusers"
+        )
+    settings = {key: value for key, value in settings.items() if key in known}
+    network = blank(lambda: make(**settings), str(folder / CONFIG))
+    load_weights(network, folder, device, WEIGHTS, current_name)
+    return network
+
+
+def _origin(network: dict[str, Any], scheduler: SchedulerConfig) -> bytes:
+    """Digest of the settings by which the same weights draw other pictures."""
+    settings = {key: value for key, value in network.items() if not key.startswith("_")}
+    return hashlib.sha256(f"{json.dumps(settings, sort_keys=True)} {scheduler}".encode()).digest()[:8]

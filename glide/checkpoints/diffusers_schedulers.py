@@ -1,0 +1,113 @@
+"""The diffusion process of a scheduler of diffusers, read from its scheduler_config.json.
+
+A scheduler is a process and a solver. The process is taken: betas, prediction, the rescaling to zero terminal SNR, the
+bound of x0. The solver and its timesteps are this project's, chosen at each run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from glide.networks.process_config import ProcessConfig
+from glide.utils.config_check import config_from_dict
+from glide.utils.errors import InputError
+from glide.utils.numbers import Range, shown_number
+
+SCHEDULERS = (
+    "DDPM",
+    "DDIM",
+    "PNDM",
+    "LMSDiscrete",
+    "EulerDiscrete",
+    "EulerAncestralDiscrete",
+    "HeunDiscrete",
+    "KDPM2Discrete",
+    "KDPM2AncestralDiscrete",
+    "DPMSolverMultistep",
+    "DPMSolverSinglestep",
+    "DPMSolverSDE",
+    "DEISMultistep",
+    "UniPCMultistep",
+)
+"""Those with a discrete process of betas, without "Scheduler" at the end."""
+CLIPPING = ("DDPM", "DDIM")  # clip x0 by default
+OTHER_BETAS = ("HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE")
+"""Schedulers whose default betas are those of Stable Diffusion, 0.00085 to 0.012."""
+UNKNOWN = ("trained_betas", "use_flow_sigmas", "snr_shift_scale", "sigma_min", "sigma_max")
+"""Settings of other processes; each must be unset."""
+SCHEDULES = {"scaled_linear": "quadratic", "sigmoid": "sigmoid_betas"}
+"""diffusers' names of schedules, where ours is another."""
+PREDICTIONS: dict[str, Literal["eps", "x0", "v"]] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+
+Beta = Annotated[float, Range(0, 1)]
+
+
+@dataclass(frozen=True)
+class SchedulerConfig:
+    """The settings of a scheduler that say what its process is, with diffusers' defaults."""
+
+    num_train_timesteps: Annotated[int, Range(1, 100_000)] = 1000
+    beta_start: Beta = 0.0001
+    beta_end: Beta = 0.02
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"] = "linear"
+    prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
+    rescale_betas_zero_snr: bool = False
+    timestep_type: Literal["discrete"] = "discrete"
+    variance_type: (
+        Literal["fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned_range"] | None
+    ) = None
+    clip_sample: bool = False
+    clip_sample_range: Annotated[float, Range(1e-6, 1e6)] = 1.0
+
+    @property
+    def bound(self) -> float | None:
+        """Largest absolute value of x0; None: there is none."""
+        return self.clip_sample_range if self.clip_sample else None
+
+    def process(self, in_channels: int, out_channels: int) -> ProcessConfig:
+        """The process of a network with so many channels."""
+        variance: Literal["learned", "fixed_small", "fixed_large"] = "fixed_small"
+        if self.variance_type == "learned_range" or (
+            self.variance_type is None and out_channels == 2 * in_channels
+        ):
+            variance = "learned"
+        elif self.variance_type is not None and self.variance_type.startswith("fixed_large"):
+            variance = "fixed_large"
+        between = self.beta_schedule != "squaredcos_cap_v2"
+        values = {
+            "schedule": SCHEDULES.get(self.beta_schedule, self.beta_schedule),
+            "steps": self.num_train_timesteps,
+            "betas": (self.beta_start, self.beta_end) if between else (),
+            "zero_terminal_snr": self.rescale_betas_zero_snr,
+            "prediction": PREDICTIONS[self.prediction_type],
+            "variance": variance,
+        }
+        return config_from_dict(ProcessConfig, values, "process")
+
+
+def read_scheduler(record: Mapping[str, Any], where: str) -> SchedulerConfig:
+    """The process in a scheduler's table. where: its file, for messages. InputError for an unknown process."""
+    name = record.get("_class_name")
+    short = name.removesuffix("Scheduler") if isinstance(name, str) else ""
+    if short not in SCHEDULERS:
+        raise InputError(
+            f"got {where} of a {shown_number(name)}, expected one of {', '.join(SCHEDULERS)} (each with Scheduler at "
+            "its end), whose processes are known: give another model"
+        )
+    for setting in UNKNOWN:
+        if record.get(setting) not in (None, False):
+            raise InputError(
+                f"got {where} with {setting}, which makes another process than its betas do, expected none: give "
+                "another model"
+            )
+    known = {field.name for field in dataclasses.fields(SchedulerConfig)}
+    defaults: dict[str, Any] = {"clip_sample": short in CLIPPING}
+    if short in OTHER_BETAS:
+        defaults |= {"beta_start": 0.00085, "beta_end": 0.012}
+    given = {key: value for key, value in record.items() if key in known and value is not None}
+    if record.get("predict_epsilon") is False:  # before there was prediction_type
+        given["prediction_type"] = "sample"
+    return config_from_dict(SchedulerConfig, defaults | given, where)

@@ -1,0 +1,146 @@
+"""Networks of diffusers (UNet2DModel) in the place of this project's U-Net.
+
+This module receives a network that was built and read elsewhere (`glide.checkpoints.diffusers_pipelines`), so it
+imports no diffusers.
+
+Shape letters: N batch, C channels, H W pixels, E embedding width, L tokens, D token width, P planes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glide.diffusion.conditioning import Conditioning
+from glide.networks.config import ModelConfig, UNetConfig
+from glide.networks.first_stage import FirstStage
+from glide.networks.input_planes import input_planes
+from glide.networks.model import Model
+from glide.networks.unet import OnBlock, UNet, as_it_is
+from glide.utils.errors import InputError
+
+_identity: ContextVar[Collection[str]] = ContextVar("identity", default=())
+"""Names of the attention layers whose map is the identity in the present call: a call leaves the network as it was."""
+_ATTENTION = re.compile(
+    r"(down|mid|up)_blocks?\.(?:(\d+)\.)?attentions\.(\d+)(?:\.transformer_blocks\.\d+\.attn1)?"
+)
+
+
+class DiffusersUNet(UNet):
+    """A network of diffusers, called as a `UNet` is. It has the U-Net's interface and none of its layers."""
+
+    def __init__(self, network: nn.Module, config: UNetConfig) -> None:
+        """network: a UNet2DModel. config: its sizes, in this project's words."""
+        nn.Module.__init__(self)
+        self.network: Any = network
+        self.config = config
+        self.gradient_checkpointing = False
+        for name, layer in self._attention():
+            layer.processor = _Perturbable(name, layer.processor)
+
+    def take_class_embedding(self) -> nn.Module:
+        """The network's embedding of classes; from now on the network receives vectors [N,E] in place of numbers."""
+        embedding: nn.Module = self.network.class_embedding
+        self.network.class_embedding = nn.Identity()
+        return embedding
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights, in which all of the network computes."""
+        return next(self.parameters()).dtype
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Conditioning,
+        identity: Collection[str] = (),
+        on_block: OnBlock = as_it_is,
+    ) -> Tensor:
+        """x [N,C,H,W], t [N] training timesteps, cond -> [N,out_channels,H,W].
+
+        identity: names of `attention_layers` whose attention map is the identity in this call.
+        """
+        more = {} if cond.vector is None else {"class_labels": cond.vector.to(self.dtype)}
+        token = _identity.set(identity)
+        try:
+            return self.network(x.to(self.dtype), t, return_dict=False, **more)[0]
+        finally:
+            _identity.reset(token)
+
+    def block_names(self) -> tuple[str, ...]:
+        raise InputError(
+            "got features of a network of diffusers, expected those of a network of this project: leave them out"
+        )
+
+    def attention_layers(self) -> dict[str, Any]:
+        """Attention layers between pixels by name: "down.BLOCK.LAYER", "middle", "up.BLOCK.LAYER"."""
+        return dict(self._attention())
+
+    def _attention(self) -> list[tuple[str, Any]]:
+        found = []
+        for name, module in self.network.named_modules():
+            if (place := _ATTENTION.fullmatch(name)) and hasattr(module, "to_v"):
+                way, block, layer = place.groups()
+                found.append(("middle" if way == "mid" else f"{way}.{block}.{layer}", module))
+        return found
+
+
+class _Perturbable:
+    """An attention processor of diffusers that can leave the attention map out: each pixel attends to itself alone."""
+
+    def __init__(self, name: str, inner: Any) -> None:
+        self.name, self.inner = name, inner
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """hidden_states [N,C,H,W] or [N,L,C] -> the same shape. diffusers reads the names of these arguments."""
+        if self.name not in _identity.get():
+            return self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+        h = hidden_states.flatten(2).mT if hidden_states.ndim == 4 else hidden_states  # [N,L,C]
+        if attn.group_norm is not None:
+            h = attn.group_norm(h.mT).mT
+        h = attn.to_out[0](attn.to_v(h))
+        if hidden_states.ndim == 4:
+            h = h.mT.reshape(hidden_states.shape)
+        if attn.residual_connection:
+            h = h + hidden_states
+        return h / attn.rescale_output_factor
+
+
+class DiffusersModel(Model):
+    """A diffusion model whose network is one of diffusers. It draws; it is neither trained nor saved here."""
+
+    def __init__(
+        self, config: ModelConfig, unet: DiffusersUNet, first_stage: FirstStage, origin: bytes = b""
+    ) -> None:
+        """origin: a digest of what else the pictures depend on, which becomes a part of the model's fingerprint."""
+        nn.Module.__init__(self)
+        self.config, self.tokenizer, self.commit, self.text = config, None, None, None
+        if config.num_classes:
+            self.label = unet.take_class_embedding()
+        self.first_stage, self.parts, self.unet = first_stage, input_planes(config), unet
+        self.register_buffer("origin", torch.tensor(list(origin), dtype=torch.uint8))
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.unet.parameters()).dtype
+
+    def encode(self, batch: Mapping[str, Tensor]) -> Conditioning:
+        """The conditioning of classes, without planes: y [N] int64."""
+        return Conditioning(vector=self.label(batch["y"]) if self.config.num_classes else None)
