@@ -96,13 +96,13 @@ def read_pipeline(place: Path) -> PipelineFolder:
             f"got {place / PIPELINE} with the unet {shown_number(index.get('unet'))}, expected a {expected} of "
             "diffusers: give another model"
         )
-    network = _settings(place, "unet", CONFIG)
+    network = read_table(_settings(place, "unet", CONFIG), max_bytes=MAX_CONFIG)
     if network.get("_class_name") != expected:
         raise InputError(
             f"got a {shown_number(network.get('_class_name'))} as the unet of {place}, expected a {expected}: give "
             "files of one model"
         )
-    scheduler = read_scheduler(_settings(place, "scheduler", SCHEDULER), str(place / SCHEDULER))
+    scheduler = read_scheduler(_settings(place, "scheduler", SCHEDULER))
     where = str(_part(place, "unet") / CONFIG)
     sizes = _network_config(network, where)
     config = ModelConfig(
@@ -138,14 +138,15 @@ def _part(place: Path, name: str) -> Path:
     return place / name if (place / name).is_dir() else place
 
 
-def _settings(place: Path, part: str, file: str) -> dict[str, Any]:
+def _settings(place: Path, part: str, file: str) -> Path:
+    """The file of a component's settings. InputError where it is missing."""
     path = _part(place, part) / file
     if not path.is_file():
         raise InputError(
             f"got a pipeline of diffusers without {part}/{file} in {place}, expected its {part} there: fetch the "
             "whole folder"
         )
-    return read_table(path, max_bytes=MAX_CONFIG)
+    return path
 
 
 def _network_config(record: dict[str, Any], where: str) -> NetworkConfig:

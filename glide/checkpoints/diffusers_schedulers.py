@@ -7,13 +7,17 @@ bound of x0. The solver and its timesteps are this project's, chosen at each run
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from glide.checkpoints.model_folder import MAX_CONFIG
 from glide.networks.process_config import ProcessConfig
 from glide.utils.config_check import config_from_dict
 from glide.utils.errors import InputError
+from glide.utils.filesystem import read_bytes
+from glide.utils.json_files import as_table, parse_json
 from glide.utils.numbers import Range, shown_number
 
 SCHEDULERS = (
@@ -88,8 +92,11 @@ class SchedulerConfig:
         return config_from_dict(ProcessConfig, values, "process")
 
 
-def read_scheduler(record: Mapping[str, Any], where: str) -> SchedulerConfig:
-    """The process in a scheduler's table. where: its file, for messages. InputError for an unknown process."""
+def read_scheduler(path: Path) -> SchedulerConfig:
+    """The process in a scheduler's settings. InputError for a file that is damaged, and for an unknown process."""
+    # diffusers writes -Infinity for a bound that is not set, which is no JSON
+    text = re.sub(rb":\s*-?Infinity\b", b": null", read_bytes(path, MAX_CONFIG))
+    record, where = as_table(parse_json(text, path), path), str(path)
     name = record.get("_class_name")
     short = name.removesuffix("Scheduler") if isinstance(name, str) else ""
     if short not in SCHEDULERS:

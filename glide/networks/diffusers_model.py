@@ -43,9 +43,9 @@ class DiffusersUNet(UNet):
         for name, layer in self._attention():
             layer.processor = _Perturbable(name, layer.processor)
 
-    def take_class_embedding(self) -> nn.Module:
+    def take_class_embedding(self) -> nn.Embedding:
         """The network's embedding of classes; from now on the network receives vectors [N,E] in place of numbers."""
-        embedding: nn.Module = self.network.class_embedding
+        embedding: nn.Embedding = self.network.class_embedding
         self.network.class_embedding = nn.Identity()
         return embedding
 

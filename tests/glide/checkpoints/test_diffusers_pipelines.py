@@ -119,7 +119,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_pictures_are_those_of_diffusers(name: str, tmp_path: Path) -> None:
+def test_pictures_are_those_of_diffusers(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # here the long last steps of few are of first order, there they are not
+    monkeypatch.setattr("glide.diffusion.samplers.base.MAX_STEP_GROWTH", float("inf"))
     sampler, scheduler = CASES[name]
     pipe = load(saved(tmp_path, scheduler))
     network = UNet2DModel.from_pretrained(tmp_path / "unet")
