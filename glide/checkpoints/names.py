@@ -82,7 +82,7 @@ def model_place(name: str | Path, *places: Path) -> Path:
     if not HUB_ID.fullmatch(text) or text.endswith(".pt"):
         return resolve(name, *places)
     path = resolve(name, *places, files=PIPELINE_SETTINGS)
-    commit = commit_of(path)
-    if commit is None or Path(name).exists() or (path / PIPELINE).is_file():
+    if Path(name).exists() or (path / PIPELINE).is_file():
         return path
-    return resolve(f"{text.partition('@')[0]}@{commit}")
+    commit = commit_of(path)
+    return resolve(f"{text.partition('@')[0]}@{commit}" if commit else name, *places)

@@ -173,6 +173,28 @@ def test_old_folders_hold_all_in_one(tmp_path: Path, folder: Path) -> None:
     assert load(tmp_path).fingerprint == load(folder).fingerprint
 
 
+def test_only_what_is_needed_is_fetched_from_the_hub(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, asked = "0123456789" * 4, []
+    place = tmp_path / "snapshots" / commit
+
+    def download(hub_id: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append(revision)
+        for file in folder.rglob("*"):
+            name = file.relative_to(folder)
+            if str(name) in allow_patterns:
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
+                (place / name).write_bytes(file.read_bytes())
+                assert len(asked) == 2 or file.suffix == ".json"
+        return str(place)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    model = load_model("someone/ddim@main")
+    assert asked == ["main", commit] and model.commit == commit
+    assert torch.equal(model.unet.network.conv_in.weight, load_model(folder).unet.network.conv_in.weight)
+
+
 def test_other_settings_of_the_same_weights_are_another_model(tmp_path: Path, folder: Path) -> None:
     other = saved(tmp_path, DDIMScheduler(beta_schedule="squaredcos_cap_v2"))
     assert load(other).fingerprint != load(folder).fingerprint
