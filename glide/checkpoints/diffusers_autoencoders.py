@@ -12,9 +12,10 @@ import dataclasses
 import json
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -141,6 +142,7 @@ class TinyConfig:
         )
 
 
+K = TypeVar("K", KLConfig, TinyConfig)
 CONFIGS: dict[str, type[KLConfig] | type[TinyConfig]] = {cls.name: cls for cls in (KLConfig, TinyConfig)}
 
 
@@ -245,9 +247,7 @@ def _load(folder: Path, record: dict[str, Any], device: str | torch.device) -> D
         raise InputError(
             f"got {folder}, a {shown_number(name)} of diffusers, expected one of {', '.join(CONFIGS)}: give another"
         )
-    kind = CONFIGS[name]
-    known = {field.name for field in dataclasses.fields(kind)}
-    config = config_from_dict(kind, {key: value for key, value in record.items() if key in known}, where)
+    config = autoencoder_config(CONFIGS[name], record, where)
     if config.in_channels != config.out_channels:
         raise InputError(
             f"got {folder} with pictures of {config.in_channels} channels that become {config.out_channels}, expected "
@@ -262,6 +262,12 @@ def _load(folder: Path, record: dict[str, Any], device: str | torch.device) -> D
     network = blank(lambda: make(**dataclasses.asdict(config)), where)
     load_weights(network, folder, device, WEIGHTS, current_name)
     return DiffusersAutoencoder(network, config).to(device).eval().requires_grad_(False)
+
+
+def autoencoder_config(kind: type[K], record: Mapping[str, Any], where: str) -> K:
+    """The settings in a config.json. where: the file, for messages. InputError for those that do not fit."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    return config_from_dict(kind, {key: value for key, value in record.items() if key in known}, where)
 
 
 def diffusers_class(name: str) -> Any:

@@ -11,27 +11,59 @@ import hashlib
 import inspect
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 
-from glide.checkpoints.diffusers_autoencoders import WEIGHTS, current_name, diffusers_class
+from glide.checkpoints.diffusers_autoencoders import (
+    WEIGHTS,
+    KLConfig,
+    autoencoder_config,
+    current_name,
+    diffusers_class,
+    load_any_autoencoder,
+)
 from glide.checkpoints.diffusers_schedulers import SchedulerConfig, read_scheduler
+from glide.checkpoints.diffusers_text import (
+    ENCODER_FILES,
+    TOKENIZER_FILES,
+    load_prompt_encoder,
+    read_prompt_config,
+)
 from glide.checkpoints.model_folder import CONFIG, MAX_CONFIG, load_weights
 from glide.checkpoints.names import PIPELINE, PIPELINE_SETTINGS, SCHEDULER, resolve
-from glide.networks.config import ModelConfig, UNetConfig
+from glide.checkpoints.provenance import fingerprint
+from glide.networks.config import FirstStageConfig, ModelConfig, UNetConfig
 from glide.networks.diffusers_model import DiffusersModel, DiffusersUNet
-from glide.networks.first_stage import FirstStage
+from glide.networks.first_stage import FirstStage, LatentStage
+from glide.networks.frozen_text_config import FrozenTextConfig
 from glide.utils.config_check import Entries, blank, checked, config_from_dict
 from glide.utils.errors import InputError
 from glide.utils.hub import HUB_ID, commit_of
 from glide.utils.json_files import read_table
 from glide.utils.numbers import Range, shown_number
 
-PIPELINES = {"DDPMPipeline": "UNet2DModel", "DDIMPipeline": "UNet2DModel", "PNDMPipeline": "UNet2DModel"}
+LATENT = "UNet2DConditionModel"
+PIPELINES = {
+    "DDPMPipeline": "UNet2DModel",
+    "DDIMPipeline": "UNet2DModel",
+    "PNDMPipeline": "UNet2DModel",
+    "StableDiffusionPipeline": LATENT,
+    "StableDiffusionImg2ImgPipeline": LATENT,
+}
 """Supported pipelines, with the class of their network."""
+
+
+UNSET = (
+    "class_embed_type",
+    "addition_embed_type",
+    "encoder_hid_dim",
+    "encoder_hid_dim_type",
+    "time_cond_proj_dim",
+)
+"""Settings of inputs that other kinds of networks have; each must be unset."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +76,8 @@ class NetworkConfig:
     block_out_channels: Annotated[tuple[int, ...], Range(1, 65536), Entries(12)] = (224, 448, 672, 896)
     layers_per_block: Annotated[int, Range(1, 100)] = 2
     num_class_embeds: Annotated[int, Range(0, 2**24)] = 0
+    cross_attention_dim: Annotated[int, Range(1, 65536)] = 1280
+    transformer_layers_per_block: Annotated[int, Range(1, 100)] = 1
 
     def sizes(self) -> UNetConfig:
         """The same in this project's words, for messages and checks."""
@@ -110,6 +144,8 @@ def read_pipeline(place: Path) -> PipelineFolder:
         num_classes=sizes.num_class_embeds,
         process=scheduler.process(sizes.in_channels, sizes.out_channels),
     )
+    if expected == LATENT:
+        config = _with_latents_and_captions(config, sizes, place)
     return PipelineFolder(place, expected, network, scheduler, checked(config, where))
 
 
@@ -124,12 +160,22 @@ def load_pipeline(name: str | Path, place: Path, device: str | torch.device) -> 
         files = [*PIPELINE_SETTINGS, f"unet/{WEIGHTS}"]
         if found.part("unet") == place:
             files.append(WEIGHTS)
+        if found.network_class == LATENT:
+            files += [f"vae/{WEIGHTS}", *(f"text_encoder/{file}" for file in ENCODER_FILES)]
+            files += [f"tokenizer/{file}" for file in TOKENIZER_FILES]
         place = resolve(f"{str(name).partition('@')[0]}@{commit}", files=files)
         found = read_pipeline(place)
     unet = DiffusersUNet(_network(found, device), found.config.unet)
-    stage = FirstStage()
+    stage, prompts, config = FirstStage(), None, found.config
     stage.bound = found.scheduler.bound
-    model = DiffusersModel(found.config, unet, stage, _origin(found.network, found.scheduler))
+    if config.first_stage is not None and config.text_encoder is not None:
+        autoencoder = load_any_autoencoder(place / "vae", device)
+        prompts = load_prompt_encoder(place / "text_encoder", place / "tokenizer")
+        of_pixels = replace(config.first_stage, fingerprint=fingerprint(autoencoder))
+        of_captions = replace(config.text_encoder, fingerprint=prompts.fingerprint)
+        config = replace(config, first_stage=of_pixels, text_encoder=of_captions)
+        stage = LatentStage(autoencoder, of_pixels)
+    model = DiffusersModel(config, unet, stage, prompts, _origin(found.network, found.scheduler, config))
     model.commit = commit_of(place)
     return model.to(device).eval().requires_grad_(False)
 
@@ -158,7 +204,7 @@ def _network_config(record: dict[str, Any], where: str) -> NetworkConfig:
         raise InputError(
             f"got {where} with sample_size {shown_number(size)}, expected one length: give a model of square pictures"
         )
-    for setting, usual in (("time_embedding_type", "positional"), ("class_embed_type", None)):
+    for setting, usual in (("time_embedding_type", "positional"), *((name, None) for name in UNSET)):
         if record.get(setting, usual) != usual:
             raise InputError(
                 f"got {where} with {setting} {shown_number(record[setting])}, expected {usual or 'none'}: give "
@@ -167,6 +213,35 @@ def _network_config(record: dict[str, Any], where: str) -> NetworkConfig:
     known = NetworkConfig.__dataclass_fields__
     given = {key: value for key, value in record.items() if key in known and value is not None}
     return config_from_dict(NetworkConfig, given | {"sample_size": size}, where)
+
+
+def _with_latents_and_captions(config: ModelConfig, sizes: NetworkConfig, place: Path) -> ModelConfig:
+    """The configuration of a model of latents and captions. InputError where its parts do not fit each other."""
+    where = place / "vae" / CONFIG
+    table = _settings(place, "vae", CONFIG)
+    if table.get("_class_name") != KLConfig.name:
+        raise InputError(
+            f"got {where} of a {shown_number(table.get('_class_name'))}, expected an {KLConfig.name}: give another "
+            "model"
+        )
+    latents = autoencoder_config(KLConfig, table, str(where))
+    _settings(place, "text_encoder", CONFIG)
+    width, context = read_prompt_config(place / "text_encoder")
+    if sizes.in_channels != latents.latent_channels:
+        raise InputError(
+            f"got a unet of {sizes.in_channels} input channels for latents of {latents.latent_channels} in {place}, "
+            "expected as many (a network that is made to inpaint or to enlarge has more): give the text-to-image model"
+        )
+    if sizes.cross_attention_dim != width or sizes.num_class_embeds:
+        raise InputError(
+            f"got a unet for tokens {sizes.cross_attention_dim} wide and {sizes.num_class_embeds} classes in {place}, "
+            f"expected {width} as of its text encoder, and no classes: give another model"
+        )
+    text = FrozenTextConfig(
+        kind="clip", source=str(place), encoder_width=width, width=width, context=context, pooled="none"
+    )
+    stage = FirstStageConfig(source=str(place), factor=latents.factor, channels=latents.in_channels)
+    return replace(config, first_stage=stage, text_encoder=text)
 
 
 def _network(found: PipelineFolder, device: str | torch.device) -> Any:
@@ -191,7 +266,9 @@ def _network(found: PipelineFolder, device: str | torch.device) -> Any:
     return network
 
 
-def _origin(network: dict[str, Any], scheduler: SchedulerConfig) -> bytes:
-    """Digest of the settings by which the same weights draw other pictures."""
+def _origin(network: dict[str, Any], scheduler: SchedulerConfig, config: ModelConfig) -> bytes:
+    """Digest of the settings and other networks by which the same weights draw other pictures."""
     settings = {key: value for key, value in network.items() if not key.startswith("_")}
-    return hashlib.sha256(f"{json.dumps(settings, sort_keys=True)} {scheduler}".encode()).digest()[:8]
+    others = [part.fingerprint for part in (config.first_stage, config.text_encoder) if part is not None]
+    whole = f"{json.dumps(settings, sort_keys=True)} {scheduler} {others}"
+    return hashlib.sha256(whole.encode()).digest()[:8]

@@ -25,7 +25,8 @@ HUB_FILES += [f"{ENCODER}/{name}" for name in ENCODER_FILES]
 PIPELINE = "model_index.json"
 """The file by which a folder is a pipeline of diffusers."""
 SCHEDULER = "scheduler_config.json"
-PIPELINE_SETTINGS = [PIPELINE, CONFIG, f"unet/{CONFIG}", f"scheduler/{SCHEDULER}", SCHEDULER]
+PIPELINE_SETTINGS = [PIPELINE, CONFIG, f"scheduler/{SCHEDULER}", SCHEDULER]
+PIPELINE_SETTINGS += [f"{part}/{CONFIG}" for part in ("unet", "vae", "text_encoder")]
 """The files of a pipeline to fetch first: they say what it is, and whether it can be used."""
 EMBEDDED = Path(__file__).parents[1] / "pretrained"
 

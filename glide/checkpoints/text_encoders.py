@@ -170,13 +170,13 @@ def _load(kind: Kind, folder: Path) -> PretrainedText:
         pad=tokenizer.pad_token_id or 0,
         width=network.config.d_model if kind == "t5" else network.config.hidden_size,
         positions=None if kind == "t5" else network.config.max_position_embeddings,
-        fingerprint=_fingerprint(network, tokenizer.backend_tokenizer),
+        fingerprint=text_fingerprint(network, tokenizer.backend_tokenizer),
         own_tokenizer=tokenizer,
         commit=commit_of(folder),
     )
 
 
-def _fingerprint(network: nn.Module, tokenizer: Any) -> str:
+def text_fingerprint(network: nn.Module, tokenizer: Any) -> str:
     """16 hexadecimal digits of SHA-256 over the weights, the vocabulary and the tokens of `PROBES`."""
     whole = weights_digest(network)
     whole.update(repr(sorted(tokenizer.get_vocab().items())).encode("utf-8", "surrogatepass"))

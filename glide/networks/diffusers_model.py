@@ -1,4 +1,4 @@
-"""Networks of diffusers (UNet2DModel) in the place of this project's U-Net.
+"""Networks of diffusers (UNet2DModel, UNet2DConditionModel) in the place of this project's U-Net.
 
 This module receives a network that was built and read elsewhere (`glide.checkpoints.diffusers_pipelines`), so it
 imports no diffusers.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from glide.diffusion.conditioning import Conditioning
 from glide.networks.config import ModelConfig, UNetConfig
 from glide.networks.first_stage import FirstStage
+from glide.networks.frozen_text_encoder import FrozenTokenizer
 from glide.networks.input_planes import input_planes
 from glide.networks.model import Model
 from glide.networks.unet import OnBlock, UNet, as_it_is
@@ -35,7 +37,7 @@ class DiffusersUNet(UNet):
     """A network of diffusers, called as a `UNet` is. It has the U-Net's interface and none of its layers."""
 
     def __init__(self, network: nn.Module, config: UNetConfig) -> None:
-        """network: a UNet2DModel. config: its sizes, in this project's words."""
+        """network: a UNet2DModel or a UNet2DConditionModel. config: its sizes, in this project's words."""
         nn.Module.__init__(self)
         self.network: Any = network
         self.config = config
@@ -66,7 +68,8 @@ class DiffusersUNet(UNet):
 
         identity: names of `attention_layers` whose attention map is the identity in this call.
         """
-        more = {} if cond.vector is None else {"class_labels": cond.vector.to(self.dtype)}
+        inputs = {"class_labels": cond.vector, "encoder_hidden_states": cond.tokens}
+        more = {name: part.to(self.dtype) for name, part in inputs.items() if part is not None}
         token = _identity.set(identity)
         try:
             return self.network(x.to(self.dtype), t, return_dict=False, **more)[0]
@@ -119,15 +122,42 @@ class _Perturbable:
         return h / attn.rescale_output_factor
 
 
+@dataclass(frozen=True, eq=False)
+class PromptEncoder:
+    """A frozen CLIP of transformers whose outputs the network receives as they are, at padded positions too."""
+
+    network: nn.Module
+    tokenizer: FrozenTokenizer
+    fingerprint: str
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PromptEncoder:
+        return self  # frozen: copies of a model share it
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """tokens [N,L] int64 -> the last layer's outputs [N,L,D], float32. Each token sees those before it."""
+        network = self.network.to(tokens.device)
+        with torch.no_grad(), torch.autocast(tokens.device.type, enabled=False):
+            return network(input_ids=tokens).last_hidden_state.float()
+
+
 class DiffusersModel(Model):
     """A diffusion model whose network is one of diffusers. It draws; it is neither trained nor saved here."""
 
     def __init__(
-        self, config: ModelConfig, unet: DiffusersUNet, first_stage: FirstStage, origin: bytes = b""
+        self,
+        config: ModelConfig,
+        unet: DiffusersUNet,
+        first_stage: FirstStage,
+        prompts: PromptEncoder | None = None,
+        origin: bytes = b"",
     ) -> None:
-        """origin: a digest of what else the pictures depend on, which becomes a part of the model's fingerprint."""
+        """prompts: the text encoder of a model that is conditioned on captions.
+
+        origin: a digest of what else the pictures depend on, which becomes a part of the model's fingerprint.
+        """
         nn.Module.__init__(self)
-        self.config, self.tokenizer, self.commit, self.text = config, None, None, None
+        self.config, self.commit, self.text = config, None, None
+        self.prompts, self.tokenizer = prompts, prompts.tokenizer if prompts else None
         if config.num_classes:
             self.label = unet.take_class_embedding()
         self.first_stage, self.parts, self.unet = first_stage, input_planes(config), unet
@@ -142,5 +172,8 @@ class DiffusersModel(Model):
         return next(self.unet.parameters()).dtype
 
     def encode(self, batch: Mapping[str, Tensor]) -> Conditioning:
-        """The conditioning of classes, without planes: y [N] int64."""
-        return Conditioning(vector=self.label(batch["y"]) if self.config.num_classes else None)
+        """The conditioning of classes, y [N] int64, or of captions, tokens [N,L] int64; without planes."""
+        return Conditioning(
+            vector=self.label(batch["y"]) if self.config.num_classes else None,
+            tokens=self.prompts.encode(batch["tokens"]) if self.prompts else None,
+        )
