@@ -217,16 +217,15 @@ def _network_config(record: dict[str, Any], where: str) -> NetworkConfig:
 
 def _with_latents_and_captions(config: ModelConfig, sizes: NetworkConfig, place: Path) -> ModelConfig:
     """The configuration of a model of latents and captions. InputError where its parts do not fit each other."""
-    where = place / "vae" / CONFIG
-    table = _settings(place, "vae", CONFIG)
+    where = _settings(place, "vae", CONFIG)
+    table = read_table(where, max_bytes=MAX_CONFIG)
     if table.get("_class_name") != KLConfig.name:
         raise InputError(
             f"got {where} of a {shown_number(table.get('_class_name'))}, expected an {KLConfig.name}: give another "
             "model"
         )
     latents = autoencoder_config(KLConfig, table, str(where))
-    _settings(place, "text_encoder", CONFIG)
-    width, context = read_prompt_config(place / "text_encoder")
+    width, context = read_prompt_config(_settings(place, "text_encoder", CONFIG).parent)
     if sizes.in_channels != latents.latent_channels:
         raise InputError(
             f"got a unet of {sizes.in_channels} input channels for latents of {latents.latent_channels} in {place}, "

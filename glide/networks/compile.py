@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from glide.diffusion.conditioning import Conditioning
+from glide.networks.diffusers_model import DiffusersUNet
 from glide.networks.layers import Dropout
 from glide.networks.unet import UNet
 from glide.utils.errors import InputError
@@ -26,8 +27,12 @@ COMPILERS = ("g++", "c++", "clang++", "cl")
 def compiled(unet: UNet) -> Callable[..., Tensor]:
     """The U-Net, compiled for each input shape; on a GPU also recorded and replayed (CUDA graphs).
 
-    InputError if a CPU has no C++ compiler, or this Python no torch.compile.
+    InputError if a CPU has no C++ compiler, this Python no torch.compile, or the network is one of diffusers.
     """
+    if isinstance(unet, DiffusersUNet):
+        raise InputError(
+            "got --compile for a network of diffusers, expected one of this project: leave it out"
+        )
     graphs = next(unet.parameters()).is_cuda
     check_compiler(unet)
     try:

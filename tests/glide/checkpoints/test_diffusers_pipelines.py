@@ -257,6 +257,8 @@ def test_unsupported_uses_are_one_sentence(folder: Path, tmp_path: Path) -> None
     pipe = load(folder)
     with pytest.raises(InputError, match="got features of a network of diffusers"), pipe.features():
         pass
+    with pytest.raises(InputError, match="got --compile for a network of diffusers"):
+        Pipeline(model, dtype="float32", compiles=True)
     with pytest.raises(InputError, match="guidance for a model with no condition at all"):
         pipe(guidance_scale=3.0)
 
