@@ -142,7 +142,7 @@ class TinyConfig:
         )
 
 
-K = TypeVar("K", KLConfig, TinyConfig)
+K = TypeVar("K", bound=KLConfig | TinyConfig)
 CONFIGS: dict[str, type[KLConfig] | type[TinyConfig]] = {cls.name: cls for cls in (KLConfig, TinyConfig)}
 
 
