@@ -121,8 +121,9 @@ def test_gradient_against_finite_differences(net: NoisyClassifier, class_model: 
 
 
 def test_muon_leaves_the_ends_to_adamw(net: NoisyClassifier) -> None:
-    matrices = {id(p) for p in split_parameters(net)[0]}
-    inner = {name for name, p in net.named_parameters() if id(p) in matrices}
+    learned = copy.deepcopy(net).requires_grad_(True)  # the fixture's is frozen
+    matrices = {id(p) for p in split_parameters(learned)[0]}
+    inner = {name for name, p in learned.named_parameters() if id(p) in matrices}
     assert {"pool.qkv.weight", "encoder.time_out.weight", "encoder.down.0.res.conv_in.weight"} <= inner
     outer = {"encoder.stem.weight", "encoder.time_in.weight", "pool.positions", "pool.head.weight"}
     assert not inner & outer
