@@ -183,10 +183,14 @@ def test_upsamplers_learn_from_the_same_masks(tmp_path: Path) -> None:
     assert plane_count(train_upsampler(fine).config) == 7
 
 
-def test_an_inpainting_model_continues_to_inpaint(tmp_path: Path) -> None:
+def test_an_inpainting_model_continues_to_inpaint_where_it_is_asked_to(tmp_path: Path) -> None:
     train_base(settings(tmp_path / "a", inpaint=True, all_unknown=0.0, train={"steps": 1}))
-    train_base(settings(tmp_path / "b", init=str(tmp_path / "a"), train={"steps": 1}))
+    train_base(
+        settings(tmp_path / "b", init=str(tmp_path / "a"), inpaint=True, all_unknown=0.0, train={"steps": 1})
+    )
     assert load_model(tmp_path / "b").config.inpaint
+    train_base(settings(tmp_path / "c", init=str(tmp_path / "a"), train={"steps": 1}))
+    assert not load_model(tmp_path / "c").config.inpaint
     with pytest.raises(InputError, match=r"--all-unknown 1\.5, expected a finite number from 0 to 1"):
         train_base(settings(tmp_path / "c", inpaint=True, all_unknown=1.5))
     (tmp_path / "data").mkdir()
