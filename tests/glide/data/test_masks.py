@@ -189,8 +189,8 @@ def test_an_inpainting_model_continues_to_inpaint_where_it_is_asked_to(tmp_path:
         settings(tmp_path / "b", init=str(tmp_path / "a"), inpaint=True, all_unknown=0.0, train={"steps": 1})
     )
     assert load_model(tmp_path / "b").config.inpaint
-    train_base(settings(tmp_path / "c", init=str(tmp_path / "a"), train={"steps": 1}))
-    assert not load_model(tmp_path / "c").config.inpaint
+    train_base(settings(tmp_path / "d", init=str(tmp_path / "a"), train={"steps": 1}))
+    assert not load_model(tmp_path / "d").config.inpaint
     with pytest.raises(InputError, match=r"--all-unknown 1\.5, expected a finite number from 0 to 1"):
         train_base(settings(tmp_path / "c", inpaint=True, all_unknown=1.5))
     (tmp_path / "data").mkdir()
