@@ -155,7 +155,7 @@ class BucketSchedule:
 
     def __init__(self, counts: Sequence[int], seed: int) -> None:
         """counts: pictures of each bucket, [K]."""
-        self.seed, self.ends = seed, np.cumsum(counts) / sum(counts)
+        self.seed, self.ends = seed, np.cumsum(counts) / max(sum(counts), 1)
         self._before = [np.zeros(len(counts), np.int64)]  # visits of each bucket before a block
         self._last: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
         self._lock = threading.Lock()

@@ -53,7 +53,7 @@ def check_access(host: str, token: str | None) -> None:
     if token is not None and not TOKEN.fullmatch(token):
         raise InputError(
             f"got --auth with {len(token)} characters, expected at least {SHORTEST_TOKEN} letters, digits, - or _: "
-            'take those of python -c "import secrets; print(secrets.token_urlsafe())"'
+            "take those of `openssl rand -hex 16`"
         )
     if token is None and host.strip("[]") not in LOOPBACK:
         raise InputError(

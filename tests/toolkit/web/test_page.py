@@ -391,13 +391,15 @@ def test_a_blind_comparison_counts_for_the_setting_and_not_for_the_side(page: An
     page.click("#blind-draw")
     for pair in range(3):
         page.wait_for_selector("#blind img >> nth=1")
-        files = [site.file(image.get_attribute("src")) for image in page.query_selector_all("#blind img")]
+        sources = [image.get_attribute("src") for image in page.query_selector_all("#blind img")]
+        files = [site.file(source) for source in sources]
         recipes = [recipe_in(file, "picture") for file in files]
         assert {recipe["respacing"] for recipe in recipes} == {"1", "4"}
         assert [recipe["seed"] for recipe in recipes] == [5 + pair, 5 + pair]
         better = "Left" if recipes[0]["respacing"] == "4" else "Right"
         page.click("#blind >> text=No difference" if pair == 2 else f"#blind >> text={better} is better")
-        page.wait_for_selector("#blind img", state="detached")
+        # the next pair may be there at once
+        until(page, f"document.querySelector('#blind img')?.getAttribute('src') !== '{sources[0]}'")
     until(page, "document.getElementById('blind').textContent.includes('Preferred')")
     assert page.inner_text("#blind") == "Preferred: steps 1: 0; steps 4: 2; no difference: 1."
 
