@@ -5,17 +5,19 @@ An index is valid only while its shard has the size and modification time for wh
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
 import random
+import shutil
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 
 from glide.data.shards.tar_index import ShardIndex, scan_shard
 from glide.utils.errors import InputError
@@ -30,12 +32,15 @@ MAX_SCANS = 8  # shards that are read at once: most of the time is spent waiting
 def cache_folder() -> Path:
     """$GLIDE_CACHE; without it a temporary folder of this process. Nothing is written elsewhere."""
     own = os.environ.get("GLIDE_CACHE")
-    return Path(own) if own else Path(_own_folder().name)
+    return Path(own) if own else _own_folder()
 
 
 @cache
-def _own_folder() -> TemporaryDirectory[str]:
-    return TemporaryDirectory(prefix="glide-shards-", ignore_cleanup_errors=True)
+def _own_folder() -> Path:
+    # threads that come at once may make one each, of which all but one stay empty
+    folder = mkdtemp(prefix="glide-shards-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def shard_index(path: str) -> ShardIndex:
