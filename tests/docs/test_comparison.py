@@ -48,6 +48,12 @@ def test_its_commands_run(place: Path, capsys: pytest.CaptureFixture[str]) -> No
             Path("anna.json").write_bytes(Path("outputs/answers/oracle.json").read_bytes())
             text = Path("outputs/answers/distracted.json").read_text("utf-8")
             Path("ben.json").write_text(text.replace("distracted", "ben"), "utf-8")
+        if "outputs/compare.html" in words:
+            words = [
+                *words,
+                "--seed",
+                "25",
+            ]  # one by which the careless rater does not pass, as one in nine does
         assert call(SCRIPTS[path], *words) == 0, words
     out = capsys.readouterr().out
     assert "2 of 3 raters counted" in out and re.search(r"careless .*failed, left out", out)
