@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from glide.diffusion.conditioning import Conditioning
     from glide.diffusion.denoiser import Predict, Prediction
 
-__all__ = ["EVERYWHERE", "Guidance", "Reference"]
+__all__ = ["EVERYWHERE", "Guidance", "GuidanceWrapper", "Reference"]
 
 G = TypeVar("G", bound="Guidance")
 
@@ -81,3 +81,31 @@ class Guidance(ABC):
     def gradient(self, x: Tensor, t: int) -> Tensor | float:
         """Added to the gradient of log p(y | x_t) [N,C,H,W], scale included. The sampler applies it."""
         return 0.0
+
+
+class GuidanceWrapper(Guidance):
+    """A guidance around another one. Subclasses override only what they change.
+
+    inner: the guidance whose scale, interval, name and references it has.
+    """
+
+    inner: Guidance
+
+    @property
+    def scale(self) -> float:  # type: ignore[override]
+        return self.inner.scale
+
+    @property
+    def interval(self) -> tuple[int, int]:  # type: ignore[override]
+        return self.inner.interval
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def references(self) -> tuple[Conditioning | Reference, ...]:
+        return self.inner.references
+
+    def active(self, t: int) -> bool:
+        return self.inner.active(t)

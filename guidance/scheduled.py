@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from glide.utils.ranges import SCALE
-from guidance.base import Guidance, Reference
+from guidance.base import Guidance, GuidanceWrapper
 from guidance.strength_schedule import noise_share
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Scheduled(Guidance):
+class Scheduled(GuidanceWrapper):
     """Another guidance, at each timestep with the scale that a function gives; within its interval, as without it.
 
     Where that scale has no effect, the step costs what it costs without the guidance.
@@ -29,22 +29,6 @@ class Scheduled(Guidance):
     """Of the noise share t / (steps - 1): 1 at the noisiest training timestep, 0 at the last. At least 0."""
     steps: int = 1000
     """Timesteps of the training: `len(model.process)`."""
-
-    @property
-    def scale(self) -> float:  # type: ignore[override]
-        return self.inner.scale
-
-    @property
-    def interval(self) -> tuple[int, int]:  # type: ignore[override]
-        return self.inner.interval
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    @property
-    def references(self) -> tuple[Conditioning | Reference, ...]:
-        return self.inner.references
 
     def start(self) -> Scheduled:
         return replace(self, inner=self.inner.start())

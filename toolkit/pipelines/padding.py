@@ -11,7 +11,7 @@ from torch import Tensor
 
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction
-from guidance.base import Guidance, Reference
+from guidance.base import Guidance, GuidanceWrapper, Reference
 
 
 @dataclass(frozen=True)
@@ -44,23 +44,11 @@ class Padding:
 
 
 @dataclass(frozen=True, eq=False)
-class RealRowsOnly(Guidance):
+class RealRowsOnly(GuidanceWrapper):
     """A guidance that was made for the pictures alone, in a loop that also has places to fill."""
 
     inner: Guidance
     places: Padding
-
-    @property
-    def scale(self) -> float:  # type: ignore[override]
-        return self.inner.scale
-
-    @property
-    def interval(self) -> tuple[int, int]:  # type: ignore[override]
-        return self.inner.interval
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
 
     @property
     def references(self) -> tuple[Conditioning | Reference, ...]:
@@ -71,9 +59,6 @@ class RealRowsOnly(Guidance):
 
     def at(self, t: int) -> "RealRowsOnly":
         return RealRowsOnly(self.inner.at(t), self.places)
-
-    def active(self, t: int) -> bool:
-        return self.inner.active(t)
 
     def condition(self, cond: Conditioning, t: int) -> Conditioning:
         real = cond if cond.rows in (None, 1) else cond[self.places.real]

@@ -21,7 +21,7 @@ from glide.diffusion.samplers.base import SeededNoise
 from glide.networks.image_request import ImageRequest
 from glide.utils.errors import InputError
 from glide.utils.images import png_bytes, to_uint8
-from guidance.base import Guidance, Reference
+from guidance.base import Guidance, GuidanceWrapper
 from toolkit.pipelines.denoising_loop import DenoisingLoop
 from toolkit.pipelines.known_pixels import begin
 from toolkit.pipelines.pipeline import Pipeline
@@ -36,7 +36,7 @@ MOST_STEPS = 200
 MOST_PIXELS = 2**24  # of all steps of one picture together
 
 
-class Noted(Guidance):
+class Noted(GuidanceWrapper):
     """A guidance that notes the length of its shift of x0, over the channels of each pixel."""
 
     def __init__(self, inner: Guidance, alpha_bar: Array) -> None:
@@ -46,22 +46,6 @@ class Noted(Guidance):
         """The inner one with its strength at this timestep."""
         self.lengths: Tensor | None = None
         """[N,H,W] of the last call; None where it did not act."""
-
-    @property
-    def scale(self) -> float:  # type: ignore[override]
-        return self.inner.scale
-
-    @property
-    def interval(self) -> tuple[int, int]:  # type: ignore[override]
-        return self.inner.interval
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    @property
-    def references(self) -> tuple[Conditioning | Reference, ...]:
-        return self.inner.references
 
     def at(self, t: int) -> Noted:
         self.now = self.inner.at(t)

@@ -212,7 +212,7 @@ def test_a_recipe_with_another_size_is_refused(text_folder: Path, tmp_path: Path
 
 
 def test_a_random_network_sees_its_coordinates_at_any_shape() -> None:
-    """A transposed picture of a network of coordinates is not the picture: rows and columns are told apart."""
+    """A transposed picture of a network of coordinates is not the picture: it distinguishes rows from columns."""
     from glide.networks.config import ModelConfig
     from support.models import tiny_unet
 

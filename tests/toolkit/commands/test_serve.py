@@ -1,4 +1,4 @@
-"""The command that serves: what it refuses before it listens, and that it stops when it is told to."""
+"""The serve command: refusals before it listens, and a clean stop on a signal."""
 
 import os
 import signal
