@@ -62,7 +62,7 @@ def test_figures_of_true_pictures_are_those_of_a_perfect_model() -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A folder like those of build_styles.py: a concept is a colour, a style darkens the lower half; a third is held out."""
+    """A folder as of build_styles.py: concepts are colours, styles darken the lower half, a third is held out."""
     folder, rng = tmp_path / "data", np.random.default_rng(0)
     colours = {f"1f34{i}": rng.integers(60, 255, 3) for i in range(4)}
     shades = {"noto": 1.0, "flat": 0.5, "blob": 0.2}
