@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from guidance.classifier_free import ClassifierFree
     from guidance.condition_annealing import ConditionAnnealing
     from guidance.guided_denoiser import guide
+    from guidance.internal import InternalGuidance
     from guidance.likelihood import LogLikelihood
     from guidance.options import Options
     from guidance.perturbed_attention import PerturbedAttention
@@ -33,6 +34,7 @@ __all__ = [
     "ClassifierFree",
     "ConditionAnnealing",
     "Guidance",
+    "InternalGuidance",
 ]
 __all__ += ["LogLikelihood", "Options", "PerturbedAttention", "Reference", "Scheduled", "guide"]
 __all__ += ["with_strength"]
@@ -44,6 +46,7 @@ _HOME = {
     "ConditionAnnealing": "condition_annealing",
     "EVERYWHERE": "spec",
     "Guidance": "base",
+    "InternalGuidance": "internal",
     "LogLikelihood": "likelihood",
     "Options": "options",
     "PerturbedAttention": "perturbed_attention",

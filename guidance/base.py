@@ -52,6 +52,11 @@ class Guidance(ABC):
         """Further predictions that `shift` needs. Those of the main network join its call."""
         return ()
 
+    @property
+    def reads_inner_head(self) -> bool:
+        """True if `shift` reads `main.inner`, which the network's inner head gives in the same call."""
+        return False
+
     def start(self: G) -> G:
         """The guidance for one run. A stateful one returns a fresh copy."""
         return self
@@ -86,7 +91,7 @@ class Guidance(ABC):
 class GuidanceWrapper(Guidance):
     """A guidance around another one. Subclasses override only what they change.
 
-    inner: the guidance whose scale, interval, name and references it has.
+    inner: the guidance whose scale, interval, name, references and need of the inner head it has.
     """
 
     inner: Guidance
@@ -98,6 +103,10 @@ class GuidanceWrapper(Guidance):
     @property
     def interval(self) -> tuple[int, int]:  # type: ignore[override]
         return self.inner.interval
+
+    @property
+    def reads_inner_head(self) -> bool:
+        return self.inner.reads_inner_head
 
     @property
     def name(self) -> str:

@@ -76,7 +76,9 @@ class GuidedDenoiser:
         for predict in dict.fromkeys(self._references[place].predict for place in needed):
             batch = [place for place in needed if self._references[place].predict == predict]
             conds = [cond if self._of_main[place] else self._references[place].cond for place in batch]
-            found |= zip(batch, predict(x, t, conds), strict=True)
+            inner = batch[0] == 0 and any(guidance.reads_inner_head for guidance, _ in active)
+            predictions = predict(x, t, conds, inner=True) if inner else predict(x, t, conds)
+            found |= zip(batch, predictions, strict=True)
         main = found[0]
         x0, grad = main.x0, main.grad
         for guidance, places in active:

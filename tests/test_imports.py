@@ -187,5 +187,5 @@ for name in {names}:
 def test_guidances_are_declared_without_torch() -> None:
     code = "import sys; from guidance.registry import built_in; print(sorted(built_in()), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    names = ["apg", "auto", "cads", "cfg", "classifier", "clip", "none", "pag", "picture"]
+    names = ["apg", "auto", "cads", "cfg", "classifier", "clip", "inner", "none", "pag", "picture"]
     assert done.stdout.strip() == f"{names} False"

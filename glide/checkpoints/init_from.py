@@ -30,6 +30,8 @@ def init_from(model: Model, source: Model) -> list[str]:
     A model may have further levels of a finer grid around those of `source` (each with half the patch size): these,
     with their own stem and head, start from scratch.
 
+    An inner head of another level than that of `source` starts from scratch.
+
     A text encoder with fewer layers gets some of `source`'s, evenly spaced, the first and the last among them (as
     DistilBERT, 1910.01108, section 3).
 
@@ -57,6 +59,8 @@ def _inner_weights(source: Model, model: Model) -> dict[str, Tensor]:
     state = _fewer_text_layers(source, model)
     inner, outer = source.config.unet, model.config.unet
     more = len(outer.channel_mult) - len(inner.channel_mult)
+    if inner.inner_head * 2**more != outer.inner_head:
+        state = {name: value for name, value in state.items() if not name.startswith("unet.inner_")}
     same = (
         more > 0
         and outer.channel_mult[more:] == inner.channel_mult
@@ -97,6 +101,8 @@ def _resize(name: str, value: Tensor, to: Tensor, source: Model, model: Model) -
     ratio, rest = divmod(model.config.unet.patch_size, source.config.unet.patch_size)
     if name == "unet.stem.weight" and not rest and to.shape[0] == value.shape[0]:
         return _fit_stem(value, to, source, model, ratio)
+    if name in ("unet.inner_head.weight", "unet.inner_head.bias") and not rest:
+        return _grow_head(value, source.unet.inner_patch, ratio)
     if name in ("unet.head.weight", "unet.head.bias") and not rest:
         return _fit_channels(_grow_head(value, source.config.unet.patch_size, ratio), to, dim=0)
     raise InputError(

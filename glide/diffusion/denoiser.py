@@ -33,11 +33,15 @@ class Prediction:
     v: Tensor | None = None
     """[N,C,H,W] log-variance interpolation, nominally in [-1, 1], if the model learned one."""
     grad: Tensor | float = 0.0  # [N,C,H,W] sum of scale * d log p(y | x_t) / d x_t: the sampler spends it
+    inner: Tensor | None = None
+    """[N,C,H,W] x0 by the network's inner head, where it was asked for."""
 
 
-Network = Callable[[Tensor, Tensor, Conditioning], Tensor]
-"""x_t [N,C,H,W], t LongTensor [N], cond -> [N,C or 2C,H,W]."""
-Predict = Callable[[Tensor, int, Sequence[Conditioning]], list[Prediction]]  # one batched network call
+Network = Callable[..., Tensor]
+"""x_t [N,C,H,W], t LongTensor [N], cond -> [N,C or 2C,H,W]. With inner=True, of a network that has an inner head, C
+further channels with its prediction."""
+Predict = Callable[..., list[Prediction]]
+"""One batched network call: x_t [N,C,H,W], t, K conditionings -> K predictions. inner=True: with the inner head's."""
 Denoiser = Callable[[Tensor, int], Prediction]  # x_t [N,C,H,W], training timestep
 Scalar = TypeVar("Scalar", float, Tensor)
 
@@ -66,6 +70,11 @@ def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None
         f"got a network output of {output.shape[1]} channels for x of {channels}, expected {channels} or "
         f"{2 * channels}: give x the channels that the model was trained on"
     )
+
+
+def split_inner(output: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """A network's output with that of its inner head [N,C' + C,H,W] as ([N,C',H,W], [N,C,H,W])."""
+    return output[:, :-channels], output[:, -channels:]
 
 
 def log_variance(process: Process, t: Tensor, v: Tensor | None, variance: Variance, like: Tensor) -> Tensor:
@@ -125,8 +134,10 @@ class Predictor:
         self.network, self.process, self.prediction = network, process, prediction
         self.call_size, self.channels_last = call_size, channels_last
 
-    def __call__(self, x: Tensor, t: int, conds: Sequence[Conditioning]) -> list[Prediction]:
-        """x [N,C,H,W] -> one prediction for each of K conditionings.
+    def __call__(
+        self, x: Tensor, t: int, conds: Sequence[Conditioning], inner: bool = False
+    ) -> list[Prediction]:
+        """x [N,C,H,W] -> one prediction for each of K conditionings. inner: with `Prediction.inner`, by the same call.
 
         The network gets x [K*N,C,H,W] in float32 or better and may cast it; its output is converted back to float32
         before any arithmetic. A conditioning of one row is used for the whole batch. Raises InputError for a timestep
@@ -138,14 +149,19 @@ class Predictor:
             )
         size = self.call_size or len(x)
         if len(x) == size:  # conditionings as they are
-            return self._read(x, t, self.network(*self._inputs(x, t, conds)))
+            return self._read(x, t, self._called(x, t, conds, inner), inner)
         assert len(x) % size == 0, f"{len(x)} pictures do not fill calls of {size}"
         parts = []
         for start in range(0, len(x), size):
             rows = slice(start, start + size)
-            inputs = self._inputs(x[rows], t, [_rows(cond, rows) for cond in conds])
-            parts.append(self._read(x[rows], t, self.network(*inputs)))
+            output = self._called(x[rows], t, [_rows(cond, rows) for cond in conds], inner)
+            parts.append(self._read(x[rows], t, output, inner))
         return [_join(of_cond) for of_cond in zip(*parts, strict=True)]
+
+    def _called(self, x: Tensor, t: int, conds: Sequence[Conditioning], inner: bool) -> Tensor:
+        """The network's output for K conditionings, [K*N,C or 2C,H,W], or C channels more."""
+        inputs = self._inputs(x, t, conds)
+        return self.network(*inputs, inner=True) if inner else self.network(*inputs)
 
     def _inputs(
         self, x: Tensor, t: int, conds: Sequence[Conditioning]
@@ -159,15 +175,19 @@ class Predictor:
             repeated = repeated.contiguous(memory_format=torch.channels_last)
         return repeated, steps, together
 
-    def _read(self, x: Tensor, t: int, output: Tensor) -> list[Prediction]:
-        """The network's output [K*N,C or 2C,H,W] for x [N,C,H,W] as K predictions."""
+    def _read(self, x: Tensor, t: int, output: Tensor, inner: bool) -> list[Prediction]:
+        """The network's output [K*N,C or 2C,H,W] for x [N,C,H,W] as K predictions. inner: it has C channels more."""
         alpha = math.sqrt(self.process.alpha_bar[t])
         sigma = math.sqrt(1.0 - self.process.alpha_bar[t])
         predictions = []
         output = output.to(torch.promote_types(x.dtype, torch.float32))
         for out in output.split(len(x)):  # K x [N,C or 2C,H,W]
-            mean, v = split_variance(out, x.shape[1])
-            predictions.append(Prediction(to_x0(self.prediction, mean, x, alpha, sigma), v))
+            main, of_head = split_inner(out, x.shape[1]) if inner else (out, None)
+            mean, v = split_variance(main, x.shape[1])
+            found = Prediction(to_x0(self.prediction, mean, x, alpha, sigma), v)
+            if of_head is not None:
+                found = replace(found, inner=to_x0(self.prediction, of_head, x, alpha, sigma))
+            predictions.append(found)
         return predictions
 
 
@@ -178,7 +198,12 @@ def _rows(cond: Conditioning, rows: slice) -> Conditioning:
 
 def _join(parts: Sequence[Prediction]) -> Prediction:
     v = [part.v for part in parts if part.v is not None]
-    return Prediction(torch.cat([part.x0 for part in parts]), torch.cat(v) if v else None)  # [N,C,H,W]
+    inner = [part.inner for part in parts if part.inner is not None]
+    return Prediction(
+        torch.cat([part.x0 for part in parts]),  # [N,C,H,W]
+        torch.cat(v) if v else None,
+        inner=torch.cat(inner) if inner else None,
+    )
 
 
 def _fit_rows(cond: Conditioning, n: int) -> Conditioning:

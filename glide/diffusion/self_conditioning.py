@@ -27,13 +27,17 @@ class SelfConditioned:
         self.predict, self.bound = predict, bound
         self.last: Tensor | None = None  # [N,C,H,W]
 
-    def __call__(self, x: Tensor, t: int, conds: Sequence[Conditioning]) -> list[Prediction]:
+    def __call__(
+        self, x: Tensor, t: int, conds: Sequence[Conditioning], inner: bool = False
+    ) -> list[Prediction]:
         last = self.last
         if last is None or last.shape != x.shape:
             last = torch.zeros_like(x)
         conditioned = [
             replace(cond.repeat(len(x)) if cond.rows == 1 else cond, estimate=last) for cond in conds
         ]
-        predictions = self.predict(x, t, conditioned)
+        predictions = (
+            self.predict(x, t, conditioned, inner=True) if inner else self.predict(x, t, conditioned)
+        )
         self.last = self.bound(predictions[0].x0.detach())
         return predictions

@@ -40,11 +40,15 @@ def compiled(unet: UNet) -> Callable[..., Tensor]:
     except RuntimeError as error:
         raise _refused(error) from error
 
-    def network(x: Tensor, t: Tensor, cond: Conditioning, identity: Collection[str] = ()) -> Tensor:
+    def network(
+        x: Tensor, t: Tensor, cond: Conditioning, identity: Collection[str] = (), inner: bool = False
+    ) -> Tensor:
         if not graphs:
-            return run(x, t, cond, identity=identity)
+            return run(x, t, cond, identity=identity, inner=inner)
         torch.compiler.cudagraph_mark_step_begin()
-        return run(x, t, cond, identity=identity).clone()  # the next replay overwrites this output
+        return run(
+            x, t, cond, identity=identity, inner=inner
+        ).clone()  # the next replay overwrites this output
 
     return network
 

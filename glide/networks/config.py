@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from glide.networks.frozen_text_config import FrozenTextConfig
 from glide.networks.image_encoder_config import ImageEncoderConfig
+from glide.networks.inner_head import check_inner_head
 from glide.networks.process_config import ProcessConfig
 from glide.utils.config_check import Entries, config_from_dict, need
 from glide.utils.memory import check_file_fits
@@ -65,6 +66,8 @@ class UNetConfig:
 
     self_condition: bool = False
     """The network also receives its own last estimate of x0, or zeros if there is none (2208.04202, section 3.2)."""
+    inner_head: Annotated[int, Range(0, 2048)] = 0
+    """Downsampling factor of the decoder's level with an output of its own (`glide.networks.inner_head`); 0: none."""
 
     @property
     def stem_channels(self) -> int:
@@ -95,6 +98,7 @@ class UNetConfig:
         if not self.local:
             self.check_heads()
         self.check_annotated()
+        check_inner_head(self.inner_head, last + 1)
         need(
             self.image_size % self.factor == 0,
             f"image_size {self.image_size} is halved {last} times in patches of {self.patch_size}, expected a "

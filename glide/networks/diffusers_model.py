@@ -63,10 +63,12 @@ class DiffusersUNet(UNet):
         cond: Conditioning,
         identity: Collection[str] = (),
         on_block: OnBlock = as_it_is,
+        inner: bool = False,
     ) -> Tensor:
         """x [N,C,H,W], t [N] training timesteps, cond -> [N,out_channels,H,W].
 
-        identity: names of `attention_layers` whose attention map is the identity in this call.
+        identity: names of `attention_layers` whose attention map is the identity in this call. inner: never, as such a
+        network has no inner head.
         """
         inputs = {"class_labels": cond.vector, "encoder_hidden_states": cond.tokens}
         more = {name: part.to(self.dtype) for name, part in inputs.items() if part is not None}

@@ -12,7 +12,7 @@ nobody asked for, and many share large calls. So the same picture of two runs of
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -64,7 +64,7 @@ def batches(
 def channels_last(network: Network) -> Network:
     """The network with x_t in the memory format in which U-Nets are fastest, whatever it is called with."""
 
-    def run(x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        return network(x.contiguous(memory_format=torch.channels_last), t, cond)
+    def run(x: Tensor, t: Tensor, cond: Conditioning, **more: Any) -> Tensor:
+        return network(x.contiguous(memory_format=torch.channels_last), t, cond, **more)
 
     return run

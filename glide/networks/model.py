@@ -140,9 +140,9 @@ class Model(nn.Module):
             inputs |= part.unknown(images, size, self.device)
         return inputs
 
-    def forward(self, x: Tensor, t: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """x [N,C,H,W] at training timesteps t [N] -> [N,out_channels,H,W]."""
-        return self.unet(x, t, self.condition(batch, (x.shape[-2], x.shape[-1])))
+    def forward(self, x: Tensor, t: Tensor, batch: Mapping[str, Tensor], inner: bool = False) -> Tensor:
+        """x [N,C,H,W] at training timesteps t [N] -> [N,out_channels,H,W]. inner: as of `UNet.forward`."""
+        return self.unet(x, t, self.condition(batch, (x.shape[-2], x.shape[-1])), inner=inner)
 
     def caption_batch(self, captions: Sequence[str]) -> dict[str, Tensor]:
         """Captions -> tokens and mask on the model's device; "" is the null caption."""

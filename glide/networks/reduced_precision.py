@@ -17,8 +17,10 @@ from torch import nn
 
 from glide.networks.diffusers_model import DiffusersUNet
 
-SENSITIVE = frozenset({"time_in", "time_out", "place", "head"})
+SENSITIVE = frozenset({"time_in", "time_out", "place", "head", "inner_head"})
 """Last parts of the names of a U-Net's layers that keep float32 weights."""
+HEAD_NORMS = frozenset({"norm", "inner_norm"})
+"""Norms before the last layers, which receive float32."""
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -37,7 +39,7 @@ def lower_(network: M, dtype: torch.dtype) -> M:
     for name, module in network.named_modules():
         inner = isinstance(module, nn.Conv2d | nn.Linear) and name.rpartition(".")[2] not in SENSITIVE
         norm = isinstance(module, nn.GroupNorm | nn.LayerNorm)
-        if inner or (norm and module.weight.is_cuda and name != "norm"):
+        if inner or (norm and module.weight.is_cuda and name not in HEAD_NORMS):
             module.to(dtype)
     return network
 

@@ -25,6 +25,7 @@ from glide.networks.blocks import (
 )
 from glide.networks.config import UNetConfig
 from glide.networks.gradient_checkpointing import checkpointed
+from glide.networks.inner_head import tapped_block
 from glide.networks.key_cache import assign_slices, cached_kv
 from glide.networks.layers import coordinates, linear_by_rows, norm, patches, timestep_embedding, zero_init
 
@@ -164,12 +165,12 @@ class Encoder(nn.Module):
 
 
 class UNet(Encoder):
-    """The encoder, and the decoder with its skip connections."""
+    """The encoder, and the decoder with its skip connections; with `UNetConfig.inner_head` a second output."""
 
     def __init__(self, config: UNetConfig, planes: int = 0, token_width: int = 0) -> None:
         super().__init__(config, planes, token_width)
         self.up = nn.ModuleList()
-        skips = list(self.skip_widths)
+        skips, up_widths = list(self.skip_widths), []
         width, factor = self.width, self.factor
         for level, mult in reversed(list(enumerate(config.channel_mult))):
             for i in range(config.num_res_blocks + 1):
@@ -180,10 +181,23 @@ class UNet(Encoder):
                 if level and last:
                     up, width = self._up(out, level)
                 self.up.append(self._block(res, out, token_width, factor, up, decoder=True, last=last))
+                up_widths.append(width)
             factor //= 2
         self.norm = norm(width, config.local)
         self.head = zero_init(nn.Conv2d(width, config.out_channels * config.patch_size**2, 3, padding=1))
+        if config.inner_head:
+            self.tapped = tapped_block(config.inner_head, len(config.channel_mult), config.num_res_blocks)
+            self.inner_norm = norm(up_widths[self.tapped], config.local)
+            area = self.inner_patch**2
+            self.inner_head = zero_init(
+                nn.Conv2d(up_widths[self.tapped], config.in_channels * area, 3, padding=1)
+            )
         assign_slices(self)
+
+    @property
+    def inner_patch(self) -> int:
+        """Side in pixels of the squares that the inner head draws."""
+        return self.config.patch_size * self.config.inner_head // 2
 
     def _up(self, width: int, level: int) -> tuple[nn.Module, int]:
         """The change of resolution after a level of the decoder, and the width after it."""
@@ -200,16 +214,22 @@ class UNet(Encoder):
         cond: Conditioning,
         identity: Collection[str] = (),
         on_block: OnBlock = as_it_is,
+        inner: bool = False,
     ) -> Tensor:
         """x [N,C,H,W], t [N] training timesteps, cond -> [N,out_channels,H,W].
 
         identity: names of `attention_layers` whose attention map is the identity in this call. on_block: receives
-        each block's output, and returns what the next ones receive.
+        each block's output, and returns what the next ones receive. inner: the prediction of the inner head [N,C,H,W]
+        follows in further channels, so that one call gives both; the first ones are the same bit for bit.
         """
         emb = self.embed(t, cond)  # [N,E]
         *skips, h = self.encode(x, emb, cond, identity, on_block)
-        h = self.decode(h, skips, emb, cond, identity, on_block=on_block)  # [N,C,H,W]
-        return self.output(h)
+        if not inner:
+            return self.output(self.decode(h, skips, emb, cond, identity, on_block=on_block))
+        cut = self.tapped + 1
+        middle = self.decode(h, skips, emb, cond, identity, slice(None, cut), on_block)  # [N,C',h,w]
+        h = self.decode(middle, skips, emb, cond, identity, slice(cut, None), on_block)  # [N,C",H,W]
+        return torch.cat([self.output(h), self.inner_output(middle)], dim=1)
 
     def decode(
         self,
@@ -234,6 +254,11 @@ class UNet(Encoder):
         """The last layer: [N,C,h,w] -> [N,out_channels,H,W]."""
         h = self.norm(h.to(self.head.weight.dtype), silu=True)
         return F.pixel_shuffle(self.head(h), self.config.patch_size)
+
+    def inner_output(self, h: Tensor) -> Tensor:
+        """The inner head's prediction: output of the block that it reads [N,C',h,w] -> [N,C,H,W]."""
+        h = self.inner_norm(h.to(self.inner_head.weight.dtype), silu=True)
+        return F.pixel_shuffle(self.inner_head(h), self.inner_patch)
 
     def block_names(self) -> tuple[str, ...]:
         """Names of all blocks, in the order in which they run: down.0, ..., middle, up.0, ..."""

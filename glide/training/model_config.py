@@ -13,6 +13,7 @@ from glide.data.conditions import ConditionArgument
 from glide.data.datasets import Dataset
 from glide.networks.config import ModelConfig
 from glide.networks.frozen_text_config import is_folder, read_name
+from glide.networks.inner_head import middle_factor
 from glide.networks.picture_conditions import condition_named
 from glide.networks.presets import PRESETS, preset
 from glide.training.given_settings import ChosenConfig, read_settings, settings_of_first_stage
@@ -119,7 +120,7 @@ def choose_config(args: TrainBase, source: ModelConfig | None, kind: ModelKind =
             dataclasses.replace(source, inpaint=False),
             f"--init {args.init}",
         )  # unless by --inpaint
-    settings = _with_outputs(base, given_settings(args))
+    settings = _with_inner_head(base, _with_outputs(base, given_settings(args)), args.inner_head)
     base = _with_text_encoder(base, source, settings)
     if args.text_encoder is not None and is_folder(place := read_name(args.text_encoder)[1]):
         settings["text_encoder.path"] = Setting(place, "--text-encoder")
@@ -142,6 +143,19 @@ def _with_text_encoder(
         if old is None or (old.kind, old.source) == asked
         else dataclasses.replace(base, text_encoder=None)
     )
+
+
+def _with_inner_head(base: ModelConfig, settings: dict[str, Setting], asked: bool) -> dict[str, Setting]:
+    """The settings with the inner head of --inner-head, at the middle level unless they say which."""
+    if not asked or settings.get("unet.inner_head", Setting(0, "")).value:
+        return settings
+    levels = settings.get("unet.channel_mult", Setting(base.unet.channel_mult, "")).value
+    factor = base.unet.inner_head or middle_factor(len(levels))
+    if not factor:
+        raise InputError(
+            "got --inner-head for a U-Net of one level, expected two or more: leave it out, or give --unet.channel-mult"
+        )
+    return {**settings, "unet.inner_head": Setting(factor, "--inner-head")}
 
 
 def _with_outputs(base: ModelConfig, settings: dict[str, Setting]) -> dict[str, Setting]:

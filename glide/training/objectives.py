@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,13 @@ from torch import Tensor
 
 from glide.data.encodings import Encodings
 from glide.data.wrappers import caption_inputs
-from glide.diffusion.denoiser import split_variance, to_x0
+from glide.diffusion.denoiser import split_inner, split_variance, to_x0
 from glide.diffusion.loss_config import LossConfig
 from glide.diffusion.losses import check_loss, loss_terms
 from glide.diffusion.process import gather
 from glide.networks.first_stage import FirstStage
 from glide.networks.image_encoder import PretrainedImages
+from glide.networks.inner_head import INNER_WEIGHT
 from glide.networks.model import Model
 from glide.training.row_rng import RowRng
 from glide.utils.errors import InputError
@@ -45,6 +46,9 @@ class DiffusionObjective:
     alone, as often."""
     image_encoder: PretrainedImages | None = None
     """Of a model that is conditioned on the embeddings of pictures: in training on that of the learned one."""
+    inner_weight: float = INNER_WEIGHT
+    """Of the loss of the inner head, where the model has one: the same loss of a second prediction, added to that of
+    the main one (2512.24176)."""
 
     def __call__(self, model: Model, batch: dict[str, Any], t: Tensor, draws: RowRng) -> dict[str, Tensor]:
         """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses.
@@ -78,8 +82,15 @@ class DiffusionObjective:
         x_t = model.process.q_sample(x0, t, noise)
         for part in model.parts:
             inputs |= part.from_estimate(draws.uniform, lambda: estimate_of(model, x_t, t, inputs))
-        output = model(x_t, t, inputs).float()
-        return loss_terms(model.process, self.loss, output, x0, x_t, t, noise)
+        if not model.config.unet.inner_head:
+            output = model(x_t, t, inputs).float()
+            return loss_terms(model.process, self.loss, output, x0, x_t, t, noise)
+        output, head = split_inner(model(x_t, t, inputs, inner=True).float(), x0.shape[1])
+        terms = loss_terms(model.process, self.loss, output, x0, x_t, t, noise)
+        # the head learns no variance, so that its part of a variational loss is its squared error
+        plain = replace(self.loss, full_vlb=False)
+        inner = loss_terms(model.process, plain, head, x0, x_t, t, noise)["loss"]
+        return {**terms, "loss": terms["loss"] + self.inner_weight * inner, "inner": inner}
 
     def _without_conditions(
         self, model: Model, inputs: dict[str, Tensor], draws: RowRng

@@ -123,7 +123,17 @@ def _check_entry(parameter: Tensor, entry: Mapping[str, Any]) -> None:
             raise ValueError(f"the optimizer's {name} has another shape than its weights")
 
 
-OUTER_LAYERS = {"stem", "head", "text_head", "time_in", "level_in", "times", "label", "positions"}
+OUTER_LAYERS = {
+    "stem",
+    "head",
+    "inner_head",
+    "text_head",
+    "time_in",
+    "level_in",
+    "times",
+    "label",
+    "positions",
+}
 """Names of a network's first and last layers, and of its tables of embeddings."""
 
 

@@ -164,13 +164,7 @@ def _train(
     model.to(processes.device)
     data, encodings = _encoded(args, data, model, processes)
 
-    asked = model.config.image_encoder
-    encoder = None if asked is None else find_image_encoder(asked)
-    loss = dataclasses.replace(args.loss, prediction=config.process.prediction)
-    task = DiffusionObjective(
-        loss, args.null_captions, args.token_captions, encodings, args.null_conditions, encoder
-    )
-    task.check(model)
+    task = _objective(args, model, encodings)
     validate = _validation(args, task, begun, kind) if processes.main else None
     evaluate = _evaluator(args, evaluation, model, begun, kind) if processes.main else None
 
@@ -196,6 +190,22 @@ def _train(
     if processes.main and not args.train.dry_run:
         report_broken(args.out)
     return trained
+
+
+def _objective(args: TrainBase, model: Model, encodings: Encodings | None) -> DiffusionObjective:
+    """The task of these flags. InputError where the model does not fit it."""
+    asked = model.config.image_encoder
+    task = DiffusionObjective(
+        loss=dataclasses.replace(args.loss, prediction=model.config.process.prediction),
+        null_captions=args.null_captions,
+        token_captions=args.token_captions,
+        encodings=encodings,
+        null_conditions=args.null_conditions,
+        image_encoder=None if asked is None else find_image_encoder(asked),
+        inner_weight=args.inner_weight,
+    )
+    task.check(model)
+    return task
 
 
 def _encoded(

@@ -15,6 +15,7 @@ from glide.diffusion.loss_config import LossConfig
 from glide.diffusion.timestep_config import TimestepConfig
 from glide.networks.config import ModelConfig
 from glide.networks.image_encoder_config import ImageEncoderConfig
+from glide.networks.inner_head import INNER_WEIGHT
 from glide.training.config import TrainConfig
 from glide.training.given_settings import decided_by_first_stage
 from glide.utils.config_flags import ConfigFlags
@@ -46,7 +47,7 @@ MODEL_FLAGS = ConfigFlags(
 """Every setting of a diffusion model."""
 
 
-TrainedPart = Literal["all", "text", "unet", "attention"]
+TrainedPart = Literal["all", "text", "unet", "attention", "inner-head"]
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class TrainBase:
     """Model whose weights to begin with: a folder, an embedded name, a published .pt, a hub id."""
     train_part: Annotated[TrainedPart, tyro.conf.arg(name="train", aliases=("--train-part",))] = "all"
     """(init) The weights that learn: all; text, those that encode captions or classes; unet, all others; attention, the
-    U-Net's attention to pixels and words. The rest stay as they are, and need no optimizer state."""
+    U-Net's attention to pixels and words; inner-head, the head of --inner-head. The rest stay as they are, and need no
+    optimizer state."""
     resume: bool = False
     """Go on exactly where the last checkpoint in --out was."""
     overwrite: bool = False
@@ -158,6 +160,11 @@ class TrainBase:
     """In the U-Net; the preset's by default."""
     self_condition: bool = False
     """The network is also shown its own last estimate of the picture (2208.04202): a third more time in training."""
+    inner_head: bool = False
+    """A second output, of the middle level of the U-Net's decoder (--unet.inner-head N: of the level of that factor),
+    for --guidance inner (2512.24176)."""
+    inner_weight: float = INNER_WEIGHT
+    """(inner-head) Weight of its loss beside that of the model."""
     practice: Annotated[TimestepConfig, tyro.conf.arg(name="")] = field(default_factory=TimestepConfig)
     save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the weights in the model folder; checkpoints are float32 always."""
@@ -184,6 +191,7 @@ FROZEN_FLAGS = (
     "embed_encoder",
     "dropout",
     "self_condition",
+    "inner_head",
 )
 """Settings of a run that are in its folder by now."""
 

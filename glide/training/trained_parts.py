@@ -13,6 +13,13 @@ from glide.utils.errors import InputError
 from glide.utils.printable import few
 
 _TEXT = ("text.", "text_vector.", "label.")
+_INNER = ("unet.inner_norm.", "unet.inner_head.")
+_MISSING = {
+    "text": "neither captions nor classes",
+    "attention": "no attention",
+    "inner-head": "no inner head (--inner-head)",
+}
+"""What a model lacks that has no such part."""
 
 
 def train_only(model: Model, part: TrainedPart) -> None:
@@ -21,8 +28,9 @@ def train_only(model: Model, part: TrainedPart) -> None:
         return
     learned = _names(model, part)
     if not learned:
-        has = "neither captions nor classes" if part == "text" else "no attention"
-        raise InputError(f"got --train {part} for a model with {has}, expected one with it: leave it out")
+        raise InputError(
+            f"got --train {part} for a model with {_MISSING[part]}, expected one with it: leave it out"
+        )
     for name, weight in model.named_parameters():
         weight.requires_grad_(name in learned)
 
@@ -52,6 +60,8 @@ def _names(model: Model, part: TrainedPart) -> set[str]:
     names = [name for name, _ in model.named_parameters()]
     if part == "text":
         return {name for name in names if name.startswith(_TEXT)}
+    if part == "inner-head":
+        return {name for name in names if name.startswith(_INNER)}
     if part == "unet":
         return {name for name in names if name.startswith("unet.")}
     layers = [f"{name}." for name, layer in model.named_modules() if _attends(layer)]

@@ -1,5 +1,6 @@
 """docs/guidance.md does what it says: its code runs, its commands run, its plug-in is as short as promised."""
 
+import dataclasses
 import re
 import shlex
 import shutil
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from glide.checkpoints.load import save_model
 from glide.diffusion.denoiser import Prediction
 from glide.networks.model import Model
 from glide.utils.entry_points import plug_ins
@@ -18,6 +20,7 @@ from guidance import Guidance
 from guidance.options import Options
 from guidance.registry import built_in, known
 from support.guides import guides as guides  # a fixture
+from support.models import randomised
 from support.predictions import X
 from support.sample_script import QUICK, ROOT, call
 from toolkit import Pipeline
@@ -27,6 +30,14 @@ PAGE = (ROOT / "docs/guidance.md").read_text("utf-8")
 
 def blocks(kind: str) -> list[str]:
     return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def inner_model(text_model: Model) -> Model:
+    """The text model with an inner head, so that it takes every guidance of the page."""
+    unet = dataclasses.replace(text_model.config.unet, inner_head=2)
+    config = dataclasses.replace(text_model.config, unet=unet)
+    return randomised(Model(config, text_model.tokenizer), seed=1)
 
 
 @pytest.fixture
@@ -53,9 +64,9 @@ def plug_in() -> str:
 
 @pytest.mark.slow
 def test_its_code_runs_from_top_to_bottom(
-    folders: Path, text_model: Model, monkeypatch: pytest.MonkeyPatch
+    folders: Path, inner_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipe = Pipeline(text_model, call_size=1)
+    pipe = Pipeline(inner_model, call_size=1)
     monkeypatch.setattr(Pipeline, "from_pretrained", lambda name: pipe)
     quick: Any = Pipeline.__call__
     monkeypatch.setattr(
@@ -68,7 +79,8 @@ def test_its_code_runs_from_top_to_bottom(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default:the caption is longer")
-def test_its_commands_run(folders: Path, text_folder: Path) -> None:
+def test_its_commands_run(folders: Path, inner_model: Model, tmp_path: Path) -> None:
+    save_model(tmp_path / "inner", inner_model)
     commands = [line for block in blocks("") for line in block.splitlines() if "sample.py" in line]
     assert len(commands) >= len(built_in())
     for command in commands:
@@ -76,7 +88,7 @@ def test_its_commands_run(folders: Path, text_folder: Path) -> None:
             continue  # for another model: tests/docs/test_conditions.py
         _, script, *flags = shlex.split(command)
         assert script == "scripts/sample.py"
-        assert call(*flags, "--model", text_folder, *QUICK) == 0, command
+        assert call(*flags, "--model", tmp_path / "inner", *QUICK) == 0, command
 
 
 @pytest.mark.parametrize("name", built_in())

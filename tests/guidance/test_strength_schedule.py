@@ -141,7 +141,7 @@ def test_shares_are_of_training_timesteps() -> None:
 
 def test_strengths_without_effect() -> None:
     contrasts = {name for name, entry in built_in().items() if entry.neutral == 1.0}
-    assert contrasts == {"cfg", "apg", "auto", "picture"}
+    assert contrasts == {"cfg", "apg", "auto", "inner", "picture"}
     assert {entry.neutral for entry in built_in().values()} == {0.0, 1.0}
 
 

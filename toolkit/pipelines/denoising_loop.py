@@ -28,6 +28,7 @@ from glide.utils.picture_size import check_multiple
 from guidance.base import Guidance
 from guidance.context import GuidanceInputs, ModelContext
 from guidance.guided_denoiser import GuidedDenoiser
+from guidance.internal import check_inner_head
 from guidance.registry import named
 from toolkit.pipelines.conditions import left_out
 from toolkit.pipelines.features import Features, observed
@@ -101,13 +102,13 @@ def denoising_loop(
     rows = [pictures[0]] * padding.front + list(pictures) + [pictures[-1]] * padding.back
     cond = context.conditioner.of(rows, size)
     inputs = GuidanceInputs(context, rows, cond, options, size)
+    guiding = [guidance for spec in specs for guidance in inputs.make(spec)]
+    guiding += [RealRowsOnly(guidance, padding) for guidance in guidances]
+    check_inner_head(context, guiding, settings.deep_every)
     denoise = GuidedDenoiser(
         _predict_of(context, settings),
         cond,
-        [
-            *(guidance for spec in specs for guidance in inputs.make(spec)),
-            *(RealRowsOnly(guidance, padding) for guidance in guidances),
-        ],
+        guiding,
         options.rescale,
         [stage.clamp if options.threshold is None else dynamic_threshold(options.threshold)],
         known := known_of(rows, context.device),

@@ -189,7 +189,14 @@ class _ObservedUNet:
         self.calls = (padding.front + padding.pictures + padding.back) // size
         self._called: dict[tuple[str, ...], int] = {}  # by the perturbed layers: each is a network of its own
 
-    def __call__(self, x: Tensor, t: Tensor, cond: Conditioning, identity: Collection[str] = ()) -> Tensor:
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Conditioning,
+        identity: Collection[str] = (),
+        inner: bool = False,
+    ) -> Tensor:
         """x [K*size,C,H,W], t [K*size], cond -> [K*size,out_channels,H,W]; the main conditioning is the first."""
         of = tuple(identity)
         call = self._called.get(of, 0)
@@ -212,7 +219,7 @@ class _ObservedUNet:
                         part[here] = one.apply(name, step, part[here], rows)
             return h
 
-        return self.unet(x, t, cond, identity, on_block)
+        return self.unet(x, t, cond, identity, on_block, inner)
 
 
 def _replaced(features: Mapping[int, Tensor], h: Tensor, t: int, rows: slice) -> Tensor:

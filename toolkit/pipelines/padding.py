@@ -72,8 +72,10 @@ class RealRowsOnly(GuidanceWrapper):
         return self._fill(self.inner.gradient(x[self.places.real], t))
 
     def _real(self, prediction: Prediction) -> Prediction:
-        v = None if prediction.v is None else prediction.v[self.places.real]
-        return replace(prediction, x0=prediction.x0[self.places.real], v=v)
+        real = self.places.real
+        v = None if prediction.v is None else prediction.v[real]
+        inner = None if prediction.inner is None else prediction.inner[real]
+        return replace(prediction, x0=prediction.x0[real], v=v, inner=inner)
 
     def _fill_reference(self, reference: Conditioning | Reference) -> Conditioning | Reference:
         if isinstance(reference, Reference):
