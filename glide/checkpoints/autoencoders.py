@@ -35,7 +35,7 @@ def load_autoencoder(name: str | Path, device: str | torch.device = "cpu") -> Au
     name: as for `glide.checkpoints.names.resolve`. InputError if there is none of that name, it is another kind of
     model, or its files are damaged.
     """
-    path = resolve(name)
+    path = resolve(name, published=None)
     record = read_config(path, KIND)
     model = blank(lambda: Autoencoder(AutoencoderConfig.from_dict(record["model"])), f"{path / CONFIG}")
     load_weights(model, path, device)

@@ -221,7 +221,7 @@ def load_any_autoencoder(
     of a pipeline with one in vae/. InputError if there is none of that name, it is another kind of model, diffusers is
     not installed, or its files are damaged.
     """
-    path = resolve(name, files=FILES)
+    path = resolve(name, files=FILES, published=None)
     for folder in (path, path / PART):
         if (folder / CONFIG).is_file():
             record = read_table(folder / CONFIG, max_bytes=MAX_CONFIG)

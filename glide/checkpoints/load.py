@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from glide.checkpoints.diffusers_pipelines import is_pipeline, load_pipeline, read_pipeline
+from glide.checkpoints.fetch_published import DIFFUSION, check_kind
 from glide.checkpoints.first_stages import first_stage_of, held_in_folder
 from glide.checkpoints.model_folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
-from glide.checkpoints.names import embedded_models, model_place, resolve
+from glide.checkpoints.names import embedded_models, model_place, published_model, resolve
 from glide.checkpoints.text_encoders import FOLDER, encoder_of, save_encoder
 from glide.networks.config import ModelConfig
 from glide.networks.diffusers_model import DiffusersModel
@@ -108,7 +109,15 @@ def load_model(
 
 
 def read_model_config(name: str | Path) -> ModelConfig:
-    """The configuration of the diffusion model of that name, without its weights. Names and errors as `load_model`."""
+    """The configuration of the diffusion model of that name, without its weights. Names and errors as `load_model`.
+
+    Of a published model nothing is fetched.
+    """
+    if (published := published_model(name)) is not None:
+        from glide.checkpoints.openai.options import model_config
+
+        check_kind(published, DIFFUSION.kind)
+        return model_config(published.options)
     if is_remote(name) or (path := model_place(name)).is_file():
         from glide.checkpoints.openai import convert as openai
         from glide.checkpoints.openai.options import model_config

@@ -1,4 +1,4 @@
-"""Models by name: folders, embedded models, published files, or the hub."""
+"""Models by name: folders, embedded models, published models and files, or the hub."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+from glide.checkpoints.fetch_published import DIFFUSION, PublishedKind, published_folder
 from glide.checkpoints.model_folder import CONFIG, TOKENIZER, WEIGHTS
+from glide.checkpoints.published import MODELS, PublishedModel, name_of_file
 from glide.checkpoints.text_encoders import FILES as ENCODER_FILES
 from glide.checkpoints.text_encoders import FOLDER as ENCODER
 from glide.utils.errors import InputError, one_line
@@ -36,13 +38,32 @@ def embedded_models(*places: Path) -> list[str]:
     return sorted({file.parent.name for place in (*places, EMBEDDED) for file in place.glob(f"*/{CONFIG}")})
 
 
-def resolve(name: str | Path, *places: Path, files: Sequence[str] = HUB_FILES) -> Path:
+def published_model(name: str | Path) -> PublishedModel | None:
+    """The published model of that name; None for another name, and where a folder of that name holds a model.
+
+    A folder without one, such as `glide` in a clone of this project, does not hide the published model.
+    """
+    model = MODELS.get(str(name))
+    return None if model is None or _holds_model(Path(name)) else model
+
+
+def _holds_model(path: Path) -> bool:
+    return (path / CONFIG).exists() or (path / PIPELINE).exists()
+
+
+def resolve(
+    name: str | Path,
+    *places: Path,
+    files: Sequence[str] = HUB_FILES,
+    published: PublishedKind | None = DIFFUSION,
+) -> Path:
     """The path of a model's files: a model folder, or one published OpenAI `.pt` file.
 
-    name: a folder, the name of an embedded model, a `.pt` file, or a hub id "org/name" (downloaded if needed);
-    tried in this order. places: folders with further embedded models, which are searched first. files: patterns of
-    those that are fetched from the hub.
-    InputError if it is none of them, with the nearest embedded name as a suggestion.
+    name: a folder, the name of an embedded or a published model, a `.pt` file, or a hub id "org/name"; tried in this
+    order, and downloaded if needed. places: folders with further embedded models, which are searched first.
+    files: patterns of those that are fetched from the hub. published: the kind of published models that is expected;
+    None for a kind of which none are published.
+    InputError if it is none of them, with the nearest name as a suggestion.
     """
     path, text = Path(name), str(name)
     embedded = embedded_models(*places)
@@ -52,26 +73,39 @@ def resolve(name: str | Path, *places: Path, files: Sequence[str] = HUB_FILES) -
         raise InputError(
             f"there is no model {shown_number(text)} ({one_line(error)[:80]}): check the name"
         ) from error
-    if path.is_dir() and ((path / CONFIG).exists() or text not in embedded):
+    if path.is_dir() and (_holds_model(path) or text not in (*embedded, *(MODELS if published else ()))):
         return path
     if text in embedded:
         return next(place / text for place in (*places, EMBEDDED) if (place / text / CONFIG).exists())
+    if published is not None and text in MODELS:
+        return published_folder(MODELS[text], published)
     if path.suffix == ".pt" and path.is_file():
         return path
     if path.is_file():
         raise InputError(f"{name} is a file: give the model's folder, or a published OpenAI .pt file")
     if HUB_ID.fullmatch(text) and path.suffix != ".pt":
         return hub_folder(text, list(files))
-    if path.suffix == ".pt":
-        raise InputError(f"there is no file {name}: check the path")
-    near = difflib.get_close_matches(text, embedded, n=1)
-    known = ", ".join(embedded) or "none"
+    raise InputError(_unknown(text, embedded, published))
+
+
+def _unknown(text: str, embedded: Sequence[str], published: PublishedKind | None) -> str:
+    """The sentence for a name that nothing has."""
+    of_kind = [name for name, model in MODELS.items() if published and model.kind == published.kind]
+    if text.endswith(".pt"):
+        name = name_of_file(Path(text).name)
+        return f"there is no file {text}: check the path" + (
+            f", or give {name}, which fetches it" if name else ""
+        )
+    near = difflib.get_close_matches(text, [*embedded, *of_kind], n=1)
+    known = f"embedded models: {', '.join(embedded) or 'none'}"
+    if of_kind and not (near and near[0] in embedded):
+        known += f"; published ones: {', '.join(of_kind)}"
     hint = (
         f"did you mean {near[0]!r}?"
         if near
         else "give a folder, a .pt file, a hub id (org/name) or one of these"
     )
-    raise InputError(f"there is no model {text!r}; embedded models: {known}: {hint}")
+    return f"there is no model {text!r}; {known}: {hint}"
 
 
 def model_place(name: str | Path, *places: Path) -> Path:

@@ -50,7 +50,7 @@ def load_prior(name: str | Path, device: str | torch.device = "cpu") -> Prior:
     name: as for `glide.checkpoints.names.resolve`. InputError if there is none of that name, it is another kind of
     model, or its files are damaged.
     """
-    path = resolve(name)
+    path = resolve(name, published=None)
     if path.is_file():
         raise InputError(f"{name} is no prior, expected a folder of train_prior.py: give one")
     record = read_config(path, KIND)

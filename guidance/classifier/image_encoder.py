@@ -19,7 +19,7 @@ from glide.networks.image_encoder import PretrainedImages
 from glide.utils.errors import InputError
 from glide.utils.filesystem import is_remote
 from glide.utils.hub import commit_of
-from guidance.classifier.load import EMBEDDED, load_classifier
+from guidance.classifier.load import EMBEDDED, PUBLISHED, load_classifier
 from guidance.classifier.network import NoisyClassifier
 
 
@@ -80,7 +80,7 @@ def load(place: str) -> ClassifierImages:
     """The classifier of that name: a folder, an embedded one, or a published .pt. InputError as `load_classifier`."""
     commit = None
     if not is_remote(place):
-        folder = resolve(place, EMBEDDED)
+        folder = resolve(place, EMBEDDED, published=PUBLISHED)
         place, commit = str(folder), commit_of(folder)
     encoder = ClassifierImages(load_classifier(place, torch.device("cpu")))
     encoder.commit = commit

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from glide.checkpoints.fetch_published import PublishedKind
 from glide.checkpoints.first_stages import first_stage_of, held_in_folder
 from glide.checkpoints.init_from import stem_without_mask
 from glide.checkpoints.load import resolve
 from glide.checkpoints.model_folder import CONFIG, load_weights, read_config, write_folder
+from glide.checkpoints.published import PublishedModel
 from glide.networks.model import Model
 from glide.utils.config_check import blank
 from glide.utils.errors import InputError
 from glide.utils.filesystem import is_remote
+from guidance.classifier import openai as classifier_openai
 from guidance.classifier.config import ClassifierConfig
 from guidance.classifier.network import NoisyClassifier
 from guidance.compatibility import check_first_stages
@@ -69,15 +72,22 @@ def save_classifier(
     )
 
 
+def _convert_published(
+    published: PublishedModel, files: Sequence[Path], vocab: str | None, folder: Path, record: dict[str, Any]
+) -> None:
+    save_classifier(folder, classifier_openai.load(files[0], published.options), training=record)
+
+
+PUBLISHED = PublishedKind("classifier", _convert_published)
+
+
 def load_classifier(name: str | Path, device: str | torch.device = "cpu") -> NoisyClassifier:
     """The noisy classifier of that name, float32, in eval mode.
 
-    name: a folder, an embedded classifier, a published OpenAI `.pt` file (local or blobfile's path) or a hub id.
+    name: a folder, an embedded or a published classifier, an OpenAI `.pt` file (local or blobfile's path) or a hub id.
     InputError if there is none of that name, it is another kind of model, or its files are damaged.
     """
-    if is_remote(name) or (path := resolve(name, EMBEDDED)).is_file():
-        from guidance.classifier import openai as classifier_openai
-
+    if is_remote(name) or (path := resolve(name, EMBEDDED, published=PUBLISHED)).is_file():
         return classifier_openai.load(name).to(device)
     record = read_config(path, KIND)
     model = blank(lambda: NoisyClassifier(ClassifierConfig.from_dict(record["model"])), f"{path / CONFIG}")

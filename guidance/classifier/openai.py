@@ -18,6 +18,7 @@ from torch import Tensor
 
 from glide.checkpoints.openai.convert import Source, encoder_layers, fill, identify, sources_of
 from glide.checkpoints.openai.options import Options, model_config, parse_options
+from glide.checkpoints.openai.releases import CLASSIFIER, CLASSIFIERS
 from glide.checkpoints.openai.releases import PUBLISHED as DIFFUSION
 from glide.checkpoints.state_dicts import read_state_dict
 from glide.networks.config import ProcessConfig
@@ -26,29 +27,7 @@ from glide.utils.filesystem import is_remote
 from guidance.classifier.config import POOLS, ClassifierConfig
 from guidance.classifier.network import NoisyClassifier
 
-DEFAULTS: dict[str, Any] = {
-    "image_size": 64,
-    "classifier_width": 128,
-    "classifier_depth": 2,
-    "classifier_attention_resolutions": "32,16,8",
-    "classifier_use_scale_shift_norm": True,
-    "classifier_resblock_updown": True,
-    "classifier_pool": "attention",
-    "classifier_use_fp16": False,  # changes how it is computed, not the function it is
-    "num_classes": 1000,
-    "noise_schedule": "linear",
-    "diffusion_steps": 1000,
-}
-"""Every option, and its default in the original scripts."""
-
-PUBLISHED: dict[str, dict[str, Any]] = {
-    # the noise is that of the published diffusion model of the same size
-    "64x64_classifier.pt": DEFAULTS | {"classifier_depth": 4, "noise_schedule": "cosine"},
-    "128x128_classifier.pt": DEFAULTS | {"image_size": 128},
-    "256x256_classifier.pt": DEFAULTS | {"image_size": 256},
-    "512x512_classifier.pt": DEFAULTS | {"image_size": 512},
-}
-"""The options of each published classifier, by its file's name."""
+DEFAULTS, PUBLISHED = CLASSIFIER, CLASSIFIERS
 
 _AS_DIFFUSION = {
     "classifier_width": "num_channels",

@@ -19,7 +19,7 @@ from glide.utils.filesystem import is_remote
 from glide.utils.hub import commit_of
 from guidance.classifier.image_encoder import trunk_maps
 from guidance.classifier.network import NoisyClassifier
-from guidance.clip.load import EMBEDDED, load_clip
+from guidance.clip.load import EMBEDDED, PUBLISHED, load_clip
 from guidance.clip.network import NoisyClip
 from guidance.clip.openai import is_pair
 
@@ -65,7 +65,7 @@ def load(place: str) -> NoisyClipImages:
     """
     commit = None
     if not is_remote(place) and not is_pair(place):
-        folder = resolve(place, EMBEDDED)
+        folder = resolve(place, EMBEDDED, published=PUBLISHED)
         place, commit = str(folder), commit_of(folder)
     encoder = NoisyClipImages(load_clip(place))
     encoder.commit = commit

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from glide.checkpoints.fetch_published import DIFFUSION, PublishedKind
 from glide.checkpoints.first_stages import first_stage_of, held_in_folder
 from glide.checkpoints.load import load_model, resolve
 from glide.checkpoints.model_folder import CONFIG, load_weights, read_config, read_tokenizer, write_folder
+from glide.checkpoints.names import published_model
+from glide.checkpoints.published import PublishedModel
 from glide.utils.config_check import blank
 from glide.utils.errors import InputError
 from glide.utils.filesystem import is_remote
 from guidance.classifier.load import begin_with
 from guidance.classifier.network import NoisyClassifier
+from guidance.clip import openai as clip_openai
 from guidance.clip.config import ClipConfig
 from guidance.clip.network import NoisyClip, check_tokenizer
 
@@ -34,7 +38,7 @@ def clip_from(name: str, embedding: int) -> NoisyClip:
     """
     if (
         not is_remote(name)
-        and (path := resolve(name, EMBEDDED)).is_dir()
+        and (path := resolve(name, EMBEDDED, published=_kind_of(name))).is_dir()
         and read_config(path)["kind"] == KIND
     ):
         return load_clip(path)
@@ -79,19 +83,31 @@ def save_clip(
     )
 
 
+def _convert_published(
+    published: PublishedModel, files: Sequence[Path], vocab: str | None, folder: Path, record: dict[str, Any]
+) -> None:
+    save_clip(folder, clip_openai.load(files[0], vocab), training=record)
+
+
+PUBLISHED = PublishedKind("clip", _convert_published)
+
+
+def _kind_of(name: str) -> PublishedKind:
+    """The kind of published model that a name stands for: a CLIP, or a diffusion model to begin with."""
+    return PUBLISHED if (model := published_model(name)) and model.kind == KIND else DIFFUSION
+
+
 def load_clip(name: str | Path, device: str | torch.device = "cpu", vocab: str | None = None) -> NoisyClip:
     """The noisy CLIP of that name, float32, in eval mode.
 
-    name: a folder, an embedded CLIP, one of GLIDE's published pair clip_image_enc.pt and clip_text_enc.pt or the
-    folder they are in (local or blobfile's path), or a hub id.
+    name: a folder, an embedded CLIP, glide-clip, one of GLIDE's published pair clip_image_enc.pt and clip_text_enc.pt
+    or the folder they are in (local or blobfile's path), or a hub id.
     vocab: folder or hub id of CLIP's vocabulary, for the captions of the published pair, which has no tokenizer.
     InputError if there is none of that name, it is another kind of model, or its files are damaged.
     """
-    from guidance.clip import openai as clip_openai
-
     if clip_openai.is_pair(name):
         return clip_openai.load(name, vocab).to(device)
-    if is_remote(name) or (path := resolve(name, EMBEDDED)).is_file():
+    if is_remote(name) or (path := resolve(name, EMBEDDED, published=PUBLISHED)).is_file():
         raise InputError(f"{name} is no CLIP: give a folder, or one of {' and '.join(clip_openai.PAIR)}")
     record = read_config(path, KIND)
     tokenizer = read_tokenizer(path, record)

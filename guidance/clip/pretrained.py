@@ -21,7 +21,7 @@ from glide.utils.errors import InputError
 from glide.utils.filesystem import is_remote
 from glide.utils.json_files import as_table, read_table
 from glide.utils.numbers import Range
-from guidance.clip.load import EMBEDDED, load_clip
+from guidance.clip.load import EMBEDDED, PUBLISHED, load_clip
 from guidance.clip.network import NoisyClip, unit
 from guidance.clip.openai import MEAN, STD, is_pair
 
@@ -158,7 +158,7 @@ def load_any_clip(
     """
     if is_pair(name) or is_remote(name):
         return load_clip(name, device, vocab)
-    folder = resolve(name, EMBEDDED)
+    folder = resolve(name, EMBEDDED, published=PUBLISHED)
     if not _is_transformers(folder):
         return load_clip(folder, device, vocab)
     _check_sizes(folder)

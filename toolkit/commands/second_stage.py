@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from glide.checkpoints.model_folder import CONFIG
+from glide.checkpoints.names import published_model
 from glide.networks.picture_sizes import default_size, multiple_of, size_to_draw, trained_sizes
 from glide.utils.errors import InputError
 from glide.utils.picture_size import Size, check_multiple, is_plain, parse_size, recorded_size, size_text
@@ -81,10 +82,12 @@ def stages_of(
 
 
 def _usual_upsampler(model: str) -> str | None:
-    """The upsampler in a model's folder, or the embedded one of its name; None where there is neither."""
+    """The upsampler in a model's folder, or the embedded or published one of its name; None where there is none."""
     beside = Path(model) / BESIDE
     if (beside / CONFIG).is_file():
         return str(beside)
+    if (published := published_model(model)) is not None:
+        return published.upsampler
     return Path(model).name if (EMBEDDED / Path(model).name / CONFIG).exists() else None
 
 

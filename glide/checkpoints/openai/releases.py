@@ -1,4 +1,4 @@
-"""The published OpenAI diffusion models and their options, in the originals' names."""
+"""The options of the published OpenAI models, in the originals' names, by the names of their files."""
 
 from __future__ import annotations
 
@@ -106,9 +106,33 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "lsun_bedroom.pt": _LSUN,
     "lsun_cat.pt": _LSUN,
     "lsun_horse.pt": _LSUN,
+    "lsun_horse_nodropout.pt": _LSUN | {"dropout": 0.0},
 }
 """The options of each published diffusion model, by its file's name."""
 
+CLASSIFIER: dict[str, Any] = {
+    "image_size": 64,
+    "classifier_width": 128,
+    "classifier_depth": 2,
+    "classifier_attention_resolutions": "32,16,8",
+    "classifier_use_scale_shift_norm": True,
+    "classifier_resblock_updown": True,
+    "classifier_pool": "attention",
+    "classifier_use_fp16": False,  # changes how it is computed, not the function it is
+    "num_classes": 1000,
+    "noise_schedule": "linear",
+    "diffusion_steps": 1000,
+}
+"""Every option of ADM's noisy classifiers, and its default in the original scripts."""
+
+CLASSIFIERS: dict[str, dict[str, Any]] = {
+    # the noise is that of the published diffusion model of the same size
+    "64x64_classifier.pt": CLASSIFIER | {"classifier_depth": 4, "noise_schedule": "cosine"},
+    "128x128_classifier.pt": CLASSIFIER | {"image_size": 128},
+    "256x256_classifier.pt": CLASSIFIER | {"image_size": 256},
+    "512x512_classifier.pt": CLASSIFIER | {"image_size": 512},
+}
+"""The options of each published classifier, by its file's name."""
 
 OTHER_KINDS = re.compile(r"\d+x\d+_classifier\.pt|clip_(text|image)_enc\.pt")
 """Names of published files of other kinds of models."""
