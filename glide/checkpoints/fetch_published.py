@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,23 @@ def published_folder(model: PublishedModel, kind: PublishedKind) -> Path:
     return folder
 
 
+def fetch_together(models: Sequence[PublishedModel], kind: PublishedKind) -> None:
+    """Fetch and convert what is not in the cache of several models, after one line that says how large it all is.
+
+    InputError as `published_folder`; a lack of disk is said before the first download.
+    """
+    new = [model for model in models if not cache.is_converted(cache.model_in_cache(model.name))]
+    if len(new) > 1:
+        cache.check_writable()
+        missing = dict.fromkeys(file for model in new for file in model.files if not _place(file).is_file())
+        names = " and ".join(model.name for model in new)
+        size = sum(_lengths(names, list(missing)).values()) - _begun(missing)
+        cache.check_disk(size + sum(model.float32_bytes for model in new), names)
+        say(f"{names} are fetched once, {megabytes(size)} in all")
+    for model in new:
+        published_folder(model, kind)
+
+
 def check_kind(model: PublishedModel, kind: Kind) -> None:
     """InputError for a published model of another kind than `kind`, before anything is fetched."""
     if model.kind != kind:
@@ -96,11 +113,8 @@ def _fetch(model: PublishedModel) -> dict[PublishedFile, str]:
     missing = [file for file in model.files if not _place(file).is_file()]
     if not missing:
         return {}
-    lengths = _lengths(model, missing)
-    begun = sum(
-        _place(file).with_name(f"{file.name}.part").stat().st_size for file in missing if _begun(file)
-    )
-    cache.check_disk(sum(lengths.values()) - begun + model.float32_bytes, model.name)
+    lengths = _lengths(model.name, missing)
+    cache.check_disk(sum(lengths.values()) - _begun(missing) + model.float32_bytes, model.name)
     parts = ", ".join(f"{file.name} ({megabytes(lengths[file])})" for file in missing)
     hosts = " and ".join(dict.fromkeys(urlsplit(file.url).hostname or "" for file in missing))
     say(f"{model.name} ({model.words}) is fetched once: {parts}, from {hosts}, into {cache.cache_folder()}")
@@ -113,7 +127,7 @@ def _fetch(model: PublishedModel) -> dict[PublishedFile, str]:
     return hashes
 
 
-def _lengths(model: PublishedModel, missing: Sequence[PublishedFile]) -> dict[PublishedFile, int]:
+def _lengths(name: str, missing: Sequence[PublishedFile]) -> dict[PublishedFile, int]:
     """The bytes of each file, by the table or the server.
 
     InputError without a connection, which names the addresses and the place of the files.
@@ -130,14 +144,16 @@ def _lengths(model: PublishedModel, missing: Sequence[PublishedFile]) -> dict[Pu
     except InputError as error:
         urls = " and ".join(file.url for file in missing)
         raise InputError(
-            f"{model.name} is not in the cache and cannot be fetched ({error}): put {urls} into "
+            f"{name} cannot be fetched ({error}), and is not in the cache: put {urls} into "
             f"{cache.files_folder()}, or connect"
         ) from error
     return lengths
 
 
-def _begun(file: PublishedFile) -> bool:
-    return _place(file).with_name(f"{file.name}.part").is_file()
+def _begun(files: Iterable[PublishedFile]) -> int:
+    """Bytes of these files that an earlier run has fetched already."""
+    parts = (_place(file).with_name(f"{file.name}{cache.PARTS[0]}") for file in files)
+    return sum(part.stat().st_size for part in parts if part.is_file())
 
 
 def _place(file: PublishedFile) -> Path:

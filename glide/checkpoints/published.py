@@ -142,7 +142,7 @@ def _adm(name: str, file: str, parameters: int, words: str, upsampler: str | Non
 
 _TABLE = (
     _glide("glide", "base.pt", 385_030_726, "GLIDE (filtered), captions, 64 pixels", "glide-upsampler"),
-    _glide("glide-upsampler", "upsample.pt", 398_361_286, "its upsampler, 64 to 256 pixels"),
+    _glide("glide-upsampler", "upsample.pt", 398_361_286, "GLIDE's upsampler, 64 to 256 pixels"),
     _glide(
         "glide-inpaint",
         "base_inpaint.pt",
@@ -150,7 +150,12 @@ _TABLE = (
         "GLIDE (filtered) for inpainting, 64 pixels",
         "glide-inpaint-upsampler",
     ),
-    _glide("glide-inpaint-upsampler", "upsample_inpaint.pt", 398_368_198, "its upsampler, 64 to 256 pixels"),
+    _glide(
+        "glide-inpaint-upsampler",
+        "upsample_inpaint.pt",
+        398_368_198,
+        "GLIDE's upsampler for inpainting, 64 to 256 pixels",
+    ),
     PublishedModel(
         name="glide-clip",
         kind="clip",
@@ -185,7 +190,7 @@ _TABLE = (
         "lsun-horse-nodropout",
         "lsun_horse_nodropout.pt",
         552_814_086,
-        "ADM, LSUN horses, trained without dropout",
+        "ADM, LSUN horses, no dropout, 256 pixels",
     ),
 )
 MODELS: dict[str, PublishedModel] = {model.name: model for model in _TABLE}

@@ -1,7 +1,6 @@
 """A local HTTP server of a few files that misbehaves as a test asks: it breaks off, lies, or changes its files."""
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,8 +28,8 @@ class Served:
     heeds_if_range: bool = True
     replaced_by: "Served | None" = None
     """Takes its place after the first GET."""
-    delay: float = 0.0
-    """Seconds before the content."""
+    held_by: threading.Event | None = None
+    """The content comes once this is set."""
 
 
 @dataclass
@@ -101,7 +100,8 @@ def file_server(files: dict[str, Served]) -> Iterator[FileServer]:
             self.end_headers()
             if not body:
                 return
-            time.sleep(file.delay)
+            if file.held_by is not None:
+                file.held_by.wait(120)
             end = start + file.cuts.pop(0) if file.cuts else len(file.content)
             self.wfile.write(file.content[start:end])
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from glide.checkpoints import download as download
 from glide.checkpoints import fetch_published
 from glide.checkpoints.published import MODELS, PublishedFile
+from guidance.classifier import openai as classifier_openai
 from guidance.clip import openai as clip_openai
 from guidance.clip.openai import from_state_dicts
 from support.file_server import FileServer, Served, file_server
@@ -53,6 +54,14 @@ def clip_states() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     words = text["blocks.input.w_voc"]
     text["blocks.input.w_voc"] = torch.cat([words, words[:100]])
     return image, text
+
+
+def tiny_classifier() -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Options and state dict of a classifier for the tiny diffusion model."""
+    options = golden("adm_classifier")[0] | {"out_channels": TINY["num_classes"]}
+    generator = torch.Generator().manual_seed(0)
+    sources = classifier_openai.mapping(options).values()
+    return options, {source.name: 0.1 * torch.randn(source.shape, generator=generator) for source in sources}
 
 
 def glide_vocabulary() -> tuple[bytes, bytes]:
@@ -101,7 +110,7 @@ class Made:
         self.register(name, contents, glide_options(kind))
 
     def classifier(self, name: str = "classifier-64") -> None:
-        options, state, _ = golden("adm_classifier")
+        options, state = tiny_classifier()
         self.register(name, {MODELS[name].weights[0].name: as_file(state)}, options)
 
     def clip(self) -> None:

@@ -109,6 +109,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     "data and models": (
         _command("check_data", "CheckData", "check_data", "check a data set, with a contact sheet"),
         _command("convert", "Convert", "convert", "convert a published OpenAI checkpoint"),
+        _command("cache", "Cache", "cache", "published models: list, fetch, remove"),
     ),
 }
 """By the headings of `glide --help`."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from glide.networks.image_request import NO_PIXELS, KnownPixels
 from toolkit.commands.sample_flags import Sample
-from toolkit.commands.second_stage import stages_of
+from toolkit.commands.second_stage import fetch_stages, stages_of
 from toolkit.pipelines.conditions import (
     check_conditions,
     read_condition_files,
@@ -37,6 +37,7 @@ class SampleModels:
 def load_models(args: Sample, recipe: Mapping[str, Any] | None) -> SampleModels:
     """Load the models, and what is given. InputError for what cannot be used."""
     settings = args.settings(has_null=True)  # numbers out of range, before a model is loaded
+    fetch_stages(args)
     pipe = Pipeline.from_pretrained(
         args.model,
         args.device,

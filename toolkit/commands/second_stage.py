@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from glide.checkpoints.fetch_published import DIFFUSION, fetch_together
+from glide.checkpoints.load import read_model_config
 from glide.checkpoints.model_folder import CONFIG
 from glide.checkpoints.names import published_model
 from glide.networks.picture_sizes import default_size, multiple_of, size_to_draw, trained_sizes
@@ -71,14 +73,38 @@ def stages_of(
     upscaler = _loaded(args, name, pipe, recipe)
     scale = upscaler.scale
     small = (size[0] // scale, size[1] // scale)
-    if plain and own[0] == own[1] and size != (own[0] * scale, own[1] * scale):
-        large = recorded_size((own[0] * scale, own[1] * scale))
-        raise InputError(
-            f"got --size {second.size}, expected {recorded_size(own)} or {large}: {args.model} draws "
-            f"{recorded_size(own)}, and {name} enlarges {scale} times"
-        )
+    _check_enlarged(args, own, name, scale)
     check_multiple(size, scale * multiple_of(config), of=f"{args.model} below {name}")
     return size_to_draw(config, small, f"--size {second.size}, of which {args.model} draws"), upscaler
+
+
+def fetch_stages(args: Sample) -> None:
+    """Fetch a published model and the published upsampler that --size asks for, so that one line says how large all is.
+
+    Anything else is left to where it is loaded. InputError for a size that the two do not draw, before anything is
+    fetched, and where they cannot be fetched.
+    """
+    model, second = published_model(args.model), args.second
+    if model is None or second.size is None:
+        return
+    config, size = read_model_config(args.model), parse_size(second.size)
+    enlarges = second.upsampler or is_plain(second.size) or _is_large(size, default_size(config))
+    upsampler = published_model(second.upsampler or model.upsampler or "")
+    if upsampler is None or not enlarges or size in trained_sizes(config):
+        return
+    _check_enlarged(args, default_size(config), upsampler.name, read_model_config(upsampler.name).scale)
+    fetch_together([model, upsampler], DIFFUSION)
+
+
+def _check_enlarged(args: Sample, own: Size, name: str, scale: int) -> None:
+    """InputError for a square of --size that is not `scale` times that of the model."""
+    assert args.second.size is not None
+    large = (own[0] * scale, own[1] * scale)
+    if is_plain(args.second.size) and own[0] == own[1] and parse_size(args.second.size) != large:
+        raise InputError(
+            f"got --size {args.second.size}, expected {recorded_size(own)} or {recorded_size(large)}: {args.model} "
+            f"draws {recorded_size(own)}, and {name} enlarges {scale} times"
+        )
 
 
 def _usual_upsampler(model: str) -> str | None:

@@ -32,7 +32,7 @@ from guidance.classifier.openai import mapping as classifier_mapping
 from guidance.clip.load import load_clip
 from guidance.clip.openai import from_state_dicts as clip_of
 from guidance.clip.pretrained import load_any_clip
-from support.openai_nets import GOLDEN, TINY, golden, same_weights, tiny_state
+from support.openai_nets import GOLDEN, TINY, same_weights, tiny_state
 from support.published import (
     MERGES,
     Made,
@@ -43,6 +43,7 @@ from support.published import (
     glide_options,
     glide_state,
     made_models,
+    tiny_classifier,
 )
 from support.sample_script import Capture
 
@@ -101,7 +102,7 @@ def test_the_vocabulary_comes_with_glide(made: Made) -> None:
 
 def test_a_classifier_and_a_clip(made: Made) -> None:
     made.classifier()
-    options, state, _ = golden("adm_classifier")
+    options, state = tiny_classifier()
     assert same_weights(load_classifier("classifier-64"), classifier_of(state, options))
     made.clip()
     clip = load_clip("glide-clip")
@@ -174,7 +175,7 @@ def test_the_sentence_holds_every_address(name: str, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(fetch_published, "look_up", look_up)
     with pytest.raises(InputError) as error:
-        fetch_published._lengths(MODELS[name], MODELS[name].files)
+        fetch_published._lengths(name, MODELS[name].files)
     assert all(file.url in str(error.value) for file in MODELS[name].files)
     assert reason in str(error.value) and "/home/somebody/.cache/glide/files, or connect" in str(error.value)
 
