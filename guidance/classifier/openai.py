@@ -44,6 +44,8 @@ _OUT = {
     "spatial_v2": {"pool.hidden": ("out.0", 0), "pool.norm": ("out.1", 0), "pool.head": ("out.3", 0)},
 }
 """After the trunk, for each pool."""
+HEAD = ("out.2.c_proj.weight", "out.2.c_proj.bias")
+"""The tensors whose height is the number of classes, of the published pool."""
 
 
 def options_for(filename: str) -> dict[str, Any]:
@@ -64,11 +66,20 @@ def options_of(path: str, state: Mapping[str, Any]) -> dict[str, Any]:
     """As `glide.checkpoints.openai.convert.options_of`, of a classifier."""
     widths = {name: o.get("classifier_width", o.get("model_channels", 0)) for name, o in PUBLISHED.items()}
     found = identify(state, widths, lambda name: mapping(PUBLISHED[name]))
-    if found is None:
+    if found is not None:
+        if re.split(r"[/\\]", path)[-1] != found:
+            warn(f"{path} has the tensors of {found}, so it is read with the options of that", stacklevel=3)
+        return dict(PUBLISHED[found])
+    found = identify(state, widths, lambda name: mapping(PUBLISHED[name]), but=HEAD)
+    if found is None or HEAD[0] not in state:
         return options_for(path)
-    if re.split(r"[/\\]", path)[-1] != found:
-        warn(f"{path} has the tensors of {found}, so it is read with the options of that", stacklevel=3)
-    return dict(PUBLISHED[found])
+    classes = len(state[HEAD[0]])
+    warn(
+        f"{path} has the tensors of {found} with {classes} classes, so it is read with the options of that",
+        stacklevel=3,
+    )
+    key = "out_channels" if "cls" in PUBLISHED[found] else "num_classes"
+    return PUBLISHED[found] | {key: classes}
 
 
 def options_given(path: str, text: str | None) -> dict[str, Any] | None:

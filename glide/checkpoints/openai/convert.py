@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,8 @@ BLOCK_LAYERS: dict[type[nn.Module], dict[str, str]] = {
 
 PARAMETERS = {"text.positions": "positional_embedding", "text.padding": "padding_embedding"}
 """Parameters outside of any layer."""
+LABELS = "label_emb.weight"
+"""The tensor whose height is the number of classes."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ def load(
 
 
 def options_of(path: str, state: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a file: those of the published model with the same tensors, else by its name.
+    """The options of a file: those of the published model with the same tensors, of a fine-tune for other classes too,
+    else by its name.
 
     InputError if neither identifies them. Warns of a name that contradicts the tensors.
     """
@@ -154,25 +157,37 @@ def options_of(path: str, state: Mapping[str, Any]) -> dict[str, Any]:
     names = sorted(PUBLISHED, key=lambda name: name != own)
     width = {name: PUBLISHED[name]["num_channels"] for name in names}
     found = identify(state, width, lambda name: mapping(PUBLISHED[name]))
+    if found is not None:
+        if own != found:
+            warn(f"{path} has the tensors of {found}, so it is read with the options of that", stacklevel=3)
+        return dict(PUBLISHED[found])
+    found = identify(state, width, lambda name: mapping(PUBLISHED[name]), but=(LABELS,))
     if found is None:
         return options_for(path)
-    if own != found:
-        warn(f"{path} has the tensors of {found}, so it is read with the options of that", stacklevel=3)
-    return dict(PUBLISHED[found])
+    classes = len(state[LABELS]) if LABELS in state else 0
+    warn(
+        f"{path} has the tensors of {found} with {classes or 'no'} classes, so it is read with the options of that",
+        stacklevel=3,
+    )
+    return PUBLISHED[found] | {"class_cond": classes > 0, "num_classes": classes or 1}
 
 
 def identify(
-    state: Mapping[str, Any], widths: Mapping[str, int], sources: Callable[[str], Mapping[str, Source]]
+    state: Mapping[str, Any],
+    widths: Mapping[str, int],
+    sources: Callable[[str], Mapping[str, Source]],
+    but: Container[str] = (),
 ) -> str | None:
     """The first published file whose tensors have the names and shapes of `state`, or None.
 
-    widths: channels of each file's model. sources: the sources of its parameters.
+    widths: channels of each file's model. sources: the sources of its parameters. but: tensors that are not compared.
     """
     shapes = {name: tuple(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
+    shapes = {name: shape for name, shape in shapes.items() if name not in but}
     for name, width in widths.items():
         if shapes.get("time_embed.0.weight") != (4 * width, width):
             continue  # one tensor is enough to rule out most
-        if {source.name: source.shape for source in sources(name).values()} == shapes:
+        if {one.name: one.shape for one in sources(name).values() if one.name not in but} == shapes:
             return name
     return None
 

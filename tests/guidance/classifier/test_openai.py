@@ -18,6 +18,7 @@ from guidance.classifier.config import CLASSIFIERS
 from guidance.classifier.guide import check_classifier, classifier_guidance
 from guidance.classifier.load import load_classifier
 from guidance.classifier.openai import (
+    HEAD,
     PUBLISHED,
     classifier_config,
     from_state_dict,
@@ -88,6 +89,11 @@ def test_a_published_file_is_loaded_by_its_name(tmp_path: Path, monkeypatch: pyt
     path.rename(tmp_path / "mine.pt")
     with pytest.warns(UserWarning, match=r"mine\.pt has the tensors of 64x64_classifier\.pt, so"):
         assert same_weights(load_classifier(tmp_path / "mine.pt"), from_state_dict(state, options))
+    other = state | {name: torch.cat([state[name], state[name][:2]]) for name in HEAD}
+    torch.save(other, tmp_path / "fine.pt")
+    with pytest.warns(UserWarning, match=r"has the tensors of 64x64_classifier\.pt with 13 classes"):
+        found = load_classifier(tmp_path / "fine.pt")
+    assert same_weights(found, from_state_dict(other, options | {"out_channels": 13}))
     monkeypatch.delitem(PUBLISHED, "64x64_classifier.pt")
     with pytest.raises(InputError, match=r"mine\.pt is not one of the published classifiers"):
         load_classifier(tmp_path / "mine.pt")

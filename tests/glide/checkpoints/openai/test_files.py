@@ -197,6 +197,27 @@ def test_a_renamed_file_is_known_by_its_tensors(tmp_path: Path, monkeypatch: pyt
         load(tmp_path / "mine.pt")
 
 
+@pytest.mark.parametrize("classes", [0, 7])
+def test_a_fine_tune_for_other_classes_is_known_by_its_tensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: int
+) -> None:
+    """Wrapped as training programs do it, too."""
+    monkeypatch.setitem(PUBLISHED, "64x64_diffusion.pt", complete(TINY))
+    state = dict(tiny_state())
+    width = state.pop("label_emb.weight").shape[1]
+    state |= {"label_emb.weight": torch.ones(classes, width)} if classes else {}
+    torch.save(
+        {"step": 3, "ema": {f"module.{name}": tensor for name, tensor in state.items()}}, tmp_path / "a.pt"
+    )
+    with pytest.warns(UserWarning) as caught:
+        model = load_model(tmp_path / "a.pt")
+    words = f"has the tensors of 64x64_diffusion.pt with {classes or 'no'} classes"
+    assert any(words in str(one.message) for one in caught)
+    assert any("from 'ema' and without 'module.' before" in str(one.message) for one in caught)
+    options = TINY | {"class_cond": classes > 0, "num_classes": classes or 1}
+    assert same_weights(model, from_state_dict(state, options)) and model.config.num_classes == classes
+
+
 def test_a_missing_file_is_reported_before_its_vocabulary(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no file .*base\.pt"):
         load_with_vocabulary(tmp_path / "base.pt", torch.device("cpu"))
