@@ -110,6 +110,12 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         _command("check_data", "CheckData", "check_data", "check a data set, with a contact sheet"),
         _command("convert", "Convert", "convert", "convert a published OpenAI checkpoint"),
         _command("cache", "Cache", "cache", "published models: list, fetch, remove"),
+        _command(
+            "verify_published",
+            "VerifyPublished",
+            "verify_published",
+            "fetch published models, draw with each, write hashes",
+        ),
     ),
 }
 """By the headings of `glide --help`."""
