@@ -20,6 +20,8 @@ from glide.networks.prior import Prior
 from glide.networks.tokenizer import Tokenizer
 
 D = TypeVar("D", bound=Dataset)
+TRAINING_STEP = "training_step"
+"""Key of a batch: the number of the step that it is for, [N]."""
 
 
 class Wrapped(Generic[D]):
@@ -41,6 +43,14 @@ class Wrapped(Generic[D]):
 
     def captions_for_tokenizer(self) -> list[str]:
         return self.data.captions_for_tokenizer()
+
+
+class Numbered(Wrapped[Dataset]):
+    """A data set whose batches also hold the number of their step, for objectives that change on the way."""
+
+    def batch(self, step: int, size: int, rows: range | None = None) -> Batch:
+        batch = self.data.batch(step, size, rows)
+        return {**batch, TRAINING_STEP: torch.full((size if rows is None else len(rows),), step)}
 
 
 class Encoded(Wrapped[Dataset]):

@@ -11,6 +11,7 @@ from glide.networks.frozen_text_config import FrozenTextConfig
 from glide.networks.image_encoder_config import ImageEncoderConfig
 from glide.networks.inner_head import check_inner_head
 from glide.networks.process_config import ProcessConfig
+from glide.networks.student_config import StudentConfig
 from glide.utils.config_check import Entries, config_from_dict, need
 from glide.utils.memory import check_file_fits
 from glide.utils.numbers import Range
@@ -208,6 +209,8 @@ class ModelConfig:
     """Of a model that draws latents: its U-Net's sizes and channels are those of latents."""
     text_encoder: FrozenTextConfig | None = None
     """A frozen text encoder, in place of `text`."""
+    student: StudentConfig | None = None
+    """Of a distilled model."""
     sizes: Annotated[tuple[str, ...], Entries(256)] = ()
     """Of the pictures in training, WIDTHxHEIGHT, the default first; none: squares of the U-Net's `image_size`."""
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from glide.diffusion.conditioning import Conditioning
 from glide.networks.config import ModelConfig
+from glide.networks.guidance_strength import GuidanceStrength
 from glide.networks.image_embedding import ImageEmbedding
 from glide.networks.image_request import KnownPixels
 from glide.networks.input_kind import InputPlanes, Inputs
@@ -248,7 +249,7 @@ class ConditionPlanes(InputPlanes):
         return Conditioning(planes=inputs[self.kind.key])
 
 
-KINDS: tuple[type[InputPlanes], ...] = (SelfCondition, Inpainting, LowRes, LowResLevel, ImageEmbedding)
+KINDS: tuple[type[InputPlanes], ...] = (SelfCondition, Inpainting, LowRes, LowResLevel, ImageEmbedding, GuidanceStrength)
 """In the order of the stem's input channels, which follow those of x_t; those of pictures come after them."""
 
 

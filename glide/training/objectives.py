@@ -23,6 +23,16 @@ from glide.training.row_rng import RowRng
 from glide.utils.errors import InputError
 
 
+@dataclass(frozen=True, eq=False)
+class Noised:
+    """A noised training batch and the inputs that a network receives with it."""
+
+    x0: Tensor  # [N,C,H,W]
+    noise: Tensor  # [N,C,H,W]
+    x_t: Tensor  # [N,C,H,W]
+    inputs: dict[str, Tensor]  # of `Model.forward`
+
+
 @dataclass(frozen=True)
 class DiffusionObjective:
     """Predict the clean picture (or noise, or velocity) from a noised one and its caption or class.
@@ -51,7 +61,20 @@ class DiffusionObjective:
     the main one (2512.24176)."""
 
     def __call__(self, model: Model, batch: dict[str, Any], t: Tensor, draws: RowRng) -> dict[str, Tensor]:
-        """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N] -> [N] losses.
+        """batch, t [N]: as `noised` -> [N] losses."""
+        at = self.noised(model, batch, t, draws)
+        if not model.config.unet.inner_head:
+            output = model(at.x_t, t, at.inputs).float()
+            return loss_terms(model.process, self.loss, output, at.x0, at.x_t, t, at.noise)
+        output, head = split_inner(model(at.x_t, t, at.inputs, inner=True).float(), at.x0.shape[1])
+        terms = loss_terms(model.process, self.loss, output, at.x0, at.x_t, t, at.noise)
+        # the head learns no variance, so that its part of a variational loss is its squared error
+        plain = replace(self.loss, full_vlb=False)
+        inner = loss_terms(model.process, plain, head, at.x0, at.x_t, t, at.noise)["loss"]
+        return {**terms, "loss": terms["loss"] + self.inner_weight * inner, "inner": inner}
+
+    def noised(self, model: Model, batch: dict[str, Any], t: Tensor, draws: RowRng) -> Noised:
+        """batch: image [N,3,H,W] in [-1,1] with caption (list of N) or y [N]; t [N].
 
         A model that draws latents learns those of the image, or latents [N,c,h,w] that were encoded ahead.
 
@@ -65,32 +88,28 @@ class DiffusionObjective:
         x0 = batch["image"]
         noise = draws.normal(x0)
         dropped = draws.uniform() < self.null_captions
-        inputs: dict[str, Tensor] = {}
-        if model.config.reads_captions:
-            inputs |= caption_inputs(model, batch, dropped, self.encodings)
-            if self.token_captions:
-                keep = draws.uniform() >= self.token_captions
-                inputs["keep_vector"] = keep.to(x0)
-        if model.config.num_classes:
-            y = batch["y"]
-            inputs["y"] = (
-                torch.where(dropped.to(y.device), model.config.num_classes, y) if self.null_captions else y
-            )
+        inputs = self.words(model, batch, dropped)
+        if self.token_captions and model.config.reads_captions:
+            keep = draws.uniform() >= self.token_captions
+            inputs["keep_vector"] = keep.to(x0)
         for part in model.parts:
             inputs |= part.from_batch(batch)
         inputs |= self._without_conditions(model, inputs, draws)
         x_t = model.process.q_sample(x0, t, noise)
         for part in model.parts:
             inputs |= part.from_estimate(draws.uniform, lambda: estimate_of(model, x_t, t, inputs))
-        if not model.config.unet.inner_head:
-            output = model(x_t, t, inputs).float()
-            return loss_terms(model.process, self.loss, output, x0, x_t, t, noise)
-        output, head = split_inner(model(x_t, t, inputs, inner=True).float(), x0.shape[1])
-        terms = loss_terms(model.process, self.loss, output, x0, x_t, t, noise)
-        # the head learns no variance, so that its part of a variational loss is its squared error
-        plain = replace(self.loss, full_vlb=False)
-        inner = loss_terms(model.process, plain, head, x0, x_t, t, noise)["loss"]
-        return {**terms, "loss": terms["loss"] + self.inner_weight * inner, "inner": inner}
+        return Noised(x0, noise, x_t, inputs)
+
+    def words(self, model: Model, batch: dict[str, Any], dropped: Tensor) -> dict[str, Tensor]:
+        """The model's inputs of captions and classes, the null ones where `dropped` [N]."""
+        inputs: dict[str, Tensor] = {}
+        if model.config.reads_captions:
+            inputs |= caption_inputs(model, batch, dropped, self.encodings)
+        if model.config.num_classes:
+            y = batch["y"]
+            null = model.config.null_class
+            inputs["y"] = torch.where(dropped.to(y.device), model.config.num_classes, y) if null else y
+        return inputs
 
     def _without_conditions(
         self, model: Model, inputs: dict[str, Tensor], draws: RowRng

@@ -19,7 +19,7 @@ from glide.data.encodings import Encodings
 from glide.data.mask_defaults import EVERYTHING
 from glide.data.masked import Masked
 from glide.data.skipped_files import record_broken, report_broken
-from glide.data.wrappers import Encoded, WithEncodings
+from glide.data.wrappers import Encoded, Numbered, WithEncodings
 from glide.networks.config import ModelConfig
 from glide.networks.model import Model
 from glide.networks.picture_sizes import default_size, trained_sizes
@@ -32,7 +32,8 @@ from glide.training.latent_data import check_ahead, encode_part, encoded_ahead
 from glide.training.model_config import BASE, ModelKind, choose_config, given_settings
 from glide.training.objectives import DiffusionObjective
 from glide.training.run_folder import model_folder, run_folder
-from glide.training.train_base_flags import FROZEN_FLAGS, MODEL_FLAGS, STATE_FLAGS, TrainBase
+from glide.training.step import Task
+from glide.training.train_base_flags import MODEL_FLAGS, STATE_FLAGS, TrainBase
 from glide.training.trained_parts import train_only
 from glide.training.validation import Validation
 from glide.utils.contact_sheet import write_strip
@@ -53,6 +54,9 @@ Evaluation = Callable[[TrainBase, Model, Dataset], Callable[[Model], Mapping[str
 """Makes, from the flags, the model before the first step and the held-out pictures (or, without any, those of the
 data), the function that measures a model in training for evaluation.jsonl. InputError for what cannot be measured."""
 
+MakeTask = Callable[[TrainBase, DiffusionObjective, Model], Task[Model]]
+"""Makes another task of a diffusion objective, from the flags and the model on its device. InputError where they do not
+fit."""
 
 PREVIEW_CAPTIONS = (
     "a red circle",
@@ -73,11 +77,12 @@ def train_base(
     kind: ModelKind = BASE,
     fill: Fill | None = None,
     evaluation: Evaluation | None = None,
+    make_task: MakeTask | None = None,
 ) -> Model:
     """Build data, model and task, and `fit`; returns the trained model. InputError for settings that do not fit.
 
     sample, fill: draw its progress pictures, `fill`, where it is given, those of a model that inpaints. evaluation: for
-    --evaluate-every. With --show-config it prints the model's configuration, and with --encode-part it encodes latents;
+    --evaluate-every. make_task: the task, where it is not that of a diffusion model. With --show-config it prints the model's configuration, and with --encode-part it encodes latents;
     it then exits with 0.
     """
     check_numbers(args)
@@ -93,7 +98,7 @@ def train_base(
         sys.exit(0)
     flags = {"resume": args.resume, "overwrite": args.overwrite, "dry_run": args.train.dry_run}
     with run_folder(args.out, processes, **flags) as resume:
-        trained = _train(args, sample, kind, fill, evaluation, processes, resume)
+        trained = _train(args, sample, kind, fill, evaluation, make_task, processes, resume)
         processes.finish()
     return trained
 
@@ -142,6 +147,7 @@ def _train(
     kind: ModelKind,
     fill: Fill | None,
     evaluation: Evaluation | None,
+    make_task: MakeTask | None,
     processes: Processes,
     resume: Path | None,
 ) -> Model:
@@ -163,8 +169,11 @@ def _train(
     train_only(model, args.train_part)
     model.to(processes.device)
     data, encodings = _encoded(args, data, model, processes)
+    if make_task is not None:
+        data = Numbered(data)
 
-    task = _objective(args, model, encodings)
+    objective = _objective(args, model, encodings)
+    task = objective if make_task is None else make_task(args, objective, model)
     validate = _validation(args, task, begun, kind) if processes.main else None
     evaluate = _evaluator(args, evaluation, model, begun, kind) if processes.main else None
 
@@ -185,7 +194,7 @@ def _train(
         evaluate=evaluate,
         note=lambda: record_broken(args.out, {**data.broken, **broken}),
         processes=processes,
-        settings=RunFlags.of(args, FROZEN_FLAGS, STATE_FLAGS),
+        settings=RunFlags.of(args, args.frozen_flags, STATE_FLAGS),
     )
     if processes.main and not args.train.dry_run:
         report_broken(args.out)
@@ -292,7 +301,7 @@ def _evaluator(
 
 
 def _validation(
-    args: TrainBase, task: DiffusionObjective, begun: _Begun, kind: ModelKind
+    args: TrainBase, task: Task[Model], begun: _Begun, kind: ModelKind
 ) -> Validation[Model] | None:
     """The loss on held-out data; None where there are none. InputError for more of them than memory holds."""
     if not args.validation_batches or not (args.held_out or is_generated(args.data)):

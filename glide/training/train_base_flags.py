@@ -16,6 +16,7 @@ from glide.diffusion.timestep_config import TimestepConfig
 from glide.networks.config import ModelConfig
 from glide.networks.image_encoder_config import ImageEncoderConfig
 from glide.networks.inner_head import INNER_WEIGHT
+from glide.networks.student_config import StudentConfig
 from glide.training.config import TrainConfig
 from glide.training.given_settings import decided_by_first_stage
 from glide.utils.config_flags import ConfigFlags
@@ -41,10 +42,33 @@ MODEL_FLAGS = ConfigFlags(
         "model.sizes": "--size or --buckets",
         "model.low_res": "the command",
         "model.low_res_noise": "--noise",
+        "model.student": "scripts/distill.py",
+        **dict.fromkeys((f"student.{name}" for name in StudentConfig.__dataclass_fields__), "scripts/distill.py"),
         **decided_by_first_stage("model"),
     },
 )
 """Every setting of a diffusion model."""
+
+
+FROZEN_FLAGS = (
+    "preset",
+    "recipe",
+    "init",
+    "first_stage",
+    "inpaint",
+    "unconditional",
+    "channels",
+    "size",
+    "buckets",
+    "vocab_size",
+    "text_encoder",
+    "image_encoder",
+    "embed_encoder",
+    "dropout",
+    "self_condition",
+    "inner_head",
+)
+"""Settings of a run that are in its folder by now."""
 
 
 TrainedPart = Literal["all", "text", "unet", "attention", "inner-head"]
@@ -55,6 +79,7 @@ class TrainBase:
     """Settings of a base model's training."""
 
     config_flags: ClassVar[ConfigFlags[Any]] = MODEL_FLAGS
+    frozen_flags: ClassVar[tuple[str, ...]] = FROZEN_FLAGS
 
     out: Path
     """Folder of the run: log.jsonl, checkpoints/, samples/, and the model itself, a --model of the sample command."""
@@ -173,27 +198,6 @@ class TrainBase:
     loss: Annotated[LossConfig, tyro.conf.arg(name="")] = field(default_factory=LossConfig)
     """Its `prediction` is the model's."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
-
-
-FROZEN_FLAGS = (
-    "preset",
-    "recipe",
-    "init",
-    "first_stage",
-    "inpaint",
-    "unconditional",
-    "channels",
-    "size",
-    "buckets",
-    "vocab_size",
-    "text_encoder",
-    "image_encoder",
-    "embed_encoder",
-    "dropout",
-    "self_condition",
-    "inner_head",
-)
-"""Settings of a run that are in its folder by now."""
 
 
 STATE_FLAGS = ("train_part", "practice.timesteps", "train.ema", "train.ema_snapshots")

@@ -51,6 +51,9 @@ RANGES: dict[str, Range] = {
     "channels": Range(1, 4),
     "clean": SHARE,
     "clip": Range(0.0, 1e9, do="0 is no clipping"),
+    "consistency_b": FACTOR,
+    "consistency_k": FACTOR,
+    "consistency_q": Range(1.0, 1e6, above=True, do="2 is usual, 4 is faster"),
     "context": Range(
         0.0, 1e6, above=True, infinite=True, do="3 is usual, inf is all that fits into a square"
     ),
@@ -124,9 +127,13 @@ RANGES: dict[str, Range] = {
     "sigma_rel": RELATIVE_WIDTH,
     "size": PIXELS,
     "snapshot_every": COUNT,
+    "stages": Range(1, 1000),
     "step": FROM_ZERO,
     "steps": STEPS,
     "strength": STRENGTH,
+    "strengths": Range(0.0, 1000.0, do="1 8 is usual"),
+    "student_steps": STEPS,
+    "substeps": Range(2, 1000, do="2 halves the steps"),
     "temp": TEMPERATURE,
     "threshold": Range(0.0, 1.0, above=True, do="0.995 is usual; leave it out for none"),
     "timestep_deviation": POSITIVE,

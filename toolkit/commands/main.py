@@ -76,6 +76,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         _command(
             "train_clip", "parse", "train_clip", "train a noisy CLIP, for guidance", "guidance.clip.train"
         ),
+        _command("distill", "parse", "distill", "distil a model: guidance in one call, fewer steps"),
         _command("posthoc_ema", "Posthoc", "posthoc", "choose the length of a weight average after training"),
     ),
     "measure": (
