@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from glide.utils.numbers import Range
 from guidance.base import Guidance, Reference
-from guidance.classifier_free import NEGATIVE
-from guidance.classifier_free import build as build_contrast
+from guidance.classifier_free import NEGATIVE, build_contrast
 from guidance.contrast import Contrast
 from guidance.entry import GuidanceEntry, Interval, Option
 

@@ -9,7 +9,7 @@ from abc import ABC
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from guidance.spec import EVERYWHERE
 
@@ -41,6 +41,8 @@ class Guidance(ABC):
 
     scale: float
     interval: tuple[int, int]
+    of_references: ClassVar[bool] = False
+    """True: its `condition` holds for references of the main network, too."""
 
     @property
     def name(self) -> str:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from glide.utils.errors import InputError
-from guidance.base import EVERYWHERE
+from guidance.base import EVERYWHERE, Guidance
 from guidance.contrast import Contrast
 from guidance.entry import GuidanceEntry, Interval, Option
+from guidance.student import build_student, receives_strength
 
 if TYPE_CHECKING:
     from glide.diffusion.conditioning import Conditioning
@@ -32,8 +33,20 @@ class ClassifierFree(Contrast):
         return (self.null,)
 
 
-def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> ClassifierFree:
-    """Guide away from the null condition, or from the negative caption or class."""
+def build(inputs: GuidanceInputs, scale: float, interval: Interval) -> Guidance:
+    """Guide away from the null condition, or from the negative caption or class; a student within its one call."""
+    if receives_strength(inputs.context.model.config):
+        return build_student(inputs, scale, interval)
+    return build_contrast(inputs, scale, interval)
+
+
+def build_contrast(inputs: GuidanceInputs, scale: float, interval: Interval) -> ClassifierFree:
+    """The contrast of two predictions. InputError for a student, whose one prediction is guided already."""
+    if receives_strength(inputs.context.model.config):
+        raise InputError(
+            "got a guidance that contrasts predictions with and without words for a student, which is guided within "
+            "its one prediction, expected cfg: write --guidance cfg, or draw with its teacher"
+        )
     conditioner, negative = inputs.context.conditioner, inputs.options.negative
     null = conditioner.null() if negative is None else conditioner.negative(negative)
     has_text = conditioner.model.config.reads_captions

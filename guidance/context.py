@@ -105,4 +105,9 @@ class GuidanceInputs:
         most = max(strengths, key=lambda scale: abs(scale - entry.neutral))
         built = entry.build(self, most, interval_of(spec, steps))
         made = [built] if isinstance(built, Guidance) else list(built)
-        return made if spec.schedule is None else [Scheduled(one, strength, steps) for one in made]
+        if spec.schedule is None:
+            return made
+        for one in made:  # a strength that it cannot have is refused now, not at some step
+            one.with_scale(min(strengths))
+            one.with_scale(max(strengths))
+        return [Scheduled(one, strength, steps) for one in made]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -70,13 +71,14 @@ class GuidedDenoiser:
             for scheduled, places in zip(self.guidances, self._places, strict=True)
             if (guidance := scheduled.at(t)).active(t)
         ]
-        cond = _changed(self.cond, [guidance for guidance, _ in active], t)
+        acting = [guidance for guidance, _ in active]
+        cond = _changed(self.cond, acting, t)
         needed = sorted({0, *(place for _, places in active for place in places)})
         found: dict[int, Prediction] = {}
         for predict in dict.fromkeys(self._references[place].predict for place in needed):
             batch = [place for place in needed if self._references[place].predict == predict]
-            conds = [cond if self._of_main[place] else self._references[place].cond for place in batch]
-            inner = batch[0] == 0 and any(guidance.reads_inner_head for guidance, _ in active)
+            conds = [self._condition_of(place, cond, acting, t) for place in batch]
+            inner = batch[0] == 0 and any(guidance.reads_inner_head for guidance in acting)
             predictions = predict(x, t, conds, inner=True) if inner else predict(x, t, conds)
             found |= zip(batch, predictions, strict=True)
         main = found[0]
@@ -99,6 +101,15 @@ class GuidedDenoiser:
         # after the maps, which may scale a whole picture
         return prediction if self.known is None else pinned(prediction, *self.known)
 
+    def _condition_of(
+        self, place: int, cond: Conditioning, active: Sequence[Guidance], t: int
+    ) -> Conditioning:
+        """The conditioning of a reference at timestep t. cond: the main one. That of another network is as it was."""
+        reference = self._references[place]
+        if self._of_main[place] or reference.predict != self._references[0].predict:
+            return cond if self._of_main[place] else reference.cond
+        return _changed(reference.cond, [one for one in active if one.of_references], t)
+
     def _place(self, reference: Conditioning | Reference) -> int:
         """Index of a reference among the different ones, which grow by it if it is new."""
         main = self._references[0]
@@ -120,18 +131,25 @@ def _is_zero(x: Tensor | float) -> bool:
 
 
 def _changed(cond: Conditioning, active: Sequence[Guidance], t: int) -> Conditioning:
-    """The conditioning that the active guidances ask for at timestep t."""
-    changed = [new for guidance in active if (new := guidance.condition(cond, t)) is not cond]
-    if len(changed) > 1:
-        raise InputError(
-            f"got {len(changed)} guidances that change the condition at timestep {t}, expected one: leave one out, "
-            "or give them intervals that do not meet"
-        )
-    if not changed:
-        return cond
-    (new,) = changed
-    # cached keys and values belong to the old tokens
-    return new if new.tokens is cond.tokens else replace(new, keys=None)
+    """The conditioning that the active guidances ask for at timestep t. InputError for two changes of one part."""
+    changes = [_difference(cond, new) for one in active if (new := one.condition(cond, t)) is not cond]
+    together: dict[str, Any] = {}
+    for change in changes:
+        if together.keys() & change.keys():
+            raise InputError(
+                f"got {len(changes)} guidances that change the condition at timestep {t}, expected one: leave one "
+                "out, or give them intervals that do not meet"
+            )
+        together |= change
+    if "tokens" in together:  # cached keys and values belong to the old ones
+        together["keys"] = None
+    return replace(cond, **together)
+
+
+def _difference(old: Conditioning, new: Conditioning) -> dict[str, Any]:
+    """The parts of `new` that are not those of `old`, by name."""
+    names = [field.name for field in fields(Conditioning)]
+    return {name: getattr(new, name) for name in names if getattr(new, name) is not getattr(old, name)}
 
 
 def _check(guidance: Guidance) -> None:

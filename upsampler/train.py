@@ -12,6 +12,8 @@ from torch import Tensor
 from glide.data.datasets import Dataset
 from glide.networks.config import ModelConfig
 from glide.networks.model import Model
+from glide.training.distill import distillation
+from glide.training.distill_flags import StudentSettings
 from glide.training.model_config import ModelKind
 from glide.training.train_base import Evaluation, train_base
 from glide.utils.contact_sheet import contact_sheet, enlarged, row_height
@@ -30,11 +32,14 @@ Enlarger = Callable[[Model], Callable[[Tensor, str, int | None, int], Tensor]]
 
 
 def train_upsampler(
-    args: TrainUpsampler, enlarger: Enlarger | None = None, evaluation: Evaluation | None = None
+    args: TrainUpsampler,
+    enlarger: Enlarger | None = None,
+    evaluation: Evaluation | None = None,
+    distilled: StudentSettings | None = None,
 ) -> Model:
     """Build data, model and task, and train; returns the trained model. InputError for settings that do not fit.
 
-    enlarger: for progress pictures. evaluation: for --evaluate-every, with `LowResCrops`.
+    enlarger: for progress pictures. evaluation: for --evaluate-every, with `LowResCrops`. distilled: train a student.
     """
     args.low_res.check()
     opened: list[LowResCrops] = []
@@ -60,8 +65,11 @@ def train_upsampler(
             return None
         return watch_grid(enlarger(model), opened[0], path, min(args.watched, args.train.batch_size))
 
-    kind = ModelKind(UPSAMPLERS, "shapes-upsampler", config_of, crops_of, (EMBEDDED,))
-    return train_base(args, watch, kind, evaluation=evaluation)
+    kind = ModelKind(UPSAMPLERS, "shapes-upsampler", config_of, crops_of, (EMBEDDED,), draws=False)
+    if distilled is None:
+        return train_base(args, watch, kind, evaluation=evaluation)
+    asked, kind, make_task = distillation(args, distilled, kind)
+    return train_base(asked, watch, kind, evaluation=evaluation, make_task=make_task)
 
 
 def crop_size(args: TrainUpsampler, config: ModelConfig) -> int:

@@ -249,7 +249,14 @@ class ConditionPlanes(InputPlanes):
         return Conditioning(planes=inputs[self.kind.key])
 
 
-KINDS: tuple[type[InputPlanes], ...] = (SelfCondition, Inpainting, LowRes, LowResLevel, ImageEmbedding, GuidanceStrength)
+KINDS: tuple[type[InputPlanes], ...] = (
+    SelfCondition,
+    Inpainting,
+    LowRes,
+    LowResLevel,
+    ImageEmbedding,
+    GuidanceStrength,
+)
 """In the order of the stem's input channels, which follow those of x_t; those of pictures come after them."""
 
 

@@ -66,19 +66,18 @@ STUDENT_FLAGS = tuple(f"student.{name}" for name in StudentSettings.__dataclass_
 
 
 @dataclass(frozen=True)
-class Distill(TrainBase):
-    """Settings of a distillation: those of a base model's training, without those of its network."""
+class StudentFlags(TrainBase):
+    """The flags of a student in place of those of a network, which is its teacher's."""
 
     frozen_flags: ClassVar[tuple[str, ...]] = (*FROZEN_FLAGS, *STUDENT_FLAGS)
 
     student: Annotated[StudentSettings, tyro.conf.arg(name="")] = field(default_factory=StudentSettings)
     null_captions: float = 0.1
     """Share of examples that lose their caption or class."""
-
-    # of the teacher, whose network the student has
     preset: Annotated[str | None, Hidden] = None
     recipe: Annotated[str | None, Hidden] = None
     config: Annotated[Path | None, Hidden] = None
+    show_config: Annotated[bool, Hidden] = False
     model: Annotated[Mapping[str, Any], Hidden] = field(default_factory=dict)
     init: Annotated[str | None, Hidden] = None
     first_stage: Annotated[str | None, Hidden] = None
@@ -90,4 +89,8 @@ class Distill(TrainBase):
     channels: Annotated[int | None, Hidden] = None
     vocab_size: Annotated[int, Hidden] = 512
     self_condition: Annotated[bool, Hidden] = False
-    show_config: Annotated[bool, Hidden] = False
+
+
+@dataclass(frozen=True)
+class Distill(StudentFlags):
+    """Settings of a distillation: those of a base model's training, without those of its network."""

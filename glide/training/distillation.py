@@ -149,9 +149,7 @@ class StepHalving(Distillation):
         return halving_walks(self.process, self.kept, self.substeps)
 
 
-def halving_walks(
-    process: Process, kept: tuple[int, ...], substeps: int
-) -> tuple[NDArray[np.int64], Array]:
+def halving_walks(process: Process, kept: tuple[int, ...], substeps: int) -> tuple[NDArray[np.int64], Array]:
     """The teacher's timesteps [S,K+1] from each of the student's to the next one below, -1 for the picture, and the
     share [S,K] of each of its x0 in the target.
 

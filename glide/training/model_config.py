@@ -45,6 +45,8 @@ class ModelKind:
     """Wraps the data set, whose pictures have the model's own size."""
     places: tuple[Path, ...] = ()
     """Folders with embedded models of this kind, which --init looks through first."""
+    draws: bool = True
+    """False for upsamplers."""
 
 
 BASE = ModelKind()

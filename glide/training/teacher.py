@@ -45,7 +45,12 @@ class Teacher:
 
     @torch.no_grad()
     def x0(
-        self, x_t: Tensor, t: Tensor, inputs: Inputs, null: Inputs | None = None, strength: Tensor | None = None
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        inputs: Inputs,
+        null: Inputs | None = None,
+        strength: Tensor | None = None,
     ) -> Tensor:
         """x0 [N,C,H,W] at x_t [N,C,H,W] and t [N].
 

@@ -82,12 +82,12 @@ def train_base(
     """Build data, model and task, and `fit`; returns the trained model. InputError for settings that do not fit.
 
     sample, fill: draw its progress pictures, `fill`, where it is given, those of a model that inpaints. evaluation: for
-    --evaluate-every. make_task: the task, where it is not that of a diffusion model. With --show-config it prints the model's configuration, and with --encode-part it encodes latents;
-    it then exits with 0.
+    --evaluate-every. make_task: the task, where it is not that of a diffusion model. With --show-config it prints the
+    model's configuration, and with --encode-part it encodes latents; it then exits with 0.
     """
     check_numbers(args)
     args.train.check()
-    check_shapes(args, kind is BASE)
+    check_shapes(args, kind.draws)
     if args.show_config:
         say(config_to_show(args, kind).as_toml(), result=True)
         sys.exit(0)

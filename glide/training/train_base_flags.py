@@ -43,7 +43,9 @@ MODEL_FLAGS = ConfigFlags(
         "model.low_res": "the command",
         "model.low_res_noise": "--noise",
         "model.student": "scripts/distill.py",
-        **dict.fromkeys((f"student.{name}" for name in StudentConfig.__dataclass_fields__), "scripts/distill.py"),
+        **dict.fromkeys(
+            (f"student.{name}" for name in StudentConfig.__dataclass_fields__), "scripts/distill.py"
+        ),
         **decided_by_first_stage("model"),
     },
 )

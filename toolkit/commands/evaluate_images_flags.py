@@ -24,7 +24,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
+from glide.diffusion.samplers.registry import OWN
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.numbers import Range
@@ -63,9 +63,9 @@ class EvaluateImages:
     """Take sets in which transparent pictures stand beside others, and put these on white."""
     guidance: shared.GuidanceNames = ()
     """(model)"""
-    steps: int = DEFAULT_STEPS
+    steps: shared.Steps = None
     """(model) Sampling steps."""
-    sampler: shared.SamplerName = DEFAULT_SAMPLER
+    sampler: shared.SamplerName = OWN
     batch_size: int = 32
     """Pictures in one call of a network."""
     call_size: int | None = None

@@ -22,8 +22,7 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from glide.diffusion.samplers.registry import (
-    DEFAULT_SAMPLER,
-    DEFAULT_STEPS,
+    OWN,
 )
 from glide.utils import cli as cli
 from glide.utils.dtype import AUTO, DType
@@ -90,7 +89,7 @@ class Inpaint:
     steps: shared.Steps = None
     respacing: shared.Respacing = None
     spacing: shared.Spacing = None
-    sampler: shared.SamplerName = DEFAULT_SAMPLER
+    sampler: shared.SamplerName = OWN
     eta: shared.Eta = 0.0
     seed: int = 0
     """Result i of the run, counted from 0, has the seed SEED + i."""
@@ -125,7 +124,7 @@ class Inpaint:
 
     def settings(self, has_null: bool) -> SamplingConfig:
         """The sampling settings. has_null: the model knows classifier-free guidance. InputError for bad values."""
-        spec = self.respacing or spec_of_steps(DEFAULT_STEPS if self.steps is None else self.steps)
+        spec = self.respacing or (OWN if self.steps is None else spec_of_steps(self.steps))
         conditioned = bool(self.prompt or self.label is not None)
         usual = "cfg" if (has_null and conditioned) or self.guiding.negative is not None else "none"
         guidance = self.guidance or usual

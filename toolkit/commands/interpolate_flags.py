@@ -16,7 +16,7 @@ from typing import Annotated
 
 from tyro.conf import UseAppendAction, arg
 
-from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
+from glide.diffusion.samplers.registry import OWN
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.picture_size import parse_size
@@ -72,7 +72,7 @@ class Interpolate:
     steps: Annotated[int | None, arg(metavar="INT")] = None
     """Sampling steps. By default 100 for pictures and ddim, else as in the sample command."""
     spacing: shared.Spacing = None
-    sampler: Annotated[str, arg(metavar="NAME")] = DEFAULT_SAMPLER
+    sampler: Annotated[str, arg(metavar="NAME")] = OWN
     """(captions, ddpm) Sampler of the frames, as in the sample command."""
     size: Annotated[str | None, arg(metavar="WIDTHxHEIGHT")] = None
     """Width and height of the frames, as in 96x64. By default the model's own."""
@@ -124,7 +124,7 @@ class Interpolate:
 
     def settings(self, has_null: bool) -> SamplingConfig:
         """The sampling settings. has_null: the model knows classifier-free guidance. InputError for bad values."""
-        steps = self.steps or (100 if self.inverts else DEFAULT_STEPS)
+        steps = 100 if self.steps is None and self.inverts else self.steps
         strength = self.strength
         if strength is None:
             strength = DDPM_STRENGTH if self.image and self.method == "ddpm" else 1.0
@@ -133,7 +133,7 @@ class Interpolate:
         usual = "cfg" if conditioned or self.guiding.negative is not None else "none"
         settings = SamplingConfig(
             "ddim" if self.inverts else self.sampler,  # the way back has to be the way there
-            spec_of_steps(steps),
+            OWN if steps is None else spec_of_steps(steps),
             0.0,
             self.guidance or usual,
             self.scale,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
+from glide.diffusion.samplers.registry import OWN
 from glide.utils.dtype import AUTO, DType
 from glide.utils.ranges import check_numbers
 from guidance.options import DEFAULT_OPTIONS, Options
@@ -23,10 +23,9 @@ class JudgedPictures:
 
     model: str = "shapes"
     """A folder, an embedded name or a hub id."""
-    steps: int = DEFAULT_STEPS
-    """Sampling steps."""
+    steps: shared.Steps = None
     spacing: shared.Spacing = None
-    sampler: shared.SamplerName = DEFAULT_SAMPLER
+    sampler: shared.SamplerName = OWN
     eta: shared.Eta = 0.0
     deep_every: int = 1
     """Over 1: compute the deep levels of the network at every so many steps only (DeepCache)."""
@@ -51,7 +50,7 @@ class JudgedPictures:
         """The sampling settings with this guidance."""
         return SamplingConfig(
             self.sampler,
-            spec_of_steps(self.steps),
+            OWN if self.steps is None else spec_of_steps(self.steps),
             self.eta,
             guidance,
             scale,

@@ -20,8 +20,7 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from glide.diffusion.samplers.registry import (
-    DEFAULT_SAMPLER,
-    DEFAULT_STEPS,
+    OWN,
     is_count,
 )
 from glide.utils import cli as cli
@@ -92,7 +91,7 @@ class Sample:
     steps: shared.Steps = None
     respacing: shared.Respacing = None
     spacing: shared.Spacing = None
-    sampler: shared.SamplerName = DEFAULT_SAMPLER
+    sampler: shared.SamplerName = OWN
     eta: shared.Eta = 0.0
     deep_every: int = 1
     """Over 1: compute the deep levels of the network at every so many steps only, which is faster and less exact
@@ -194,7 +193,7 @@ class Sample:
 
     def settings(self, has_null: bool) -> SamplingConfig:
         """The sampling settings. has_null: the model knows classifier-free guidance. InputError for bad values."""
-        spec = self.respacing or spec_of_steps(DEFAULT_STEPS if self.steps is None else self.steps)
+        spec = self.respacing or (OWN if self.steps is None else spec_of_steps(self.steps))
         words = has_null and (self.like_image is None or bool(self.prompt or self.prompts_file))
         usual = "cfg" if words or self.guiding.negative is not None else "none"
         strength = 1.0 if self.init_image is None else STRENGTH if self.strength is None else self.strength

@@ -76,8 +76,9 @@ def _request(cell: SettingsGrid, pipe: Pipeline) -> ImageRequest:
 
 def _check(cell: SettingsGrid, pipe: Pipeline) -> None:
     """InputError for settings of one picture that do not fit."""
-    find_sampler(cell.sampler)
-    pipe.steps(cell.settings(pipe.conditioner.has_null))
+    settings = cell.settings(pipe.conditioner.has_null).settled(pipe.model.config)
+    find_sampler(settings.sampler)
+    pipe.steps(settings)
 
 
 def _draw(cell: SettingsGrid, pipe: Pipeline, request: ImageRequest) -> Tensor:

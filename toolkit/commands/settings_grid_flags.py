@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
+from glide.diffusion.samplers.registry import OWN
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.ranges import COUNT, ETA, SCALE, SEED, check_numbers
@@ -93,9 +93,8 @@ class SettingsGrid:
     model: shared.ModelName = "shapes"
     guidance: shared.GuidanceNames = ()
     scale: shared.Scale = None
-    steps: int = DEFAULT_STEPS
-    """Sampling steps."""
-    sampler: shared.SamplerName = DEFAULT_SAMPLER
+    steps: shared.Steps = None
+    sampler: shared.SamplerName = OWN
     spacing: shared.Spacing = None
     eta: shared.Eta = 0.0
     deep_every: int = 1
@@ -127,7 +126,7 @@ class SettingsGrid:
         guidance = self.guidance or usual
         settings = SamplingConfig(
             self.sampler,
-            spec_of_steps(self.steps),
+            OWN if self.steps is None else spec_of_steps(self.steps),
             self.eta,
             guidance,
             self.scale,

@@ -16,7 +16,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from glide.diffusion.samplers.registry import DEFAULT_SAMPLER
+from glide.diffusion.samplers.registry import OWN
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.parts import Part
@@ -54,7 +54,7 @@ class Upsample:
     respacing: Annotated[str | None, arg(metavar="SPEC")] = None
     """Instead of --steps: "fast27", "100", "ddim50", or counts for equal sections ("10,10,3,2,2")."""
     spacing: shared.Spacing = None
-    sampler: shared.SamplerName = DEFAULT_SAMPLER
+    sampler: shared.SamplerName = OWN
     eta: shared.Eta = 0.0
     guidance: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME[:SCALE][~SHAPE][@FROM-TO]")] = ()
     """As in the sample command; by default none."""

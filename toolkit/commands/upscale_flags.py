@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import UseAppendAction, arg
 
-from glide.diffusion.samplers.registry import DEFAULT_SAMPLER
+from glide.diffusion.samplers.registry import OWN
 from glide.utils.errors import InputError
 from glide.utils.picture_size import parse_size, recorded_size, size_text
 from glide.utils.ranges import ETA, NOISE, PIXELS, TEMPERATURE
@@ -40,7 +40,7 @@ class StageArgs:
     """(size) Instead of --upsample-steps, as --respacing: "fast27", "ddim50", "10,10,3,2,2"."""
     upsample_spacing: Annotated[str | None, arg(metavar="NAME")] = None
     """(size) As --spacing, of the upsampler."""
-    upsample_sampler: Annotated[str, arg(metavar="NAME")] = DEFAULT_SAMPLER
+    upsample_sampler: Annotated[str, arg(metavar="NAME")] = OWN
     """(size) As --sampler, of the upsampler."""
     upsample_eta: float = 0.0
     """(size) Noise that DDIM adds at every step, 0 to 1."""

@@ -74,7 +74,7 @@ def draw_into(
 
     InputError for what cannot be drawn, and a folder that cannot be written.
     """
-    run = pipe.for_run(len(requests))
+    run, settings = pipe.for_run(len(requests)), settings.settled(pipe.model.config)
     assert run.call_size is not None
     wanted = [folder / f"{i:06d}.png" for i in range(len(requests))]
     for old in set(folder.glob("[0-9]" * 6 + ".png")) - set(wanted):

@@ -23,7 +23,7 @@ from PIL import Image
 from glide.checkpoints.image_encoders import find_image_encoder
 from glide.data.datasets import Batch, Dataset, GeneratedData, on_device
 from glide.data.stored_dataset import StoredData
-from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
+from glide.diffusion.samplers.registry import DEFAULT_STEPS, OWN
 from glide.networks.config import ModelConfig
 from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
@@ -201,8 +201,8 @@ def draw(model: Model, asked: Asked, scale: float | None = None) -> Pixels:
     # a copy: drawing freezes its weights, and rounds them
     pipe = Pipeline(copy.deepcopy(model), owned=True)
     guided = pipe.conditioner.has_null and model.config.image_encoder is None
-    steps = spec_of_steps(DEFAULT_STEPS)
-    settings = SamplingConfig(DEFAULT_SAMPLER, steps, guidance="cfg" if guided else "none", scale=scale)
+    steps = spec_of_steps(DEFAULT_STEPS) if model.config.student is None else OWN
+    settings = SamplingConfig(OWN, steps, guidance="cfg" if guided else "none", scale=scale)
     found: Pixels = to_uint8(drawn_requests(pipe, settings, asked.requests, AT_ONCE)).numpy()
     return found
 

@@ -214,6 +214,7 @@ class BasePipeline:
         glide/networks/fixed_batch.py). size: (H, W), by default the model's own. InputError, at once, for settings or
         pictures that do not fit.
         """
+        settings = settings.settled(self.model.config)
         sampler = find_sampler(settings.sampler)
         watching = self.active_features.here
         loop = denoising_loop(self.context, pictures, settings, guidances, place, size, watching)
@@ -257,17 +258,18 @@ class BasePipeline:
 
     def process(self, settings: SamplingConfig) -> Process:
         """The process of a run: respaced, and without the noisiest part that its strength leaves out."""
-        return respaced_process(self.model.process, settings)
+        return respaced_process(self.model.process, settings.settled(self.model.config))
 
     def steps(self, settings: SamplingConfig) -> int:
         """Number of steps of a run with these settings. InputError for a respacing that does not fit."""
-        return step_count(self.model.process, settings)
+        return step_count(self.model.process, settings.settled(self.model.config))
 
     def recipe(self, picture: ImageRequest, settings: SamplingConfig, place: int) -> dict[str, Any]:
         """All that is needed to draw the picture again, JSON-able. place: its place in the run, counted as `draw`.
 
         By the pipeline of its run (`for_run`); by one without a call size it is that of a picture drawn alone.
         """
+        settings = settings.settled(self.model.config)
         return recipe_of(self.context.for_run(1), picture, settings, place) | self.active_features.mark()
 
     def classes(self, settings: SamplingConfig) -> HasClasses:

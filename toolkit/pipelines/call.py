@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
+from glide.diffusion.samplers.registry import OWN
 from glide.networks.image_request import ImageRequest
 from glide.networks.picture_sizes import default_size, in_first_stage, size_to_draw
 from glide.networks.prior import Prior
@@ -50,9 +50,9 @@ def call(
     negative_prompt: str | Sequence[str] | None = None,
     label: str | int | Sequence[str | int] | None = None,
     guidance_scale: float | Callable[[float], float] | None = None,
-    num_inference_steps: int | str = DEFAULT_STEPS,
+    num_inference_steps: int | str | None = None,
     num_images_per_prompt: int = 1,
-    sampler: str = DEFAULT_SAMPLER,
+    sampler: str = OWN,
     spacing: str | None = None,
     eta: float = 0.0,
     seed: int | None = None,
@@ -85,7 +85,8 @@ def call(
     shown = (like_image, image_embedding, prior)
     prompt, guidance_scale = _words(self, prompt, guidance_scale, shown)
     names, objects = _guidances(guidances)
-    steps = _respacing(num_inference_steps)
+    steps = num_inference_steps
+    steps = steps if isinstance(steps, str) else OWN if steps is None else spec_of_steps(steps)
     guided = _guidance_and_scale(self, guidance_scale, names, options)
     share = _strength(strength, bool(starts), mask_image is not None)
     kept: dict[str, Any] = {"strength": share, "spacing": spacing, "size": size}
@@ -109,9 +110,9 @@ ARGUMENTS = """
 negative_prompt: a caption to be led away from, the same for all pictures. label: class numbers or names, for
 class-conditional models. guidance_scale: of classifier-free guidance; 1 is none; by default 3 where the model has
 a null condition and no guidance is asked for by name; or a function of the noise share, t / (T - 1) of the training
-timestep t of T, 1 is noise (`guidance.with_strength`). num_inference_steps: a number, or a respacing ("fast27",
-"ddim50", "10,10,3,2,2"). sampler, spacing: a name of `glide.diffusion.samplers.registry`; spacing says where a
-number of steps lie. eta: DDIM's noise, 0 to 1.
+timestep t of T, 1 is noise (`guidance.with_strength`). num_inference_steps: a number (by default 20, or a distilled
+model's own), or a respacing ("fast27", "ddim50", "10,10,3,2,2"). sampler, spacing: a name of
+`glide.diffusion.samplers.registry`; spacing says where a number of steps lie. eta: DDIM's noise, 0 to 1.
 
 seed: picture i has the seed `seed + i`. generator: instead, one for all pictures, or one for each, from which their
 seeds are drawn; without either they come from torch's global generator. latents: the noise [N,C,H,W] that the
@@ -178,10 +179,6 @@ def _check_names(nameless: Sequence[Any], unknown: Mapping[str, Any]) -> None:
         )
     if unknown:
         refuse_unknown(unknown, inspect.signature(call).parameters, "a call of the pipeline")
-
-
-def _respacing(steps: int | str) -> str:
-    return steps if isinstance(steps, str) else spec_of_steps(steps)
 
 
 def _init_images(image: Pictured | None, init_image: Pictured | None) -> list[Read]:

@@ -85,6 +85,7 @@ def denoising_loop(
         raise InputError("got no picture to draw, expected at least one: give a prompt")
     context = context.for_run(len(pictures))
     options, config = settings.options, context.model.config
+    settings = settings.settled(config)
     assert context.call_size is not None
     _check_captions(context, pictures, settings)
     stage = context.model.first_stage

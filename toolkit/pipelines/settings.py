@@ -5,15 +5,20 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from glide.diffusion.samplers.registry import (
     DEFAULT_SAMPLER,
     DEFAULT_STEPS,
+    OWN,
+    UPSAMPLING_STEPS,
     default_spacing,
+    is_count,
     translate_sampler,
     translate_spacing,
 )
+from glide.networks.student_config import StudentConfig
 from glide.utils import cli as cli
 from glide.utils.errors import InputError
 from glide.utils.numbers import shown_number, whole
@@ -23,14 +28,17 @@ from guidance.options import DEFAULT_OPTIONS, Options
 from guidance.registry import with_default_scale
 from guidance.spec import GuidanceSpec, check_scale
 
+if TYPE_CHECKING:
+    from glide.networks.config import ModelConfig
+
 
 @dataclass(frozen=True)
 class SamplingConfig:
     """InputError for numbers out of their range and unknown guidances; samplers, respacings and spacings are checked
     where they are looked up."""
 
-    sampler: str = DEFAULT_SAMPLER
-    respacing: str = str(DEFAULT_STEPS)
+    sampler: str = OWN
+    respacing: str = OWN
     """A number of steps, or what else `glide.diffusion.process.respacing` takes."""
     eta: float = 0.0
     """Noise that DDIM adds on the way: 0 (none) to 1 (as much as DDPM)."""
@@ -110,6 +118,19 @@ class SamplingConfig:
             )
         object.__setattr__(self, "sampler", sampler)
         object.__setattr__(self, "spacing", asked if held is None else held)
+
+    def settled(self, config: ModelConfig) -> SamplingConfig:
+        """The settings with the sampler, the steps and the spacing of that model where none are asked for."""
+        own = config.student or StudentConfig()
+        usual = UPSAMPLING_STEPS if config.low_res else DEFAULT_STEPS
+        sampler = (own.sampler or DEFAULT_SAMPLER) if self.sampler == OWN else self.sampler
+        respacing = str(own.steps or usual) if self.respacing == OWN else self.respacing
+        spacing = self.spacing
+        if spacing is None and own.spacing and is_count(respacing):
+            spacing = own.spacing
+        if (sampler, respacing, spacing) == (self.sampler, self.respacing, self.spacing):
+            return self
+        return replace(self, sampler=sampler, respacing=respacing, spacing=spacing)
 
     @property
     def spaced(self) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from glide.checkpoints.image_encoders import find_image_encoder
-from glide.diffusion.samplers.registry import DEFAULT_SAMPLER
+from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, OWN
 from glide.networks.config import ModelConfig
 from glide.networks.image_request import NO_PIXELS, ImageRequest, KnownPixels
 from glide.networks.model import Model
@@ -151,9 +151,10 @@ def _drawn(
     size: (H, W), by default the model's.
     """
     guided = pipe.conditioner.has_null and scale != 1.0
+    student = pipe.model.config.student  # which draws in its own way
     settings = SamplingConfig(
-        sampler,
-        "25",
+        sampler if student is None else OWN,
+        "25" if student is None or not student.steps else OWN,
         guidance="cfg" if guided else "none",
         scale=scale if guided else None,
         size=size,

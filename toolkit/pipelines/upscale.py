@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glide.diffusion.samplers.registry import UPSAMPLING_STEPS
 from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.dtype import AUTO
@@ -31,7 +30,7 @@ from upsampler.cascade import prepare
 from upsampler.presets import EMBEDDED, check_upsampler
 from upsampler.tiling import in_tiles
 
-DEFAULT_CONFIG = SamplingConfig(respacing=str(UPSAMPLING_STEPS), guidance="none")
+DEFAULT_CONFIG = SamplingConfig(guidance="none")
 
 
 @dataclass(frozen=True)

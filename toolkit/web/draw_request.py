@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
-from glide.diffusion.samplers.registry import DEFAULT_SAMPLER, DEFAULT_STEPS
+from glide.diffusion.samplers.registry import OWN
 from glide.utils.errors import InputError
 from glide.utils.numbers import Range
 from glide.utils.ranges import ETA, SEED, STRENGTH, kinds, range_of
@@ -46,8 +46,8 @@ class DrawRequest:
     """Of the enlarged pictures; None is the model's own."""
     seed: int = 0
     count: int = 1
-    sampler: str = DEFAULT_SAMPLER
-    respacing: str = str(DEFAULT_STEPS)
+    sampler: str = OWN
+    respacing: str = OWN
     spacing: str | None = None
     eta: float = 0.0
     guidance: tuple[str, ...] | None = None
@@ -110,7 +110,7 @@ def read_request(values: object, models: tuple[str, ...], where: str = "the requ
         size=of.whole("size", Range(1, 16384), None),
         seed=random_seed() if seed is None else seed,
         count=of.whole("count", Range(1, MOST_PICTURES, do="ask for more by another request"), 1),
-        sampler=of.text("sampler", DEFAULT_SAMPLER, 100) or DEFAULT_SAMPLER,
+        sampler=of.text("sampler", OWN, 100) or OWN,
         respacing=_respacing(of),
         spacing=of.text("spacing", None, 100) or None,
         eta=of.real("eta", ETA, 0.0),
@@ -150,8 +150,9 @@ def _respacing(of: Fields) -> str:
     """A number of steps, or a respacing in the words of the command line."""
     steps = of.values.get("steps")
     if isinstance(steps, str) and not steps.strip().isdecimal():
-        return of.text("steps", "", 100) or str(DEFAULT_STEPS)
-    return str(of.whole("steps", Range(1, MOST_STEPS), DEFAULT_STEPS))
+        return of.text("steps", "", 100) or OWN
+    found = of.whole("steps", Range(1, MOST_STEPS), None)
+    return OWN if found is None else str(found)
 
 
 def _options(of: Fields, negative: str | None) -> Options:

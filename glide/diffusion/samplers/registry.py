@@ -27,6 +27,8 @@ GROUP = "glide.samplers"
 DEFAULT_SAMPLER = "dpmpp-2m"
 DEFAULT_STEPS = 20
 """Default of everything that draws; an upsampler takes fewer steps."""
+OWN = "auto"
+"""In place of a sampler, or of a number of steps: those of a distilled model, else these two."""
 UPSAMPLING_STEPS = 8
 """The small picture already shows most of the large one. By these steps the embedded upsampler comes nearer to the
 result of many steps than by GLIDE's 27 of DDIM ("fast27"); docs/upsampling.md has the figures."""
@@ -187,7 +189,7 @@ SPACING_ALIASES = {
 """Other tools' names of spacings, written as `Sampler.aliases` are. The exponential spacing of k-diffusion is even in
 the logarithm of the noise level, which is log-snr."""
 
-STEPS_HELP = f"Sampling steps. By default {DEFAULT_STEPS}."
+STEPS_HELP = f"Sampling steps. By default {DEFAULT_STEPS}, or as many as a distilled model was made for."
 
 
 def all_samplers() -> dict[str, Sampler]:
@@ -222,7 +224,10 @@ def sampler_help() -> str:
         name: sampler.words if sampler.order is None else f"order {sampler.order}; {sampler.words}"
         for name, sampler in all_samplers().items()
     }
-    return f"The sampler, which turns noise into the picture:\n{_listing(lines)}"
+    return (
+        f"The sampler, which turns noise into the picture. {OWN} is {DEFAULT_SAMPLER}, or that of a distilled model:\n"
+        f"{_listing(lines)}"
+    )
 
 
 def spacing_help() -> str:

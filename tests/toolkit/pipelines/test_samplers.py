@@ -8,10 +8,12 @@ import torch
 from glide.diffusion.samplers.registry import (
     DEFAULT_SAMPLER,
     DEFAULT_STEPS,
+    OWN,
     SAMPLERS,
     SPACINGS,
 )
 from glide.diffusion.timestep_spacing import SPACINGS as FORMULAS
+from glide.networks.config import ModelConfig
 from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.images import read_recipe
@@ -49,13 +51,15 @@ def test_names_have_functions_and_defaults_one_place() -> None:
     defaults = [SamplingConfig().sampler, Sample().sampler, JudgedRun().sampler]
     defaults += [Inpaint("x", "y").sampler, Interpolate("x").sampler]
     defaults += [Upsample("x").sampler, StageArgs().upsample_sampler]
-    assert set(defaults) == {DEFAULT_SAMPLER}
-    assert SamplingConfig().respacing == Sample().settings(False).respacing == str(DEFAULT_STEPS)
+    assert set(defaults) == {OWN}
+    usual = [SamplingConfig().settled(ModelConfig()), Sample().settings(False).settled(ModelConfig())]
+    assert {(one.sampler, one.respacing) for one in usual} == {(DEFAULT_SAMPLER, str(DEFAULT_STEPS))}
     assert (
         SamplingConfig("dpmpp-2m", "20").spaced == "log-snr"
         and SamplingConfig("ddim", "20").spaced == "uniform"
     )
-    assert (ENLARGING.respacing, ENLARGING.spaced) == ("8", "log-snr")
+    enlarging = ENLARGING.settled(ModelConfig(low_res=True))
+    assert (enlarging.respacing, enlarging.spaced) == ("8", "log-snr")
     assert SamplingConfig("dpmpp-2m", "fast27").spaced == "uniform"
     assert SamplingConfig("dpmpp-2m", "20", spacing="trailing").spaced == "trailing"
 
