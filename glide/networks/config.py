@@ -209,8 +209,7 @@ class ModelConfig:
     """Of a model that draws latents: its U-Net's sizes and channels are those of latents."""
     text_encoder: FrozenTextConfig | None = None
     """A frozen text encoder, in place of `text`."""
-    student: StudentConfig | None = None
-    """Of a distilled model."""
+    student: StudentConfig | None = None  # of a distilled model
     sizes: Annotated[tuple[str, ...], Entries(256)] = ()
     """Of the pictures in training, WIDTHxHEIGHT, the default first; none: squares of the U-Net's `image_size`."""
 

@@ -51,7 +51,7 @@ def distillation(args: A, student: StudentSettings, kind: ModelKind) -> tuple[A,
         return task_of(student, objective, ready, config, settled.train.steps)
 
     inpaint = teacher.config.inpaint
-    asked = dataclasses.replace(args, init=student.teacher, inpaint=inpaint)
+    asked = dataclasses.replace(args, init=args.init or student.teacher, inpaint=inpaint)
     return asked, dataclasses.replace(kind, config=config_of), make_task
 
 

@@ -79,7 +79,8 @@ class StudentFlags(TrainBase):
     config: Annotated[Path | None, Hidden] = None
     show_config: Annotated[bool, Hidden] = False
     model: Annotated[Mapping[str, Any], Hidden] = field(default_factory=dict)
-    init: Annotated[str | None, Hidden] = None
+    init: str | None = None
+    """Model to begin with in place of the teacher: a student of its, whose sizes are the same."""
     first_stage: Annotated[str | None, Hidden] = None
     image_encoder: Annotated[str | None, Hidden] = None
     text_encoder: Annotated[str | None, Hidden] = None

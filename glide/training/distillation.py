@@ -95,11 +95,11 @@ class Distillation(ABC):
         return self.teacher.sigma
 
     def _strength(self, draws: RowRng, like: Tensor) -> Tensor | None:
-        """Strengths [N], even over their range; None where there is none."""
+        """Strengths [N], even in log(1 + w), as most pictures are drawn at small ones; None where there is none."""
         if not self.strengths:
             return None
-        low, high = self.strengths
-        return (low + (high - low) * draws.uniform()).to(like.device)
+        low, high = (math.log1p(w) for w in self.strengths)
+        return torch.expm1(low + (high - low) * draws.uniform()).clamp(*self.strengths).to(like.device)
 
     def _null(self, batch: dict[str, Any], strength: Tensor | None) -> Inputs | None:
         """The teacher's null words, where it needs them."""

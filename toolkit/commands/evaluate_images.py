@@ -11,7 +11,6 @@ from typing import Any
 
 from glide.data.datasets import is_generated
 from glide.data.skipped_files import summary as reasons
-from glide.diffusion.samplers.registry import OWN
 from glide.networks.picture_sizes import default_size
 from glide.utils.atomic_write import write_text
 from glide.utils.device import find_device
@@ -40,7 +39,7 @@ from toolkit.evaluation.npz_batches import (
 )
 from toolkit.evaluation.picture_sets import PartOfSet, PictureSet, open_pictures
 from toolkit.pipelines.pipeline import Pipeline
-from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
+from toolkit.pipelines.settings import SamplingConfig, respacing_of
 
 FIGURES, PAGE, DRAWN = "evaluation.json", "evaluation.html", "generated"
 
@@ -129,8 +128,7 @@ def _sets(args: EvaluateImages, pipe: Pipeline | None, networks: Sequence[Featur
         return Sets(_generated(args, chosen), data, held_out)
     asked = requests_of(pipe, held_out or data, args.pictures or PICTURES, args.seed)
     usual = "cfg" if pipe.conditioner.has_null else "none"
-    steps = OWN if args.steps is None else spec_of_steps(args.steps)
-    settings = SamplingConfig(args.sampler, steps, guidance=args.guidance or usual)
+    settings = SamplingConfig(args.sampler, respacing_of(args.steps), guidance=args.guidance or usual)
     return Sets(draw_into(args.out / DRAWN, pipe, asked, settings, args.batch_size), data, held_out)
 
 

@@ -34,7 +34,7 @@ from guidance.spec import GuidanceSpec
 from toolkit.commands import shared_flags as shared
 from toolkit.pipelines.recipe import OLD_CALL_SIZE, read_guidance
 from toolkit.pipelines.recipe_reader import Recorded, check_trust
-from toolkit.pipelines.settings import DEFAULT_CONTEXT, SamplingConfig, spec_of_steps
+from toolkit.pipelines.settings import DEFAULT_CONTEXT, SamplingConfig, respacing_of
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Inpaint:
 
     def settings(self, has_null: bool) -> SamplingConfig:
         """The sampling settings. has_null: the model knows classifier-free guidance. InputError for bad values."""
-        spec = self.respacing or (OWN if self.steps is None else spec_of_steps(self.steps))
+        spec = self.respacing or respacing_of(self.steps)
         conditioned = bool(self.prompt or self.label is not None)
         usual = "cfg" if (has_null and conditioned) or self.guiding.negative is not None else "none"
         guidance = self.guidance or usual

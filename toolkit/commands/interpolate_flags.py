@@ -24,7 +24,7 @@ from glide.utils.ranges import check_numbers
 from guidance.options import DEFAULT_OPTIONS
 from guidance.registry import check_read
 from toolkit.commands import shared_flags as shared
-from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
+from toolkit.pipelines.settings import SamplingConfig, respacing_of
 
 CHOICES = {
     "method": ("ddim", "ddpm"),
@@ -133,7 +133,7 @@ class Interpolate:
         usual = "cfg" if conditioned or self.guiding.negative is not None else "none"
         settings = SamplingConfig(
             "ddim" if self.inverts else self.sampler,  # the way back has to be the way there
-            OWN if steps is None else spec_of_steps(steps),
+            respacing_of(steps),
             0.0,
             self.guidance or usual,
             self.scale,

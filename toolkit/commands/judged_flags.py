@@ -11,7 +11,7 @@ from glide.utils.dtype import AUTO, DType
 from glide.utils.ranges import check_numbers
 from guidance.options import DEFAULT_OPTIONS, Options
 from toolkit.commands import shared_flags as shared
-from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
+from toolkit.pipelines.settings import SamplingConfig, respacing_of
 
 Kinds = tuple[Literal["one", "count", "pair"], ...]
 """Kinds of the built-in scenes: one thing, several of a kind, two things."""
@@ -50,7 +50,7 @@ class JudgedPictures:
         """The sampling settings with this guidance."""
         return SamplingConfig(
             self.sampler,
-            OWN if self.steps is None else spec_of_steps(self.steps),
+            respacing_of(self.steps),
             self.eta,
             guidance,
             scale,

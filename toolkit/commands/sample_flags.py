@@ -38,7 +38,7 @@ from toolkit.commands.prompt_files import read_rows
 from toolkit.commands.upscale_flags import ONE_STAGE, StageArgs, stage_of
 from toolkit.pipelines.recipe import OLD_CALL_SIZE, read_guidance
 from toolkit.pipelines.recipe_reader import Recorded, check_trust
-from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
+from toolkit.pipelines.settings import SamplingConfig, respacing_of
 
 CAPTIONS = (
     "a large red circle to the left of a small blue square",
@@ -193,7 +193,7 @@ class Sample:
 
     def settings(self, has_null: bool) -> SamplingConfig:
         """The sampling settings. has_null: the model knows classifier-free guidance. InputError for bad values."""
-        spec = self.respacing or (OWN if self.steps is None else spec_of_steps(self.steps))
+        spec = self.respacing or respacing_of(self.steps)
         words = has_null and (self.like_image is None or bool(self.prompt or self.prompts_file))
         usual = "cfg" if words or self.guiding.negative is not None else "none"
         strength = 1.0 if self.init_image is None else STRENGTH if self.strength is None else self.strength

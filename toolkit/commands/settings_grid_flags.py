@@ -21,7 +21,7 @@ from glide.utils.ranges import COUNT, ETA, SCALE, SEED, check_numbers
 from guidance.options import DEFAULT_OPTIONS
 from guidance.registry import check_read
 from toolkit.commands import shared_flags as shared
-from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
+from toolkit.pipelines.settings import SamplingConfig, respacing_of
 
 MOST_CELLS = 400
 
@@ -126,7 +126,7 @@ class SettingsGrid:
         guidance = self.guidance or usual
         settings = SamplingConfig(
             self.sampler,
-            OWN if self.steps is None else spec_of_steps(self.steps),
+            respacing_of(self.steps),
             self.eta,
             guidance,
             self.scale,

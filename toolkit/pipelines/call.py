@@ -36,7 +36,7 @@ from toolkit.pipelines.inpaint_call import painted
 from toolkit.pipelines.keyword_arguments import refuse_unknown
 from toolkit.pipelines.output import Result, Step, as_output, check_output_type
 from toolkit.pipelines.requests import requests, several
-from toolkit.pipelines.settings import SamplingConfig, spec_of_steps
+from toolkit.pipelines.settings import SamplingConfig, respacing_of
 
 Pictured = str | Image.Image | Tensor | Any
 """A picture in Python: a path, PIL, an array or a tensor (toolkit/pipelines/image_arguments.py), or several."""
@@ -85,8 +85,7 @@ def call(
     shown = (like_image, image_embedding, prior)
     prompt, guidance_scale = _words(self, prompt, guidance_scale, shown)
     names, objects = _guidances(guidances)
-    steps = num_inference_steps
-    steps = steps if isinstance(steps, str) else OWN if steps is None else spec_of_steps(steps)
+    steps = respacing_of(num_inference_steps)
     guided = _guidance_and_scale(self, guidance_scale, names, options)
     share = _strength(strength, bool(starts), mask_image is not None)
     kept: dict[str, Any] = {"strength": share, "spacing": spacing, "size": size}

@@ -155,4 +155,11 @@ def spec_of_steps(steps: int) -> str:
     return str(number)
 
 
+def respacing_of(steps: int | str | None) -> str:
+    """A respacing from a number of steps, a respacing, or None for the model's own steps."""
+    if steps is None:
+        return OWN
+    return steps if isinstance(steps, str) else spec_of_steps(steps)
+
+
 DEFAULT_CONTEXT = 3.0  # lengths of what is masked

@@ -160,6 +160,13 @@ SAMPLERS = {
             aliases=("dpmpp2msde",),
         ),
         Sampler(
+            "consistency",
+            f"{PACKAGE}.consistency:consistency",
+            "to the picture and back to less noise; for students of consistency tuning",
+            spacing="trailing",
+            draws_noise=True,
+        ),
+        Sampler(
             "unipc",
             f"{PACKAGE}.unipc:unipc",
             "UniPC, from two predictions; the next one corrects each step",

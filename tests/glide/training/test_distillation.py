@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from glide.data.wrappers import TRAINING_STEP
-from glide.diffusion.denoiser import Predictor
+from glide.diffusion.denoiser import Prediction, Predictor
 from glide.diffusion.loss_config import LossConfig
 from glide.diffusion.noise_schedules import make_process
 from glide.diffusion.process import Process
+from glide.diffusion.samplers.consistency import consistency
 from glide.diffusion.samplers.ddpm_ddim import ddim
 from glide.networks.config import ModelConfig
 from glide.networks.guidance_strength import GuidanceStrength
@@ -164,6 +165,22 @@ def test_the_exact_consistency_function_is_a_fixed_point_in_late_stages() -> Non
         errors.append((task.target(model, at) - model.forward(x, t, {})).abs().max().item())
     # a step of Euler's has an error of the square of its length, which each stage halves
     assert errors[0] > 6 * errors[1] > 6 * 20 * errors[2], errors
+
+
+def test_consistency_sampling_of_the_exact_function_draws_the_data() -> None:
+    def jump(x: Tensor, t: int) -> Prediction:
+        mean, variance = DATA.marginal(t)
+        return Prediction(DATA.mean + DATA.std * (x - mean) / variance**0.5)
+
+    x = start(4000, 1, 2, 2)
+    noise = torch.Generator().manual_seed(1)
+    for kept in ([99], [24, 49, 99]):
+        steps = consistency(
+            PROCESS.respaced(kept), jump, x, lambda like: torch.randn(like.shape, generator=noise)
+        )
+        final = last(steps)
+        assert abs(final.mean().item() - DATA.mean) < 0.02 and abs(final.std().item() - DATA.std) < 0.02
+    assert torch.equal(last(consistency(PROCESS.respaced([99]), jump, x, no_noise)), jump(x, 99).x0)
 
 
 def test_stages_follow_the_training_step_and_start_at_the_teacher() -> None:

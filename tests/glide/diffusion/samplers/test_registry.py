@@ -94,7 +94,9 @@ def test_help_lists_all_with_their_orders():
     text = sampler_help()
     assert "ddim  order 1; DDIM" in text and "dpmpp-2m  order 2; DPM-Solver++" in text
     assert all(f"\n{name}  " in text for name in SAMPLERS)
-    assert "By default log-snr for dpmpp-2m and uniform for others" in spacing_help()
+    assert (
+        "By default log-snr for dpmpp-2m, trailing for consistency and uniform for others" in spacing_help()
+    )
 
 
 def test_a_sampler_of_another_package(package):
