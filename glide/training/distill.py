@@ -56,7 +56,7 @@ def distillation(args: A, student: StudentSettings, kind: ModelKind) -> tuple[A,
 
 
 def student_config(student: StudentSettings, teacher: ModelConfig) -> StudentConfig:
-    """What the student's configuration says of it. InputError for a teacher that has no guidance to distil."""
+    """The student's part of its configuration. InputError for a teacher that has no guidance to distil."""
     before = teacher.student or StudentConfig()
     strengths = before.strengths or student.strengths
     if student.unguided:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glide.diffusion.samplers.registry import SAMPLERS, SPACINGS
+from glide.diffusion.samplers.registry import OWN, SAMPLERS, SPACINGS
 from glide.networks.model import Model
 from glide.utils import cli as cli
 from glide.utils.entry_points import plug_ins
@@ -26,7 +26,7 @@ def test_commands_parse() -> None:
     for name, flags in found:
         if name == "sample.py":
             args, _ = parse(shlex.split(flags), None)
-            assert {args.sampler, args.second.upsample_sampler} <= set(SAMPLERS)
+            assert {args.sampler, args.second.upsample_sampler} <= {OWN, *SAMPLERS}
             assert args.spacing in {None, *SPACINGS}
         else:
             for text in cli.parse(SolverSweep, None, shlex.split(flags)).solver:
