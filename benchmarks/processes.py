@@ -1,6 +1,7 @@
 """Check that two processes train the same model as one, and sharded ones (FSDP2) the same as copies (DDP).
 
 python benchmarks/processes.py --steps 50 --preset shapes-32 --out outputs/processes
+python benchmarks/processes.py --device cuda --out outputs/two-gpus
 
 Each run is a command of its own, the one a user would write; with one process it is the same without the launcher.
 Losses are compared at every step, the averaged weights at the end.
@@ -14,6 +15,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -39,6 +41,8 @@ class Compare:
     lr: float = 1e-4
     dropout: float = 0.1
     processes: int = 2
+    device: Literal["cpu", "cuda"] = "cpu"
+    """cuda: as many GPUs as processes."""
     out: Path = Path("outputs/processes")
 
 
@@ -50,7 +54,7 @@ def main() -> None:
     copies = trained(args, "ddp", args.processes)
     shards = trained(args, "fsdp2", args.processes, "--shard")
     print(f"{torch.__version__}, {args.preset}, {args.steps} steps of {args.batch_size} pictures, float32")
-    many = f"{args.processes} gloo processes"
+    many = f"{args.processes} {'nccl' if args.device == 'cuda' else 'gloo'} processes"
     compare(f"{many} (DDP) against one", copies, one)
     compare(f"{many} (DDP) against one that accumulates {args.processes} parts", copies, parts)
     compare(f"{many} (FSDP2) against DDP", shards, copies)
@@ -65,7 +69,7 @@ def trained(args: Compare, name: str, processes: int, *flags: str, steps: int | 
     command = [sys.executable, *(launcher if processes > 1 else []), str(ROOT / "scripts/train_base.py")]
     shared = (
         f"--data {args.data} --preset {args.preset} --steps {steps or args.steps} --batch-size {args.batch_size} "
-        f"--lr {args.lr} --dropout {args.dropout} --ema 0.9 --dtype float32 --device cpu --log-every 1 "
+        f"--lr {args.lr} --dropout {args.dropout} --ema 0.9 --dtype float32 --device {args.device} --log-every 1 "
         "--sample-every 100000 --save-every 100000 --validation-batches 0"
     )
     command += [*shared.split(), "--out", str(out), *flags]

@@ -9,10 +9,11 @@ from statistics import median
 import torch
 from torch import nn
 
-from benchmarks.measure.machine import Memory, begin, bytes_of, step_seconds, timed
+from benchmarks.measure.machine import Memory, begin, bytes_of, timed
 from benchmarks.measure.networks import CAPTION
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.results import Found, Measured, Note, Spent
+from benchmarks.measure.turns import Turns, steps_needed, turns
 from benchmarks.measure.work import call_work
 from glide.networks.fixed_batch import default_call_size
 from glide.networks.image_request import ImageRequest, KnownPixels
@@ -25,7 +26,6 @@ from toolkit.pipelines.upscale import DEFAULT_CONFIG, Upscaler
 from upsampler.presets import EMBEDDED, check_upsampler
 from upsampler.tiling import in_tiles
 
-WARM_UP = 1  # steps besides the first
 FEW = "2"  # steps that warm up before a whole picture
 
 
@@ -84,29 +84,27 @@ def held_by(pipe: Pipeline) -> list[nn.Module]:
     return [pipe.unet, *(part for name, part in pipe.model.named_children() if name != "unet")]
 
 
-def draw_steps(plan: Plan, case: str, name: str | Path, dtype: str, batch: int) -> list[Found]:
+def draw_steps(plan: Plan, case: str, name: str | Path, dtype: str, batch: int) -> Turns:
     """Steps of a model, all pictures in one call."""
     device = begin(plan)
     memory = Memory(device)
     pipe = load(plan, name, device, dtype, batch)
     memory.loaded()
-    settings = one_call_a_step(plan, pipe, plan.repeats + 1 + WARM_UP)
-    steps = pipe.draw(pictures_of(pipe.model, batch, plan.seed), settings)
-    seconds = median(step_seconds(steps, device, WARM_UP))
+    settings = one_call_a_step(plan, pipe, steps_needed(plan, device))
+    rounds = yield from turns(plan, pipe.draw(pictures_of(pipe.model, batch, plan.seed), settings), device)
     peak = memory.done()
-    return [
-        Measured(
-            case,
-            "here, compiled" if plan.compile else "here",
-            dtype,
-            batch,
-            seconds,
-            call_work(pipe.model.config, batch * evaluations(pipe, settings)),
-            bytes_of(held_by(pipe)),
-            peak,
-            pipe.steps(usual(plan, pipe)),
-        )
-    ]
+    return Measured(
+        case,
+        "here, compiled" if plan.compile else "here",
+        dtype,
+        batch,
+        median(rounds),
+        call_work(pipe.model.config, batch * evaluations(pipe, settings)),
+        bytes_of(held_by(pipe)),
+        peak,
+        pipe.steps(usual(plan, pipe)),
+        rounds,
+    )
 
 
 def draw_whole(

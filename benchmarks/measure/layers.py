@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measure.drawing import WARM_UP, load, one_call_a_step, pictures_of
+from benchmarks.measure.drawing import load, one_call_a_step, pictures_of
 from benchmarks.measure.machine import Clock, begin, step_seconds
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.results import Found, Table
+from benchmarks.measure.turns import WARM_UP
 from benchmarks.measure.work import attention_work, conv_work, linear_work
 from glide.networks.blocks import Attention, TokenAttention, UNetBlock
 

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.measure.drawing import WARM_UP, pictures_of
-from benchmarks.measure.machine import Memory, begin, bytes_of, step_seconds
+from benchmarks.measure.drawing import pictures_of
+from benchmarks.measure.machine import Memory, begin, bytes_of
 from benchmarks.measure.plan import Plan
-from benchmarks.measure.results import Found, Measured
+from benchmarks.measure.results import Measured
+from benchmarks.measure.turns import Turns, steps_needed, turns
 from benchmarks.measure.work import counted
 from glide.checkpoints.load import load_model
 from glide.diffusion.denoiser import Prediction, clamp, to_x0
@@ -40,7 +41,7 @@ def original_dtype(device: torch.device) -> str:
     return "float16" if device.type == "cuda" else "float32"
 
 
-def draw_original(plan: Plan, case: str, folder: Path, batch: int) -> list[Found]:
+def draw_original(plan: Plan, case: str, folder: Path, batch: int) -> Turns:
     """Steps of a published network, "base" or "upsampler"."""
     device = begin(plan)
     dtype = original_dtype(device)
@@ -49,24 +50,23 @@ def draw_original(plan: Plan, case: str, folder: Path, batch: int) -> list[Found
     lower_(model.unet, getattr(torch, dtype))
     memory.loaded()
     pictures = pictures_of(model, batch, plan.seed)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        steps = ancestral_steps(model, pictures, plan.repeats + 1 + WARM_UP)
-        seconds = median(step_seconds(steps, device, WARM_UP))
-        peak = memory.done()
-        work = counted(lambda: next(ancestral_steps(model, pictures, 1)))
-    return [
-        Measured(
-            case,
-            NAME,
-            dtype,
-            batch,
-            seconds,
-            work,
-            bytes_of([model]),
-            peak,
-            STEPS[case],
-        )
-    ]
+    rounds = yield from turns(
+        plan, _plainly(ancestral_steps(model, pictures, steps_needed(plan, device))), device
+    )
+    peak = memory.done()
+    work = counted(lambda: next(_plainly(ancestral_steps(model, pictures, 1))))
+    weights = bytes_of([model])
+    return Measured(case, NAME, dtype, batch, median(rounds), work, weights, peak, STEPS[case], rounds)
+
+
+def _plainly(steps: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Each step with attention by two matrix products and a softmax; others that run between them do not."""
+    while True:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            x = next(steps, None)
+        if x is None:
+            return
+        yield x
 
 
 def ancestral_steps(model: Model, pictures: list[ImageRequest], count: int) -> Iterator[Tensor]:

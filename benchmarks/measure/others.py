@@ -10,14 +10,14 @@ from statistics import median
 
 import torch
 
-from benchmarks.measure.drawing import WARM_UP
-from benchmarks.measure.machine import Memory, begin, bytes_of, step_seconds, version
+from benchmarks.measure.machine import Memory, begin, bytes_of, version
 from benchmarks.measure.networks import CONFIGS, fill_
 from benchmarks.measure.original import STEPS, original_dtype
 from benchmarks.measure.other_diffusers import diffusers
 from benchmarks.measure.other_openai import glide_text2im, guided_diffusion
 from benchmarks.measure.plan import Plan
-from benchmarks.measure.results import Found, Measured
+from benchmarks.measure.results import Measured
+from benchmarks.measure.turns import Turns, steps_needed, turns
 from benchmarks.measure.wanted import Maker, Wanted
 from benchmarks.measure.work import counted
 
@@ -27,32 +27,24 @@ PACKAGES: dict[str, Maker] = {
     "diffusers": diffusers,
 }
 
+UNLIKE = {"guided_diffusion": " (a class in place of the caption)"}
+"""What differs in a package's network of the same sizes."""
 
-def measure_other(plan: Plan, package: str, case: str, dtype: str, batch: int) -> list[Found]:
+
+def measure_other(plan: Plan, package: str, case: str, dtype: str, batch: int) -> Turns:
     """Steps of a network of the sizes of ours in that package; which is installed."""
     device = begin(plan)
-    steps = plan.repeats + 1 + WARM_UP
-    wanted = Wanted(CONFIGS[plan.size][case], batch, steps, dtype, device)
+    wanted = Wanted(CONFIGS[plan.size][case], batch, steps_needed(plan, device), dtype, device)
     memory = Memory(device)
     network, draw = PACKAGES[package](wanted)
     fill_(network, plan.seed)
     memory.loaded()
-    seconds = median(step_seconds(draw(), device, WARM_UP))
+    rounds = yield from turns(plan, draw(), device)
     peak = memory.done()
     work = counted(lambda: next(draw()))
-    return [
-        Measured(
-            case,
-            f"{package} {version(package.replace('_', '-'))}".rstrip(),
-            dtype,
-            batch,
-            seconds,
-            work,
-            bytes_of([network]),
-            peak,
-            STEPS[case],
-        )
-    ]
+    name = f"{package} {version(package.replace('_', '-'))}".rstrip() + UNLIKE.get(package, "")
+    weights = bytes_of([network])
+    return Measured(case, name, dtype, batch, median(rounds), work, weights, peak, STEPS[case], rounds)
 
 
 def installed(package: str) -> bool:
@@ -60,5 +52,5 @@ def installed(package: str) -> bool:
 
 
 def dtypes_of(package: str, device: torch.device, asked: tuple[str, ...]) -> tuple[str, ...]:
-    """The type a package is run in: the originals in float32, or float16 on a GPU; diffusers in anything."""
+    """The types a package is run in: the originals in float32, or float16 on a GPU; diffusers in anything."""
     return asked if package == "diffusers" else (original_dtype(device),)

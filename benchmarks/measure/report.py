@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 from benchmarks.measure.peaks import Peaks
 from benchmarks.measure.results import Found, Measured, Note, Spent, Table
@@ -32,7 +33,9 @@ ABOUT = """\
 `here` is this project. A step is one network call with all that the sampler does around it, or one training step.
 GFLOP are those of convolutions, matrix products and attention. Memory of a CPU is the resident set of the process,
 interpreter and libraries included; weights are those of all networks that are held in memory, in their types. Ratios
-are of the seconds of a step at the same batch size."""
+are of the seconds of a step at the same batch size, with the same number of evaluations: a guided step of a base model
+is two of them. Those of one case, type and batch size take a step each in turn; a ratio of the same type is the median
+over the rounds, with the least and the most. That to the fastest type compares types, which the row names."""
 
 
 @dataclass
@@ -53,7 +56,7 @@ class Report:
         """One for each of STEPS."""
         memory = one.memory
         training = one.case == "train"
-        same, fastest = self.ratios(one)
+        same, fastest = self.same_type(one), self.fastest_type(one)
         return (
             one.case,
             one.by,
@@ -68,24 +71,30 @@ class Report:
             f"{one.weights / 1e9:.3f}",
             "-" if memory.drawing is None else f"{memory.drawing / 1e9:.3f}",
             f"{memory.loading / 1e9:.3f}",
-            "-" if same is None else f"{same:.2f}",
+            "-" if same is None else spread(same),
             "-" if fastest is None else f"{fastest:.2f}",
         )
 
-    def ratios(self, one: Measured) -> tuple[float | None, float | None]:
-        """Its time as a multiple of this project's step, in the same type, and in the fastest one."""
+    def here(self, one: Measured) -> list[Measured]:
+        """This project's steps of the same case and batch size, in all types; none for one of them."""
         if one.by.startswith("here"):
-            return None, None
-        ours = [
-            other
-            for other in self.measured
-            if other.by.startswith("here") and (other.case, other.batch) == (one.case, one.batch)
-        ]
-        same = [other.seconds for other in ours if other.dtype == one.dtype]
-        return (
-            one.seconds / same[0] if same else None,
-            one.seconds / min(other.seconds for other in ours) if ours else None,
-        )
+            return []
+        alike = [other for other in self.measured if (other.case, other.batch) == (one.case, one.batch)]
+        return [other for other in alike if other.by.startswith("here")]
+
+    def same_type(self, one: Measured) -> list[float] | None:
+        """Its time as a multiple of this project's step in the same type, in each round that both took part in."""
+        ours = next((other for other in self.here(one) if other.dtype == one.dtype), None)
+        if ours is None:
+            return None
+        if one.rounds and len(one.rounds) == len(ours.rounds):
+            return [a / b for a, b in zip(one.rounds, ours.rounds, strict=True)]
+        return [one.seconds / ours.seconds]
+
+    def fastest_type(self, one: Measured) -> float | None:
+        """Its time as a multiple of this project's step in the type that is fastest."""
+        ours = self.here(one)
+        return one.seconds / min(other.seconds for other in ours) if ours else None
 
     def line(self, one: Found) -> str:
         """The line that is printed as soon as the result is known."""
@@ -112,17 +121,23 @@ class Report:
         ]
 
     def picture_by_steps(self) -> list[Spent]:
-        """The time of a full-size picture, from the medians of all that took steps of both networks."""
+        """The time of a full-size picture, from the medians of all that took steps of both networks.
+
+        By the steps that a picture of theirs takes, and by as many as one takes here.
+        """
         made = []
         steps = {(one.by, one.dtype, one.case): one for one in self.measured if one.batch == 1}
+        ours = {one.case: one.steps for one in steps.values() if one.by.startswith("here")}
         for (by, dtype, case), base in steps.items():
             upsampler = steps.get((by, dtype, "upsampler"))
-            if case == "base" and upsampler is not None and not by.startswith("here"):
-                parts = [(one.steps, one.seconds) for one in (base, upsampler)]
-                note = " + ".join(f"{count} steps of {seconds:.3g} s" for count, seconds in parts)
-                made.append(
-                    Spent(f"picture, {by}, {dtype}", sum(a * b for a, b in parts), f"computed: {note}")
-                )
+            if case != "base" or upsampler is None:
+                continue
+            both = (base, upsampler)
+            if not by.startswith("here"):
+                made.append(_computed(f"picture, {by}, {dtype}", both, [one.steps for one in both]))
+            if len(ours) == len(both):
+                counts = [ours[one.case] for one in both]
+                made.append(_computed(f"picture of as many steps as here, {by}, {dtype}", both, counts))
         return made
 
     def markdown(self) -> str:
@@ -151,6 +166,18 @@ class Report:
         for table in tables:
             parts += [f"### {table.title}", markdown(table.header, table.rows)]
         return "\n\n".join(parts) + "\n"
+
+
+def spread(ratios: Sequence[float]) -> str:
+    """The median, and in brackets the least and the most of several."""
+    middle = f"{median(ratios):.2f}"
+    return f"{middle} ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else middle
+
+
+def _computed(what: str, networks: Sequence[Measured], counts: Sequence[int]) -> Spent:
+    pairs = list(zip(counts, networks, strict=True))
+    note = " + ".join(f"{count} steps of {one.seconds:.3g} s" for count, one in pairs)
+    return Spent(what, sum(count * one.seconds for count, one in pairs), f"computed: {note}")
 
 
 def _share(rate: float, peak: float | None) -> str:

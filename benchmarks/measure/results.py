@@ -36,6 +36,8 @@ class Measured:
     memory: Peak
     steps: int = 1
     """That a picture takes."""
+    rounds: tuple[float, ...] = ()
+    """Seconds of a step in each round of those that took turns with it."""
 
     @property
     def rate(self) -> float:

@@ -6,7 +6,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,26 +24,23 @@ from benchmarks.measure.report import Report
 from benchmarks.measure.results import Found, Note
 from benchmarks.measure.startup import start_up
 from benchmarks.measure.training import train_default, train_steps
+from benchmarks.measure.turns import Job, Race, Worker, alone, in_turn
 from glide.utils.dtype import find_dtype
 from glide.utils.errors import InputError
 
 FULL_SIZE = ("base", "upsampler")
 
 
-@dataclass(frozen=True)
-class Job:
-    """One measurement: function(plan, *args), and what it is called when it fails."""
-
-    name: str
-    function: Callable[..., list[Found]]
-    args: tuple[Any, ...] = ()
-
-
-def measure(plan: Plan, say: Callable[[str], object], call: Callable[..., Any] = fresh) -> Report:
+def measure(
+    plan: Plan,
+    say: Callable[[str], object],
+    call: Callable[..., Any] = fresh,
+    worker: Callable[[Job, Plan], Any] = Worker,
+) -> Report:
     """Measure all that is asked for; `say` gets each result when it is there.
 
-    call: how a measurement is called, by itself and without memory of others. A measurement that fails is a note, and
-    the next one is made. InputError for a plan that cannot be.
+    call: how a measurement is called, by itself and without memory of others; worker: what holds one of several that
+    take turns. A measurement that fails is a note, and the next one is made. InputError for a plan that cannot be.
     """
     plan.check()
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -59,8 +56,9 @@ def measure(plan: Plan, say: Callable[[str], object], call: Callable[..., Any] =
         for name in needed(plan):
             call(write_network, plan, name, folders[name])
         for job in jobs(plan, folders):
-            for one in _attempted(plan, job, call):
-                report.found.append(one)
+            found = in_turn(plan, job, worker) if isinstance(job, Race) else _attempted(plan, job, call)
+            report.found += found  # of a race all at once, as the lines have their ratios
+            for one in found:
                 say(report.line(one))
     for package in missing(plan):
         note = Note(f"{package}: not installed here")
@@ -104,14 +102,16 @@ def missing(plan: Plan) -> list[str]:
     return [name for name in asked if not installed(name)]
 
 
-def jobs(plan: Plan, folders: dict[str, Path]) -> Iterator[Job]:
+def jobs(plan: Plan, folders: dict[str, Path]) -> Iterator[Job | Race]:
     """In the order of the cases; profiles come last. folders: of the networks with random weights."""
     for case in plan.cases:
         if case in FULL_SIZE:
-            yield from _steps(plan, case, folders[case])
-            yield from _beside(plan, case, folders[case])
+            yield from _races(plan, case, folders[case])
         elif case == "embedded":
-            yield from _steps(plan, case, plan.model)
+            for job in (
+                _here(case, plan.model, dtype, batch) for dtype in plan.dtype for batch in plan.batch_sizes
+            ):
+                yield Job(job.name, alone, (job.function, *job.args))
         elif case == "cascade":
             for dtype in plan.dtype:
                 args = (case, plan.model, plan.upsampler, dtype, plan.repeats)
@@ -134,22 +134,28 @@ def _trained(plan: Plan) -> list[str]:
     return [dtype for dtype in plan.dtype if dtype != "float16"]
 
 
-def _steps(plan: Plan, case: str, name: str | Path) -> Iterator[Job]:
-    for dtype in plan.dtype:
-        for batch in plan.batch_sizes:
-            yield Job(f"{case}, {dtype}, batch {batch}", draw_steps, (case, name, dtype, batch))
+def _here(case: str, name: str | Path, dtype: str, batch: int) -> Job:
+    return Job(f"{case}, {dtype}, batch {batch}", draw_steps, (case, name, dtype, batch))
 
 
-def _beside(plan: Plan, case: str, folder: Path) -> Iterator[Job]:
+def _races(plan: Plan, case: str, folder: Path) -> Iterator[Race]:
+    """For each type and batch size this project and those beside it that run in that type, in turn."""
     device = begin(plan)
-    for who in plan.beside:
+    beside = [who for who in plan.beside if who == "original" or installed(who)]
+    kinds = {who: dtypes_of(who, device, plan.dtype) for who in beside}
+    for dtype in dict.fromkeys([*plan.dtype, *(of for found in kinds.values() for of in found)]):
         for batch in plan.batch_sizes:
-            if who == "original":
-                yield Job(f"{case}, the original's way, batch {batch}", draw_original, (case, folder, batch))
-            elif installed(who):
-                for dtype in dtypes_of(who, device, plan.dtype):
+            racing = [_here(case, folder, dtype, batch)] if dtype in plan.dtype else []
+            for who in beside:
+                if dtype not in kinds[who]:
+                    continue
+                if who == "original":
+                    original = (case, folder, batch)
+                    racing.append(Job(f"{case}, the original's way, batch {batch}", draw_original, original))
+                else:
                     name = f"{case}, {who}, {dtype}, batch {batch}"
-                    yield Job(name, measure_other, (who, case, dtype, batch))
+                    racing.append(Job(name, measure_other, (who, case, dtype, batch)))
+            yield Race(tuple(racing))
 
 
 def _profiles(plan: Plan, folders: dict[str, Path]) -> Iterator[Job]:

@@ -5,7 +5,7 @@ import mmap
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
@@ -23,8 +23,9 @@ from benchmarks.measure.networks import CONFIGS
 from benchmarks.measure.operators import kind_of
 from benchmarks.measure.peaks import Peaks
 from benchmarks.measure.plan import Plan
-from benchmarks.measure.report import STEPS, Report
+from benchmarks.measure.report import STEPS, Report, spread
 from benchmarks.measure.results import Found, Measured, Note, Peak, Spent, Table
+from benchmarks.measure.turns import Job, Race, Turns, alone, in_turn, steps_needed, turns
 from benchmarks.measure.work import call_work
 from glide.checkpoints.load import save_model
 from glide.networks.model import Model
@@ -33,7 +34,7 @@ from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import captions_for_tokenizer
 from glide.utils.cli import parse
 from glide.utils.errors import InputError
-from support.benchmark_cases import TINY, inline, of
+from support.benchmark_cases import TINY, InlineWorker, inline, of
 
 CPU = torch.device("cpu")
 
@@ -85,7 +86,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_every_case_at_tiny_size(embedded: str, upsampler_folder: Path) -> None:
     said: list[str] = []
     plan = replace(TINY, model=embedded, upsampler=str(upsampler_folder))
-    report = suite.measure(plan, said.append, inline)
+    report = suite.measure(plan, said.append, inline, InlineWorker)
     found = report.found
     assert not [one for one in found if isinstance(one, Note) and "failed" in one.text], said
     rows = {case: of(found, case, "here") for case in ("base", "upsampler", "embedded", "train")}
@@ -120,7 +121,7 @@ def test_every_case_at_tiny_size(embedded: str, upsampler_folder: Path) -> None:
 
 def test_a_model_without_an_upsampler_is_said_in_a_line(embedded: str) -> None:
     plan = replace(TINY, cases=("cascade",), model=embedded, upsampler="nowhere", profile=False)
-    (note,) = suite.measure(plan, lambda line: None, inline).found
+    (note,) = suite.measure(plan, lambda line: None, inline, InlineWorker).found
     assert isinstance(note, Note) and "skipped, there is no model 'nowhere'" in note.text
 
 
@@ -131,7 +132,7 @@ def test_a_failure_is_said_and_the_rest_is_measured(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(suite, "draw_original", fail)
     plan = replace(TINY, cases=("base",), batch_sizes=(1,), beside=("original",), profile=False)
-    found = suite.measure(plan, lambda line: None, inline).found
+    found = suite.measure(plan, lambda line: None, inline, InlineWorker).found
     assert [type(one) for one in found] == [Measured, Note]
     assert found[1] == Note(
         "base, the original's way, batch 1: failed, RuntimeError: out of memory on a device"
@@ -143,7 +144,7 @@ def test_a_failure_is_said_and_the_rest_is_measured(monkeypatch: pytest.MonkeyPa
 def test_diffusers_does_the_same_work() -> None:
     pytest.importorskip("diffusers")
     plan = replace(TINY, cases=("base", "upsampler"), batch_sizes=(1,), beside=("diffusers",), profile=False)
-    found = suite.measure(plan, lambda line: None, inline).found
+    found = suite.measure(plan, lambda line: None, inline, InlineWorker).found
     assert len(found) == 4 and all(isinstance(one, Measured) for one in found)
     for mine, theirs in (found[:2], found[2:]):
         assert isinstance(mine, Measured) and isinstance(theirs, Measured)
@@ -178,6 +179,42 @@ def test_types_are_settled_and_a_slow_one_is_not_waited_for(monkeypatch: pytest.
     found = peaks.measure_peaks(plan, ["float32", "bfloat16"])
     assert list(found.convolution) == list(found.matmul) == ["float32", "bfloat16"]
     assert [times for dtype, times in runs if dtype == torch.bfloat16] == [1]
+
+
+def test_they_take_turns_and_one_that_fails_leaves() -> None:
+    """One step of each in a round; each is loaded before the first round; the rounds are in the results."""
+    took: list[str] = []
+
+    def draw(plan: Plan, name: str) -> Turns:
+        def steps() -> Iterator[int]:
+            for step in range(steps_needed(plan, CPU)):
+                if name == "b" and step == 3:
+                    raise RuntimeError("lost\nits memory")
+                took.append(f"{name}{step}")
+                yield step
+
+        rounds = yield from turns(plan, steps(), CPU)
+        return replace(measured("here", "float32", 1.0), case=name, rounds=rounds)
+
+    race = Race(tuple(Job(name, draw, (name,)) for name in "abc"))
+    found = in_turn(Plan(repeats=3), race, InlineWorker)
+    assert took == ["a0", "a1", "b0", "b1", "c0", "c1", "a2", "b2", "c2", "a3", "c3", "a4", "c4"]
+    assert found[1] == Note("b: failed, RuntimeError: lost its memory")
+    for one, name in ((found[0], "a"), (found[2], "c")):
+        assert isinstance(one, Measured) and one.case == name and len(one.rounds) == 3
+    assert alone(Plan(repeats=2), draw, "d")[0].rounds  # type: ignore[union-attr]
+
+
+def _two_steps(plan: Plan) -> Turns:
+    """In a worker's process."""
+    rounds = yield from turns(plan, iter(range(steps_needed(plan, CPU))), CPU)
+    return replace(measured(str(os.getpid()), "float32", 1.0), rounds=rounds)
+
+
+@pytest.mark.slow
+def test_each_is_in_a_process_of_its_own() -> None:
+    found = in_turn(Plan(repeats=2), Race((Job("one", _two_steps), Job("two", _two_steps))))
+    assert len({one.by for one in found if isinstance(one, Measured)} | {str(os.getpid())}) == 3
 
 
 # What is made of it
@@ -219,12 +256,29 @@ def test_the_report_computes_what_it_says() -> None:
     assert not math.isnan(report.measured[0].rate)
 
 
+def test_ratios_are_those_of_the_rounds() -> None:
+    """A pause of the machine in one round meets both, and no ratio."""
+    ours = replace(measured("here", "float32", 2.0), rounds=(2.0, 20.0, 2.0))
+    theirs = replace(measured("diffusers 1", "float32", 3.0), rounds=(3.0, 30.0, 4.0))
+    report = Report("", "", {}, Peaks(), [ours, theirs])
+    assert report.same_type(theirs) == [1.5, 1.5, 2.0] and report.same_type(ours) is None
+    assert spread([1.5, 2.0, 1.25]) == "1.50 (1.25 to 2.00)" and spread([1.5]) == "1.50"
+    assert "1.50 (1.50 to 2.00) times the step here, same type" in report.line(theirs)
+
+
 def test_a_picture_is_computed_from_the_steps_of_both_networks() -> None:
     base, upsampler = (replace(measured("diffusers 1", "float32", s), batch=1) for s in (2.0, 3.0))
     upsampler = replace(upsampler, case="upsampler", steps=10)
     report = Report("", "", {}, Peaks(), [base, upsampler, replace(base, by="here")])
     (one,) = report.picture_by_steps()
     assert one.seconds == 2.0 * 50 + 3.0 * 10 and "50 steps of 2 s + 10 steps of 3 s" in one.note
+    here = [replace(base, by="here", steps=20), replace(upsampler, by="here", steps=8, seconds=1.0)]
+    spent = Report("", "", {}, Peaks(), [base, upsampler, *here]).picture_by_steps()
+    assert [(one.what, one.seconds) for one in spent] == [
+        ("picture, diffusers 1, float32", 130.0),
+        ("picture of as many steps as here, diffusers 1, float32", 2.0 * 20 + 3.0 * 8),
+        ("picture of as many steps as here, here, float32", 2.0 * 20 + 1.0 * 8),
+    ]
 
 
 def test_operators_have_kinds() -> None:
@@ -265,7 +319,7 @@ def test_the_command_writes_what_it_prints(
 def test_bad_flags_are_one_sentence(flags: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         plan = parse(Plan, None, flags.split())
-        suite.measure(plan, lambda line: None, inline)
+        suite.measure(plan, lambda line: None, inline, InlineWorker)
 
 
 def test_the_examples_parse() -> None:

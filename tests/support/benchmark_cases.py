@@ -5,11 +5,30 @@ from typing import Any
 
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.results import Found, Measured
+from benchmarks.measure.turns import Job
 
 
 def inline(f: Callable[..., Any], *args: Any) -> Any:
     """In place of a fresh process, which would import everything anew."""
     return f(*args)
+
+
+class InlineWorker:
+    """In place of a worker's process."""
+
+    def __init__(self, job: Job, plan: Plan) -> None:
+        self.name, self.begin = job.name, lambda: job.function(plan, *job.args)
+        self.steps: Any = None
+
+    def turn(self) -> float | Measured:
+        self.steps = self.steps or self.begin()
+        try:
+            return next(self.steps)
+        except StopIteration as end:
+            return end.value
+
+    def close(self) -> None:
+        self.steps = None
 
 
 TINY = Plan(
