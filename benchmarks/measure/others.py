@@ -28,7 +28,7 @@ PACKAGES: dict[str, Maker] = {
 }
 
 UNLIKE = {"guided_diffusion": " (a class in place of the caption)"}
-"""What differs in a package's network of the same sizes."""
+"""By package, the difference of its network of the same sizes, as it is printed."""
 
 
 def measure_other(plan: Plan, package: str, case: str, dtype: str, batch: int) -> Turns:

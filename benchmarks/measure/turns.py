@@ -135,7 +135,7 @@ def _each(device: torch.device) -> int:
 
 
 def _again(device: torch.device) -> int:
-    """Steps before those of a turn, in which a GPU's memory is taken anew."""
+    """Steps before those of a turn, in which memory of a GPU is allocated again."""
     return 1 if device.type == "cuda" else 0
 
 

@@ -19,7 +19,7 @@ _MISSING = {
     "attention": "no attention",
     "inner-head": "no inner head (--inner-head)",
 }
-"""What a model lacks that has no such part."""
+"""By part, the description of a model without it."""
 
 
 def train_only(model: Model, part: TrainedPart) -> None:
