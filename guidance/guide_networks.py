@@ -1,4 +1,7 @@
-"""The networks that guide: weaker model, classifier and CLIP, loaded at their first use and cached."""
+"""The networks that guide: weaker model, classifier and CLIP, loaded at their first use and cached.
+
+The name of a model that brings a guide in its folder (`glide.checkpoints.model_parts`) stands for that guide.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from glide.checkpoints.load import load_with_vocabulary
+from glide.checkpoints.model_parts import part_or
 from glide.checkpoints.provenance import fingerprint
 from glide.networks.cpu.prepacked import pack_
 from glide.networks.model import Model
@@ -44,7 +48,8 @@ class GuideNetworks:
         """The weaker model of autoguidance, in eval mode."""
 
         def load(name: str) -> Model:
-            model = load_with_vocabulary(name, self.device, self.vocab if name.endswith(".pt") else None)
+            place = part_or(name, "weak")
+            model = load_with_vocabulary(place, self.device, self.vocab if name.endswith(".pt") else None)
             self._fingerprints["weak", name] = fingerprint(model)  # of the weights as they are in the file
             self._ready(model.unet)
             return model
@@ -56,7 +61,7 @@ class GuideNetworks:
         from guidance.classifier.load import load_classifier
 
         def load(name: str) -> NoisyClassifier:
-            classifier = load_classifier(name, self.device)
+            classifier = load_classifier(part_or(name, "classifier"), self.device)
             self._fingerprints["classifier", name] = fingerprint(classifier)
             return self._ready(classifier)
 
@@ -70,7 +75,7 @@ class GuideNetworks:
 
         def load(name: str) -> NoisyClip | CleanClip:
             vocab = options.clip_vocab or (CLIP_VOCABULARY if is_pair(name) else None)
-            clip = load_any_clip(name, self.device, vocab)
+            clip = load_any_clip(part_or(name, "clip"), self.device, vocab)
             if isinstance(clip, NoisyClip):
                 self._fingerprints["clip", name] = fingerprint(clip)
                 if clip.config.trunk is not None:  # transformers run by autocast

@@ -1,4 +1,4 @@
-"""Models by name: folders, embedded models, published models and files, or the hub."""
+"""Models by name: folders, zip files of them, embedded models, published models and files, or the hub."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glide.checkpoints.fetch_published import DIFFUSION, PublishedKind, published_folder
-from glide.checkpoints.model_folder import CONFIG, TOKENIZER, WEIGHTS
+from glide.checkpoints.model_folder import CONFIG, MAX_CONFIG, TOKENIZER, WEIGHTS
 from glide.checkpoints.published import MODELS, PublishedModel, name_of_file
 from glide.checkpoints.text_encoders import FILES as ENCODER_FILES
 from glide.checkpoints.text_encoders import FOLDER as ENCODER
+from glide.checkpoints.zip_models import is_zip, unpacked
 from glide.utils.errors import InputError, one_line
 from glide.utils.hub import HUB_ID, commit_of, hub_folder
+from glide.utils.json_files import read_table
 from glide.utils.numbers import shown_number
 
 HUB_FILES = [CONFIG, WEIGHTS, TOKENIZER]
@@ -59,10 +61,10 @@ def resolve(
 ) -> Path:
     """The path of a model's files: a model folder, or one published OpenAI `.pt` file.
 
-    name: a folder, the name of an embedded or a published model, a `.pt` file, or a hub id "org/name"; tried in this
-    order, and downloaded if needed. places: folders with further embedded models, which are searched first.
-    files: patterns of those that are fetched from the hub. published: the kind of published models that is expected;
-    None for a kind of which none are published.
+    name: a folder, the name of an embedded or a published model, a `.pt` file, a `.zip` of a folder, or a hub id
+    "org/name"; tried in this order, and unpacked or downloaded if needed. places: folders with further embedded models,
+    which are searched first. files: patterns of those that are fetched from the hub. published: the kind of published
+    models that is expected; None for a kind of which none are published.
     InputError if it is none of them, with the nearest name as a suggestion.
     """
     path, text = Path(name), str(name)
@@ -81,9 +83,13 @@ def resolve(
         return published_folder(MODELS[text], published)
     if path.suffix == ".pt" and path.is_file():
         return path
+    if is_zip(path):
+        return unpacked(path)
     if path.is_file():
-        raise InputError(f"{name} is a file: give the model's folder, or a published OpenAI .pt file")
-    if HUB_ID.fullmatch(text) and path.suffix != ".pt":
+        raise InputError(
+            f"{name} is a file: give the model's folder, a .zip of it, or a published OpenAI .pt file"
+        )
+    if HUB_ID.fullmatch(text) and path.suffix not in (".pt", ".zip"):
         return hub_folder(text, list(files))
     raise InputError(_unknown(text, embedded, published))
 
@@ -91,6 +97,8 @@ def resolve(
 def _unknown(text: str, embedded: Sequence[str], published: PublishedKind | None) -> str:
     """The sentence for a name that nothing has."""
     of_kind = [name for name, model in MODELS.items() if published and model.kind == published.kind]
+    if text.endswith(".zip"):
+        return f"there is no file {text}: check the path"
     if text.endswith(".pt"):
         name = name_of_file(Path(text).name)
         return f"there is no file {text}: check the path" + (
@@ -114,10 +122,26 @@ def model_place(name: str | Path, *places: Path) -> Path:
     These say what else has to be fetched. InputError as `resolve`.
     """
     text = str(name)
-    if not HUB_ID.fullmatch(text) or text.endswith(".pt"):
+    if not HUB_ID.fullmatch(text) or text.endswith((".pt", ".zip")):
         return resolve(name, *places)
     path = resolve(name, *places, files=PIPELINE_SETTINGS)
     if Path(name).exists() or (path / PIPELINE).is_file():
         return path
+    _check_model(path, text)
     commit = commit_of(path)
     return resolve(f"{text.partition('@')[0]}@{commit}" if commit else name, *places)
+
+
+def _check_model(path: Path, name: str) -> None:
+    """InputError for a repository of the hub without a diffusion model, before its weights are fetched."""
+    held = "no config.json"
+    if (path / CONFIG).is_file():
+        record = read_table(path / CONFIG, max_bytes=MAX_CONFIG)
+        kind = record.get("kind")
+        if kind == "diffusion" and "format" in record:
+            return
+        held = f"the config.json of {shown_number(kind or record.get('model_type') or 'something else')}"
+    raise InputError(
+        f"got {name} of the hub, which holds {held}, expected a diffusion model of this toolkit, or a pipeline of "
+        "diffusers with its model_index.json: check the name"
+    )

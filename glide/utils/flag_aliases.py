@@ -27,6 +27,7 @@ ALIASES: dict[str, str] = {
     "--negative-prompt": "--negative",
     "--negative-caption": "--negative",
     "--text": "--prompt",
+    "--license": "--licence",
     "--caption": "--prompt",
     "--prompts": "--prompt",
     "--from-file": "--prompts-file",

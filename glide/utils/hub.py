@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from glide.utils.errors import InputError
 from glide.utils.progress import shows_bars
@@ -22,19 +23,54 @@ def hub_folder(hub_id: str, files: list[str]) -> Path:
         raise InputError(
             f"there is no folder {hub_id!r}, and it is no hub id (org/name) either: check the path"
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
-
-    (enable_progress_bars if shows_bars() else disable_progress_bars)()
+    hub = hub_package(f"the hub id {hub_id}")
+    errors = hub.errors
+    name, _, revision = hub_id.partition("@")
     try:
-        name, _, revision = hub_id.partition("@")
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=files))
-    except Exception as error:  # offline, unknown, private, interrupted: many classes with one meaning
-        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+        return Path(hub.snapshot_download(name, revision=revision or None, allow_patterns=files))
+    except errors.GatedRepoError as error:  # a kind of the next one
         raise InputError(
-            f"there is no folder {hub_id!r}, and the hub did not give it ({reason}): "
+            f"got {hub_id}, which the hub gives only to those who accepted its conditions, expected a login that has: "
+            "accept them on its page, then `hf auth login`"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise InputError(
+            f"got {hub_id}, expected a folder here or a model of the hub, which has none of that name for everyone: "
+            "check the name, or `hf auth login` for a private one"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise InputError(
+            f"got the revision {revision!r} of {name}, expected a branch, a tag or a commit that the hub has: check it"
+        ) from error
+    except Exception as error:  # offline, interrupted: many classes with one meaning
+        raise InputError(
+            f"there is no folder {hub_id!r}, and the hub did not give it ({hub_reason(error)}): "
             "check the name and the connection, or give a local folder"
         ) from error
+
+
+def hub_package(what: str) -> Any:
+    """The package huggingface_hub. InputError, naming the extra, where it is not installed."""
+    try:
+        import huggingface_hub
+        import huggingface_hub.errors
+        import huggingface_hub.utils
+    except ImportError as error:
+        raise InputError(
+            f"got {what} without the package huggingface_hub, expected it: pip install 'glide-toolkit[hub]'"
+        ) from error
+    (
+        huggingface_hub.utils.enable_progress_bars
+        if shows_bars()
+        else huggingface_hub.utils.disable_progress_bars
+    )()
+    huggingface_hub.utils.logging.set_verbosity_error()  # it warns where a repository lacks an optional file
+    return huggingface_hub
+
+
+def hub_reason(error: Exception) -> str:
+    """The first line of an error of the hub."""
+    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
 
 
 def at_revision(name: str, revision: str | None) -> str:
@@ -51,6 +87,8 @@ def at_revision(name: str, revision: str | None) -> str:
 
 
 def commit_of(folder: Path) -> str | None:
-    """The commit of a folder from `hub_folder`; None for any other folder."""
-    in_cache = folder.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", folder.name)
-    return folder.name if in_cache else None
+    """The commit of a folder from `hub_folder`, or of a folder in it; None for any other."""
+    for place in (folder, folder.parent):
+        if place.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", place.name):
+            return place.name
+    return None

@@ -117,6 +117,8 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             "verify_published",
             "fetch published models, draw with each, write hashes",
         ),
+        _command("export", "Export", "export", "write a model for another library, diffusers"),
+        _command("share", "Share", "share", "give a trained model to others, on the hub or as a zip"),
     ),
 }
 """By the headings of `glide --help`."""
@@ -140,6 +142,9 @@ OTHER_NAMES = {
     "eval": "evaluate",
     "fid": "evaluate-images",
     "metrics": "evaluate-images",
+    "push": "share",
+    "upload": "share",
+    "publish": "share",
 }
 """Words of other tools -> the command here."""
 HELP = ("--help", "-h", "help")

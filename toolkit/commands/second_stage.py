@@ -12,6 +12,7 @@ import torch
 from glide.checkpoints.fetch_published import DIFFUSION, fetch_together
 from glide.checkpoints.load import read_model_config
 from glide.checkpoints.model_folder import CONFIG
+from glide.checkpoints.model_parts import with_part
 from glide.checkpoints.names import published_model
 from glide.networks.picture_sizes import default_size, multiple_of, size_to_draw, trained_sizes
 from glide.utils.errors import InputError
@@ -61,7 +62,7 @@ def stages_of(
         return (None if size == own else size), None
     plain, name = is_plain(second.size), second.upsampler
     if name is None and (plain or _is_large(size, own)):
-        name = _usual_upsampler(args.model)
+        name = _usual_upsampler(pipe.name)
     if name is None and not plain:
         return size_to_draw(config, size), None
     if name is None:
@@ -108,12 +109,17 @@ def _check_enlarged(args: Sample, own: Size, name: str, scale: int) -> None:
 
 
 def _usual_upsampler(model: str) -> str | None:
-    """The upsampler in a model's folder, or the embedded or published one of its name; None where there is none."""
+    """The upsampler in a model's folder, or the embedded or published one of its name; None where there is none.
+
+    Of the hub and of a zip it bears the model's name, so that recipes name no folder of a cache.
+    """
     beside = Path(model) / BESIDE
     if (beside / CONFIG).is_file():
         return str(beside)
     if (published := published_model(model)) is not None:
         return published.upsampler
+    if with_part(model, BESIDE) is not None:
+        return model
     return Path(model).name if (EMBEDDED / Path(model).name / CONFIG).exists() else None
 
 

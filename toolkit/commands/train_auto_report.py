@@ -103,7 +103,6 @@ def _next(args: TrainAuto, state: AutoState, folder: Path) -> list[tuple[str, st
     what = {"captions": "--prompt WORDS ", "classes": "--label 0 ", "nothing": ""}[state.facts.described]
     size = f"--size {4 * base.size} " if len(state.plan.stages) > 1 else ""
     guided = "" if state.facts.described == "nothing" else f"--guidance cfg --scale {SCALE:g} "
-    share = f"Pipeline.from_pretrained('{folder}').push_to_hub('NAME/MODEL')"
     found = [("Draw", f"python scripts/sample.py --model {folder} {what}{size}{guided}--num-samples 8")]
     if state.facts.described != "nothing":
         grid = "--x scale=1,1.5,3 --y steps=10,20,50 --out grid.png"
@@ -129,7 +128,7 @@ def _next(args: TrainAuto, state: AutoState, folder: Path) -> list[tuple[str, st
         ),
         (
             "Share it. The folder holds no pictures, but the model can draw those that it learned by heart",
-            f'python -c "from toolkit import Pipeline; {share}"',
+            f"python scripts/share.py {args.out} --to NAME/MODEL --licence LICENCE",
         ),
     ]
     return [(text, as_called(line)) for text, line in found]

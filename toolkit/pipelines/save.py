@@ -12,13 +12,17 @@ import torch
 from glide.checkpoints.diffusers_pipelines import is_pipeline
 from glide.checkpoints.load import load_with_vocabulary, read_config, resolve, save_model
 from glide.checkpoints.model_folder import check_no_model
+from glide.checkpoints.shared_folder import README, copy_model
 from glide.networks.model import Model
+from glide.utils.atomic_write import write_text
 from glide.utils.device import find_device
 from glide.utils.dtype import AUTO, DTYPES, check_dtype
-from glide.utils.errors import InputError, reason_of
+from glide.utils.errors import InputError
 from glide.utils.filesystem import is_remote
+from glide.utils.hub_upload import upload
 from toolkit.pipelines.base import BasePipeline
 from toolkit.pipelines.keyword_arguments import refuse_unknown
+from toolkit.pipelines.model_card import CardFacts, model_card
 
 Make = partial[Any]
 """The call by which a pipeline was made, to make it again."""
@@ -102,34 +106,32 @@ def push_to_hub(
     token: str | bool | None = None,
     commit_message: str = "Upload the model",
     create_pr: bool = False,
+    licence: str | None = None,
+    about: str = "",
+    overwrite: bool = False,
 ) -> str:
-    """Upload the model to the Hugging Face hub; returns the address. The repository is made where there is none.
+    """Upload the model and its card to the Hugging Face hub; returns the address. A missing repository is made.
 
-    repo_id: "name" or "org/name". token: None is the one of `hf auth login`. InputError where the extra `hub` is not
-    installed, or the hub refuses.
+    repo_id: "name" or "org/name". token: None is the one of `hf auth login`. licence, about: for the card, which has no
+    samples; `glide share` also draws some. overwrite: also into a repository that has files. Local paths are left out
+    of the record of the training. InputError where the extra `hub` is not installed, or the hub refuses.
     """
-    try:
-        from huggingface_hub import HfApi
-    except ImportError as error:
-        raise InputError(
-            "got push_to_hub without the package huggingface_hub, expected it: pip install 'glide-toolkit[hub]'"
-        ) from error
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "model"
-        _save(self, folder)
-        api = HfApi(token=token)
-        try:
-            whole_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            return str(
-                api.upload_folder(
-                    repo_id=whole_id, folder_path=folder, commit_message=commit_message, create_pr=create_pr
-                )
-            )
-        except Exception as error:  # offline, not logged in, no rights: a dozen classes, one meaning
-            reason = reason_of(error).rstrip(".")
-            raise InputError(
-                f"the hub did not take {repo_id} ({reason}): check the name, the connection, and `hf auth whoami`"
-            ) from error
+        saved, folder = Path(place) / "saved", Path(place) / "model"
+        _save(self, saved)
+        record = copy_model(saved, folder, {})
+        facts = CardFacts(repo_id, record, licence, about, sum(p.numel() for p in self.model.parameters()))
+        write_text(folder / README, model_card(facts))
+        address, _ = upload(
+            folder,
+            repo_id,
+            private=private,
+            token=token,
+            message=commit_message,
+            create_pr=create_pr,
+            overwrite=overwrite,
+        )
+    return address
 
 
 def _save(pipe: BasePipeline, folder: Path, overwrite: bool = False) -> None:

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glide.checkpoints.model_parts import with_part
+from glide.checkpoints.names import embedded_models
 from glide.networks.image_request import ImageRequest, KnownPixels
 from glide.networks.model import Model
 from glide.utils.dtype import AUTO
@@ -51,11 +53,18 @@ class Upscaler:
         vocab: str | None = None,
         compiles: bool = False,
     ) -> Upscaler:
-        """The upsampler of that name, with the default settings. Names and errors as `Pipeline.from_pretrained`."""
+        """The upsampler of that name, with the default settings. Names and errors as `Pipeline.from_pretrained`.
+
+        The name of a model that has one in its folder (`glide.checkpoints.model_parts`) stands for that one.
+        """
+        own = name in embedded_models(EMBEDDED)
+        inner = None if own else with_part(name, "upsampler")
         # calls of one picture, which is large: so what is enlarged beside it changes nothing
         pipe = BasePipeline.from_pretrained(
-            name, device, dtype, 1, vocab, wrap=in_tiles, places=(EMBEDDED,), compiles=compiles
+            inner or name, device, dtype, 1, vocab, wrap=in_tiles, places=(EMBEDDED,), compiles=compiles
         )
+        if inner is not None:
+            pipe.context = replace(pipe.context, name=name)
         check_upsampler(pipe.model.config, name)
         return cls(pipe)
 

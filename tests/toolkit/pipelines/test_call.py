@@ -555,6 +555,9 @@ def test_push_to_hub(text_folder: Path, text_model: Model, monkeypatch: pytest.M
                 raise ConnectionError("no rights here.\nand much more")
             return type("Url", (), {"repo_id": f"me/{repo_id}"})
 
+        def list_repo_files(self, repo_id: str) -> list[str]:
+            return [".gitattributes"]
+
         def upload_folder(self, repo_id: str, folder_path: Path, commit_message: str, create_pr: bool) -> str:
             asked.append(
                 (repo_id, fingerprint(load_model(folder_path)), sorted(p.name for p in folder_path.iterdir()))
@@ -564,7 +567,7 @@ def test_push_to_hub(text_folder: Path, text_model: Model, monkeypatch: pytest.M
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     pipe = Pipeline.from_pretrained(text_folder, "cpu")
     assert pipe.push_to_hub("mine", token="t") == "at/me/mine"
-    files = ["config.json", "model.safetensors", "tokenizer.json"]
+    files = ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
     assert asked == ["t", ("me/mine", pipe.fingerprint, files)]
     with pytest.raises(InputError, match=r"did not take taken \(no rights here\)"):
         pipe.push_to_hub("taken")
