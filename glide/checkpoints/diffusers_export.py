@@ -67,6 +67,7 @@ def obstacle(config: ModelConfig) -> str | None:
         (unet.inner_head, "an inner head (unet.inner_head)"),
         (unet.unshuffle, "pixel-unshuffle"),
         (first != 1, f"a first level of {first:g} times the width of the time embedding (unet.channel_mult)"),
+        (config.student, "what a student learned of its teacher's steps (student)"),
         (config.sizes, "sizes other than squares (sizes)"),
     )
     return next((words for there, words in parts if there), None)

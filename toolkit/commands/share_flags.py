@@ -18,7 +18,6 @@ from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from glide.diffusion.samplers.registry import DEFAULT_STEPS
 from glide.utils.dtype import AUTO, DType
 from glide.utils.errors import InputError
 from glide.utils.hub import HUB_ID
@@ -47,8 +46,7 @@ class Share:
     samples: Annotated[int, Range(0, 64)] = 8
     """Samples on the card: of the captions in turn, of the first classes, or of different noise."""
     scale: shared.Scale = None
-    steps: int = DEFAULT_STEPS
-    """Sampling steps of the samples."""
+    steps: shared.Steps = None
     seed: int = 0
     """Sample i has the seed SEED + i."""
     upsampler: Annotated[str | None, arg(metavar="NAME")] = None
