@@ -156,7 +156,7 @@ def remove(name: str) -> int:
     if not wanted:
         known = ", ".join(dict.fromkeys(entry.name for entry in there)) or "nothing"
         raise InputError(
-            f"got {name!r}, which is not in {cache_folder()}, expected a name of what is ({known}): check it"
+            f"got {name!r}, expected one of what is in {cache_folder()} ({known}): check the name"
         )
     with locked(name, wait=False):
         try:

@@ -142,12 +142,18 @@ def _lengths(name: str, missing: Sequence[PublishedFile]) -> dict[PublishedFile,
                 )
             lengths[file] = served
     except InputError as error:
-        urls = " and ".join(file.url for file in missing)
         raise InputError(
-            f"{name} cannot be fetched ({error}), and is not in the cache: put {urls} into "
-            f"{cache.files_folder()}, or connect"
+            f"{name} cannot be fetched ({error}): put {_addresses(missing)} into {cache.files_folder()}, or connect"
         ) from error
     return lengths
+
+
+def _addresses(files: Sequence[PublishedFile]) -> str:
+    """The addresses of files, those of one folder together: "base.pt, upsample.pt of https://host/folder/"."""
+    folders: dict[str, list[str]] = {}
+    for file in files:
+        folders.setdefault(file.url.removesuffix(file.name), []).append(file.name)
+    return " and ".join(f"{', '.join(names)} of {folder}" for folder, names in folders.items())
 
 
 def _begun(files: Iterable[PublishedFile]) -> int:

@@ -91,11 +91,10 @@ _GLIDE_VOCABULARY = (
         "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
     ),
 )
-# length and hash of the file in that commit
+# length and hash of the file in the same commit
 _CLIP_VOCABULARY = (
     PublishedFile(
-        "https://raw.githubusercontent.com/openai/glide-text2im/69b530740eb6cef69442d6180579ef5ba9ef063e/"
-        "glide_text2im/tokenizer/bpe_simple_vocab_16e6.txt.gz",
+        "https://raw.githubusercontent.com/openai/glide-text2im/main/glide_text2im/tokenizer/bpe_simple_vocab_16e6.txt.gz",
         1_356_917,
         "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a",
     ),

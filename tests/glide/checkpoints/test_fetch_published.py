@@ -154,9 +154,9 @@ def test_without_a_connection_it_names_the_addresses_and_the_place(made: Made) -
     kept = dict(made.server.files)
     made.server.files.clear()
     said = refused("glide")
-    for file in MODELS["glide"].files:
-        assert file.url in said
-    assert f"into {cache.files_folder()}, or connect" in said
+    assert (
+        f"put base.pt, encoder.json, vocab.bpe of {made.server.url}/ into {cache.files_folder()}, or" in said
+    )
     for path, served in kept.items():
         (cache.files_folder() / path[1:]).write_bytes(served.content)
     made.server.asked.clear()
@@ -166,18 +166,21 @@ def test_without_a_connection_it_names_the_addresses_and_the_place(made: Made) -
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_sentence_holds_every_address(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None is cut out of the middle of a long message."""
+    """None is cut out of the middle of a long message, of a model with its upsampler neither."""
     monkeypatch.setenv("GLIDE_CACHE", "/home/somebody/.cache/glide")
-    reason = "[Errno 101] Network is unreachable"
+    reason = "Failed to resolve 'openaipublic.blob.core.windows.net' ([Errno -2] Name or service not known)"
 
     def look_up(url: str) -> None:
         raise InputError(reason)
 
     monkeypatch.setattr(fetch_published, "look_up", look_up)
+    models = [MODELS[name], *(MODELS[up] for up in [MODELS[name].upsampler] if up)]
+    files = list(dict.fromkeys(file for model in models for file in model.files))
     with pytest.raises(InputError) as error:
-        fetch_published._lengths(name, MODELS[name].files)
-    assert all(file.url in str(error.value) for file in MODELS[name].files)
-    assert reason in str(error.value) and "/home/somebody/.cache/glide/files, or connect" in str(error.value)
+        fetch_published._lengths(" and ".join(model.name for model in models), files)
+    said = str(error.value)
+    assert all(file.name in said and file.url.removesuffix(file.name) in said for file in files)
+    assert reason in said and said.endswith("into /home/somebody/.cache/glide/files, or connect")
 
 
 def test_a_damaged_file_does_not_stay(made: Made) -> None:

@@ -81,7 +81,7 @@ def test_available_shows_sizes_addresses_and_licences(made: Made, capsys: Captur
     [
         (("fetch",), "got fetch without a name"),
         (("list", "glide"), "got list with the name 'glide'"),
-        (("remove", "glide"), "got 'glide', which is not in"),
+        (("remove", "glide"), "got 'glide', expected one of what is in"),
         (
             ("fetch", "adm-65"),
             "there is no published model 'adm-65', expected one of glide, glide-upsampler, ",
