@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,10 +27,12 @@ from glide.checkpoints.model_folder import write_folder
 from glide.checkpoints.openai.convert import load
 from glide.checkpoints.published import KINDS, MODELS, Kind, PublishedFile, PublishedModel
 from glide.networks.tokenizer import CLIP_END, CLIP_START
-from glide.utils.errors import InputError
-from glide.utils.memory import check_file_fits
+from glide.utils.errors import CannotWrite, InputError
+from glide.utils.memory import available_memory, check_file_fits
 from glide.utils.printable import say
 
+OFFLINE = "HF_HUB_OFFLINE"
+"""The environment variable of the hub's library by which nothing is asked of the network."""
 MERGES_OF_CLIP = 49152 - 256 - 2  # its vocabulary has room for so many besides bytes and marks
 MAX_VOCABULARY = 2**26  # bytes, unpacked
 
@@ -97,12 +100,16 @@ def _make(model: PublishedModel, kind: PublishedKind, folder: Path) -> None:
         "licence": model.licence,
         "files": [_origin(file, fetched.get(file)) for file in model.files],
     }
+    for stale in folder.parent.glob(f".{model.name}.*.tmp"):  # of a conversion that was killed
+        shutil.rmtree(stale, ignore_errors=True)
     say(f"converting {model.name} to {folder}")
     try:
         with _vocabulary(model) as vocab:
             kind.convert(model, [_place(file) for file in model.weights], vocab, folder, record)
+    except CannotWrite:  # a full disk: what was fetched waits for room
+        raise
     except InputError as error:
-        if not cache.is_converted(folder):
+        if model.float32_bytes <= available_memory():  # so it is the files
             _drop(fetched)
         raise InputError(f"got no {model.name} from its files: {error}") from error
     _drop([file for file in fetched if file in model.weights])  # a vocabulary is small, and shared
@@ -134,11 +141,15 @@ def _lengths(name: str, missing: Sequence[PublishedFile]) -> dict[PublishedFile,
     """
     lengths: dict[PublishedFile, int] = {}
     try:
+        if os.environ.get(OFFLINE, "").upper() in ("1", "TRUE", "YES", "ON"):
+            raise InputError(f"{OFFLINE} is set")
         for file in missing:
             served = look_up(file.url).length
-            if served is None or file.length not in (None, served):
+            if served is None:
+                raise InputError(f"the server does not say how long {file.name} is")
+            if file.length not in (None, served):
                 raise InputError(
-                    f"the server has {served or 'no'} bytes of {file.name}, not {file.length or 'some'}"
+                    f"the server has {served:,} bytes of {file.name}, published are {file.length:,}"
                 )
             lengths[file] = served
     except InputError as error:

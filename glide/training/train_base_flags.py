@@ -111,7 +111,7 @@ class TrainBase:
     """(encode-ahead) Only encode the I-th of N parts of the data, for as many machines; nothing is trained. A training
     with the same flags then finds them there."""
     init: str | None = None
-    """Model whose weights to begin with: a folder, an embedded name, a published .pt, a hub id."""
+    """Model whose weights to begin with: a folder, an embedded or published name, a published .pt, a hub id."""
     train_part: Annotated[TrainedPart, tyro.conf.arg(name="train", aliases=("--train-part",))] = "all"
     """(init) The weights that learn: all; text, those that encode captions or classes; unet, all others; attention, the
     U-Net's attention to pixels and words; inner-head, the head of --inner-head. The rest stay as they are, and need no

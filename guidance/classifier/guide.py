@@ -132,7 +132,7 @@ ENTRY = GuidanceEntry(
             str,
             "shapes-shape",
             "NAME",
-            "A noisy classifier: a folder, an embedded one, a published .pt file, or a hub id.",
+            "A noisy classifier: a folder, an embedded one, classifier-64 to -512, a published .pt file, or a hub id.",
         ),
     ),
     labels=True,

@@ -242,7 +242,7 @@ ENTRY = GuidanceEntry(
             str,
             "shapes-clip",
             "NAME",
-            "A noisy CLIP, or a clean one of transformers: a folder, an embedded one, published .pt, or a hub id.",
+            "A noisy CLIP, or a clean one of transformers: a folder, an embedded one, glide-clip, .pt, or a hub id.",
         ),
         Option(
             "clip_sees",

@@ -126,6 +126,7 @@ def made_models(patch: pytest.MonkeyPatch, cache: object) -> Iterator[Made]:
     """A server without files, and an empty cache."""
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         patch.delenv(variable, raising=False)
+    patch.delenv("HF_HUB_OFFLINE", raising=False)
     patch.setenv("GLIDE_CACHE", str(cache))
     patch.setattr(download, "WAIT", 0.0)
     with file_server({}) as server:

@@ -26,7 +26,7 @@ class EvaluateUpsampler:
     """The flags."""
 
     model: Annotated[str, arg(metavar="NAME")] = "shapes"
-    """The upsampler: a folder, an embedded name, a published .pt file or a hub id."""
+    """The upsampler: a folder, an embedded or published name, a published .pt file or a hub id."""
     data: Annotated[str | None, arg(metavar="PICTURES")] = None
     """Pictures of one's own, a folder or shards, cut to squares of the upsampler's size and reduced. By default
     held-out built-in scenes, drawn at both sizes."""

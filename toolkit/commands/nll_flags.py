@@ -17,7 +17,7 @@ class Nll:
     """The flags."""
 
     model: str = "shapes"
-    """A folder, an embedded name, a published OpenAI .pt, or a hub id."""
+    """A folder, an embedded or published name, a published OpenAI .pt, or a hub id."""
     data: str = "shapes"
     """As for training: shapes, WebDataset shards, a folder of captioned pictures, or one of class folders."""
     images: int = 64

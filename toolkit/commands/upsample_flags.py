@@ -39,7 +39,7 @@ class Upsample:
     label: Annotated[str | None, arg(metavar="CLASS")] = None
     """For class-conditional upsamplers: the class, by name or number."""
     model: Annotated[str, arg(metavar="NAME")] = "shapes"
-    """The upsampler: a model folder, an embedded upsampler, a published OpenAI .pt file, or a hub id (org/name)."""
+    """The upsampler: a model folder, an embedded or published upsampler, an OpenAI .pt file, or a hub id (org/name)."""
     revision: shared.Revision = None
     vocab: shared.Vocab = None
     out: Annotated[str, arg(metavar="PATH")] = "outputs/enlarged"

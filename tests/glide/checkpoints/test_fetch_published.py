@@ -164,10 +164,18 @@ def test_without_a_connection_it_names_the_addresses_and_the_place(made: Made) -
     assert (cache.files_folder() / "base.pt").is_file()  # of the user, who may want it elsewhere
 
 
+def test_offline_asks_nothing(made: Made) -> None:
+    made.adm()
+    made.patch.setenv("HF_HUB_OFFLINE", "1")
+    assert "adm-64 cannot be fetched (HF_HUB_OFFLINE is set): put 64x64_diffusion.pt of" in refused("adm-64")
+    assert not made.server.asked
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_sentence_holds_every_address(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """None is cut out of the middle of a long message, of a model with its upsampler neither."""
     monkeypatch.setenv("GLIDE_CACHE", "/home/somebody/.cache/glide")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     reason = "Failed to resolve 'openaipublic.blob.core.windows.net' ([Errno -2] Name or service not known)"
 
     def look_up(url: str) -> None:
@@ -181,6 +189,29 @@ def test_the_sentence_holds_every_address(name: str, monkeypatch: pytest.MonkeyP
     said = str(error.value)
     assert all(file.name in said and file.url.removesuffix(file.name) in said for file in files)
     assert reason in said and said.endswith("into /home/somebody/.cache/glide/files, or connect")
+
+
+def test_another_length_than_the_published_one_is_refused(made: Made) -> None:
+    made.adm()
+    served = made.server.files["/64x64_diffusion.pt"]
+    (file,) = MODELS["adm-64"].weights
+    made.patch.setitem(MODELS, "adm-64", replace(MODELS["adm-64"], weights=(replace(file, length=1234),)))
+    assert (
+        f"the server has {len(served.content):,} bytes of 64x64_diffusion.pt, published are 1,234"
+        in refused("adm-64")
+    )
+    served.says_length = False
+    assert "does not say how long 64x64_diffusion.pt is" in refused("adm-64") and not made.server.gets()
+
+
+def test_leftovers_of_a_killed_conversion_are_removed(made: Made) -> None:
+    made.adm()
+    stale = Path("cache/models/.adm-64.0123abcd.tmp")
+    stale.mkdir(parents=True)
+    (stale / "model.safetensors").write_bytes(b"half")
+    assert cache.entries()[0].words.startswith("left over")
+    load_model("adm-64")
+    assert [path.name for path in Path("cache/models").iterdir()] == ["adm-64"]
 
 
 def test_a_damaged_file_does_not_stay(made: Made) -> None:
