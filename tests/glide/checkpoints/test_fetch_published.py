@@ -25,7 +25,7 @@ from glide.checkpoints.openai.options import model_config
 from glide.checkpoints.openai.releases import PUBLISHED
 from glide.checkpoints.published import MODELS
 from glide.networks.tokenizer import Tokenizer
-from glide.utils.errors import InputError
+from glide.utils.errors import CannotWrite, InputError
 from guidance.classifier.load import load_classifier
 from guidance.classifier.openai import from_state_dict as classifier_of
 from guidance.classifier.openai import mapping as classifier_mapping
@@ -202,6 +202,19 @@ def test_another_length_than_the_published_one_is_refused(made: Made) -> None:
     )
     served.says_length = False
     assert "does not say how long 64x64_diffusion.pt is" in refused("adm-64") and not made.server.gets()
+
+
+def test_a_disk_that_fills_up_meanwhile_keeps_what_was_fetched(made: Made) -> None:
+    made.adm()
+
+    def full(*args: object, **kind: object) -> None:
+        raise CannotWrite("no space left")
+
+    with made.patch.context() as patch:
+        patch.setattr(fetch_published, "write_folder", full)
+        assert refused("adm-64") == "no space left"
+    made.server.asked.clear()
+    assert load_model("adm-64") is not None and not made.server.asked
 
 
 def test_leftovers_of_a_killed_conversion_are_removed(made: Made) -> None:
