@@ -12,8 +12,8 @@ ModelName = Annotated[
     str,
     arg(
         metavar="NAME",
-        help="A model folder, a .zip of one, an embedded model, a published one by name (scripts/cache.py available), a "
-        "published OpenAI .pt file, or a hub id (org/name).",
+        help="A model folder, a .zip of one, an embedded model, a published one by name (scripts/cache.py available), "
+        "a published OpenAI .pt file, or a hub id (org/name).",
     ),
 ]
 Revision = Annotated[

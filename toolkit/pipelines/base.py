@@ -114,7 +114,7 @@ class BasePipeline:
         revision: str | None = None,
         **unknown: Any,
     ) -> Self:
-        """The model of that name: a folder, a .zip of one, an embedded or published model, an OpenAI .pt file, or a hub id.
+        """The model of that name: a folder, a .zip of one, an embedded or published model, a .pt file, or a hub id.
 
         revision: of a hub id, a branch, a tag or a commit; "org/name@revision" is the same.
         device: None is a GPU where there is one, else the CPU. dtype: auto, float32, bfloat16 or float16.
