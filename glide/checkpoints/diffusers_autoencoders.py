@@ -1,4 +1,4 @@
-"""Autoencoders of diffusers as first stages: its `AutoencoderKL` and `AutoencoderTiny`, by folder or hub id.
+"""Autoencoders of diffusers as first stages: AutoencoderKL, AutoencoderTiny and VQModel, by folder or hub id.
 
 The networks are diffusers' own classes. Configurations are checked here before anything is built from them, and weights
 are read from safetensors alone: no code of a repository runs, and no pickle is opened.
@@ -13,24 +13,24 @@ import json
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from glide.checkpoints.autoencoders import load_autoencoder
+from glide.checkpoints.diffusers_autoencoder_configs import CONFIGS, Config, KLConfig, VQConfig
 from glide.checkpoints.model_folder import CONFIG, MAX_CONFIG, load_weights
 from glide.checkpoints.names import HUB_FILES, resolve
 from glide.networks.autoencoder import Autoencoder, AutoencoderSizes, padded
 from glide.networks.tiles import in_exact_tiles
 from glide.utils.atomic_write import atomic_path, write_text
-from glide.utils.config_check import Entries, blank, config_from_dict, need
+from glide.utils.config_check import blank, config_from_dict
 from glide.utils.errors import InputError, reason_of
 from glide.utils.json_files import read_table
-from glide.utils.numbers import Range, shown_number
+from glide.utils.numbers import shown_number
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PART = "vae"
@@ -41,123 +41,22 @@ TILE, TILE_LATENTS = 1024, 128
 """Side in pixels, and at most in latents, above which an AutoencoderKL works in tiles, and of a tile. Its norms and its
 attention see all of a tile, so the result is not exactly that of the whole; attention takes time by the square."""
 
-Widths = Annotated[tuple[int, ...], Range(1, 65536), Entries(7)]
-Blocks = Annotated[tuple[int, ...], Range(0, 100), Entries(7)]
-Channels = Annotated[int, Range(1, 4)]
-Activation = Literal["silu", "swish", "mish", "gelu", "relu"]
-Factor = Annotated[float, Range(1e-12, 1e12)]
-Numbers = Annotated[tuple[float, ...] | None, Range(-1e12, 1e12), Entries(1024)]
-
-
-@dataclass(frozen=True)
-class KLConfig:
-    """The settings of an AutoencoderKL, with diffusers' defaults."""
-
-    name: ClassVar[str] = "AutoencoderKL"
-    in_channels: Channels = 3
-    out_channels: Channels = 3
-    down_block_types: Annotated[tuple[Literal["DownEncoderBlock2D"], ...], Entries(7)] = (
-        "DownEncoderBlock2D",
-    )
-    up_block_types: Annotated[tuple[Literal["UpDecoderBlock2D"], ...], Entries(7)] = ("UpDecoderBlock2D",)
-    block_out_channels: Widths = (64,)
-    layers_per_block: Annotated[int, Range(1, 100)] = 1
-    act_fn: Activation = "silu"
-    latent_channels: Annotated[int, Range(1, 1024)] = 4
-    norm_num_groups: Annotated[int, Range(1, 65536)] = 32
-    sample_size: Annotated[int, Range(1, 65536)] = 32
-    scaling_factor: Factor = 0.18215
-    shift_factor: Annotated[float | None, Range(-1e12, 1e12)] = None
-    latents_mean: Numbers = None
-    latents_std: Numbers = None
-    force_upcast: bool = True
-    use_quant_conv: bool = True
-    use_post_quant_conv: bool = True
-    mid_block_add_attention: bool = True
-
-    @property
-    def factor(self) -> int:
-        return 2 ** (len(self.block_out_channels) - 1)
-
-    def check(self) -> None:
-        """InputError for settings that do not fit each other."""
-        levels = len(self.block_out_channels)
-        need(
-            levels == len(self.down_block_types) == len(self.up_block_types) > 0,
-            f"got {levels} widths, {len(self.down_block_types)} and {len(self.up_block_types)} blocks, expected as "
-            "many of each",
-        )
-        for numbers in (self.latents_mean, self.latents_std):
-            need(
-                numbers is None or len(numbers) == self.latent_channels,
-                f"got {len(numbers or ())} means or deviations, expected one for each of {self.latent_channels} "
-                "latent channels",
-            )
-        need(min(self.latents_std or (1.0,)) > 0, "got a deviation of latents of 0 or below, expected more")
-
-
-@dataclass(frozen=True)
-class TinyConfig:
-    """The settings of an AutoencoderTiny, with diffusers' defaults."""
-
-    name: ClassVar[str] = "AutoencoderTiny"
-    in_channels: Channels = 3
-    out_channels: Channels = 3
-    encoder_block_out_channels: Widths = (64, 64, 64, 64)
-    decoder_block_out_channels: Widths = (64, 64, 64, 64)
-    act_fn: Activation = "relu"
-    upsample_fn: Literal["nearest"] = "nearest"
-    latent_channels: Annotated[int, Range(1, 1024)] = 4
-    upsampling_scaling_factor: Literal[2] = 2
-    num_encoder_blocks: Blocks = (1, 3, 3, 3)
-    num_decoder_blocks: Blocks = (3, 3, 3, 1)
-    latent_magnitude: Factor = 3
-    latent_shift: Annotated[float, Range(-1e12, 1e12)] = 0.5
-    force_upcast: bool = False
-    scaling_factor: Factor = 1.0
-    shift_factor: Annotated[float | None, Range(-1e12, 1e12)] = 0.0
-    latents_mean: ClassVar[None] = None
-    latents_std: ClassVar[None] = None
-
-    @property
-    def factor(self) -> int:
-        return 2 ** (len(self.num_encoder_blocks) - 1)
-
-    @property
-    def reach(self) -> int:
-        """Pixels by which the farthest pixel that a latent depends on lies beyond the latent's own, at most; the same
-        the other way."""
-        blocks = zip(self.num_encoder_blocks, reversed(self.num_decoder_blocks), strict=True)
-        # three convolutions a block, and the two at the ends of a level; the first and the last of a level count fully
-        return sum((3 * max(pair) + 2) * 2**level for level, pair in enumerate(blocks)) + self.factor
-
-    def check(self) -> None:
-        """InputError for settings that do not fit each other."""
-        levels = len(self.num_encoder_blocks)
-        lists = (self.num_decoder_blocks, self.encoder_block_out_channels, self.decoder_block_out_channels)
-        need(
-            levels > 0 and all(len(numbers) == levels for numbers in lists),
-            f"got {levels} levels of the encoder and lists of {', '.join(str(len(numbers)) for numbers in lists)}, "
-            "expected as many of each",
-        )
-
-
-K = TypeVar("K", bound=KLConfig | TinyConfig)
-CONFIGS: dict[str, type[KLConfig] | type[TinyConfig]] = {cls.name: cls for cls in (KLConfig, TinyConfig)}
+K = TypeVar("K", bound=Config)
 
 
 class DiffusersAutoencoder(AutoencoderSizes):
     """An autoencoder of diffusers behind the methods of this project's: `glide.networks.first_stage.AutoencoderLike`.
 
-    Latents are normalised as diffusers' pipelines do: (z - shift) times the scaling factor, or by the mean and the
-    deviation of each channel where the configuration has them.
+    Of an AutoencoderKL a latent is the mean. A VQModel's are those before the codebook: its decoder takes the nearest
+    entries, and a gradient passes them by. Latents are normalised as diffusers' pipelines do: (z - shift) times the
+    scaling factor, or by the mean and the deviation of each channel where the configuration has them.
     """
 
-    config: KLConfig | TinyConfig
+    config: Config
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, network: Any, config: KLConfig | TinyConfig) -> None:
+    def __init__(self, network: Any, config: Config) -> None:
         super().__init__()
         self.network, self.config = network, config
         c = config.latent_channels
@@ -195,11 +94,13 @@ class DiffusersAutoencoder(AutoencoderSizes):
     def _encoded(self, x: Tensor) -> Tensor:
         if isinstance(self.config, KLConfig):
             return self.network.encode(x).latent_dist.mode()
+        if isinstance(self.config, VQConfig):
+            return self.network.encode(x).latents
         margin = -(-self.config.reach // self.factor) * self.factor
         return in_exact_tiles(lambda part: self.network.encode(part).latents, x, 1 / self.factor, margin)
 
     def _decoded(self, z: Tensor) -> Tensor:
-        if isinstance(self.config, KLConfig):
+        if isinstance(self.config, KLConfig | VQConfig):
             return self.network.decode(z).sample
         margin = -(-self.config.reach // self.factor)
         return in_exact_tiles(lambda part: self.network.decode(part).sample, z, self.factor, margin)
@@ -217,9 +118,9 @@ def load_any_autoencoder(
 ) -> Autoencoder | DiffusersAutoencoder:
     """The autoencoder of that name, float32, in eval mode, without gradients: this project's, or one of diffusers.
 
-    name: as for `load_autoencoder`; or the folder or hub id of an AutoencoderKL or an AutoencoderTiny of diffusers, or
-    of a pipeline with one in vae/. InputError if there is none of that name, it is another kind of model, diffusers is
-    not installed, or its files are damaged.
+    name: as for `load_autoencoder`; or the folder or hub id of an AutoencoderKL, AutoencoderTiny or VQModel of
+    diffusers, or of a pipeline with one in vae/. InputError if there is none of that name, it is another kind of
+    model, diffusers is not installed, or its files are damaged.
     """
     path = resolve(name, files=FILES, published=None)
     for folder in (path, path / PART):

@@ -10,7 +10,7 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from glide.checkpoints.model_folder import MAX_CONFIG
 from glide.networks.process_config import ProcessConfig
@@ -37,6 +37,11 @@ SCHEDULERS = (
     "UniPCMultistep",
 )
 """Those with a discrete process of betas, without "Scheduler" at the end."""
+EXPLODING = {
+    "ScoreSdeVe": {"scale": 2.0},
+    "KarrasVe": {"sigma_min": 0.02, "sigma_max": 100.0, "num_train_timesteps": 1000},
+}
+"""Those of score-based models whose variance explodes, with their own defaults."""
 CLIPPING = ("DDPM", "DDIM")  # clip x0 by default
 OTHER_BETAS = ("HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE")
 """Schedulers whose default betas are those of Stable Diffusion, 0.00085 to 0.012."""
@@ -66,6 +71,9 @@ class SchedulerConfig:
     clip_sample: bool = False
     clip_sample_range: Annotated[float, Range(1e-6, 1e6)] = 1.0
 
+    time_embedding: ClassVar[str] = "positional"
+    """Of a network that knows this process."""
+
     @property
     def bound(self) -> float | None:
         """Largest absolute value of x0; None: there is none."""
@@ -92,17 +100,41 @@ class SchedulerConfig:
         return config_from_dict(ProcessConfig, values, "process")
 
 
-def read_scheduler(path: Path) -> SchedulerConfig:
+@dataclass(frozen=True)
+class ScoreConfig:
+    """The settings of a scheduler whose process adds noise of growing deviation, which its network receives."""
+
+    num_train_timesteps: Annotated[int, Range(1, 100_000)] = 2000
+    sigma_min: Annotated[float, Range(1e-6, 1e5)] = 0.01
+    sigma_max: Annotated[float, Range(1e-6, 1e5)] = 1348.0
+    scale: Annotated[float, Range(1, 2)] = 1.0
+    """Factor from its sigmas to those beside pictures in [-1, 1]: 2 where its pictures are in [0, 1]."""
+
+    time_embedding: ClassVar[str] = "fourier"
+    bound: ClassVar[None] = None
+
+    def process(self, in_channels: int, out_channels: int) -> ProcessConfig:
+        """The process of the network, by which x_t keeps its deviation (`glide.networks.diffusers_score`)."""
+        sigmas = (self.scale * self.sigma_min, self.scale * self.sigma_max)
+        values = {"schedule": "geometric", "steps": self.num_train_timesteps, "sigmas": sigmas}
+        return config_from_dict(ProcessConfig, values | {"variance": "fixed_small"}, "process")
+
+
+def read_scheduler(path: Path) -> SchedulerConfig | ScoreConfig:
     """The process in a scheduler's settings. InputError for a file that is damaged, and for an unknown process."""
     # diffusers writes -Infinity for a bound that is not set, which is no JSON
     text = re.sub(rb":\s*-?Infinity\b", b": null", read_bytes(path, MAX_CONFIG))
     record, where = as_table(parse_json(text, path), path), str(path)
     name = record.get("_class_name")
     short = name.removesuffix("Scheduler") if isinstance(name, str) else ""
+    if short in EXPLODING:
+        known = {field.name for field in dataclasses.fields(ScoreConfig)} - {"scale"}
+        given = {key: value for key, value in record.items() if key in known and value is not None}
+        return config_from_dict(ScoreConfig, EXPLODING[short] | given, where)
     if short not in SCHEDULERS:
         raise InputError(
-            f"got {where} of a {shown_number(name)}, expected one of {', '.join(SCHEDULERS)} (each with Scheduler at "
-            "its end), whose processes are known: give another model"
+            f"got {where} of a {shown_number(name)}, expected one of {', '.join([*SCHEDULERS, *EXPLODING])} (each with "
+            "Scheduler at its end), whose processes are known: give another model"
         )
     for setting in UNKNOWN:
         if record.get(setting) not in (None, False):

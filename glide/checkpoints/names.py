@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+from glide.checkpoints.diffusers_kinds import PARTS
 from glide.checkpoints.fetch_published import DIFFUSION, PublishedKind, published_folder
 from glide.checkpoints.model_folder import CONFIG, MAX_CONFIG, TOKENIZER, WEIGHTS
 from glide.checkpoints.published import MODELS, PublishedModel, name_of_file
@@ -30,7 +31,7 @@ PIPELINE = "model_index.json"
 """The file by which a folder is a pipeline of diffusers."""
 SCHEDULER = "scheduler_config.json"
 PIPELINE_SETTINGS = [PIPELINE, CONFIG, f"scheduler/{SCHEDULER}", SCHEDULER]
-PIPELINE_SETTINGS += [f"{part}/{CONFIG}" for part in ("unet", "vae", "text_encoder")]
+PIPELINE_SETTINGS += [f"{part}/{CONFIG}" for part in PARTS]
 """The files of a pipeline to fetch first: they say what it is, and whether it can be used."""
 EMBEDDED = Path(__file__).parents[1] / "pretrained"
 

@@ -82,6 +82,17 @@ def sigmoid_betas(steps: int) -> Array:
     return _betas_of(lambda t: (last - sigmoid(6.0 * t - 3.0)) / (last - first), steps)
 
 
+def geometric_betas(steps: int, sigmas: Sequence[float] = ()) -> Array:
+    """sqrt(1 / alpha_bar - 1) a geometric sequence: that of score-based models whose variance explodes.
+
+    NCSN (1907.05600, section 4.1), 2011.13456 (appendix C). sigmas: its ends, the noise's deviation beside pictures in
+    [-1, 1], by default 0.02 and 100 (EDM, 2206.00364, table 1). Returns float64 [T].
+    """
+    first, last = sigmas or (0.02, 100.0)
+    alpha_bar = 1.0 / (1.0 + np.geomspace(first, last, steps, dtype=np.float64) ** 2)
+    return np.asarray(1.0 - alpha_bar / np.concatenate([[1.0], alpha_bar[:-1]]))
+
+
 SCHEDULES: dict[str, Callable[[int], Array]] = {
     "linear": linear_betas,
     "squaredcos_cap_v2": cosine_betas,
@@ -89,6 +100,7 @@ SCHEDULES: dict[str, Callable[[int], Array]] = {
     "quadratic": quadratic_betas,
     "sigmoid": sigmoid_betas,
     "sigmoid_betas": betas_along_sigmoid,
+    "geometric": geometric_betas,
 }
 """By name; `squaredcos_cap_v2` is what guided-diffusion and GLIDE call the cosine schedule."""
 BETWEEN: dict[str, Callable[[int, Sequence[float]], Array]] = {
@@ -108,6 +120,7 @@ def make_process(
     shift: float = 1.0,
     zero_terminal_snr: bool = False,
     betas: Sequence[float] = (),
+    sigmas: Sequence[float] = (),
 ) -> Process:
     """The training process of `steps` timesteps.
 
@@ -116,6 +129,7 @@ def make_process(
     images, as larger pictures need (simple diffusion, 2301.11093, section 3).
     zero_terminal_snr: see `rescale_to_zero_terminal_snr`; applied last.
     betas: first and last beta of a schedule of BETWEEN, by default `ends_of`; others have none.
+    sigmas: least and largest noise of the geometric schedule; others have none.
     Raises InputError for an unknown schedule or numbers that give no process.
     """
     if schedule not in SCHEDULES:
@@ -132,7 +146,17 @@ def make_process(
             f"got the betas {', '.join(f'{beta:g}' for beta in betas)}, expected the first and the last one, above 0 "
             "and below 1: correct or leave them out"
         )
-    every = BETWEEN[schedule](steps, betas) if betas and schedule in BETWEEN else SCHEDULES[schedule](steps)
+    if sigmas and (len(sigmas) != 2 or not 0.0 < sigmas[0] < sigmas[1] or schedule != "geometric"):
+        raise InputError(
+            f"got the sigmas {', '.join(f'{sigma:g}' for sigma in sigmas)} for the {schedule} schedule, expected the "
+            "least and the largest, above 0, for geometric: correct or leave them out"
+        )
+    if schedule == "geometric":
+        every = geometric_betas(steps, sigmas)
+    else:
+        every = (
+            BETWEEN[schedule](steps, betas) if betas and schedule in BETWEEN else SCHEDULES[schedule](steps)
+        )
     if every.max() >= 1.0:
         raise InputError(
             f"got {steps} steps of the {schedule} schedule, expected more than 20: its last beta exceeds 1"

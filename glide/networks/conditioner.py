@@ -79,7 +79,11 @@ class Conditioner:
         self, pictures: Sequence[ImageRequest], size: tuple[int, int] | None = None
     ) -> Conditioning:
         """The image-shaped part of `of`."""
-        return Conditioning.cat([self._images(picture.given, size) for picture in pictures])
+        shown: dict[int, Conditioning] = {}
+        for picture in pictures:
+            if id(picture.given) not in shown:
+                shown[id(picture.given)] = self._images(picture.given, size)
+        return Conditioning.cat([shown[id(picture.given)] for picture in pictures])
 
     @torch.no_grad()
     def _images(self, given: KnownPixels, size: tuple[int, int] | None) -> Conditioning:

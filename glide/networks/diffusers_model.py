@@ -1,7 +1,8 @@
 """Networks of diffusers (UNet2DModel, UNet2DConditionModel) in the place of this project's U-Net.
 
 This module receives a network that was built and read elsewhere (`glide.checkpoints.diffusers_pipelines`), so it
-imports no diffusers.
+imports no diffusers. `glide.networks.diffusers_transformer` has a transformer, `glide.networks.diffusers_score` a
+score network.
 
 Shape letters: N batch, C channels, H W pixels, E embedding width, L tokens, D token width, P planes.
 """
@@ -12,7 +13,7 @@ import re
 from collections.abc import Collection, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,20 +22,22 @@ from glide.diffusion.conditioning import Conditioning
 from glide.networks.config import ModelConfig, UNetConfig
 from glide.networks.first_stage import FirstStage
 from glide.networks.frozen_text_encoder import FrozenTokenizer
-from glide.networks.input_planes import input_planes
+from glide.networks.input_kind import InputPlanes
 from glide.networks.model import Model
 from glide.networks.unet import OnBlock, UNet, as_it_is
 from glide.utils.errors import InputError
 
 _identity: ContextVar[Collection[str]] = ContextVar("identity", default=())
 """Names of the attention layers whose map is the identity in the present call: a call leaves the network as it was."""
-_ATTENTION = re.compile(
-    r"(down|mid|up)_blocks?\.(?:(\d+)\.)?attentions\.(\d+)(?:\.transformer_blocks\.\d+\.attn1)?"
-)
 
 
 class DiffusersUNet(UNet):
     """A network of diffusers, called as a `UNet` is. It has the U-Net's interface and none of its layers."""
+
+    layer_names = re.compile(
+        r"(down|mid|up)_blocks?\.(?:(\d+)\.)?attentions\.(\d+)(?:\.transformer_blocks\.\d+\.attn1)?"
+    )
+    """Attention layers between pixels by diffusers' names; the groups make those of `attention_layers`."""
 
     def __init__(self, network: nn.Module, config: UNetConfig) -> None:
         """network: a UNet2DModel or a UNet2DConditionModel. config: its sizes, in this project's words."""
@@ -70,6 +73,8 @@ class DiffusersUNet(UNet):
         identity: names of `attention_layers` whose attention map is the identity in this call. inner: never, as such a
         network has no inner head.
         """
+        if cond.planes is not None:
+            x = torch.cat([x, cond.planes], dim=1)
         inputs = {"class_labels": cond.vector, "encoder_hidden_states": cond.tokens}
         more = {name: part.to(self.dtype) for name, part in inputs.items() if part is not None}
         token = _identity.set(identity)
@@ -84,16 +89,20 @@ class DiffusersUNet(UNet):
         )
 
     def attention_layers(self) -> dict[str, Any]:
-        """Attention layers between pixels by name: "down.BLOCK.LAYER", "middle", "up.BLOCK.LAYER"."""
+        """Attention layers between pixels by name: "down.BLOCK.LAYER", "middle", "up.BLOCK.LAYER", or "block.BLOCK"."""
         return dict(self._attention())
 
     def _attention(self) -> list[tuple[str, Any]]:
         found = []
         for name, module in self.network.named_modules():
-            if (place := _ATTENTION.fullmatch(name)) and hasattr(module, "to_v"):
-                way, block, layer = place.groups()
-                found.append(("middle" if way == "mid" else f"{way}.{block}.{layer}", module))
+            if (place := self.layer_names.fullmatch(name)) and hasattr(module, "to_v"):
+                parts = [part for part in place.groups() if part is not None]
+                found.append(("middle" if parts[0] == "mid" else ".".join(parts), module))
         return found
+
+    def lower_(self, dtype: torch.dtype) -> Self:
+        """Round all weights to `dtype`, in place: the layers cast no inputs."""
+        return self.to(dtype)
 
 
 class _Perturbable:
@@ -126,7 +135,7 @@ class _Perturbable:
 
 @dataclass(frozen=True, eq=False)
 class PromptEncoder:
-    """A frozen CLIP of transformers whose outputs the network receives as they are, at padded positions too."""
+    """A frozen text encoder whose outputs the network receives as they are, at padded positions too."""
 
     network: nn.Module
     tokenizer: FrozenTokenizer
@@ -152,8 +161,9 @@ class DiffusersModel(Model):
         first_stage: FirstStage,
         prompts: PromptEncoder | None = None,
         origin: bytes = b"",
+        parts: tuple[InputPlanes, ...] = (),
     ) -> None:
-        """prompts: the text encoder of a model that is conditioned on captions.
+        """prompts: the text encoder of a model that is conditioned on captions. parts: the kinds of its input planes.
 
         origin: a digest of what else the pictures depend on, which becomes a part of the model's fingerprint.
         """
@@ -162,7 +172,7 @@ class DiffusersModel(Model):
         self.prompts, self.tokenizer = prompts, prompts.tokenizer if prompts else None
         if config.num_classes:
             self.label = unet.take_class_embedding()
-        self.first_stage, self.parts, self.unet = first_stage, input_planes(config), unet
+        self.first_stage, self.parts, self.unet = first_stage, parts, unet
         self.register_buffer("origin", torch.tensor(list(origin), dtype=torch.uint8))
 
     @property

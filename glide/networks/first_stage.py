@@ -43,6 +43,8 @@ class FirstStage:
     """Of the autoencoder; None where there is none."""
     bound: float | None = 1.0
     """Largest absolute value of what a model draws; None: there is none."""
+    shows_pixels = False
+    """True: the network receives a masked picture itself (`glide.networks.masked_latents`), so no latent is pinned."""
 
     def encode(self, x: Tensor) -> Tensor:
         """Pictures [N,C,H,W] in [-1, 1] -> what the model draws, [N,c,h,w]."""

@@ -23,6 +23,8 @@ class KnownPixels:
     image: Tensor | None = None  # [3,H,W]  what stays of it where `mask` is 1
     mask: Tensor | None = None  # [1,H,W]  1 where a pixel is known, 0 where it is to be painted
     visible: bool = True  # True: a model with inpainting planes receives `image` and `mask`
+    shown: tuple[Tensor, Tensor] | None = None
+    """[3,H,W], [1,H,W]  the same in pixels, for a network of latents that receives them itself. Nothing is pinned."""
     start: Tensor | None = None  # [3,H,W]  what the run begins with, noised as far as its strength says
     latent: Tensor | None = None  # [3,H,W]  the same, noised already
     conditions: Mapping[str, Tensor] = field(default_factory=dict)

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 class ProcessConfig:
     """The noise schedule a model was trained with, and what its output means."""
 
-    schedule: Literal["linear", "squaredcos_cap_v2", "cosine", "quadratic", "sigmoid", "sigmoid_betas"] = (
-        "squaredcos_cap_v2"
-    )
+    schedule: Literal[
+        "linear", "squaredcos_cap_v2", "cosine", "quadratic", "sigmoid", "sigmoid_betas", "geometric"
+    ] = "squaredcos_cap_v2"
     steps: Annotated[int, Range(1, 100_000)] = 1000
     betas: Annotated[tuple[float, ...], Range(0, 1), Entries(2)] = ()
     """(linear, quadratic, sigmoid_betas) First and last beta, for any number of steps; empty: 1e-4 and 0.02 for 1000
     steps, more for fewer."""
+    sigmas: Annotated[tuple[float, ...], Range(1e-6, 1e6), Entries(2)] = ()
+    """(geometric) Least and largest deviation of the noise beside pictures in [-1, 1]; empty: 0.02 and 100."""
     shift: Annotated[float, Range(1e-3, 1e3)] = 1.0
     """Divides the signal-to-noise ratio by shift**2: more noise at every step."""
     zero_terminal_snr: bool = False
@@ -36,7 +38,9 @@ class ProcessConfig:
         """The training process. InputError for numbers that give none."""
         from glide.diffusion.noise_schedules import make_process  # with NumPy and torch
 
-        return make_process(self.schedule, self.steps, self.shift, self.zero_terminal_snr, self.betas)
+        return make_process(
+            self.schedule, self.steps, self.shift, self.zero_terminal_snr, self.betas, self.sigmas
+        )
 
     def check(self) -> None:
         """InputError for numbers that give no process."""

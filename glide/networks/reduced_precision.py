@@ -34,8 +34,8 @@ def lower_(network: M, dtype: torch.dtype) -> M:
     """
     if dtype == torch.float32:
         return network
-    if isinstance(network, DiffusersUNet):  # its layers cast no inputs
-        return network.to(dtype)
+    if isinstance(network, DiffusersUNet):
+        return network.lower_(dtype)
     for name, module in network.named_modules():
         inner = isinstance(module, nn.Conv2d | nn.Linear) and name.rpartition(".")[2] not in SENSITIVE
         norm = isinstance(module, nn.GroupNorm | nn.LayerNorm)

@@ -1,6 +1,7 @@
 """Class names: convert a user's name or number of a class to the number that a network is conditioned on."""
 
 import difflib
+from collections.abc import Sequence
 from typing import Protocol
 
 from glide.utils.errors import InputError
@@ -21,12 +22,15 @@ class HasClasses(Protocol):
 def class_number(config: HasClasses, label: str | int) -> int:
     """The number, 0 to num_classes - 1, of a class given by number or by name (in any case).
 
+    One of several names with commas between ("tench, Tinca tinca") is enough; of two classes the first has it.
     InputError if the model has no classes, no such number, or no such name, with the nearest names as suggestions.
     """
     if not config.num_classes:
         raise InputError(f"got the class {label!r} for a model without classes, expected none: leave it out")
     text = str(label).strip()
     names = {name.lower(): number for number, name in reversed(list(enumerate(config.class_names)))}
+    if text.lower() not in names:
+        names = _one_of_several(config.class_names)
     if text.lower() in names:
         return names[text.lower()]
     try:
@@ -38,6 +42,15 @@ def class_number(config: HasClasses, label: str | int) -> int:
             f"got the class {number}, expected 0 to {config.num_classes - 1}: choose one of these"
         )
     return number
+
+
+def _one_of_several(class_names: Sequence[str]) -> dict[str, int]:
+    """The numbers of classes by each of their names."""
+    found: dict[str, int] = {}
+    for number, names in enumerate(class_names):
+        for name in names.lower().split(","):
+            found.setdefault(name.strip(), number)
+    return found
 
 
 def _unknown(config: HasClasses, text: str) -> str:

@@ -34,7 +34,9 @@ def in_model_space(
 
 def _encoded(stage: FirstStage, given: KnownPixels, device: torch.device) -> KnownPixels:
     changes: dict[str, Any] = {}
-    if given.image is not None and given.mask is not None:
+    if given.image is not None and given.mask is not None and stage.shows_pixels and given.visible:
+        changes |= {"image": None, "mask": None, "shown": (given.image, given.mask)}
+    elif given.image is not None and given.mask is not None:
         image, mask = stage.encode_known(given.image[None].to(device), given.mask[None].to(device))
         changes |= {"image": image[0].cpu(), "mask": mask[0].cpu()}
     if given.start is not None:

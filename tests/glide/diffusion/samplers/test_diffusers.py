@@ -5,9 +5,7 @@ Both walk the same twenty timesteps (trailing, of 1000) from the same noise; tho
 
 import math
 import warnings
-from importlib import import_module
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,6 +18,7 @@ from glide.diffusion.samplers.euler_heun import euler, euler_ancestral, heun
 from glide.diffusion.samplers.linear_multistep import lms, plms
 from glide.diffusion.samplers.unipc import unipc
 from glide.diffusion.timestep_spacing import space_timesteps
+from support.diffusers_pipelines import Gauss, lms_module
 from support.gaussian import last
 
 with warnings.catch_warnings():  # of its own imports
@@ -72,27 +71,6 @@ def network(x: torch.Tensor, t: int) -> torch.Tensor:
     """x0 of x_t [N,C,H,W], of no likeness to any model's, in float64."""
     alpha_bar = float(WHOLE.alpha_bar[t])
     return torch.tanh(F.conv2d(x.double(), WEIGHT, padding=1)) * math.sqrt(alpha_bar) + 0.2
-
-
-class Gauss:
-    """In place of scipy.integrate."""
-
-    @staticmethod
-    def quad(function, low, high, epsrel):
-        nodes, weights = np.polynomial.legendre.leggauss(4)
-        middle, half = (float(low) + float(high)) / 2, (float(high) - float(low)) / 2
-        return (
-            half * sum(w * float(function(middle + half * u)) for u, w in zip(nodes, weights, strict=True)),
-        )
-
-
-def lms_module():
-    try:
-        return import_module("diffusers.schedulers.scheduling_lms_discrete")
-    except ModuleNotFoundError as error:
-        if error.name != "scipy":
-            raise
-        pytest.skip("this version of diffusers wants scipy")
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
