@@ -98,7 +98,7 @@ def _stable(folder: Path, pipeline: str = "StableDiffusionPipeline", in_channels
     return getattr(diffusers, pipeline)(
         vae=diffusers.AutoencoderKL(**AUTOENCODER),
         text_encoder=transformers.CLIPTextModel(text),
-        tokenizer=transformers.CLIPTokenizerFast.from_pretrained(folder),
+        tokenizer=transformers.CLIPTokenizerFast.from_pretrained(folder, model_max_length=77),
         unet=diffusers.UNet2DConditionModel(**UNET, **CROSS, in_channels=in_channels),
         scheduler=_ddim(),
         safety_checker=None,

@@ -132,10 +132,9 @@ def load_pipeline(name: str | Path, place: Path, device: str | torch.device) -> 
     stage, prompts = FirstStage(), None
     if config.first_stage is not None:
         autoencoder = load_any_autoencoder(place / kind.autoencoder, device)
-        config = replace(
-            config, first_stage=replace(config.first_stage, fingerprint=fingerprint(autoencoder))
-        )
-        stage = LatentStage(autoencoder, config.first_stage)
+        of_pixels = replace(config.first_stage, fingerprint=fingerprint(autoencoder))
+        config = replace(config, first_stage=of_pixels)
+        stage = LatentStage(autoencoder, of_pixels)
         stage.shows_pixels = config.inpaint
     if config.text_encoder is not None:
         prompts = load_prompt_encoder(place / kind.text, place / TOKENIZER)

@@ -79,9 +79,13 @@ class DiffusersUNet(UNet):
         more = {name: part.to(self.dtype) for name, part in inputs.items() if part is not None}
         token = _identity.set(identity)
         try:
-            return self.network(x.to(self.dtype), t, return_dict=False, **more)[0]
+            return self.run_network(x, t, more)
         finally:
             _identity.reset(token)
+
+    def run_network(self, x: Tensor, t: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
+        """x [N,C,H,W] with its planes, t [N] training timesteps -> [N,out_channels,H,W]."""
+        return self.network(x.to(self.dtype), t, return_dict=False, **conditions)[0]
 
     def block_names(self) -> tuple[str, ...]:
         raise InputError(
@@ -109,7 +113,7 @@ class _Perturbable:
     """An attention processor of diffusers that can leave the attention map out: each pixel attends to itself alone."""
 
     def __init__(self, name: str, inner: Any) -> None:
-        self.name, self.inner = name, inner
+        self.names, self.inner = {name}, inner
 
     def __call__(
         self,
@@ -120,7 +124,7 @@ class _Perturbable:
         temb: Tensor | None = None,
     ) -> Tensor:
         """hidden_states [N,C,H,W] or [N,L,C] -> the same shape. diffusers reads the names of these arguments."""
-        if self.name not in _identity.get():
+        if self.names.isdisjoint(_identity.get()):
             return self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         h = hidden_states.flatten(2).mT if hidden_states.ndim == 4 else hidden_states  # [N,L,C]
         if attn.group_norm is not None:

@@ -10,18 +10,16 @@ Shape letters: N batch, C channels, H W pixels, T training timesteps.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.process import Process
 from glide.networks.config import UNetConfig
 from glide.networks.diffusers_model import DiffusersUNet
-from glide.networks.unet import OnBlock, as_it_is
 
 
 class DiffusersScoreUNet(DiffusersUNet):
@@ -32,20 +30,12 @@ class DiffusersScoreUNet(DiffusersUNet):
         super().__init__(network, config)
         self.ratios = torch.from_numpy(np.sqrt(1.0 / process.alpha_bar - 1.0)).float()  # [T]  r
 
-    def forward(
-        self,
-        x: Tensor,
-        t: Tensor,
-        cond: Conditioning,
-        identity: Collection[str] = (),
-        on_block: OnBlock = as_it_is,
-    ) -> Tensor:
-        """x [N,C,H,W], t [N] training timesteps, cond -> eps [N,C,H,W]."""
+    def run_network(self, x: Tensor, t: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
+        """x [N,C,H,W], t [N] training timesteps -> eps [N,C,H,W]."""
         ratio = self.ratios.to(t.device)[t][:, None, None, None]  # [N,1,1,1]
         y = (x * (1.0 + ratio**2).sqrt() + 1.0) / 2.0
         s = ratio / 2.0
-        score = super().forward(y, s.flatten(), cond, identity, on_block)
-        return -s * score.float()
+        return -s * super().run_network(y, s.flatten(), conditions).float()
 
     def lower_(self, dtype: torch.dtype) -> Self:
         """Round all weights but the frequencies of the noise's embedding, which are as large as 50: rounded, they would

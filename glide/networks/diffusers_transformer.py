@@ -6,15 +6,14 @@ Shape letters: N batch, C channels, H W latents, B blocks, E width of a block, V
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from glide.diffusion.conditioning import Conditioning
+from glide.networks.config import UNetConfig
 from glide.networks.diffusers_model import DiffusersUNet
-from glide.networks.unet import OnBlock, as_it_is
 from glide.utils.errors import InputError
 
 
@@ -23,6 +22,10 @@ class DiffusersTransformer(DiffusersUNet):
     one is "middle" too."""
 
     layer_names = re.compile(r"transformer_(block)s\.(\d+)\.attn1")
+
+    def __init__(self, network: nn.Module, config: UNetConfig) -> None:
+        super().__init__(network, config)
+        self.attention_layers()["middle"].processor.names.add("middle")
 
     def take_class_embedding(self) -> nn.Embedding:
         """The embeddings of all blocks side by side, [V,B*E]; each block receives its part of the vector."""
@@ -34,28 +37,16 @@ class DiffusersTransformer(DiffusersUNet):
 
     def attention_layers(self) -> dict[str, Any]:
         layers = super().attention_layers()
-        return layers | {"middle": layers[self._middle]}
+        return layers | {"middle": layers[f"block.{len(layers) // 2}"]}
 
-    @property
-    def _middle(self) -> str:
-        return f"block.{len(self.network.transformer_blocks) // 2}"
-
-    def forward(
-        self,
-        x: Tensor,
-        t: Tensor,
-        cond: Conditioning,
-        identity: Collection[str] = (),
-        on_block: OnBlock = as_it_is,
-    ) -> Tensor:
-        """x [N,C,H,W], t [N] training timesteps, cond -> [N,out_channels,H,W]. InputError unless H is W."""
+    def run_network(self, x: Tensor, t: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
+        """As of a U-Net. InputError unless H is W."""
         if x.shape[-1] != x.shape[-2]:
             raise InputError(
                 f"got latents of {x.shape[-1]}x{x.shape[-2]} for a transformer of diffusers, expected a square, as it "
-                "draws no other pictures: give one length as the size"
+                "draws no other pictures: give two equal lengths as the size"
             )
-        names = [self._middle if name == "middle" else name for name in identity]
-        return super().forward(x, t, cond, names, on_block)
+        return super().run_network(x, t, conditions)
 
 
 class _Part(nn.Module):
