@@ -104,7 +104,7 @@ setup(
         "Pillow>=13.0",
         "tqdm>=4.66.3",
         "blobfile>=3.0",
-        "urllib3>=2.8",  # blobfile's, which itself admits versions with holes
+        "urllib3>=2.8",  # fetches published models; blobfile's, too, which itself admits versions with holes
         "filelock>=3.20.3",  # one process at a time fetches a published model
         "tyro>=1.0",
         "accelerate>=1.1",

@@ -6,18 +6,12 @@ Last-Modified). A later run continues; if the file at the server is another one 
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import math
-import os
 import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -25,9 +19,8 @@ from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
 from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util import make_headers, parse_url
 
-from glide.utils.atomic_write import flush, write_text
-from glide.utils.errors import CannotWrite, InputError, one_line, reason_of
-from glide.utils.json_files import read_table
+from glide.checkpoints.partial_file import PartialFile, Served
+from glide.utils.errors import InputError, one_line, reason_of
 from glide.utils.progress import progress
 
 CHUNK = 2**16  # bytes read at once: those of the last one are lost where a connection breaks
@@ -38,36 +31,6 @@ WAIT = 1.0  # seconds before the second try; twice as long before each one after
 PATIENCE = Timeout(connect=20.0, read=60.0)  # seconds
 AGAIN = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that may be better soon
 MEGABYTE = 10**6
-
-
-@dataclass(frozen=True)
-class Served:
-    """A file as a server describes it."""
-
-    url: str
-    length: int | None
-    """Bytes."""
-    etag: str = ""
-    modified: str = ""
-    md5: str = ""
-    """In base64, as Azure sends it; empty where the server sends none."""
-
-    @classmethod
-    def of(cls, url: str, headers: Mapping[str, str]) -> Served:
-        """By the headers of an answer with the whole file."""
-        length = headers.get("Content-Length", "")
-        return cls(
-            url=url,
-            length=int(length) if length.isdigit() else None,
-            etag=headers.get("ETag", ""),
-            modified=headers.get("Last-Modified", ""),
-            md5=headers.get("x-ms-blob-content-md5") or headers.get("Content-MD5", ""),
-        )
-
-    @property
-    def mark(self) -> str:
-        """The mark for If-Range: a strong ETag, else the time of the last change; empty without one."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
 
 class _Broken(Exception):
@@ -98,7 +61,7 @@ def download(url: str, path: Path, length: int | None = None, sha256: str | None
     length: bytes that it has to have; None takes the server's word. sha256: that it has to have; None: any.
     Continues what an earlier call began. InputError, in one sentence, where it cannot be had whole.
     """
-    part = _Part(path)
+    part = PartialFile(path)
     failed = changed = 0
     for _ in range(MAX_TRIES):
         before = part.size()
@@ -125,14 +88,14 @@ def download(url: str, path: Path, length: int | None = None, sha256: str | None
     return found
 
 
-def _gave_up(url: str, part: _Part, length: int | None, reason: str) -> str:
+def _gave_up(url: str, part: PartialFile, length: int | None, reason: str) -> str:
     size = part.size()
     of = "" if length is None else f" of {length:,}"
     kept = f"{size:,}{of} bytes are kept, and the same command continues" if size else "try again later"
     return f"got no whole file from {url} ({reason}), expected all of it: check the connection; {kept}"
 
 
-def _fetch_rest(url: str, part: _Part, length: int | None) -> Served:
+def _fetch_rest(url: str, part: PartialFile, length: int | None) -> Served:
     """One request, for all that is not there yet."""
     begun = part.read_mark(url)
     offset = part.size()
@@ -171,7 +134,7 @@ def _check_continues(answer: BaseHTTPResponse, begun: Served, offset: int) -> No
         raise _Changed("it was written in between")
 
 
-def _check_length(served: Served, part: _Part, length: int | None) -> None:
+def _check_length(served: Served, part: PartialFile, length: int | None) -> None:
     if served.length is None:
         part.clear()
         raise InputError(
@@ -185,7 +148,7 @@ def _check_length(served: Served, part: _Part, length: int | None) -> None:
         )
 
 
-def _append(answer: BaseHTTPResponse, part: _Part, served: Served) -> None:
+def _append(answer: BaseHTTPResponse, part: PartialFile, served: Served) -> None:
     """Write all that an answer brings. _Broken where it ends early; what came is kept."""
     assert served.length is not None
     at = part.size()
@@ -197,7 +160,7 @@ def _append(answer: BaseHTTPResponse, part: _Part, served: Served) -> None:
     ):
         try:
             for chunk in answer.stream(CHUNK, decode_content=False):
-                file.write(chunk)
+                part.write(file, chunk)
                 bar.update((at + len(chunk)) // MEGABYTE - at // MEGABYTE)
                 at += len(chunk)
         except HTTPError as error:
@@ -239,8 +202,14 @@ def _connections(url: str) -> PoolManager:
     if not proxy or proxy_bypass(parts.hostname or ""):
         return PoolManager()
     proxy = proxy if "://" in proxy else f"http://{proxy}"
-    login = parse_url(proxy).auth
-    return ProxyManager(proxy, proxy_headers=make_headers(proxy_basic_auth=login) if login else None)
+    try:
+        login = parse_url(proxy).auth
+        return ProxyManager(proxy, proxy_headers=make_headers(proxy_basic_auth=login) if login else None)
+    except HTTPError as error:  # it may hold a password, so it is not shown
+        raise InputError(
+            f"got a proxy for {parts.scheme} from the environment that is none ({type(error).__name__}), expected "
+            f"http://HOST:PORT: correct {parts.scheme}_proxy, or name the host in no_proxy"
+        ) from None
 
 
 def _check_status(answer: BaseHTTPResponse, url: str) -> None:
@@ -260,72 +229,3 @@ def _check_status(answer: BaseHTTPResponse, url: str) -> None:
 def _reason(error: HTTPError) -> str:
     cause = error.reason if isinstance(error, MaxRetryError) and error.reason is not None else error
     return re.sub(r"^.*?(?:Connection|Pool)\(.*?\): ", "", one_line(reason_of(cause)))
-
-
-class _Part:
-    """The bytes of a file that are there so far, and the server's marks of it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.bytes = path.with_name(f"{path.name}.part")
-        self.mark = path.with_name(f"{path.name}.part.json")
-
-    def size(self) -> int:
-        return self.bytes.stat().st_size if self.bytes.is_file() else 0
-
-    def read_mark(self, url: str) -> Served | None:
-        """None without a whole record of this address."""
-        if not self.mark.is_file():
-            return None
-        try:
-            found = Served(**read_table(self.mark))
-        except (InputError, TypeError):
-            return None
-        texts = all(isinstance(text, str) for text in (found.etag, found.modified, found.md5))
-        return found if texts and found.url == url and isinstance(found.length, int) else None
-
-    def write_mark(self, served: Served) -> None:
-        write_text(self.mark, json.dumps(asdict(served)) + "\n")
-
-    @contextmanager
-    def open(self) -> Iterator[Any]:
-        """For appending. CannotWrite where the disk is full or forbids it; what was written stays."""
-        try:
-            with open(self.bytes, "ab") as file:
-                yield file
-        except OSError as error:
-            raise CannotWrite(
-                f"got no room or permission to write {self.bytes} ({reason_of(error)}), expected both: make room, and "
-                "the same command continues"
-            ) from error
-
-    def clear(self) -> None:
-        for path in (self.bytes, self.mark):
-            path.unlink(missing_ok=True)
-
-    def check(self, served: Served, sha256: str | None) -> str:
-        """The SHA-256 of the bytes. InputError, and nothing is kept, where they are not those that were announced."""
-        found, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-        with open(self.bytes, "rb") as file:
-            while chunk := file.read(16 * CHUNK):
-                found.update(chunk)
-                md5.update(chunk)
-        wrong = sha256 is not None and found.hexdigest() != sha256
-        if wrong or (served.md5 and base64.b64encode(md5.digest()).decode() != served.md5):
-            self.clear()
-            raise InputError(
-                f"got bytes from {served.url} with another checksum than the published file's, expected the same: "
-                "nothing is kept; try again"
-            )
-        return found.hexdigest()
-
-    def finish(self) -> None:
-        """Give the whole file its name."""
-        try:
-            flush(self.bytes)
-            os.replace(self.bytes, self.path)
-            self.mark.unlink(missing_ok=True)
-        except OSError as error:
-            raise CannotWrite(
-                f"{self.path} was not written ({reason_of(error)}): make room, and try again"
-            ) from error

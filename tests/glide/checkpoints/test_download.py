@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from glide.checkpoints import download as module
-from glide.checkpoints.download import Served as Seen
 from glide.checkpoints.download import download, look_up
+from glide.checkpoints.partial_file import Served as Seen
 from glide.utils.errors import InputError
 from support.file_server import FileServer, Served, file_server, starts
 
@@ -218,6 +218,18 @@ def test_the_proxy_of_the_environment_is_used(
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     assert look_up(f"{server.url}/base.pt").length == len(CONTENT)
     assert server.lines[1] == "HEAD /base.pt HTTP/1.1"
+
+
+@pytest.mark.parametrize("proxy", ["socks5://name:secret@127.0.0.1:1", "http://name:secret@[::1"])
+def test_a_proxy_that_is_none_is_named_without_its_password(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError, match="got a proxy for http from the environment that is none") as error:
+        look_up("http://files.example/base.pt")
+    assert "secret" not in str(error.value)
 
 
 def test_marks_of_an_answer() -> None:
