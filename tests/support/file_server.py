@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -29,7 +29,9 @@ class Served:
     replaced_by: "Served | None" = None
     """Takes its place after the first GET."""
     held_by: threading.Event | None = None
-    """The content comes once this is set."""
+    """The content comes once this is set, but for its beginning."""
+    held_at: int = 0
+    """Bytes that come before."""
 
 
 @dataclass
@@ -100,10 +102,14 @@ def file_server(files: dict[str, Served]) -> Iterator[FileServer]:
             self.end_headers()
             if not body:
                 return
-            if file.held_by is not None:
-                file.held_by.wait(120)
             end = start + file.cuts.pop(0) if file.cuts else len(file.content)
-            self.wfile.write(file.content[start:end])
+            if file.held_by is not None:
+                self.wfile.write(file.content[start : start + file.held_at])
+                start += file.held_at
+                self.wfile.flush()
+                file.held_by.wait(300)
+            with suppress(ConnectionError):  # its client may have been killed
+                self.wfile.write(file.content[start:end])
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         server = FileServer(f"http://127.0.0.1:{http.server_port}", files)

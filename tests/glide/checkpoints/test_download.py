@@ -3,6 +3,11 @@
 import base64
 import hashlib
 import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +20,7 @@ from glide.checkpoints.download import download, look_up
 from glide.checkpoints.partial_file import Served as Seen
 from glide.utils.errors import InputError
 from support.file_server import FileServer, Served, file_server, starts
+from support.paths import ROOT
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 60_000, np.uint8).tobytes()
 OTHER = np.random.default_rng(1).integers(0, 256, 50_000, np.uint8).tobytes()
@@ -80,6 +86,33 @@ def test_a_later_run_continues_what_an_earlier_one_began(server: FileServer, tmp
     server.files["/base.pt"].cuts.clear()
     assert fetch(server, tmp_path, sha256=SHA256) == CONTENT
     assert server.gets() == [f"bytes={kept}-"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_process_that_is_stopped_is_continued_by_the_next(
+    server: FileServer, tmp_path: Path, number: signal.Signals
+) -> None:
+    served = server.files["/base.pt"]
+    served.held_by, served.held_at = threading.Event(), 40_000
+    code = (
+        "import sys; from pathlib import Path; from glide.utils.cli import run; "
+        "from glide.checkpoints.download import download; import glide.checkpoints.download as module; "
+        "module.CHUNK = 500; run(lambda: download(sys.argv[1], Path(sys.argv[2])))"
+    )
+    url, path, part = f"{server.url}/base.pt", tmp_path / "base.pt", tmp_path / "base.pt.part"
+    command = [sys.executable, "-c", code, url, str(path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        for _ in range(3000):
+            if part.is_file() and part.stat().st_size >= 30_000:
+                break
+            time.sleep(0.02)
+        process.send_signal(number)
+        ends = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
+        assert process.wait(120) == ends[number]
+    served.held_by.set()
+    assert not path.exists() and 30_000 <= part.stat().st_size <= 40_000
+    assert fetch(server, tmp_path, sha256=SHA256) == CONTENT
+    assert starts(server.gets())[1] >= 30_000
 
 
 def test_a_run_that_was_killed_before_the_rename_fetches_nothing(server: FileServer, tmp_path: Path) -> None:
