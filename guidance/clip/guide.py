@@ -5,21 +5,18 @@ Shape letters: N pictures, C channels, H W pixels, E embedding width.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from glide.utils.errors import InputError
 from guidance.base import EVERYWHERE, Guidance
 from guidance.entry import GuidanceEntry, Interval, Option
+from guidance.predicted_x0 import X0Of, as_pictures, through_network
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from glide.diffusion.conditioning import Conditioning
-    from glide.diffusion.denoiser import Predict
-    from glide.diffusion.process import Process
     from glide.networks.config import ModelConfig
     from glide.networks.first_stage import FirstStage
     from guidance.clip.network import NoisyClip
@@ -69,10 +66,6 @@ def clip_guidance(
     return LogLikelihood(in_rows(clip_log_prob, text, "captions", call_size), scale, interval)
 
 
-X0Of = Callable[["Tensor", int], "Tensor"]
-"""From x_t [N,C,H,W] and its training timestep to the predicted x0 [N,C,H,W], differentiable in x_t."""
-
-
 def clean_clip_guidance(
     clip: CleanClip | NoisyClip,
     captions: str | Sequence[str],
@@ -86,10 +79,10 @@ def clean_clip_guidance(
 ) -> LogLikelihood:
     """Adds scale * d (tau f(x0(x_t)) . g(c)) / d x_t (universal guidance, 2302.07121, eq. 6), tau = clip.scale.
 
-    x0_of: `through_network` or `past_network`, which say what they cost. first_stage: of a model that draws latents:
-    x0 is decoded (`as_pictures`), except for a noisy CLIP of the same latents. dtype: what a noisy CLIP runs in; its
-    timestep says that the picture is clean. Everything else, and the errors, as `clip_guidance`; InputError, too, for a
-    CLIP of other latents.
+    x0_of: `through_network` or `past_network` of `guidance.predicted_x0`, which say what they cost. first_stage: of a
+    model that draws latents: x0 is decoded (`as_pictures`), except for a noisy CLIP of the same latents. dtype: what a
+    noisy CLIP runs in; its timestep says that the picture is clean. Everything else, and the errors, as
+    `clip_guidance`; InputError, too, for a CLIP of other latents.
     """
     import torch
 
@@ -112,7 +105,7 @@ def clean_clip_guidance(
     text = _embed(clip, captions)  # [N,E] or [1,E]
 
     def of_x0(x0: Tensor, t: int, g: Tensor) -> Tensor:
-        pictures = as_pictures(stage, x0, channels)
+        pictures = as_pictures(stage, x0, channels, "CLIP")
         with computing_in(within, x0.device):
             f = embed(pictures)
         return clip.scale * (f * g).sum(dim=1)
@@ -123,61 +116,6 @@ def clean_clip_guidance(
         return of_rows(x0_of(x, t), t)
 
     return LogLikelihood(clean_clip_log_prob, scale, interval)
-
-
-def as_pictures(stage: FirstStage, x0: Tensor, channels: int) -> Tensor:
-    """x0 [N,c,h,w] of a model as pictures [N,C,H,W] of so many channels for a CLIP; differentiable.
-
-    A decoder is called for one picture after the other, and again in the backward pass, so that the activations of one
-    picture alone are in memory: each step costs two decodings and a backward pass a picture. InputError for pictures
-    that are not grey and have another number of channels.
-    """
-    import torch
-    from torch.utils.checkpoint import checkpoint
-
-    if stage.config is not None:
-        parts = [
-            checkpoint(stage.decode, one, use_reentrant=False, preserve_rng_state=False)
-            for one in x0.split(1)
-        ]
-        x0 = torch.cat(parts)
-    if x0.shape[1] == 1 and channels == 3:
-        return x0.expand(-1, 3, -1, -1)
-    if x0.shape[1] != channels:
-        raise InputError(
-            f"got a CLIP of {channels} channels for pictures of {x0.shape[1]}, expected as many: give another CLIP"
-        )
-    return x0
-
-
-def through_network(predict: Predict, cond: Conditioning) -> X0Of:
-    """The predicted x0 with its whole gradient in x_t.
-
-    It costs a network call more at each step, and its backward pass, with the activations in memory: about three
-    calls' time.
-    """
-
-    def x0_of(x: Tensor, t: int) -> Tensor:
-        return predict(x, t, [cond])[0].x0
-
-    return x0_of
-
-
-def past_network(predict: Predict, cond: Conditioning, process: Process) -> X0Of:
-    """The predicted x0, whose gradient takes the predicted noise for a constant: d x0 / d x_t = 1 / sqrt(alpha_bar).
-
-    It costs a network call more at each step, and no backward pass. process: the training process. Where noise
-    prevails the gradient is far too large (alpha_bar -> 0): give the guidance an interval that ends before.
-    """
-
-    import torch
-
-    def x0_of(x: Tensor, t: int) -> Tensor:
-        with torch.no_grad():
-            x0 = predict(x, t, [cond])[0].x0
-        return x0 + (x - x.detach()) / math.sqrt(process.alpha_bar[t])
-
-    return x0_of
 
 
 def _autocast_dtype(clip: NoisyClip, dtype: torch.dtype | None) -> torch.dtype:

@@ -16,9 +16,11 @@ from glide.networks.first_stage import LatentStage
 from glide.networks.image_request import ImageRequest
 from glide.networks.model import Model
 from glide.utils.errors import InputError
-from guidance.classifier.guide import classifier_guidance
+from guidance.classifier.config import ClassifierConfig
+from guidance.classifier.guide import classifier_guidance, clean_classifier_guidance
 from guidance.classifier.load import load_classifier, save_classifier
-from guidance.clip.guide import as_pictures, clean_clip_guidance, clip_guidance
+from guidance.classifier.network import NoisyClassifier
+from guidance.clip.guide import clean_clip_guidance, clip_guidance
 from guidance.clip.load import load_clip, save_clip
 from guidance.clip.pretrained import CleanClip
 from guidance.clip.rerank import best_places, fit_of
@@ -26,9 +28,11 @@ from guidance.compatibility import check_fits
 from guidance.interpolation import BetweenPredictions
 from guidance.likelihood import LogLikelihood
 from guidance.options import Options
+from guidance.predicted_x0 import as_pictures
 from support.clip_nets import tiny_clip
+from support.guides import shaken
 from support.latent import SIZE, latent_classifier, latent_clip, latent_model
-from support.models import CAPTIONS, randomised
+from support.models import CAPTIONS, randomised, tiny_unet
 from toolkit.pipelines.pipeline import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
 
@@ -49,13 +53,21 @@ def pipe(model: Model) -> Pipeline:
 
 @pytest.fixture(scope="module")
 def guides(model: Model, text_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of guides of latents, of a weaker model, and of a CLIP of pixels."""
+    """Folders of guides of latents, of a weaker model, and of guides of pixels."""
     folder = tmp_path_factory.mktemp("latent-guides")
     save_classifier(folder / "classifier", latent_classifier(model))
     save_clip(folder / "clip", latent_clip(model))
+    save_classifier(folder / "pixel-classifier", pixel_classifier())
     save_clip(folder / "pixel-clip", tiny_clip(text_model))
     save_model(folder / "weak", latent_model(seed=9, process=PROCESS))
     return folder
+
+
+def pixel_classifier() -> NoisyClassifier:
+    """Of pictures that are smaller than the model's, and clean."""
+    torch.manual_seed(3)
+    names, process = ("circle", "square", "star"), ProcessConfig(steps=100)
+    return shaken(NoisyClassifier(ClassifierConfig(tiny_unet(3), 3, names, noised=False, process=process)))
 
 
 def drawn(
@@ -95,6 +107,8 @@ def test_a_clips_gradient_is_autograds(model: Model) -> None:
     ("guidance", "label", "options"),
     [
         ("classifier:9@0-99", 1, {"classifier": "classifier"}),
+        ("classifier:9@0-99", 1, {"classifier": "classifier", "classifier_sees": "x0"}),
+        ("classifier:99@0-99", 1, {"classifier": "pixel-classifier", "classifier_sees": "x0"}),
         ("clip:9@0-99", None, {"clip": "clip"}),
         ("clip:9@0-99", None, {"clip": "clip", "clip_sees": "x0"}),
         ("clip:99@0-99", None, {"clip": "pixel-clip", "clip_sees": "x0"}),
@@ -104,7 +118,7 @@ def test_a_clips_gradient_is_autograds(model: Model) -> None:
 def test_guides_lead_and_a_picture_does_not_depend_on_those_beside_it(
     pipe: Pipeline, guides: Path, guidance: str, label: int | None, options: dict[str, str]
 ) -> None:
-    given = {key: value if key == "clip_sees" else str(guides / value) for key, value in options.items()}
+    given = {key: value if key.endswith("sees") else str(guides / value) for key, value in options.items()}
     together = drawn(pipe, guidance, label=label, **given)
     assert torch.equal(together[1], drawn(pipe, guidance, range(1, 2), label, **given)[0])
     assert torch.isfinite(together).all() and not torch.allclose(together, drawn(pipe, "none"), atol=1e-3)
@@ -196,12 +210,36 @@ def test_the_gradient_of_a_clean_clip_passes_the_decoder(model: Model) -> None:
     assert torch.equal(parts.gradient(X, 5)[1:2], one)
 
 
+def test_the_gradient_of_a_classifier_of_pixels_passes_the_decoder(model: Model) -> None:
+    net, stage = pixel_classifier(), model.first_stage
+    side = net.config.picture_size
+    assert side < SIZE
+    guidance = clean_classifier_guidance(net, "star", 3.0, x0_of, first_stage=stage)
+    found = guidance.gradient(X, 5)
+    x = X.clone().requires_grad_()
+    pictures = F.interpolate(stage.decode(x0_of(x, 5)), (side, side), mode="bicubic", antialias=True)
+    log_p = F.log_softmax(net(pictures, torch.zeros(3, dtype=torch.int64)), dim=1)[:, 2]
+    torch.testing.assert_close(found, 3 * torch.autograd.grad(log_p.sum(), x)[0], rtol=1e-4, atol=1e-6)
+    assert found.abs().amax() > 0
+
+
+def test_a_classifier_of_the_same_latents_sees_the_predicted_ones(model: Model) -> None:
+    net = latent_classifier(model)
+    found = clean_classifier_guidance(net, 1, 2.0, x0_of, first_stage=model.first_stage, model=model.config)
+    x = X.clone().requires_grad_()
+    log_p = F.log_softmax(net(x0_of(x, 5), torch.zeros(3, dtype=torch.int64)), dim=1)[:, 1]
+    expected = 2 * torch.autograd.grad(log_p.sum(), x)[0]
+    torch.testing.assert_close(found.gradient(X, 5), expected, rtol=1e-4, atol=1e-7)
+    with pytest.raises(InputError, match="got a classifier of latents for a model that draws pixels"):
+        clean_classifier_guidance(net, 1, 2.0, x0_of)
+
+
 def test_grey_pictures_are_shown_in_colour_and_others_are_refused() -> None:
     grey = torch.rand(2, 1, 8, 8)
     stage = LatentStage(Same(), FirstStageConfig("", "", 1, 3))
-    assert torch.equal(as_pictures(stage, grey, 3), grey.expand(2, 3, 8, 8))
+    assert torch.equal(as_pictures(stage, grey, 3, "CLIP"), grey.expand(2, 3, 8, 8))
     with pytest.raises(InputError, match="got a CLIP of 3 channels for pictures of 4"):
-        as_pictures(stage, torch.rand(2, 4, 8, 8), 3)
+        as_pictures(stage, torch.rand(2, 4, 8, 8), 3, "CLIP")
 
 
 # --- what does not fit ---------------------------------------------------------------------------------------------
@@ -227,6 +265,8 @@ def test_what_does_not_fit(model: Model, text_model: Model, guides: Path, pipe: 
         check_fits(*fits, config, other)
     with pytest.raises(InputError, match="got a classifier of 16x16 latents for a model of 8x8"):
         check_fits("classifier", 16, 5, config.process, config, ours)
+    with pytest.raises(InputError, match=r"noisy classifier of pixels .* latents.* \(--classifier-sees x0\)"):
+        drawn(pipe, "classifier", label=1, classifier=str(guides / "pixel-classifier"))
     with pytest.raises(InputError, match=r"noisy CLIP of pixels .* latents.* \(--clip-sees x0\)"):
         drawn(pipe, "clip", clip=str(guides / "pixel-clip"))
     with pytest.raises(InputError, match="got a CLIP of latents for a model that draws pixels"):

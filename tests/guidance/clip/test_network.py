@@ -27,13 +27,14 @@ from glide.training.optim import split_parameters
 from glide.utils.errors import InputError
 from guidance.clip import load as clips
 from guidance.clip.config import CLIPS
-from guidance.clip.guide import clean_clip_guidance, clip_guidance, through_network
+from guidance.clip.guide import clean_clip_guidance, clip_guidance
 from guidance.clip.load import load_clip, save_clip
 from guidance.clip.network import NoisyClip
 from guidance.clip.openai import PAIR, from_state_dicts
 from guidance.clip.rerank import fit_of
 from guidance.compatibility import check_fits
 from guidance.guided_denoiser import guide
+from guidance.predicted_x0 import through_network
 from support.clip_nets import LONG, RED, SQUARE, X, tiny_clip
 from support.openai_nets import GOLDEN, golden, same_weights
 

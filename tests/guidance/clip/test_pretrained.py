@@ -16,11 +16,12 @@ from glide.networks.config import ProcessConfig
 from glide.networks.model import Model
 from glide.networks.tokenizer import Tokenizer
 from glide.utils.errors import InputError
-from guidance.clip.guide import clean_clip_guidance, past_network, through_network
+from guidance.clip.guide import clean_clip_guidance
 from guidance.clip.load import save_clip
 from guidance.clip.network import NoisyClip
 from guidance.clip.pretrained import CleanClip, adapt, load_any_clip
 from guidance.clip.rerank import fit_of, rerank
+from guidance.predicted_x0 import past_network, through_network
 from support.clip_nets import LONG, RED, SQUARE, X, tiny_clip
 
 

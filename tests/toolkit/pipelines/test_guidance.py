@@ -19,10 +19,11 @@ from glide.networks.model import Model
 from glide.utils.errors import InputError
 from guidance import ClassifierFree, with_strength
 from guidance.adaptive_projected import AdaptiveProjected
-from guidance.clip.guide import clean_clip_guidance, through_network
+from guidance.clip.guide import clean_clip_guidance
 from guidance.clip.load import load_clip
 from guidance.condition_annealing import ConditionAnnealing
 from guidance.options import Options
+from guidance.predicted_x0 import through_network
 from guidance.scheduled import Scheduled
 from guidance.spec import GuidanceSpec
 from support.guides import guides as guides
