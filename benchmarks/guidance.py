@@ -1,6 +1,7 @@
 """The cost of a guided step, as a multiple of an unguided one, all measured in turn in one run.
 
 python benchmarks/guidance.py --model shapes --batch-size 16 --dtype float32
+python benchmarks/guidance.py --model runs/inner --lines none inner:1.5 cfg:3 --batch-size 8
 python benchmarks/guidance.py --preset adm-64 --batch-size 2 --steps 3
 """
 
@@ -44,6 +45,8 @@ class Costs:
     model: str = "shapes"
     classifier: str = "shapes-shape"
     clip: str = "shapes-clip"
+    lines: tuple[str, ...] = LINES
+    """The guidances, the first of which the others are multiples of."""
     preset: Literal["adm-64", "adm-128", "adm-256", "adm-512"] | None = None
     """In place of these: ADM's model of that size and two classifiers, with random weights: the published one, and one
     that is the model's whole down path."""
@@ -72,7 +75,7 @@ def main() -> None:
             )
     if args.preset is None:
         options = Options(classifier=args.classifier, clip=args.clip)
-        measure(args, args.model, [Case(line, line, options) for line in LINES])
+        measure(args, args.model, [Case(line, line, options) for line in args.lines])
         return
     with tempfile.TemporaryDirectory() as folder:
         measure(args, *random_networks(args.preset, Path(folder)))

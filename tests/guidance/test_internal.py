@@ -161,6 +161,18 @@ def test_the_head_stays_float32_in_reduced_precision(model: Model) -> None:
     assert ((found - exact).std() / exact.std()).item() < 0.05
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own, about parts of its compiler
+def test_both_outputs_are_one_graph(model: Model) -> None:
+    """Without a break, so that --compile and CUDA graphs take the whole call."""
+    cond = Conditioning(tokens=torch.zeros(1, 12, 32))
+    with torch.no_grad():
+        found = torch._dynamo.explain(model.unet)(
+            torch.zeros(1, 3, 8, 8), torch.tensor([5]), cond, inner=True
+        )
+    assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
+
+
 def test_impossible_levels_are_refused() -> None:
     for factor, message in ((3, "expected 0 for none or one of 2"), (4, "one of 2"), (1, "one of 2")):
         with pytest.raises(InputError, match=f"got inner_head {factor}, .*{message}"):
