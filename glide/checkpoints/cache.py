@@ -112,6 +112,8 @@ def check_disk(needed: int, what: str) -> None:
 
 def megabytes(count: int) -> str:
     """Bytes in words: "1,541 MB"."""
+    if count < 1e3:
+        return f"{count} bytes"
     return f"{count / 1e6:,.0f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
 
 

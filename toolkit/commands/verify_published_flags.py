@@ -8,7 +8,7 @@ examples:
     python scripts/verify_published.py glide --out here --against verified/verified.json
 
 Written are a sheet of pictures for each model, and verified.json: of each model its files with length and SHA-256, a
-fingerprint of the converted weights, and of each picture the SHA-256 of its pixels and a thumbnail in numbers. An
+fingerprint of the converted weights, and of each picture the SHA-256 of its pixels and a thumbnail of 4x4 pixels. An
 upsampler enlarges what its base model draws; a classifier or CLIP guides the model of its size. The names:
 scripts/cache.py available.
 """
