@@ -37,6 +37,7 @@ from toolkit.commands.convert_flags import Convert
 from toolkit.commands.evaluate_flags import Evaluate
 from toolkit.commands.evaluate_inpainting_flags import EvaluateInpainting
 from toolkit.commands.evaluate_upsampler_flags import EvaluateUpsampler
+from toolkit.commands.export_flags import Export
 from toolkit.commands.guidance_sweep_flags import Sweep
 from toolkit.commands.inpaint_flags import Inpaint
 from toolkit.commands.interpolate import interpolate
@@ -45,6 +46,7 @@ from toolkit.commands.nll_flags import Nll
 from toolkit.commands.posthoc_ema_flags import Posthoc
 from toolkit.commands.sample import sample
 from toolkit.commands.sample_flags import Sample
+from toolkit.commands.share_flags import Share
 from toolkit.commands.solver_sweep_flags import SolverSweep
 from toolkit.commands.upsample_flags import Upsample
 from toolkit.pipelines.pipeline import Pipeline
@@ -59,11 +61,13 @@ SCRIPTS = (
     Evaluate,
     EvaluateInpainting,
     EvaluateUpsampler,
+    Export,
     Inpaint,
     Interpolate,
     Nll,
     Posthoc,
     Sample,
+    Share,
     SolverSweep,
     Sweep,
     TrainBase,
