@@ -28,6 +28,14 @@ def trailing(alpha_bar: Array, n: int) -> Array:
     return np.rint(len(alpha_bar) * np.arange(1, n + 1) / n) - 1.0
 
 
+def trailing_quadratic(alpha_bar: Array, n: int) -> Array:
+    """T (i / n)^2 - 1 for i = 1 .. n: the last step down to the picture as in trailing, the others denser towards it.
+
+    Half of the steps are every second one of them, as progressive distillation wants.
+    """
+    return np.maximum(np.rint(len(alpha_bar) * (np.arange(1, n + 1) / n) ** 2) - 1.0, 0.0)
+
+
 def log_snr(alpha_bar: Array, n: int) -> Array:
     """Even in the logarithm of the signal-to-noise ratio (DPM-Solver, 2206.00927, section 3.4)."""
     return _even_on_scale(alpha_bar, n, np.log, np.exp)
@@ -41,6 +49,7 @@ def karras(alpha_bar: Array, n: int) -> Array:
 SPACINGS: dict[str, Callable[[Array, int], Array]] = {
     "quadratic": quadratic,
     "trailing": trailing,
+    "trailing-quadratic": trailing_quadratic,
     "log-snr": log_snr,
     "karras": karras,
 }

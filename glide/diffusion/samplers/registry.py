@@ -181,6 +181,7 @@ SPACINGS = {
     "uniform": "even strides, both ends included",
     "trailing": "even strides, the last one down to the picture",
     "quadratic": "denser towards the picture",
+    "trailing-quadratic": "the same, the last one down to the picture; for students",
     "log-snr": "even in the logarithm of the signal-to-noise ratio",
     "karras": "EDM's, denser towards the picture",
 }

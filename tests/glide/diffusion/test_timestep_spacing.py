@@ -26,13 +26,20 @@ def test_the_requested_number_of_timesteps_in_order(spacing, process):
         kept = space_timesteps(process, str(n), spacing)
         assert len(kept) == n and kept == sorted(set(kept)) and kept[0] >= 0 and kept[-1] < steps
     assert space_timesteps(process, "1", spacing) == [steps - 1]
-    if spacing != "trailing":
+    if not spacing.startswith("trailing"):
         assert space_timesteps(process, "3", spacing)[0] == 0
 
 
 def test_uniform_is_the_respacing_of_old():
     for spec in ("27", "fast27", "ddim50", "10,10,3,2,2"):
         assert space_timesteps(LINEAR, spec) == respacing(spec, 1000)
+
+
+def test_half_of_the_steps_of_a_trailing_spacing_are_every_second_one():
+    for spacing in ("trailing", "trailing-quadratic"):
+        eight, four = (space_timesteps(LINEAR, n, spacing) for n in ("8", "4"))
+        assert eight[1::2] == four and four[-1] == 999
+    assert space_timesteps(LINEAR, "4", "trailing-quadratic") == [61, 249, 561, 999]
 
 
 def test_trailing():
