@@ -29,6 +29,7 @@ from guidance.interpolation import BetweenConditions, BetweenPredictions, slerp
 from guidance.registry import named
 from guidance.scheduled import Scheduled
 from guidance.spec import GuidanceSpec
+from guidance.student import receives_strength
 from toolkit.commands.interpolate_flags import Interpolate
 from toolkit.pipelines.frame_spacing import MORE, Frames, arc_length_frames, uniform_positions
 from toolkit.pipelines.image_to_image import InitImage, read_init_image
@@ -159,6 +160,8 @@ class Walk:
         if self.args.mix == "conditions":
             return [BetweenConditions(other, share)]
         found: list[Guidance] = [BetweenPredictions(1.0, other, share)]
+        if receives_strength(self.pipe.model.config):
+            return found  # of a student both predictions are guided already
         for spec in self.settings.specs:
             if spec.name not in ("cfg", "apg") or spec.scale is None:
                 continue

@@ -17,6 +17,7 @@ from glide.networks.student_config import StudentConfig
 from glide.networks.tokenizer import Tokenizer
 from glide.shapes.dataset import captions_for_tokenizer
 from support import scripts
+from support.latent import latent_model
 from support.models import randomised
 from toolkit import Pipeline
 from upsampler.presets import UPSAMPLERS
@@ -116,6 +117,17 @@ def test_a_run_that_is_resumed_is_the_run_that_was_never_stopped(
     assert call(*flags, "--out", tmp_path / "stopped", "--resume") == 0
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_model_of_latents(tmp_path: Path) -> None:
+    teacher, out = latent_model(), tmp_path / "run"
+    model = captioned(teacher.config)
+    model.first_stage = teacher.first_stage
+    save_model(tmp_path / "latent", model)
+    assert call("--teacher", tmp_path / "latent", "--steps", 2, "--out", out) == 0
+    pipe = Pipeline.from_pretrained(out)
+    assert pipe.model.config.student is not None and pipe.model.config.first_stage is not None
+    assert pipe("a red circle", guidance_scale=2.0, num_inference_steps=2).tensors.shape == (1, 3, 32, 32)
 
 
 def test_an_upsampler_in_fewer_steps(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from glide.networks.model import Model
 from glide.networks.student_config import StudentConfig
 from glide.utils.errors import InputError
 from glide.utils.images import read_recipe
+from guidance.interpolation import BetweenPredictions
 from support.models import CAPTIONS, randomised
 from support.sample_script import call, pngs
 from toolkit import Pipeline
@@ -132,6 +133,18 @@ def test_other_guidances_act_beside_it(pipe: Pipeline) -> None:
         both = pipe(CAPTIONS[0], guidance_scale=3.0, guidances=["pag:2", "cads:0.2"], seed=5).tensors
     assert not torch.equal(both, guided)
     assert len(rows) == 8  # the perturbed network has a call of its own
+
+
+def test_references_of_the_student_have_the_strength_too(pipe: Pipeline) -> None:
+    """Between two captions at a share of 1 lies the guided picture of the second."""
+    requests = [ImageRequest(5, CAPTIONS[0])]
+    run = pipe.for_run(1)
+    other = run.conditioner.of([ImageRequest(5, CAPTIONS[1])])
+    between = BetweenPredictions(1.0, other, torch.ones(1))
+    settings = SamplingConfig(guidance="cfg", scale=4.0)
+    *_, found = run.draw(requests, settings, [between])
+    *_, expected = run.draw([ImageRequest(5, CAPTIONS[1])], settings)
+    torch.testing.assert_close(found.x, expected.x, rtol=0, atol=1e-3)
 
 
 def test_known_pixels_and_a_start_picture_work_as_with_any_model(pipe: Pipeline) -> None:
