@@ -5,6 +5,7 @@ Shape letters: N batch, E width of the time embedding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -20,8 +21,11 @@ from glide.networks.layers import linear_by_rows, timestep_embedding, zero_init
 
 NO_GUIDANCE = 1.0
 """The strength w of null + w (conditional - null) that is the conditional model itself."""
-RADIANS = 4.0
-"""Of the fastest wave of the features, for a difference of 1 in strength."""
+RADIANS = 2.0
+"""Of the fastest wave of the features, for a factor of e in 1 + strength: a student is smooth in it."""
+GAIN = 32.0
+"""On the embedding. That of a trained network's timestep has a norm of about 100. Updates of Adam and Muon have one
+size, whatever the gradient's: without a gain the strength has no effect for thousands of steps."""
 
 
 class GuidanceStrength(InputPlanes):
@@ -66,11 +70,16 @@ class GuidanceStrength(InputPlanes):
         return Conditioning(level=self.embedded(inputs["guidance_strength"], model, dtype))
 
     def embedded(self, strength: Tensor, model: nn.Module, dtype: torch.dtype) -> Tensor:
-        """W2 (silu(W1 f(w)) - silu(W1 f(1))): strength [N] -> [N,E]. model: holds the layers. dtype: the U-Net's."""
+        """GAIN W2 (silu(W1 f(w)) - silu(W1 f(1))): strength [N] -> [N,E].
+
+        model: holds the layers. dtype: the U-Net's.
+        """
         first, last = (cast(nn.Linear, model.get_submodule(name)) for name in ("strength_in", "strength_out"))
 
         def hidden(w: Tensor) -> Tensor:
-            features = timestep_embedding(RADIANS * (w.float() - NO_GUIDANCE), self.config.unet.channels)
+            waves = RADIANS * (torch.log1p(w.float()) - math.log1p(NO_GUIDANCE))
+            features = timestep_embedding(waves, self.config.unet.channels)
             return F.silu(linear_by_rows(first, features, dtype))  # [N,E]
 
-        return linear_by_rows(last, hidden(strength) - hidden(torch.full_like(strength, NO_GUIDANCE)), dtype)
+        difference = hidden(strength) - hidden(torch.full_like(strength, NO_GUIDANCE))
+        return GAIN * linear_by_rows(last, difference, dtype)
