@@ -95,6 +95,7 @@ def test_bad_input(made: Made, capsys: Capture, argv: tuple[str, ...], said: str
     assert not made.server.asked
 
 
+@pytest.mark.slow
 def test_glide_in_two_stages_comes_with_one_command(made: Made, capsys: Capture) -> None:
     made.glide()
     made.glide("glide-upsampler", "glide_upsampler")
@@ -139,6 +140,7 @@ def test_a_classifier_of_that_name_steers(made: Made) -> None:
     assert len(made.server.gets()) == 2
 
 
+@pytest.mark.slow
 def test_two_processes_fetch_once_and_both_draw(made: Made) -> None:
     made.adm()
     hold = threading.Event()
