@@ -187,7 +187,8 @@ def _draw(
             small.unlink()
         enlarged = _as_shared(large, source.name)
     recipe = read_recipe(folder / drawn[0].file)
-    by = f", guidance {recipe['guidance']} {recipe['scale']:g}" if recipe.get("scale") else ""
+    guided = recipe.get("guidance") not in (None, "none") and recipe.get("scale")
+    by = f", guidance {recipe['guidance']} {recipe['scale']:g}" if guided else ""
     return tuple(drawn), enlarged, f"Samples, not chosen: {recipe['steps']} steps of {recipe['sampler']}{by}."
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glide.checkpoints.shared_record import without_places
 from glide.utils.errors import InputError
 from glide.utils.json_files import read_lines, read_table
 from toolkit.pipelines.model_card import Figure
@@ -96,8 +97,8 @@ def _of_evaluation(table: Mapping[str, Any]) -> Recorded:
     figures, copies, names = [], [], []
     several = len(table["features"]) > 1
     for one in table["features"]:
-        behind = f" ({one['name']})" if several else ""
-        names.append(str(one["name"]))
+        behind = f" ({without_places(str(one['name']))})" if several else ""
+        names.append(without_places(str(one["name"])))  # it may be that of a file
         for name, figure in one["figures"].items():
             figures.append(_figure(name, figure, f"{figure.get('label') or name}{behind}"))
         if (found := one.get("memorisation")) is not None:

@@ -188,7 +188,8 @@ def _samples(drawn: Sequence[Drawn]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
         if not start:
             lines.append("|" + "---|" * columns)
-        lines.append(f"| {' | '.join(_plain(one.words) for one in row)} |")
+        if any(one.words for one in drawn):
+            lines.append(f"| {' | '.join(_plain(one.words) for one in row)} |")
     return "\n".join(lines)
 
 

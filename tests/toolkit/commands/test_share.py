@@ -303,6 +303,37 @@ def test_an_automatic_training_s_model_is_found(text_folder: Path, tmp_path: Pat
         assert "| 50.0% (40.0% to 60.0%) |" in file.read("m/README.md").decode()
 
 
+def test_figures_of_an_evaluation(class_folder: Path, work_folder: Path) -> None:
+    near = {"value": 0.05, "low": 0.01, "high": 0.2}
+    figure = {
+        "label": "Fréchet distance",
+        "better": "lower",
+        "value": 12.5,
+        "low": 11.0,
+        "high": 14.0,
+        "real": None,
+    }
+    one = {
+        "name": f"inception:{HOME}/pt_inception.pth",
+        "figures": {"frechet": figure},
+        "memorisation": {"near": near},
+    }
+    table = {
+        "generated": {"pictures": 100, "name": HOME},
+        "data": {"pictures": 200, "name": HOME},
+        "features": [one],
+    }
+    Path("evaluation.json").write_text(json.dumps(table))
+    share(Share(str(class_folder), zip=Path("m.zip"), samples=0, figures=Path("evaluation.json")))
+    with zipfile.ZipFile("m.zip") as file:
+        card = file.read("m/README.md").decode()
+    assert "| Fréchet distance | 12.5 (11 to 14) |" in card and "someone" not in card
+    assert (
+        "Of 100 drawn pictures against 200 real ones, in the features of inception:pt_inception.pth." in card
+    )
+    assert "| 5.0% (1.0% to 20.0%) |" in card.partition("## Memorisation")[2]
+
+
 def test_bad_input_is_said_in_a_sentence(run: Path, text_folder: Path, work_folder: Path) -> None:
     (work_folder / "taken.zip").write_bytes(b"mine")
     (work_folder / "training" / "checkpoints").mkdir(parents=True)
