@@ -76,4 +76,5 @@ ENTRY = GuidanceEntry(
     build,
     scale=1.5,
     neutral=1.0,
+    acts=(0.4, 1.0),  # below, what the head lacks is detail, and more of it than there is are halos
 )

@@ -212,6 +212,7 @@ def test_without_strength_it_is_the_picture_of_the_model_without_a_head(
     expected = drawn(plain.eval(), "none")
     for guidance in ("none", "inner:1", "inner:5@1-2"):
         assert torch.equal(drawn(model, guidance), expected), guidance
+    assert torch.equal(drawn(model, "inner"), drawn(model, "inner:1.5@40-100"))  # not at the last timesteps
     assert not torch.allclose(drawn(model, "inner"), expected, atol=1e-3)
 
 
