@@ -54,7 +54,15 @@ def class_conditional(folder: Path) -> Any:
 
 
 def score(folder: Path) -> Any:
-    unet = diffusers.UNet2DModel(**UNET, **BLOCKS, time_embedding_type="fourier", center_input_sample=True)
+    blocks = {  # NCSN++
+        "down_block_types": ("SkipDownBlock2D", "AttnSkipDownBlock2D"),
+        "up_block_types": ("AttnSkipUpBlock2D", "SkipUpBlock2D"),
+        "mid_block_scale_factor": 2**0.5,
+        "attention_head_dim": None,
+        "block_out_channels": (32, 32),
+    }
+    time = {"time_embedding_type": "fourier", "center_input_sample": True}
+    unet = diffusers.UNet2DModel(**{**UNET, **blocks, **time})
     return diffusers.ScoreSdeVePipeline(unet, diffusers.ScoreSdeVeScheduler(sigma_max=50.0))
 
 

@@ -1,5 +1,6 @@
 """Pipelines of diffusers of every kind as models, against diffusers' own pipelines, on small random ones."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -301,3 +302,46 @@ def test_parts_that_do_not_fit_are_one_sentence(
 def test_other_parts_make_another_fingerprint(kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
     copy_with(folders[kind], tmp_path, schedulers(prediction_type="v_prediction")["ddim"])
     assert fingerprint(load_model(tmp_path)) != fingerprint(load_model(folders[kind]))
+
+
+def test_transformers_of_before_they_had_a_class_of_their_own(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    copy_with(folders["transformer"], tmp_path)
+    index, config = tmp_path / "model_index.json", tmp_path / "transformer" / "config.json"
+    old = {"cross_attention_dim": None, "double_self_attention": False, "num_vector_embeds": None}
+    for path, changes in (
+        (index, {"transformer": ["diffusers", "Transformer2DModel"]}),
+        (config, {"_class_name": "Transformer2DModel", **old}),
+    ):
+        table = {**json.loads(path.read_text()), **changes}
+        path.unlink()  # a link
+        path.write_text(json.dumps(table))
+    x, t = noise(4), torch.tensor([3])
+    expected, found = (load_model(place) for place in (folders["transformer"], tmp_path))
+    with torch.no_grad():
+        cond = expected.encode({"y": torch.tensor([1])})
+        assert torch.equal(found.unet(x, t, cond), expected.unet(x, t, cond))
+
+
+@pytest.mark.parametrize("kind", ["latent-text", "inpaint", "transformer"])
+def test_only_what_is_needed_is_fetched_from_the_hub(
+    kind: str, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, fetched = "0123456789" * 4, []
+    place = tmp_path / "snapshots" / commit
+
+    def download(hub_id: str, revision: str | None, allow_patterns: list[str]) -> str:
+        fetched.append(set(allow_patterns))
+        for file in folders[kind].rglob("*"):
+            name = str(file.relative_to(folders[kind]))
+            if name in allow_patterns:
+                assert len(fetched) == 2 or file.suffix == ".json"
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
+                (place / name).write_bytes(file.read_bytes())
+        return str(place)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    model = load_model("someone/model@main")
+    assert model.commit == commit and len(fetched) == 2
+    assert fingerprint(model) == fingerprint(load_model(folders[kind]))

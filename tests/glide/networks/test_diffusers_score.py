@@ -119,6 +119,16 @@ def test_solvers_are_those_of_diffusers(solver: str, folder: Path, monkeypatch: 
     assert len(calls) == STEPS
 
 
+def test_perturbed_attention(folder: Path) -> None:
+    pipe = load(folder)
+    assert list(pipe.unet.attention_layers()) == ["down.1.0", "up.0.0", "middle"]
+    plain, guided = (
+        pipe(seed=0, num_inference_steps=3, guidances=names, output_type="pt").tensors
+        for names in ((), "pag:3")
+    )
+    assert torch.isfinite(guided).all() and not torch.allclose(plain, guided)
+
+
 def test_bfloat16_keeps_the_frequencies_of_the_noise(folder: Path) -> None:
     exact, rounded = load(folder), load(folder, "bfloat16")
     frequencies = rounded.unet.network.time_proj.weight
