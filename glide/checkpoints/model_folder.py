@@ -29,6 +29,7 @@ from glide.utils.file_locks import alone_in
 from glide.utils.filesystem import read_bytes, without_local_paths
 from glide.utils.json_files import read_table
 from glide.utils.memory import check_file_fits
+from glide.utils.numbers import shown_number
 from glide.utils.printable import few
 from glide.version import __version__
 
@@ -189,6 +190,11 @@ def read_config(folder: str | Path, kind: str | None = None) -> dict[str, Any]:
             f"{folder} is no model folder: there is no {CONFIG} in it; give the folder of a model"
         )
     record = _read_newest(folder, CONFIG, lambda path: read_table(path, max_bytes=MAX_CONFIG))
+    if "_class_name" in record:
+        raise InputError(
+            f"got {path} of a {shown_number(record['_class_name'])} of diffusers, which is one part of a model, "
+            "expected a whole one: give the folder of the pipeline, with its model_index.json"
+        )
     if not set(record) >= _KEYS:
         raise InputError(f"{path} is not this toolkit's: give a folder that it saved")
     if not isinstance(record["format"], int) or record["format"] > FORMAT:

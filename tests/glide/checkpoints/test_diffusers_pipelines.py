@@ -303,6 +303,8 @@ def test_what_does_not_fit_is_one_sentence(file: str, changes: dict, message: st
 
 def test_missing_parts(tmp_path: Path) -> None:
     saved(tmp_path, DDIMScheduler())
+    with pytest.raises(InputError, match="of a 'UNet2DModel' of diffusers, which is one part of a model"):
+        load_model(tmp_path / "unet")
     (tmp_path / SCHEDULER).unlink()
     with pytest.raises(InputError, match=r"without scheduler/scheduler_config.json"):
         load_model(tmp_path)
