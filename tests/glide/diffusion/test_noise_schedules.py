@@ -129,3 +129,25 @@ def test_given_betas_are_those_of_the_annotated_article(steps):
 def test_betas_out_of_range_are_refused(betas):
     with pytest.raises(InputError, match="expected the first and the last one, above 0 and below 1"):
         make_process("linear", 300, betas=betas)
+
+
+def test_geometric_noise_beside_pictures_follows_its_definition():
+    """2011.13456, appendix C: sigma_t is geometric in t; x_t is divided by its deviation."""
+    share = np.arange(300) / 299
+    for ends in ((0.02, 100.0), (0.02, 2 * 1348.0)):
+        process = make_process("geometric", 300, sigmas=ends)
+        sigmas = ends[0] * (ends[1] / ends[0]) ** share
+        np.testing.assert_allclose(process.alpha_bar, 1 / (1 + sigmas**2), rtol=1e-9)
+    np.testing.assert_allclose(
+        make_process("geometric", 300).alpha_bar,
+        make_process("geometric", 300, sigmas=(0.02, 100.0)).alpha_bar,
+        rtol=1e-12,
+    )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "sigmas"), [("linear", (0.1, 1.0)), ("geometric", (1.0, 0.1)), ("geometric", (1.0,))]
+)
+def test_sigmas_that_do_not_fit_are_refused(schedule, sigmas):
+    with pytest.raises(InputError, match="expected the least and the largest, above 0, for geometric"):
+        make_process(schedule, 300, sigmas=sigmas)
