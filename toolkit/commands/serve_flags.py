@@ -32,7 +32,7 @@ class Serve:
     """A model that can be chosen, named as in sample.py; repeat the flag for several, the default one first. By default
     the embedded ones."""
     upsampler: Annotated[str | None, arg(metavar="NAME")] = None
-    """The model that enlarges. By default the embedded one of each model."""
+    """The model that enlarges. By default the one in each model's folder, or the embedded one of its name."""
     host: str = "127.0.0.1"
     """Address to listen on. One that other machines reach needs --auth."""
     port: Annotated[int, Range(0, 65535, do="7860 is the default, 0 is any free one")] = 7860

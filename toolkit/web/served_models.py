@@ -42,9 +42,11 @@ class ServedModels:
     device: str = "auto"
     dtype: str = "auto"
     upsampler: str | None = None
-    """Name of the upsampler of all models; None: the embedded one of a model's own name."""
+    """Name of the upsampler of all models; None: the one in a model's folder, or the embedded one of its name."""
     pipes: dict[str, Pipeline] = field(default_factory=dict)
     upscalers: dict[str, Upscaler] = field(default_factory=dict)
+    beside: dict[str, Path | None] = field(default_factory=dict)
+    """Folders of the upsamplers in the folders of models, by label."""
     failures: dict[str, str] = field(default_factory=dict)
     """The reasons why models could not be loaded."""
 
@@ -56,9 +58,11 @@ class ServedModels:
     def pipe(self, label: str) -> Pipeline:
         """InputError where the model cannot be loaded."""
         if label not in self.pipes:
+            from glide.checkpoints.model_parts import with_part
             from toolkit.pipelines.pipeline import Pipeline
 
             self.pipes[label] = Pipeline.from_pretrained(self.names[label], self.device, self.dtype)
+            self.beside[label] = None if self.upsampler else with_part(self.names[label], "upsampler")
         return self.pipes[label]
 
     def try_to_load(self, label: str) -> None:
@@ -83,10 +87,13 @@ class ServedModels:
         return self.upscalers[name]
 
     def upsampler_of(self, label: str) -> str | None:
-        """The name of a model's upsampler."""
+        """The name of a model's upsampler: that of a loaded model which brings one is the model's own name."""
+        if self.upsampler is not None:
+            return self.upsampler
+        if self.beside.get(label) is not None:
+            return self.names[label]
         own = Path(self.names[label]).name
-        found = own if (EMBEDDED / own / "config.json").is_file() else None
-        return found if self.upsampler is None else self.upsampler
+        return own if (EMBEDDED / own / "config.json").is_file() else None
 
     def about(self, label: str) -> dict[str, Any]:
         """Facts of a model for the page, JSON-able; a short list while it is not loaded."""
@@ -105,7 +112,7 @@ class ServedModels:
         found |= {"dtype": str(pipe.dtype).removeprefix("torch."), "device": pipe.device.type}
         name = self.upsampler_of(label)
         if name is not None and config.picture_channels == 3:
-            found["enlarged"] = config.picture_size * _scale(name)
+            found["enlarged"] = config.picture_size * _scale(str(self.beside.get(label) or name))
         return found
 
 
