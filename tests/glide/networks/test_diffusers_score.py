@@ -137,4 +137,4 @@ def test_bfloat16_keeps_the_frequencies_of_the_noise(folder: Path) -> None:
     t = torch.tensor([3])
     with torch.no_grad():
         expected, found = (pipe.unet(X, t, Conditioning()) for pipe in (exact, rounded))
-    assert (found - expected).abs().mean() < 0.02 * expected.std()
+    assert (found - expected).abs().mean() < 0.05 * expected.std()
