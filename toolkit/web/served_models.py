@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from glide.utils.errors import InputError
 from glide.utils.json_files import read_table
+from toolkit.pipelines.settings import SamplingConfig
 from upsampler.presets import EMBEDDED
 
 if TYPE_CHECKING:
@@ -110,6 +111,9 @@ class ServedModels:
             "channels": config.picture_channels,
         }
         found |= {"dtype": str(pipe.dtype).removeprefix("torch."), "device": pipe.device.type}
+        if config.student is not None:
+            own = SamplingConfig().settled(config)
+            found["own"] = {"sampler": own.sampler, "steps": own.respacing, "spacing": own.spacing or ""}
         name = self.upsampler_of(label)
         if name is not None and config.picture_channels == 3:
             found["enlarged"] = config.picture_size * _scale(str(self.beside.get(label) or name))

@@ -25,6 +25,7 @@ from support.models import CAPTIONS, randomised
 from support.sample_script import call, pngs
 from toolkit import Pipeline
 from toolkit.pipelines.settings import SamplingConfig
+from toolkit.web.served_models import ServedModels
 
 STUDENT = StudentConfig("halving", (1.0, 8.0), 4, "ddim", "trailing")
 
@@ -106,6 +107,14 @@ def test_it_draws_in_its_own_steps_unless_others_are_asked_for(pipe: Pipeline) -
     recipe = pipe(CAPTIONS[0], seed=1, num_inference_steps=6, sampler="unipc", spacing="karras").recipes[0]
     assert (recipe["sampler"], recipe["steps"], recipe["spacing"]) == ("unipc", 6, "karras")
     assert pipe(CAPTIONS[0], seed=1, num_inference_steps=2).recipes[0]["spacing"] == "trailing"
+
+
+def test_the_page_offers_its_own_steps(pipe: Pipeline, text_model: Model) -> None:
+    models = ServedModels(
+        {"student": "student", "text": "text"}, pipes={"student": pipe, "text": Pipeline(text_model)}
+    )
+    assert models.about("student")["own"] == {"sampler": "ddim", "steps": "4", "spacing": "trailing"}
+    assert "own" not in models.about("text")
 
 
 def test_settings_of_other_models_are_as_before() -> None:

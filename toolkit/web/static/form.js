@@ -38,6 +38,7 @@ function ofModel() {
     fillSelect($("size"), [["", "usual"]]);
     return;
   }
+  if (one.own) for (const name of ["sampler", "steps", "spacing"]) $(name).value = one.own[name]; // a distilled model's
   fillSelect($("size"), [["", `${one.size}x${one.size}`], ...(one.enlarged ? [[String(one.enlarged), `${one.enlarged}x${one.enlarged}`]] : [])]);
   $("class-label").hidden = !one.classes.length;
   fillSelect($("class"), [["", "none"], ...one.classes.map((name) => [name, name])]);
