@@ -22,6 +22,7 @@ from glide.networks.frozen_text_config import FrozenTextConfig
 from glide.networks.image_encoder_config import ImageEncoderConfig
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
+from glide.networks.student_config import StudentConfig
 from glide.training.train_base_flags import MODEL_FLAGS
 from glide.utils.config_flags import flag_of
 from support.data_files import picture
@@ -304,7 +305,7 @@ def test_a_guide(name: str, tmp_path: Path, capsys: Capture) -> None:
 
 def test_every_field_has_a_flag_and_help_names_it(capsys: Capture) -> None:
     parts = {"first_stage": FirstStageConfig(), "text_encoder": FrozenTextConfig(source="bert")}
-    parts |= {"image_encoder": ImageEncoderConfig(source="clip")}
+    parts |= {"image_encoder": ImageEncoderConfig(source="clip"), "student": StudentConfig()}
     config = dataclasses.replace(PRESETS["glide-base"], **parts)  # type: ignore[arg-type]
     fields = {
         f"{part}.{name}"
@@ -313,7 +314,7 @@ def test_every_field_has_a_flag_and_help_names_it(capsys: Capture) -> None:
         for name in values
     }
     own = {f"model.{name}" for name, value in config.to_dict().items() if not isinstance(value, dict)}
-    own |= {"model.text", "model.first_stage", "model.text_encoder", "model.image_encoder"}
+    own |= {"model.text", "model.first_stage", "model.text_encoder", "model.image_encoder", "model.student"}
     assert set(MODEL_FLAGS.hints) == fields | own
     assert call(train_script, "--help") == 0
     said = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
