@@ -200,8 +200,7 @@ class ModelConfig:
     conditions: Annotated[tuple[str, ...], Entries(16)] = ()
     """Pictures that it is conditioned on besides words, each "KIND:ARGUMENT" (`glide.networks.picture_conditions`)."""
     null_condition: bool = False
-    """(conditions, image_encoder) Trained with them left out, too, so that they can be, and have a guidance of their
-    own."""
+    """(conditions, image_encoder) Trained with them left out, too, so that each can have a guidance of its own."""
     image_encoder: ImageEncoderConfig | None = None
     """Conditioned on the embedding of a picture by this frozen encoder, besides words (DALL-E 2, 2204.06125)."""
     process: ProcessConfig = field(default_factory=ProcessConfig)
@@ -210,6 +209,8 @@ class ModelConfig:
     text_encoder: FrozenTextConfig | None = None
     """A frozen text encoder, in place of `text`."""
     student: StudentConfig | None = None  # of a distilled model
+    augmentation: bool = False
+    """In training an input says how each picture was moved (EDM, 2206.00364, appendix F.2); sampling has none."""
     sizes: Annotated[tuple[str, ...], Entries(256)] = ()
     """Of the pictures in training, WIDTHxHEIGHT, the default first; none: squares of the U-Net's `image_size`."""
 
@@ -310,41 +311,3 @@ def check_class_names(num_classes: int, names: Sequence[str]) -> None:
         len(names) in (0, num_classes),
         f"got {len(names)} class_names for {num_classes} classes, expected one for each, or none",
     )
-
-
-@dataclass(frozen=True)
-class ImageConfig:
-    """Sizes of the image transformer."""
-
-    size: Annotated[int, Range(1, 16384)] = 64
-    """Pixels, wide and high."""
-    patch: Annotated[int, Range(1, 4096)] = 4
-    """Pixels that one token stands for, wide and high."""
-    width: Annotated[int, Range(2, 65536)] = 768
-    layers: Annotated[int, Range(0, 1000)] = 12
-    heads: Annotated[int, Range(1, 65536)] = 12
-    stem: Annotated[tuple[int, ...], Range(1, 65536), Entries(12)] = ()
-    """Channels of strided 3x3 convolutions in front of the patches, each of which halves the picture; none in the
-    published model. With them small models learn from far fewer pictures (2106.14881)."""
-    pool: Literal["token", "mean"] = "token"
-    """Read out at the timestep's token, or at the mean of all tokens: a small model with the first took hundreds of
-    steps to see the picture at all, with the second none."""
-    channels: Annotated[int, Range(1, 1024)] = 3
-    """Of a picture, or of latents."""
-
-    def check(self) -> None:
-        """InputError for sizes that do not fit each other."""
-        need(
-            self.width % self.heads == 0,
-            f"an image width of {self.width} cannot be split into {self.heads} attention heads, expected a multiple",
-        )
-        need(
-            self.size % self.patch == 0 and self.patch % 2 ** len(self.stem) == 0,
-            f"a size of {self.size} pixels cannot be cut into patches of {self.patch} behind a stem of "
-            f"{len(self.stem)} layers, expected multiples",
-        )
-
-    @property
-    def grid(self) -> int:
-        """Tokens of a row of the picture."""
-        return self.size // self.patch

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.process import Process
+from glide.networks.augmentation import augmentation_layer
 from glide.networks.config import ModelConfig
 from glide.networks.first_stage import stage_of
 from glide.networks.frozen_text_encoder import FrozenText, PretrainedText
@@ -51,6 +52,8 @@ class Model(nn.Module):
                 self.text_vector = nn.Linear(config.text_encoder.encoder_width, emb_width)
         if config.num_classes:
             self.label = nn.Embedding(config.num_classes + config.null_class, emb_width)
+        if config.augmentation:
+            self.augmentation = augmentation_layer(emb_width)
         self.first_stage = stage_of(config.first_stage)
         """From pictures to what the U-Net draws, and back."""
         self.parts = input_planes(config)
@@ -115,7 +118,8 @@ class Model(nn.Module):
     def encode(self, batch: Mapping[str, Tensor]) -> Conditioning:
         """The conditioning of captions and classes alone, without planes.
 
-        batch may also hold keep_vector [N], 1 or 0: where it is 0 the caption reaches the network by its tokens alone.
+        batch may also hold keep_vector [N], 1 or 0: where it is 0 the caption reaches the network by its tokens alone;
+        and, for a model with `augmentation`, labels of that name [N,LABELS]: how each training picture was moved.
         """
         vector = tokens = None
         if self.text is not None:
@@ -127,6 +131,9 @@ class Model(nn.Module):
         if self.config.num_classes:
             label = self.label(batch["y"])
             vector = label if vector is None else vector + label
+        if "augmentation" in batch:
+            moved = linear_by_rows(self.augmentation, batch["augmentation"], self.dtype)
+            vector = moved if vector is None else vector + moved
         return Conditioning(vector=vector, tokens=tokens)
 
     def nothing_known(self, images: int, size: tuple[int, int] | None = None) -> dict[str, Tensor]:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glide.networks.config import ImageConfig
 from glide.networks.gradient_checkpointing import checkpointed
+from glide.networks.image_config import ImageConfig
 from glide.networks.layers import GroupNorm, timestep_embedding
 from glide.networks.transformer import TransformerBlock
 

@@ -79,6 +79,8 @@ def given_settings(args: TrainBase) -> dict[str, Setting]:
         short["model.null_condition"] = Setting(args.null_conditions > 0, "--null-conditions")
     if args.image_encoder is not None:
         short |= settings_of_image_encoder(args.image_encoder, args.null_conditions > 0)
+    if args.augment:
+        short["model.augmentation"] = Setting(True, "--augment")
     if args.inpaint:
         short["model.inpaint"] = Setting(True, "--inpaint")
     short |= first_stage_settings(args)
@@ -119,9 +121,9 @@ def choose_config(args: TrainBase, source: ModelConfig | None, kind: ModelKind =
     else:
         assert source is not None
         base, origin = (
-            dataclasses.replace(source, inpaint=False),
+            dataclasses.replace(source, inpaint=False, augmentation=False),
             f"--init {args.init}",
-        )  # unless by --inpaint
+        )  # unless by --inpaint and --augment
     settings = _with_inner_head(base, _with_outputs(base, given_settings(args)), args.inner_head)
     base = _with_text_encoder(base, source, settings)
     if args.text_encoder is not None and is_folder(place := read_name(args.text_encoder)[1]):

@@ -19,6 +19,7 @@ from glide.networks.first_stage import FirstStage
 from glide.networks.image_encoder import PretrainedImages
 from glide.networks.inner_head import INNER_WEIGHT
 from glide.networks.model import Model
+from glide.training.augmentation import augment
 from glide.training.row_rng import RowRng
 from glide.utils.errors import InputError
 
@@ -59,6 +60,9 @@ class DiffusionObjective:
     inner_weight: float = INNER_WEIGHT
     """Of the loss of the inner head, where the model has one: the same loss of a second prediction, added to that of
     the main one (2512.24176)."""
+    augment: float = 0.0
+    """Share of the pictures that each movement of `glide.training.augmentation` is done to; the model's configuration
+    has `augmentation`."""
 
     def __call__(self, model: Model, batch: dict[str, Any], t: Tensor, draws: RowRng) -> dict[str, Tensor]:
         """batch, t [N]: as `noised` -> [N] losses."""
@@ -82,6 +86,10 @@ class DiffusionObjective:
         model with inpainting planes, low_res [N,3,h,w] and low_res_level [N] for an upsampler, conditions [N,c,H,W] by
         their keys.
         """
+        moved = None
+        if self.augment:
+            image, moved = augment(batch["image"], self.augment, draws)
+            batch = {**batch, "image": image}
         if self.image_encoder is not None:
             batch = {**batch, "image_embedding": self.image_encoder.encode(batch["image"])}
         batch = in_first_stage(model.first_stage, batch)
@@ -92,6 +100,8 @@ class DiffusionObjective:
         if self.token_captions and model.config.reads_captions:
             keep = draws.uniform() >= self.token_captions
             inputs["keep_vector"] = keep.to(x0)
+        if moved is not None:
+            inputs["augmentation"] = moved.to(x0)
         for part in model.parts:
             inputs |= part.from_batch(batch)
         inputs |= self._without_conditions(model, inputs, draws)
@@ -133,6 +143,11 @@ class DiffusionObjective:
             raise InputError(
                 f"got --token-captions {self.token_captions:g} for a model that receives the tokens of "
                 "captions alone, expected 0: leave it out"
+            )
+        if self.augment and (config.low_res or config.inpaint or config.conditions):
+            raise InputError(
+                f"got --augment {self.augment:g} for a model with input pictures, which would not be moved along, "
+                "expected one of captions or classes: leave it out"
             )
         if self.null_captions and config.num_classes and not config.null_class:
             raise InputError(

@@ -174,7 +174,8 @@ def _train(
 
     objective = _objective(args, model, encodings)
     task = objective if make_task is None else make_task(args, objective, model)
-    validate = _validation(args, task, begun, kind) if processes.main else None
+    still = task if make_task is not None else dataclasses.replace(objective, augment=0.0)
+    validate = _validation(args, still, begun, kind) if processes.main else None
     evaluate = _evaluator(args, evaluation, model, begun, kind) if processes.main else None
 
     broken: dict[str, str] = {}  # met by worker processes
@@ -212,6 +213,7 @@ def _objective(args: TrainBase, model: Model, encodings: Encodings | None) -> Di
         null_conditions=args.null_conditions,
         image_encoder=None if asked is None else find_image_encoder(asked),
         inner_weight=args.inner_weight,
+        augment=args.augment,
     )
     task.check(model)
     return task
@@ -222,6 +224,11 @@ def _encoded(
 ) -> tuple[Dataset, Encodings | None]:
     """The data with latents and captions encoded ahead, as far as is asked for, and the kept encodings."""
     if args.encode_ahead is not None:
+        if args.augment:
+            raise InputError(
+                "got --augment with --encode-ahead, which encodes each picture once, expected one of them: leave "
+                "--encode-ahead out"
+            )
         check_ahead(model.config)
         if not args.train.dry_run:  # which writes nothing
             data = encoded_ahead(args.encode_ahead, data, model, processes)

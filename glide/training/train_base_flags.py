@@ -43,6 +43,7 @@ MODEL_FLAGS = ConfigFlags(
         "model.low_res": "the command",
         "model.low_res_noise": "--noise",
         "model.student": "scripts/distill.py",
+        "model.augmentation": "--augment",
         **dict.fromkeys(
             (f"student.{name}" for name in StudentConfig.__dataclass_fields__), "scripts/distill.py"
         ),
@@ -168,6 +169,10 @@ class TrainBase:
     crop: Literal["center", "random"] = "center"
     flip: bool = False
     """Mirror pictures at random; captions that say "left" are then wrong."""
+    augment: float = 0.0
+    """Share of pictures that are scaled; as many are stretched, turned by some degrees, and shifted. The network
+    receives how as an input, and draws none that are (EDM, 2206.00364, appendix F.2): 0.1 to 0.3 where pictures are
+    few."""
     max_broken: float = MAX_BROKEN
     """Share of damaged pictures, and of those without a caption, that are skipped and counted."""
     workers: int | None = None

@@ -81,6 +81,7 @@ RANGES: dict[str, Range] = {
     "huber_delta": POSITIVE,
     "image_size": Range(8, 16384),
     "images": MEASURED,
+    "augment": SHARE,
     "inner_weight": FACTOR,
     "iterations": Range(1, 10_000),
     "jpeg": Range(0, 95, do="it is the lowest quality, 0 is no compression"),

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from glide.networks.config import FirstStageConfig, ImageConfig, ProcessConfig, TextConfig, UNetConfig
+from glide.networks.config import FirstStageConfig, ProcessConfig, TextConfig, UNetConfig
+from glide.networks.image_config import ImageConfig
 from glide.networks.presets import PRESETS
 from glide.utils.config_check import config_from_dict
 from glide.utils.numbers import Range

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from glide.checkpoints.state_dicts import check_finite, read_state_dict
-from glide.networks.config import ImageConfig, ProcessConfig, TextConfig
+from glide.networks.config import ProcessConfig, TextConfig
+from glide.networks.image_config import ImageConfig
 from glide.networks.tokenizer import Tokenizer
 from glide.utils.config_check import blank, checked
 from glide.utils.errors import InputError

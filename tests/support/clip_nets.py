@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from glide.networks.config import ImageConfig
+from glide.networks.image_config import ImageConfig
 from glide.networks.model import Model
 from guidance.clip.config import ClipConfig
 from guidance.clip.network import NoisyClip

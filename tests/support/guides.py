@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from glide.checkpoints.load import save_model
-from glide.networks.config import ImageConfig, ProcessConfig
+from glide.networks.image_config import ImageConfig
 from glide.networks.model import Model
+from glide.networks.process_config import ProcessConfig
 from guidance.classifier.config import ClassifierConfig
 from guidance.classifier.load import save_classifier
 from guidance.classifier.network import NoisyClassifier

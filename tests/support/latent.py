@@ -9,13 +9,13 @@ from glide.networks.autoencoder import Autoencoder
 from glide.networks.autoencoder_config import AutoencoderConfig
 from glide.networks.config import (
     FirstStageConfig,
-    ImageConfig,
     ModelConfig,
     ProcessConfig,
     TextConfig,
     UNetConfig,
 )
 from glide.networks.first_stage import LatentStage
+from glide.networks.image_config import ImageConfig
 from glide.networks.model import Model
 from glide.networks.tokenizer import Tokenizer
 from guidance.classifier.config import ClassifierConfig

@@ -19,7 +19,8 @@ from glide.diffusion.conditioning import Conditioning
 from glide.diffusion.denoiser import Prediction
 from glide.diffusion.samplers.base import SeededNoise
 from glide.diffusion.samplers.ddpm_ddim import ancestral, ddim
-from glide.networks.config import ImageConfig, ModelConfig
+from glide.networks.config import ModelConfig
+from glide.networks.image_config import ImageConfig
 from glide.networks.model import Model
 from glide.networks.presets import PRESETS
 from glide.networks.tokenizer import Tokenizer
