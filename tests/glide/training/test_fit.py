@@ -163,7 +163,7 @@ def test_training_learns(tmp_path: Path) -> None:
 def test_captions_by_tokens_alone(text_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs: list[Conditioning] = []
 
-    def unet(x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
+    def unet(x: torch.Tensor, t: torch.Tensor, cond: Conditioning, inner: bool = False) -> torch.Tensor:
         inputs.append(cond)
         return torch.cat([x, x], dim=1)
 
