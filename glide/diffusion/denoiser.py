@@ -147,21 +147,17 @@ class Predictor:
             raise InputError(
                 f"got timestep {t}, expected 0 to {len(self.process) - 1}: use the model's own process"
             )
+        asked = {"inner": True} if inner else {}  # networks of other packages know of no inner head
         size = self.call_size or len(x)
         if len(x) == size:  # conditionings as they are
-            return self._read(x, t, self._called(x, t, conds, inner), inner)
+            return self._read(x, t, self.network(*self._inputs(x, t, conds), **asked), inner)
         assert len(x) % size == 0, f"{len(x)} pictures do not fill calls of {size}"
         parts = []
         for start in range(0, len(x), size):
             rows = slice(start, start + size)
-            output = self._called(x[rows], t, [_rows(cond, rows) for cond in conds], inner)
-            parts.append(self._read(x[rows], t, output, inner))
+            inputs = self._inputs(x[rows], t, [_rows(cond, rows) for cond in conds])
+            parts.append(self._read(x[rows], t, self.network(*inputs, **asked), inner))
         return [_join(of_cond) for of_cond in zip(*parts, strict=True)]
-
-    def _called(self, x: Tensor, t: int, conds: Sequence[Conditioning], inner: bool) -> Tensor:
-        """The network's output for K conditionings, [K*N,C or 2C,H,W], or C channels more."""
-        inputs = self._inputs(x, t, conds)
-        return self.network(*inputs, inner=True) if inner else self.network(*inputs)
 
     def _inputs(
         self, x: Tensor, t: int, conds: Sequence[Conditioning]
