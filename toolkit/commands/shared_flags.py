@@ -12,7 +12,7 @@ ModelName = Annotated[
     str,
     arg(
         metavar="NAME",
-        help="A model folder, a .zip of one, an embedded model, a published one by name (scripts/cache.py available), "
+        help="A model folder, a .zip of one, an embedded model, a published one (the cache command lists them), "
         "a published OpenAI .pt file, or a hub id (org/name).",
     ),
 ]

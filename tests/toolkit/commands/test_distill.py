@@ -73,7 +73,7 @@ def test_a_student_of_guidance_is_a_model_folder_that_says_where_it_comes_from(
     assert student(guided) == StudentConfig("guidance", (1.0, 5.0))
     record = read_config(guided)["training"]
     assert record["student"]["teacher"] == teacher.name and record["student"]["objective"] == "guidance"
-    assert "distill" in record["command"] and record["log"]["step"] == 2
+    assert record["log"]["step"] == 2
     before, after = (load_file(folder / "model.safetensors") for folder in (teacher, guided))
     assert set(after) - set(before) == {"strength_in.weight", "strength_in.bias", "strength_out.weight"}
     assert after["strength_out.weight"].any()  # it has begun to learn
