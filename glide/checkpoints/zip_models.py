@@ -6,22 +6,20 @@ zip with a path outside its folder, a link, a name twice, or more bytes than fit
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import os
 import re
 import shutil
 import stat
 import zipfile
-from functools import cache
 from pathlib import Path, PurePosixPath
-from tempfile import mkdtemp
 
 from glide.utils.atomic_write import cannot_write, temporary_name
 from glide.utils.errors import InputError, reason_of
 from glide.utils.filesystem import CHUNK, check_regular
 from glide.utils.numbers import shown_number
 from glide.utils.printable import few
+from glide.utils.process_cache import process_cache
 
 SUFFIXES = {".json", ".safetensors", ".txt", ".model"}
 """Of files that are unpacked: settings, weights, vocabularies."""
@@ -53,7 +51,7 @@ def unpacked(path: str | Path) -> Path:
     """
     path = Path(path)
     check_regular(path)
-    folder = _cache() / "zips" / _digest(path)
+    folder = process_cache() / "zips" / _digest(path)
     if not folder.is_dir():
         _unpack(path, folder)
     return folder
@@ -194,15 +192,3 @@ def _write(file: zipfile.ZipFile, one: zipfile.ZipInfo, target: Path) -> None:
 def _digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-
-
-def _cache() -> Path:
-    own = os.environ.get("GLIDE_CACHE")
-    return Path(own) if own else _own_folder()
-
-
-@cache
-def _own_folder() -> Path:
-    folder = mkdtemp(prefix="glide-zips-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)

@@ -5,42 +5,25 @@ An index is valid only while its shard has the size and modification time for wh
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import json
 import os
 import random
-import shutil
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 from glide.data.shards.tar_index import ShardIndex, scan_shard
 from glide.utils.errors import InputError
 from glide.utils.filesystem import file_stamp, is_remote, write_bytes
 from glide.utils.json_files import read_json
+from glide.utils.process_cache import process_cache
 
 FORMAT = 4
 INDEX_SUFFIX = ".index.json"  # appended to the shard's name
 MAX_SCANS = 8  # shards that are read at once: most of the time is spent waiting
-
-
-def cache_folder() -> Path:
-    """$GLIDE_CACHE; without it a temporary folder of this process. Nothing is written elsewhere."""
-    own = os.environ.get("GLIDE_CACHE")
-    return Path(own) if own else _own_folder()
-
-
-@cache
-def _own_folder() -> Path:
-    # threads that come at once may make one each, of which all but one stay empty
-    folder = mkdtemp(prefix="glide-shards-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
 
 
 def shard_index(path: str) -> ShardIndex:
@@ -84,7 +67,7 @@ def write_index_beside(path: str) -> None:
 def _cached(path: str, size: int, stamp: str) -> Path:
     whole = path if is_remote(path) else os.path.abspath(path)
     name = hashlib.sha256(f"{FORMAT} {whole} {size} {stamp}".encode("utf-8", "surrogateescape")).hexdigest()
-    return cache_folder() / "shards" / f"{name[:32]}.json"
+    return process_cache() / "shards" / f"{name[:32]}.json"
 
 
 def _save(kept: str, index: ShardIndex, size: int, stamp: str) -> None:

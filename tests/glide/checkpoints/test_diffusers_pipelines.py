@@ -12,7 +12,7 @@ from torch import Tensor
 from glide.checkpoints.load import load_model, read_model_config, save_model
 from glide.diffusion.conditioning import Conditioning
 from glide.utils.errors import InputError
-from support.diffusers_pipelines import lms
+from support.diffusers_pipelines import BLOCKS, UNET, lms
 from toolkit import Pipeline
 
 with warnings.catch_warnings():  # of its own imports
@@ -31,15 +31,7 @@ with warnings.catch_warnings():  # of its own imports
 pytestmark = pytest.mark.filterwarnings(  # of diffusers' own code
     "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"
 )
-SMALL = {
-    "sample_size": 8,
-    "block_out_channels": (8, 16),
-    "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
-    "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-    "attention_head_dim": 8,
-}
+SMALL = UNET | BLOCKS
 TRAILING = {"timestep_spacing": "trailing"}
 STEPS = 10
 

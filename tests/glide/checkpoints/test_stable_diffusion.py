@@ -12,7 +12,7 @@ from torch import Tensor
 from glide.checkpoints.load import load_model, read_model_config
 from glide.diffusion.process import Process
 from glide.utils.errors import InputError
-from support.diffusers_pipelines import lms
+from support.diffusers_pipelines import BETAS, CROSS, UNET, VAE, lms
 from support.text_encoders import write_encoder
 from toolkit import Pipeline
 
@@ -32,24 +32,6 @@ with warnings.catch_warnings():  # of its own imports
 pytestmark = pytest.mark.filterwarnings(  # of diffusers' own code
     "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"
 )
-UNET = {
-    "sample_size": 8,
-    "block_out_channels": (8, 16),
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-    "attention_head_dim": 2,
-    "cross_attention_dim": 16,
-}
-VAE = {
-    "block_out_channels": (8, 8),
-    "down_block_types": ("DownEncoderBlock2D",) * 2,
-    "up_block_types": ("UpDecoderBlock2D",) * 2,
-    "norm_num_groups": 4,
-}
-BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
-BETAS |= {"timestep_spacing": "trailing"}
 SCHEDULERS = {
     "ddim": DDIMScheduler(clip_sample=False, **BETAS),
     "ddim-v": DDIMScheduler(
@@ -73,7 +55,7 @@ def saved(folder: Path, scheduler: object) -> Path:
         vae=AutoencoderKL(**VAE),
         text_encoder=CLIPTextModel.from_pretrained(encoder),
         tokenizer=CLIPTokenizerFast.from_pretrained(encoder, model_max_length=48),
-        unet=UNet2DConditionModel(**UNET),
+        unet=UNet2DConditionModel(**UNET, **CROSS),
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
