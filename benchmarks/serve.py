@@ -56,6 +56,8 @@ FIELDS = (
     "strength",
     "x",
 )
+ROUNDS = 6
+"""Pictures of each client in the measurement of many clients at once."""
 
 
 @dataclass(frozen=True)
@@ -157,13 +159,13 @@ def previews(address: str, args: Serve) -> Iterator[str]:
 
 
 def throughput(address: str, args: Serve, pid: int) -> Iterator[str]:
-    """Pictures a second for many clients at once, after one round that nobody counts."""
+    """Pictures a second for many clients at once, after a round that nobody counts."""
     with ThreadPoolExecutor(args.clients) as pool:
         list(pool.map(lambda seed: draw(address, args, seed), range(args.clients)))
         loops, began, before = metrics(address)["glide_loops_total"], time.perf_counter(), used(pid)
-        list(pool.map(lambda seed: draw(address, args, seed), range(100, 100 + 2 * args.clients)))
+        list(pool.map(lambda seed: draw(address, args, seed), range(100, 100 + ROUNDS * args.clients)))
         took = time.perf_counter() - began
-    loops, count = metrics(address)["glide_loops_total"] - loops, 2 * args.clients
+    loops, count = metrics(address)["glide_loops_total"] - loops, ROUNDS * args.clients
     each = f"{(used(pid) - before) / count:.3f} s of a core each"
     yield f"{args.clients} clients, {count} pictures: {count / took:.2f} a second, {each}, {loops:.0f} loops"
 

@@ -22,8 +22,8 @@ from toolkit.web.draw_request import DrawRequest
 from toolkit.web.drawing import Drawing, requests_of, sized
 from toolkit.web.jobs import Job
 
-SIZES = (8, 4, 2)
-"""Numbers of pictures in one network call that are tried, the largest that so many jobs fill first."""
+MOST = 8
+"""Pictures in one network call."""
 PROBE_STEPS = 3
 
 
@@ -38,7 +38,7 @@ class Together:
     @property
     def most(self) -> int:
         """Jobs that are taken from the queue at once."""
-        return self.fixed or SIZES[0]
+        return self.fixed or MOST
 
     def place(self, job: Job) -> int:
         """The place of a job's picture in calls of a fixed size."""
@@ -54,7 +54,7 @@ class Together:
             return
         left = list(jobs)
         while left:
-            size = next((n for n in SIZES if n <= len(left) and self.exact(pipe, request, settings, n)), 1)
+            size = next((n for n in sizes_for(len(left)) if self.exact(pipe, request, settings, n)), 1)
             self._draw_call(left[:size], with_, pipe, settings)
             left = left[size:]
 
@@ -96,6 +96,14 @@ class Together:
                 continue
             recipe = named.recipe(picture, settings, place if self.fixed else 0) | entries
             job.end("done", pictures=(with_.keep(pixels[place], recipe),))
+
+
+def sizes_for(jobs: int) -> list[int]:
+    """The numbers of pictures in one network call, 2 to MOST, that are tried for so many jobs, the largest first.
+
+    Where rounding depends on the number of rows, small ones may still agree.
+    """
+    return [n for n in dict.fromkeys((min(jobs, MOST), 4, 2)) if 1 < n <= jobs]
 
 
 def _last(pipe: Pipeline, pictures: Sequence[ImageRequest], settings: SamplingConfig) -> torch.Tensor:

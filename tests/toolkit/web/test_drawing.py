@@ -1,6 +1,7 @@
 """Jobs as the one thread draws them: the bytes of the scripts, stop, cancel, previews, failures."""
 
 import io
+from collections.abc import Container
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from support.web import drawn, files_of, noise, pixels_of, png, stored, worker_o
 from toolkit.web.draw_request import read_request
 from toolkit.web.jobs import Job
 from toolkit.web.previews import PreviewBudget
+from toolkit.web.together import Together
 from toolkit.web.worker import Worker, key_of
 
 FORM = {"caption": "a red circle", "steps": 3, "seed": 5}
@@ -275,6 +277,29 @@ def test_jobs_of_several_visitors_are_drawn_together_bit_for_bit(worker: Worker)
         worker.draw(job)
     assert [files_of(worker, job)[0] for job in jobs] == alone
     assert worker.drawing.counts.calls - loops in (1, 2, 4, 8)  # as many as leave all bits as they are
+
+
+@pytest.mark.parametrize(
+    ("jobs", "exact", "calls"),
+    [
+        (8, range(9), [8]),
+        (7, range(9), [7]),
+        (11, range(9), [8, 3]),
+        (7, (2, 4), [4, 2, 1]),
+        (6, (2,), [2, 2, 2]),
+        (3, (), [1, 1, 1]),
+    ],
+)
+def test_jobs_fill_the_largest_call_that_changes_no_bit(
+    text_folder: Path, monkeypatch: pytest.MonkeyPatch, jobs: int, exact: Container[int], calls: list[int]
+) -> None:
+    worker, drawn_together = worker_of(text_folder), list[int]()
+    monkeypatch.setattr(Together, "exact", lambda self, pipe, request, settings, rows: rows in exact)
+    monkeypatch.setattr(Together, "_draw_call", lambda self, jobs, *rest: drawn_together.append(len(jobs)))
+    request = read_request(FORM, worker.models.labels)
+    assert worker.drawing is not None
+    Together().draw([Job(request, key_of(request))] * jobs, worker.drawing)
+    assert drawn_together == calls
 
 
 def test_calls_of_a_fixed_size_depend_on_no_neighbour(text_folder: Path, tmp_path: Path) -> None:
