@@ -66,7 +66,10 @@ EXTRAS = {
 # PyTorch brings one.
 FUSED = Extension(
     "glide.networks.cpu._fused",
-    [f"glide/networks/cpu/{name}.c" for name in ("fused_attention", "fused_group_norm", "fused_pixel_norm")],
+    [
+        f"glide/networks/cpu/fused_{name}.c"
+        for name in ("attention", "attention_forward", "group_norm", "pixel_norm")
+    ],
     depends=["glide/networks/cpu/fused.h"],
     extra_compile_args=["-O3", "-ffast-math", "-fopenmp"],
     optional=True,

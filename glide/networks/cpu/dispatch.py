@@ -88,9 +88,11 @@ def _attention(qkv: Tensor, context_kv: Tensor | None, heads: int, queries: int,
     """Arguments as `attention.multi_head_attention`."""
     width = qkv.shape[2] // heads // 3 if context_kv is None else context_kv.shape[2] // heads // 2
     needs_gradient = qkv.requires_grad or (context_kv is not None and context_kv.requires_grad)
-    in_c = torch.is_grad_enabled() and needs_gradient and _gradient_in_c(qkv, context_kv, width)
-    if in_c and not second_derivatives():
-        return fused.attention(qkv, context_kv, heads, queries, causal)
+    if torch.is_grad_enabled() and needs_gradient:
+        if _gradient_in_c(qkv, context_kv, width) and not second_derivatives():
+            return fused.attention(qkv, context_kv, heads, queries, causal)
+    elif fused.supports_attention(qkv, context_kv, width):
+        return fused.attention_forward(qkv, context_kv, heads, queries, causal)
     kernel: attention.Kernel = F.scaled_dot_product_attention
     if qkv.device.type == "cpu" and torch.is_grad_enabled() and (_is_half(qkv) or second_derivatives()):
         # In half precision the backward pass of PyTorch's kernel for CPUs is slower than these three operations.
@@ -103,7 +105,7 @@ def _gradient_in_c(qkv: Tensor, context_kv: Tensor | None, width: int) -> bool:
 
     It has none for many tokens in bfloat16 on a processor with units for it, which PyTorch's matrix products use.
     """
-    if not fused.supports_attention(qkv, context_kv, width):
+    if not fused.supports_gradient(qkv, context_kv, width):
         return False
     if qkv.dtype != torch.bfloat16 or not multiplies_fast(qkv.device, torch.bfloat16):
         return True

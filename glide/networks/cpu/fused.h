@@ -1,4 +1,5 @@
-/* Common code of group norms and pixel norms (fused_group_norm.c, fused_pixel_norm.c): numbers, SiLU, scale and shift.
+/* Common code of group norms and pixel norms (fused_group_norm.c, fused_pixel_norm.c), numbers, SiLU, scale and shift,
+   and of attention (fused_attention.c, fused_attention_forward.c).
 
    Shape letters: N pictures, L pixels of each, C channels, G groups of neighbouring channels. Activations are [N,L,C]
    (channels_last), in float32 or bfloat16; all arithmetic is in float32, and sums of sums in float64.
@@ -41,6 +42,12 @@ typedef struct {
     int64_t scale_shift_stride; /* from one picture's scale to the next one's */
     const void *weight, *bias, *scale, *shift; /* scale and shift may both be NULL */
 } Norm;
+
+typedef struct {
+    int64_t pictures, heads, width, queries, own, context; /* tokens: those of the context, then the sequence's own */
+    int64_t context_stride, context_row; /* of the context: from one picture to the next one's, from token to token */
+    int32_t half, causal;
+} Attention;
 
 INLINE float get(const void *p, size_t i, int half) {
     if (!half)

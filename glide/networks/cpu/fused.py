@@ -1,10 +1,11 @@
-"""Fused CPU kernels in C: norm + scale-shift + SiLU, forward and backward, and the backward pass of attention.
+"""Fused CPU kernels in C: norm + scale-shift + SiLU, and attention, forward and backward.
 
 Norms and what follows them stand around the convolutions of a U-Net, and each operation reads and writes all
 activations: on a CPU a fifth to a third of a step. Fused (`fused_group_norm.c`, `fused_pixel_norm.c`), they take half
-of that or less, and nothing but the input has to be kept for the backward pass. The gradient of attention between few
-tokens needs no scores in memory (`fused_attention.c`). The C is compiled when the package is installed, if there is a
-compiler; `glide.networks.cpu.dispatch` uses PyTorch's operations otherwise. README.md beside this file holds figures.
+of that or less, and nothing but the input has to be kept for the backward pass. Attention holds the scores of a few
+queries in the cache (`fused_attention_forward.c`), and so does its gradient between few tokens (`fused_attention.c`).
+The C is compiled when the package is installed, if there is a compiler; `glide.networks.cpu.dispatch` uses PyTorch's
+operations otherwise. README.md beside this file holds figures.
 
 Shape letters: N batch, C channels, H W pixels, G groups, L tokens, T context tokens, Q queries.
 """
@@ -24,9 +25,11 @@ from torch.autograd.function import once_differentiable
 from glide.networks.attention import multi_head_attention
 from glide.networks.normalization import ScaleShift
 
-VERSION = 2  # of the C code: an older one may have been compiled
+VERSION = 3  # of the C code: an older one may have been compiled
 TYPES = {torch.float32: 0, torch.bfloat16: 1}  # supported types, and the flag by which the C knows them
 WIDTH_MULTIPLE = 16  # of a head's width: the numbers of a vector register
+MAX_WIDTH = 128
+"""Width of a head up to which attention is faster than PyTorch's for any number of tokens, measured."""
 MAX_TOKENS = {torch.float32: 1024, torch.bfloat16: 192}
 """Sequence length up to which the gradient of attention is no slower than PyTorch's, measured: beyond, the keys and
 values of a head do not fit into a core's cache, and some processors multiply half precision ten times as fast."""
@@ -50,7 +53,7 @@ class _Norm(ctypes.Structure):
 
 
 class _Attention(ctypes.Structure):
-    """`Attention` of fused_attention.c."""
+    """`Attention` of fused.h."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("pictures", "heads", "width", "queries", "own", "context")),
@@ -70,6 +73,7 @@ def library() -> ctypes.CDLL | None:
         loaded.glide_pixel_norm.argtypes = [ctypes.c_void_p] * 3
         loaded.glide_pixel_norm_back.argtypes = [ctypes.c_void_p] * 8
         loaded.glide_attention_back.argtypes = [ctypes.c_void_p] * 6
+        loaded.glide_attention.argtypes = [ctypes.c_void_p] * 4
         return loaded if loaded.glide_fused_version() == VERSION else None
     except (AttributeError, OSError):
         return None
@@ -164,23 +168,79 @@ class _FusedNorm(torch.autograd.Function):
 
 
 def supports_attention(queries: Tensor, context_kv: Tensor | None, width: int) -> bool:
-    """True for inputs of `attention`: [N,L,.] and [N,T,.] on a CPU, short, with heads of a supported width."""
+    """True for inputs of `attention_forward`: [N,L,.] and [N,T,.] on a CPU, with heads of a supported width.
+
+    False on processors older than AVX2, and in bfloat16 on those with AMX, whose matrix units PyTorch's kernel uses.
+    """
+    return (
+        width <= MAX_WIDTH
+        and _supports_inputs(queries, context_kv, width)
+        and _library().glide_attention_supported() == 1
+        and not (queries.dtype == torch.bfloat16 and _has_matrix_units())
+    )
+
+
+def supports_gradient(queries: Tensor, context_kv: Tensor | None, width: int) -> bool:
+    """True for inputs of `attention` and `attention_gradient`: as `supports_attention`, on any processor, but short."""
+    tokens = queries.shape[1] + (0 if context_kv is None else context_kv.shape[1])
+    return tokens <= MAX_TOKENS.get(queries.dtype, 0) and _supports_inputs(queries, context_kv, width)
+
+
+def _supports_inputs(queries: Tensor, context_kv: Tensor | None, width: int) -> bool:
     inputs = (queries,) if context_kv is None else (queries, context_kv)
     return (
         all(x.device.type == "cpu" and x.dtype == queries.dtype and x.numel() > 0 for x in inputs)
+        and queries.dtype in TYPES
         and width % WIDTH_MULTIPLE == 0
-        and sum(x.shape[1] for x in inputs) <= MAX_TOKENS.get(queries.dtype, 0)
         and not torch.compiler.is_compiling()
         and library() is not None
     )
 
 
-def attention(qkv: Tensor, context_kv: Tensor | None, heads: int, queries: int, causal: bool) -> Tensor:
-    """`multi_head_attention` with the gradient in C: PyTorch's kernel forward, `attention_gradient` backward.
+@cache
+def _has_matrix_units() -> bool:
+    ask = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return ask is not None and bool(ask())
 
-    Inputs as `supports_attention`; nothing but the inputs is kept for the backward pass. Differentiable once.
+
+def attention(qkv: Tensor, context_kv: Tensor | None, heads: int, queries: int, causal: bool) -> Tensor:
+    """`multi_head_attention` with the gradient in C.
+
+    Inputs as `supports_gradient`; nothing but the inputs is kept for the backward pass. Differentiable once.
     """
     return _FusedAttention.apply(qkv, context_kv, heads, queries, causal)
+
+
+def attention_forward(
+    qkv: Tensor, context_kv: Tensor | None, heads: int, queries: int, causal: bool = False
+) -> Tensor:
+    """`multi_head_attention` without gradients: arguments and result as there, inputs as `supports_attention`.
+
+    All arithmetic is in float32, but in bfloat16 on processors with units for it products are those of bfloat16. A
+    query's result is the same bit for bit whatever other queries and pictures there are.
+    """
+    call, qkv, context_kv = _attention_call(qkv, context_kv, heads, queries, causal)
+    out = torch.empty(len(qkv), queries, call.heads * call.width, dtype=qkv.dtype)
+    pointers = map(_pointer, (qkv, context_kv, out))
+    _check_status(_library().glide_attention(ctypes.byref(call), *pointers))
+    return out
+
+
+def _attention_call(
+    qkv: Tensor, context_kv: Tensor | None, heads: int, queries: int, causal: bool
+) -> tuple[_Attention, Tensor, Tensor | None]:
+    """The call for tensors as the C reads them, which are returned after it."""
+    length, stride, row, own, c = 0, 0, 0, qkv.shape[1], qkv.shape[2] // 3
+    if context_kv is not None:
+        context_kv = context_kv if context_kv.stride(2) == 1 else context_kv.contiguous()
+        length, stride, row = context_kv.shape[1], context_kv.stride(0), context_kv.stride(1)
+        if qkv.shape[2] == context_kv.shape[2] // 2:
+            own, c = 0, qkv.shape[2]
+    assert c % (heads * WIDTH_MULTIPLE) == 0 and queries <= qkv.shape[1] and (own or queries == qkv.shape[1])
+    call = _Attention(
+        len(qkv), heads, c // heads, queries, own, length, stride, row, TYPES[qkv.dtype], causal
+    )
+    return call, qkv.contiguous(), context_kv
 
 
 class _FusedAttention(torch.autograd.Function):
@@ -192,7 +252,10 @@ class _FusedAttention(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(qkv, context_kv)
         ctx.heads, ctx.causal = heads, causal
-        return multi_head_attention(qkv, context_kv, heads, queries, causal)
+        width = (qkv.shape[2] // 3 if context_kv is None else context_kv.shape[2] // 2) // heads
+        in_c = supports_attention(qkv, context_kv, width)
+        kernel = attention_forward if in_c else multi_head_attention
+        return kernel(qkv, context_kv, heads, queries, causal)
 
     @staticmethod
     @once_differentiable
@@ -209,17 +272,11 @@ def attention_gradient(
 
     qkv [N,L,3C], whose keys and values come after those of context_kv [N,T,2C] if there is a context; qkv [N,Q,C] are
     the queries of attention to the context alone. causal: token i attends to tokens 0 to i of its own. Inputs as
-    `supports_attention`; a picture's result is the same bit for bit whatever else is in the batch.
+    `supports_gradient`; a picture's result is the same bit for bit whatever else is in the batch.
     """
-    n, queries, c = g.shape
-    own = 0 if qkv.shape[2] == c else qkv.shape[1]
-    assert qkv.dtype == g.dtype and (own or context_kv is not None) and c % (heads * WIDTH_MULTIPLE) == 0
-    g, qkv = g.contiguous(), qkv.contiguous()
-    length, stride, row = 0, 0, 0
-    if context_kv is not None:
-        context_kv = context_kv if context_kv.stride(2) == 1 else context_kv.contiguous()
-        length, stride, row = context_kv.shape[1], context_kv.stride(0), context_kv.stride(1)
-    call = _Attention(n, heads, c // heads, queries, own, length, stride, row, TYPES[g.dtype], causal)
+    assert qkv.dtype == g.dtype
+    g = g.contiguous()
+    call, qkv, context_kv = _attention_call(qkv, context_kv, heads, g.shape[1], causal)
     dqkv = torch.empty_like(qkv)
     dcontext_kv = None if context_kv is None else torch.empty(context_kv.shape, dtype=context_kv.dtype)
     pointers = map(_pointer, (g, qkv, context_kv, dqkv, dcontext_kv))

@@ -10,12 +10,6 @@
 #define QUERIES 64   /* whose scores are in the cache together */
 #define FAINT -66.0f /* exponent of 2 below which a share is 0: it is far below the rounding of the sum of the others */
 
-typedef struct {
-    int64_t pictures, heads, width, queries, own, context; /* tokens: those of the context, then the sequence's own */
-    int64_t context_stride, context_row; /* of the context: from one picture to the next one's, from token to token */
-    int32_t half, causal;
-} Attention;
-
 /* ROWS x width of C (+)= A B: element (r, k) of A is at a[r * across + k * along]; B and C are stored row by row. */
 INLINE void tile(const float *restrict a, size_t across, size_t along, const float *restrict b, size_t b_row,
                  float *restrict c, size_t c_row, size_t depth, const int width, int add) {

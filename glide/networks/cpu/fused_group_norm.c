@@ -81,7 +81,7 @@ FAST static void back_map(const void *dz, const void *x, void *dx, size_t from, 
 }
 
 /* Version of these functions: `fused.py` has the same number, and does not use a library of another version. */
-int glide_fused_version(void) { return 2; }
+int glide_fused_version(void) { return 3; }
 
 /* x [N,L,C] -> y; stats [N,2,G]: mean and inverse deviation of each group. Returns 1 if memory is missing. */
 int glide_group_norm(const Norm *norm, const void *x, void *y, double *stats) {

@@ -112,6 +112,74 @@ def test_a_picture_depends_neither_on_the_batch_nor_on_the_threads(
         assert all(map(torch.equal, fused.attention_gradient(g, qkv, kv, 2), whole))
 
 
+@DTYPES
+@pytest.mark.parametrize("limit", ["", "avx2"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        (2, 2, 64, 201, 77, 201, False),  # queries in two units of work
+        (1, 1, 128, 1100, 0, 1100, False),  # fewer queries in the cache together
+        (1, 3, 48, 200, 0, 193, True),
+        (2, 2, 80, 0, 21, 130, False),
+    ],
+)
+def test_attention_without_gradients_is_the_definition(
+    compiled: None,
+    monkeypatch: pytest.MonkeyPatch,
+    case: tuple[int, int, int, int, int, int, bool],
+    limit: str,
+    dtype: torch.dtype,
+) -> None:
+    n, heads, width, tokens, told, queries, causal = case
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", limit)
+    qkv, kv, _ = sequence(n, heads, width, tokens, told, queries, dtype)
+    qkv = 3 * qkv
+    if fused.library().glide_attention_supported() == 0:  # type: ignore[union-attr]
+        pytest.skip("this processor has no AVX2")
+    found = fused.attention_forward(qkv, kv, heads, queries, causal)
+    wanted = by_definition(qkv.double(), None if kv is None else kv.double(), heads, queries, causal)
+    assert found.dtype == dtype and found.shape == wanted.shape
+    assert (found - wanted).norm() <= (4e-3 if dtype == torch.bfloat16 else 2e-6) * wanted.norm()
+
+
+@DTYPES
+def test_a_query_depends_on_no_other_query_nor_on_the_threads(
+    compiled: None, dtype: torch.dtype, threads: None
+) -> None:
+    qkv, kv, _ = sequence(3, 2, 32, 210, 7, 210, dtype)
+    if not fused.supports_attention(qkv, kv, 32):
+        pytest.skip("PyTorch's attention is used here")
+    whole = fused.attention_forward(qkv, kv, 2, 210)
+    for i in range(3):
+        assert torch.equal(fused.attention_forward(qkv[i : i + 1], kv[i : i + 1], 2, 210)[0], whole[i])
+    assert torch.equal(fused.attention_forward(qkv, kv, 2, 100), whole[:, :100])
+    for number in (2, 3):
+        torch.set_num_threads(number)
+        assert torch.equal(fused.attention_forward(qkv, kv, 2, 210), whole)
+    qkv[1, 3, -2] = float("nan")  # of a value
+    found = fused.attention_forward(qkv, kv, 2, 210)
+    assert found[1].isnan().any() and torch.equal(found[[0, 2]], whole[[0, 2]])
+
+
+def test_drawing_uses_it_where_it_can(compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    forward = fused.attention_forward
+    monkeypatch.setattr(fused, "attention_forward", lambda *inputs: calls.append(1) or forward(*inputs))
+    qkv = torch.randn(1, 20, 96)
+    with torch.no_grad():
+        drawn = self_attention(qkv, 1)
+        in_c = fused.supports_attention(qkv, None, 32)
+        monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+        theirs = self_attention(qkv, 1)
+    assert len(calls) == in_c
+    torch.testing.assert_close(drawn, theirs)
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY")
+    assert not fused.supports_attention(qkv, None, 24) and not fused.supports_attention(qkv.half(), None, 32)
+    assert not fused.supports_attention(torch.zeros(1, 20, 3 * 144), None, 144)
+    monkeypatch.setattr(fused, "library", lambda: None)
+    assert not fused.supports_attention(qkv, None, 32)
+
+
 def test_what_is_not_finite_stays_in_its_picture(compiled: None) -> None:
     qkv, _, g = sequence(3, 2, 16, 12, 0, 12, torch.float32)
     g[1, 3, 2] = float("nan")
@@ -121,16 +189,14 @@ def test_what_is_not_finite_stays_in_its_picture(compiled: None) -> None:
 
 def test_what_it_cannot_take_is_left_to_pytorch(compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     qkv = torch.zeros(2, 12, 96)
-    assert fused.supports_attention(qkv, None, 32) and fused.supports_attention(
-        qkv, torch.zeros(2, 5, 64), 32
-    )
-    assert not fused.supports_attention(qkv, None, 24) and not fused.supports_attention(qkv.half(), None, 32)
-    assert not fused.supports_attention(qkv, torch.zeros(2, 5, 64, dtype=torch.bfloat16), 32)
-    assert not fused.supports_attention(torch.zeros(1, 1025, 96), None, 32)
-    assert not fused.supports_attention(torch.zeros(1, 193, 96, dtype=torch.bfloat16), None, 32)
-    assert not fused.supports_attention(qkv[:, :0], None, 32)
+    assert fused.supports_gradient(qkv, None, 32) and fused.supports_gradient(qkv, torch.zeros(2, 5, 64), 32)
+    assert not fused.supports_gradient(qkv, None, 24) and not fused.supports_gradient(qkv.half(), None, 32)
+    assert not fused.supports_gradient(qkv, torch.zeros(2, 5, 64, dtype=torch.bfloat16), 32)
+    assert not fused.supports_gradient(torch.zeros(1, 1025, 96), None, 32)
+    assert not fused.supports_gradient(torch.zeros(1, 193, 96, dtype=torch.bfloat16), None, 32)
+    assert not fused.supports_gradient(qkv[:, :0], None, 32)
     monkeypatch.setattr(fused, "library", lambda: None)
-    assert not fused.supports_attention(qkv, None, 32)
+    assert not fused.supports_gradient(qkv, None, 32)
 
 
 @pytest.mark.parametrize(
