@@ -40,7 +40,7 @@ CPU = torch.device("cpu")
 STEPS = 10  # so many that the work before the first step is small beside them
 SHAPES = [(16, 64, 16), (16, 128, 8), (2, 768, 8), (2, 384, 32), (1, 192, 256)]
 """Pictures, channels and side: of the embedded base in calls of 16, of GLIDE's base with guidance and its upsampler."""
-SEQUENCES = [(16, 4, 32, 64, 0), (16, 4, 32, 16, 32), (2, 12, 64, 64, 128), (2, 8, 64, 256, 128)]
+SEQUENCES = [(16, 4, 32, 64, 0), (16, 4, 32, 16, 32), (2, 12, 64, 64, 128), (2, 6, 64, 1024, 128)]
 """Pictures, heads, their width, tokens, and context tokens: of the embedded models, and of GLIDE's base."""
 SHARP = 8.0  # standard deviation of queries and keys: a trained network's attention is to few tokens
 CONVOLUTIONS = [(1, 768, 8), (2, 768, 8), (1, 576, 16), (1, 128, 8), (1, 192, 64), (16, 64, 16)]
@@ -80,7 +80,8 @@ def main() -> None:
         for name, layer in {"sample": norm_forward, "train": norm_backward}.items():
             compare(args, f"{name}: norm, scale, shift, SiLU of {list(shape)}", *with_c(layer(shape, dtype)))
     for sequence in SEQUENCES:
-        compare(args, f"train: attention {list(sequence)}", *with_c(attention_backward(sequence, dtype)))
+        for name, layer in {"sample": attention_forward, "train": attention_backward}.items():
+            compare(args, f"{name}: attention {list(sequence)}", *with_c(layer(sequence, dtype)))
     for shape in CONVOLUTIONS:
         if prepacked.packable(nn.Conv2d(1, 1, 1, dtype=dtype)):
             compare(args, f"sample: 3x3 convolution of {list(shape)}, packed", *convolutions(shape, dtype))
@@ -154,21 +155,39 @@ def norm_backward(shape: tuple[int, int, int], dtype: torch.dtype) -> Work:
     return work
 
 
-def attention_backward(sequence: tuple[int, int, int, int, int], dtype: torch.dtype) -> Work:
-    """Attention and its gradients."""
+def attention_inputs(
+    sequence: tuple[int, int, int, int, int], dtype: torch.dtype
+) -> tuple[Tensor, Tensor | None]:
+    """qkv [N,L,3C], and keys and values of the context [N,T,2C]."""
     n, heads, width, tokens, context = sequence
     generator = torch.Generator().manual_seed(0)
     qkv, context_kv = (
-        (SHARP * torch.randn(n, length, parts * heads * width, generator=generator))
-        .to(dtype)
-        .requires_grad_()
+        (SHARP * torch.randn(n, length, parts * heads * width, generator=generator)).to(dtype)
         for length, parts in ((tokens, 3), (context, 2))
     )
-    inputs = [qkv, context_kv] if context else [qkv]
+    return qkv, context_kv if context else None
+
+
+def attention_forward(sequence: tuple[int, int, int, int, int], dtype: torch.dtype) -> Work:
+    """Attention alone."""
+    qkv, context_kv = attention_inputs(sequence, dtype)
+
+    def work() -> None:
+        with torch.inference_mode():
+            self_attention(qkv, sequence[1], context_kv)
+
+    return work
+
+
+def attention_backward(sequence: tuple[int, int, int, int, int], dtype: torch.dtype) -> Work:
+    """Attention and its gradients."""
+    n, heads, width, tokens, _ = sequence
+    qkv, context_kv = attention_inputs(sequence, dtype)
+    inputs = [x.requires_grad_() for x in (qkv, context_kv) if x is not None]
     gradient = torch.ones(n, tokens, heads * width, dtype=qkv.dtype)
 
     def work() -> None:
-        torch.autograd.grad(self_attention(qkv, heads, context_kv if context else None), inputs, gradient)
+        torch.autograd.grad(self_attention(qkv, heads, context_kv), inputs, gradient)
 
     return work
 

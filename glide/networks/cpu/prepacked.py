@@ -26,11 +26,13 @@ from glide.networks.cpu.allocator import in_own_pages
 M = TypeVar("M", bound=nn.Module)
 REORDER_LOCK = Lock()
 """Held while a thread reorders weights; threads that sample meanwhile read each layout once, as it is."""
+SMALL_PROJECTION = 2**15
+"""Weights of a projection for which oneDNN's longer way to a kernel takes what the kernel gains."""
 SMALL_NETWORK = 2**28  # bytes of weights: a smaller network keeps the layouts for two shapes
 
 
 def pack_(network: M) -> M:
-    """Store the weights of a network on a CPU in oneDNN's layout: of convolutions, and of projections in bfloat16.
+    """Store the weights of a network on a CPU in oneDNN's layout: of convolutions and projections.
 
     network: frozen, and from now on for sampling alone: its weights can neither be trained nor moved nor saved. The
     layout depends on the input of a convolution, so the first call with another size or number of pictures uses plain
@@ -45,8 +47,8 @@ def pack_(network: M) -> M:
             if type(layer) is nn.Conv2d and packable(layer):
                 convolutions.append(PackedConv2d(layer, layouts))
                 setattr(parent, name, convolutions[-1])
-            elif type(layer) is nn.Linear and packable(layer) and layer.weight.dtype == torch.bfloat16:
-                setattr(parent, name, PackedLinear(layer))  # in float32 MKL multiplies plain weights as fast
+            elif type(layer) is nn.Linear and packable(layer) and _gains(layer):
+                setattr(parent, name, PackedLinear(layer))
     if convolutions:
         network.__dict__["packed_convolutions"] = convolutions
         network.register_forward_hook(lambda network, inputs, output: reorder_weights(network))
@@ -77,6 +79,11 @@ def packable(layer: nn.Conv2d | nn.Linear) -> bool:
     return (
         plain and weight.device.type == "cpu" and weight.layout == torch.strided and _onednn_has(weight.dtype)
     )
+
+
+def _gains(layer: nn.Linear) -> bool:
+    """True where oneDNN multiplies packed weights faster than PyTorch plain ones, in float32 by MKL."""
+    return layer.weight.dtype == torch.bfloat16 or layer.weight.numel() > SMALL_PROJECTION
 
 
 @cache

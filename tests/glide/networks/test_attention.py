@@ -176,6 +176,9 @@ def test_drawing_uses_it_where_it_can(compiled: None, monkeypatch: pytest.Monkey
     monkeypatch.delenv("ATEN_CPU_CAPABILITY")
     assert not fused.supports_attention(qkv, None, 24) and not fused.supports_attention(qkv.half(), None, 32)
     assert not fused.supports_attention(torch.zeros(1, 20, 3 * 144), None, 144)
+    monkeypatch.setattr(fused, "_has_matrix_units", lambda: True)
+    assert not fused.supports_attention(qkv.bfloat16(), None, 32)
+    assert fused.supports_attention(qkv, None, 32) == in_c
     monkeypatch.setattr(fused, "library", lambda: None)
     assert not fused.supports_attention(qkv, None, 32)
 

@@ -57,6 +57,16 @@ def test_a_packed_network_says_the_same(plain: UNet, dtype: torch.dtype) -> None
             assert (found - wanted).norm() < close * wanted.norm()
 
 
+def test_projections_are_packed_in_float32_where_they_are_large() -> None:
+    if not prepacked._onednn_has(torch.float32):
+        pytest.skip("no oneDNN for float32 here")
+    network = nn.Sequential(nn.Linear(128, 384), nn.Linear(384, 64)).requires_grad_(False)
+    x = torch.randn(40, 128, generator=torch.Generator().manual_seed(0))
+    packed = pack_(copy.deepcopy(network))
+    assert [type(layer) for layer in packed] == [PackedLinear, nn.Linear]
+    torch.testing.assert_close(packed(x), network(x), atol=1e-5, rtol=1e-5)
+
+
 @BOTH
 @pytest.mark.parametrize("onto", [False, True])
 def test_a_convolution_adds(dtype: torch.dtype, onto: bool) -> None:
