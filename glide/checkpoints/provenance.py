@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from glide.networks.cpu.fused import library
+from glide.networks.cpu.fused import VERSION, library
 from glide.utils.errors import warn
 from glide.version import __version__
 
@@ -31,7 +31,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     if device.type == "cpu":
         found["threads"] = torch.get_num_threads()  # matrix products are divided among them
         found["cpu"] = torch.backends.cpu.get_cpu_capability()
-        found["norms"] = "fused" if library() else "plain"
+        found["kernels"] = f"C {VERSION}" if library() else "PyTorch"
     elif device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)
     return found
@@ -42,11 +42,17 @@ def restore_environment(recipe: Mapping[str, Any], device: torch.device) -> None
     threads = recipe.get("threads")
     if device.type == "cpu" and type(threads) is int and 0 < threads <= (os.cpu_count() or 1):
         torch.set_num_threads(threads)
-    here = environment(device)
-    other = [
-        f"{name} {recipe[name]}, not {here[name]}"
-        for name in here
-        if recipe.get(name, here[name]) != here[name]
-    ]
+    other = differences(recipe, environment(device))
     if other:
         warn(f"drawn with {'; '.join(other)}: the picture can differ in its last bits", stacklevel=2)
+
+
+def differences(recipe: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Differences from the environment in a recipe, in words; what it does not say is none."""
+    # until version 2 of the C recipes had "norms", which alone were computed in it
+    then = {"kernels": f"{recipe['norms']} norms", **recipe} if "norms" in recipe else recipe
+    return [
+        f"{name} {str(then[name])[:40]}, not {here[name]}"
+        for name in here
+        if then.get(name, here[name]) != here[name]
+    ]

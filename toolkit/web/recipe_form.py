@@ -17,8 +17,6 @@ from toolkit.pipelines.recipe import read_guidance
 from toolkit.pipelines.recipe_reader import Recorded
 from toolkit.web.served_models import ServedModels
 
-ENVIRONMENT = ("version", "torch", "device", "threads", "cpu", "norms", "gpu", "dtype")
-
 
 def form_of(values: Mapping[str, Any], name: str, models: ServedModels) -> tuple[dict[str, Any], list[str]]:
     """The fields with which a picture was drawn, and notes on what they cannot repeat. name: of the file.
@@ -95,14 +93,10 @@ def _model(recipe: Recorded, models: ServedModels) -> tuple[str | None, list[str
     pipe = models.pipes.get(label)
     if pipe is None:
         return label, []
-    from glide.checkpoints.provenance import environment
+    from glide.checkpoints.provenance import differences, environment
 
     if pipe.fingerprint != recipe.values.get("weights"):
         return label, [f"The model {label} has other weights now: a new picture is another one."]
     here = environment(pipe.device) | {"dtype": str(pipe.dtype).removeprefix("torch.")}
-    other = [
-        f"{name} {str(recipe.values[name])[:40]}, not {here[name]}"
-        for name in ENVIRONMENT
-        if name in here and recipe.values.get(name, here[name]) != here[name]
-    ]
+    other = differences(recipe.values, here)
     return label, [f"It was drawn with {'; '.join(other)}: its last bits can differ."] if other else []

@@ -229,7 +229,7 @@ def test_recipes_of_the_first_version(text_folder: Path, tmp_path: Path) -> None
         "guidance",
         "scale",
     }
-    known |= {"dtype", "call_size", "place", "version", "torch", "device", "threads", "cpu", "norms", "gpu"}
+    known |= {"dtype", "call_size", "place", "version", "torch", "device", "threads", "cpu", "kernels", "gpu"}
     recipe = read_recipe(old)
     assert set(recipe) <= known and (recipe["guidance"], recipe["scale"]) == ("cfg", 2.0)
     assert call("--trust-recipe", "--like", old, "--out", tmp_path) == 0

@@ -166,11 +166,19 @@ def test_threads_within_the_machine() -> None:
     before = torch.get_num_threads()
     try:
         for threads in (10**6, (os.cpu_count() or 1) + 1, 0, -1, True, "2", None):
-            with pytest.warns(UserWarning, match="drawn with threads|drawn with norms|version"):
+            with pytest.warns(UserWarning, match="drawn with threads|drawn with kernels|version"):
                 machine.restore_environment({"threads": threads, "version": "other"}, torch.device("cpu"))
             assert torch.get_num_threads() == before
     finally:
         torch.set_num_threads(before)
+
+
+def test_older_recipes_named_the_norms_alone() -> None:
+    here = machine.environment(torch.device("cpu"))
+    assert machine.differences({**here, "gpu": "another"}, here) == []
+    (said,) = machine.differences({"norms": "fused"}, here)
+    assert said == f"kernels fused norms, not {here['kernels']}"
+    assert machine.differences({"norms": "fused", **here}, here) == []
 
 
 def test_a_picture_that_is_not_finite_is_none(text_folder: Path, tmp_path: Path, capsys: Capture) -> None:
