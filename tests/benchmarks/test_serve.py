@@ -14,4 +14,4 @@ def test_it_measures_a_server(text_folder: Path) -> None:
     lines = list(measure(args))
     assert lines[0].startswith("page: ") and "the same bytes" in lines[3]
     assert any(line.startswith("6 malformed requests: {") and "500" not in line for line in lines)
-    assert lines[-1].startswith("one after the other: 2 clients, 4 pictures: ")
+    assert lines[-1].startswith("one after the other: 2 clients, 12 pictures: ")

@@ -51,7 +51,7 @@ def test_the_first_map_is_the_shift_that_is_computed_by_hand(worker: Worker, gui
     first = pixels_of(worker.store.get(map_["id"]).data)[:8, :8, 3]
     wanted = heat(lengths[None], map_["most"])[0, ..., 3].numpy()
     assert abs(first.astype(int) - wanted).max() <= 1
-    assert map_["most"] >= round(float(lengths.max()), 4) - 1e-4
+    assert map_["most"] >= float(lengths.max()) * (1 - 1e-5)  # this one was computed in another call
 
 
 def test_a_strength_that_grows_is_seen_to_grow(worker: Worker) -> None:
