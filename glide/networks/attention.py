@@ -55,6 +55,11 @@ def multi_head_attention(
     return kernel(q, k, v, is_causal=causal).transpose(1, 2).flatten(2)  # [N,heads,L,d] -> [N,L,C]
 
 
+def head_width(qkv: Tensor, context_kv: Tensor | None, heads: int) -> int:
+    """d of the inputs of `multi_head_attention`."""
+    return (qkv.shape[2] // 3 if context_kv is None else context_kv.shape[2] // 2) // heads
+
+
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """[N,L,heads*d] -> [N,heads,L,d], a view."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)

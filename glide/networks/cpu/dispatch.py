@@ -86,7 +86,7 @@ def cross_attention(q: Tensor, context_kv: Tensor, heads: int) -> Tensor:
 
 def _attention(qkv: Tensor, context_kv: Tensor | None, heads: int, queries: int, causal: bool) -> Tensor:
     """Arguments as `attention.multi_head_attention`."""
-    width = qkv.shape[2] // heads // 3 if context_kv is None else context_kv.shape[2] // heads // 2
+    width = attention.head_width(qkv, context_kv, heads)
     needs_gradient = qkv.requires_grad or (context_kv is not None and context_kv.requires_grad)
     if torch.is_grad_enabled() and needs_gradient:
         if _gradient_in_c(qkv, context_kv, width) and not second_derivatives():

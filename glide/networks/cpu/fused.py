@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from glide.networks.attention import multi_head_attention
+from glide.networks.attention import head_width, multi_head_attention
 from glide.networks.normalization import ScaleShift
 
 VERSION = 3  # of the C code: an older one may have been compiled
@@ -252,8 +252,7 @@ class _FusedAttention(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(qkv, context_kv)
         ctx.heads, ctx.causal = heads, causal
-        width = (qkv.shape[2] // 3 if context_kv is None else context_kv.shape[2] // 2) // heads
-        in_c = supports_attention(qkv, context_kv, width)
+        in_c = supports_attention(qkv, context_kv, head_width(qkv, context_kv, heads))
         kernel = attention_forward if in_c else multi_head_attention
         return kernel(qkv, context_kv, heads, queries, causal)
 

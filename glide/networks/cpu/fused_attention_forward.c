@@ -6,6 +6,8 @@
 
 #include "fused.h"
 
+#include <omp.h>
+
 #if defined(__x86_64__)
 
 #define VECTORS 2    /* of each of ROWS queries, whose products are in registers together */
@@ -13,7 +15,8 @@
 #define PANEL 32     /* VECTORS of the longest kind: tokens are padded to a multiple of it */
 #define BLOCK 48     /* queries whose scores are in the cache together, at most; a multiple of ROWS */
 #define SCORES 49152 /* their number, at most, where that leaves ROWS queries: 192 KiB */
-#define PART 192     /* queries of a unit of work of the threads; a multiple of ROWS */
+#define PART 192     /* queries of a unit of work of the threads, at least */
+#define UNITS 4      /* of work for each thread, where that many do not make parts smaller than PART */
 #define EVERY _Pragma("GCC unroll 8") /* without loops the sums stay in registers */
 
 typedef int32_t Cell __attribute__((may_alias));
@@ -153,7 +156,8 @@ INLINE void pack_values(const Attention *at, size_t n, size_t h, const void *qkv
 }
 
 /* Scores of one query -> exp(scale (score - the largest)), and their sum; `seen` of m tokens count. */
-INLINE float softmax(float *restrict p, uint16_t *restrict shares, size_t seen, size_t m, float scale, const int pairs) {
+INLINE float softmax(float *restrict p, uint16_t *restrict shares, size_t seen, size_t m, float scale,
+                     const int pairs) {
     float most = p[0], sum = 0.0f;
     for (size_t j = 1; j < seen; j++)
         most = p[j] > most ? p[j] : most;
@@ -210,10 +214,9 @@ INLINE void queries_of(const Attention *at, size_t n, size_t h, size_t from, siz
             put(out, (n * (size_t)at->queries + from + r) * c + h * d + i, half, s.result[r * d + i] / sums[r]);
 }
 
-/* A unit of work: PART queries of one head. */
-INLINE void part(const Attention *at, size_t n, size_t h, size_t from, const void *qkv, const void *context, void *out,
-                 Scratch s, const size_t lanes, const int pairs, const int half) {
-    const size_t last = from + PART < (size_t)at->queries ? from + PART : (size_t)at->queries;
+/* A unit of work: some queries of one head, for which its keys and values are packed. */
+INLINE void part(const Attention *at, size_t n, size_t h, size_t from, size_t last, const void *qkv,
+                 const void *context, void *out, Scratch s, const size_t lanes, const int pairs, const int half) {
     const size_t rows = block_of(tokens_of(at));
     pack_keys(at, n, h, qkv, context, s.keys, VECTORS * lanes, pairs, half);
     pack_values(at, n, h, qkv, context, s.values, pairs, half);
@@ -221,11 +224,11 @@ INLINE void part(const Attention *at, size_t n, size_t h, size_t from, const voi
         queries_of(at, n, h, from, last - from < rows ? last - from : rows, qkv, out, s, lanes, pairs, half);
 }
 
-#define VARIANT(name, target_name, lanes, pairs, half)                                                            \
-    __attribute__((target(target_name))) static void name(const Attention *at, size_t n, size_t h, size_t from,       \
-                                                          const void *qkv, const void *context, void *out,          \
-                                                          Scratch s) {                                              \
-        part(at, n, h, from, qkv, context, out, s, lanes, pairs, half);                                           \
+#define VARIANT(name, target_name, lanes, pairs, half)                                                              \
+    __attribute__((target(target_name))) static void name(const Attention *at, size_t n, size_t h, size_t from,     \
+                                                          size_t last, const void *qkv, const void *context,        \
+                                                          void *out, Scratch s) {                                   \
+        part(at, n, h, from, last, qkv, context, out, s, lanes, pairs, half);                                       \
     }
 
 VARIANT(float_avx2, "arch=x86-64-v3", 8, 0, 0)
@@ -234,7 +237,7 @@ VARIANT(float_avx512, "arch=x86-64-v4", 16, 0, 0)
 VARIANT(half_avx512, "arch=x86-64-v4", 16, 0, 1)
 VARIANT(half_units, "arch=x86-64-v4,avx512bf16", 16, 1, 1)
 
-typedef void (*Part)(const Attention *, size_t, size_t, size_t, const void *, const void *, void *, Scratch);
+typedef void (*Part)(const Attention *, size_t, size_t, size_t, size_t, const void *, const void *, void *, Scratch);
 
 /* The processor's kernel, or that of an older one where ATEN_CPU_CAPABILITY limits PyTorch to it; NULL: none. */
 static Part part_of(int half) {
@@ -260,7 +263,8 @@ int glide_attention_supported(void) { return part_of(0) != NULL; }
    Returns 1 if memory is missing, 2 where there is no kernel. */
 int glide_attention(const Attention *at, const void *qkv, const void *context, void *out) {
     const Part kernel = part_of(at->half);
-    const int64_t parts = (at->queries + PART - 1) / PART;
+    const int64_t heads = at->pictures * at->heads, wanted = (UNITS * omp_get_max_threads() + heads - 1) / heads;
+    const int64_t most = (at->queries + PART - 1) / PART, parts = wanted < most ? wanted : most;
     int failed = 0;
     if (!kernel)
         return 2;
@@ -273,8 +277,8 @@ int glide_attention(const Attention *at, const void *qkv, const void *context, v
             for (int64_t h = 0; h < at->heads; h++)
                 for (int64_t p = 0; p < parts; p++)
                     if (memory)
-                        kernel(at, (size_t)n, (size_t)h, (size_t)(p * PART), qkv, context, out,
-                               scratch_in(memory, at));
+                        kernel(at, (size_t)n, (size_t)h, (size_t)(at->queries * p / parts),
+                               (size_t)(at->queries * (p + 1) / parts), qkv, context, out, scratch_in(memory, at));
         free(memory);
     }
     return failed;
